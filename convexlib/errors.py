@@ -1,0 +1,45 @@
+"""Every error that convexlib raises on purpose, and the warning it gives.
+
+A message says what was got, what was expected and what to do about it.
+"""
+
+from sklearn.exceptions import ConvergenceWarning
+
+__all__ = [
+    "ConvergenceWarning",
+    "ConvexlibError",
+    "DataError",
+    "InputError",
+    "NotCertifiableError",
+    "ProblemError",
+    "SolverError",
+    "TooManyArrangementsError",
+]
+
+
+class ConvexlibError(Exception):
+    """Base of all errors raised on purpose by convexlib."""
+
+
+class InputError(ConvexlibError, ValueError):
+    """An argument has the wrong type, shape, value, dtype or device."""
+
+
+class TooManyArrangementsError(InputError):
+    """The data have (or may have) more activation patterns than allowed."""
+
+
+class ProblemError(ConvexlibError, ValueError):
+    """A problem and what is asked of it do not fit together."""
+
+
+class DataError(ConvexlibError, OSError):
+    """A data file is missing, unreadable or not the file that the manifest names."""
+
+
+class SolverError(ConvexlibError, RuntimeError):
+    """A solver failed, or cannot solve this kind of problem."""
+
+
+class NotCertifiableError(ConvexlibError, ValueError):
+    """No certificate exists for this kind of network."""

@@ -1,0 +1,171 @@
+r"""The zonotope whose vertices are the activation patterns.
+
+For :math:`Z = \{X^T h : h \in [0, 1]^n\}` and every u, :math:`\max_{z \in Z} u^T z =
+1^T (Xu)_+`, attained at :math:`X^T D 1` with :math:`D = \mathrm{diag}(1[Xu \ge 0])`. Vertices are
+patterns and normal cones are cells (Pilanci and Ergen 2020; the picture is classical).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Polygon, Wedge
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+from scipy.spatial import ConvexHull
+from torch import Tensor
+
+from convexlib.arrangements import enumerate_arrangements
+from convexlib.errors import InputError
+from convexlib.plots.cells import MAX_LABELS, cell_sectors
+from convexlib.plots.style import ACTIVE, GREY, active_colour, arrows, axes_for, outer_label
+from convexlib.validation import check_matrix
+
+__all__ = ["plot_zonotope", "zonotope_facets", "zonotope_vertices"]
+
+MAX_CONES = 60
+
+
+def zonotope_vertices(X: Any) -> Tensor:
+    r"""Return the vertices :math:`X^T D_i 1` of :math:`Z = \{X^T h : h \in [0, 1]^n\}`.
+
+    Distinct patterns of full-dimensional cells give distinct vertices, so there are as many
+    vertices as patterns, in the order of ``enumerate_arrangements(X).masks``.
+
+    Parameters
+    ----------
+    X : array of shape (n, d)
+        Data.
+
+    Returns
+    -------
+    Tensor of shape (P, d)
+
+    Raises
+    ------
+    TooManyArrangementsError
+        If X may have more patterns than `enumerate_arrangements` takes by default.
+    """
+    X = check_matrix(X)
+    return enumerate_arrangements(X).masks.to(X) @ X
+
+
+def zonotope_facets(vertices: np.ndarray) -> list[np.ndarray]:
+    """Return the facets of a 3-D polytope, each as its vertices (k, 3) in cyclic order.
+
+    A flat polytope has itself as its only facet, a segment its two ends. The triangles that a
+    hull program returns are merged by plane, so that a hexagonal facet is one hexagon.
+
+    Parameters
+    ----------
+    vertices : ndarray of shape (P, 3)
+        The extreme points.
+    """
+    centred = vertices - vertices.mean(axis=0)
+    _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
+    rank = int(np.sum(sizes > 1e-9 * max(sizes[0], 1e-300)))
+    if rank < 3:
+        return [vertices[cyclic(centred @ axes[:2].T)] if rank == 2 else vertices]
+    hull = ConvexHull(vertices)
+    slack = vertices @ hull.equations[:, :3].T + hull.equations[:, 3]  # (P, triangles)
+    touching = np.abs(slack) <= 1e-8 * np.ptp(vertices, axis=0).max()
+    facets = []
+    for members in np.unique(touching.T, axis=0):
+        face = vertices[members]
+        plane = np.linalg.svd(face - face.mean(axis=0))[2][:2]
+        facets.append(face[cyclic((face - face.mean(axis=0)) @ plane.T)])
+    return facets
+
+
+def cyclic(points: np.ndarray) -> np.ndarray:
+    """Return the order of centred planar points (k, 2) by angle."""
+    return np.argsort(np.arctan2(points[:, 1], points[:, 0]))
+
+
+def plot_zonotope(X: Any, ax: Axes | None = None) -> Axes:
+    r"""Draw the zonotope :math:`Z = \{X^T h : h \in [0, 1]^n\}` of data with 2 or 3 columns.
+
+    In the plane each vertex :math:`X^T D_i 1` carries its normal cone, the cell of the directions
+    u that it maximises, with an arrow along one of them; patterns are written when there are at
+    most 16. In space the facets are drawn whole. A vertex has the colour of its share of active
+    samples, as its cell has in `plot_cells`.
+
+    Parameters
+    ----------
+    X : array of shape (n, 2) or (n, 3)
+        Data.
+    ax : Axes, optional
+        Where to draw (3-D axes for three columns); a new figure by default.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    InputError
+        If X has another number of columns, or `ax` is flat for three columns or 3-D for two.
+    TooManyArrangementsError
+        If data with three columns may have too many patterns to enumerate.
+    """
+    data = check_matrix(X).double().cpu().numpy()
+    if data.shape[1] == 2:
+        return plot_polygon(data, axes_for(ax, (4.8, 4.6)))
+    if data.shape[1] == 3:
+        masks = enumerate_arrangements(data).masks.numpy()
+        return plot_polyhedron(data, masks, axes_for(ax, (5.2, 4.8), projection="3d"))
+    raise InputError(
+        f"X has shape {data.shape}; plot_zonotope needs 2 or 3 columns. Take "
+        "zonotope_vertices(X) for the vertices in any dimension."
+    )
+
+
+def plot_polygon(data: np.ndarray, ax: Axes) -> Axes:
+    """Draw the zonotope of (n, 2) data with its normal cones."""
+    sectors, masks = cell_sectors(data)
+    corners = masks @ data  # (P, 2), counter-clockwise because the cells are
+    size = max(float(np.ptp(corners, axis=0).max()), 1e-300)
+    ax.add_patch(Polygon(corners, facecolor=GREY, alpha=0.16, linewidth=0))
+    ax.add_patch(Polygon(corners, fill=False, edgecolor=GREY, linewidth=1.4))
+    colours = [active_colour(mask) for mask in masks]
+    if len(sectors) <= MAX_CONES:
+        middles = sectors.mean(axis=1)
+        out = np.stack([np.cos(middles), np.sin(middles)], axis=1)  # (P, 2)
+        for corner, span, colour in zip(corners, np.degrees(sectors), colours, strict=True):
+            cone = Wedge(tuple(corner), 0.13 * size, *span, facecolor=colour, alpha=0.34)
+            cone.set(linewidth=0, label="_cone")
+            ax.add_patch(cone)
+        arrows(ax, corners, 0.15 * size * out, colours, width=0.006)
+        if len(sectors) <= MAX_LABELS:
+            for corner, direction, mask in zip(corners, out, masks, strict=True):
+                outer_label(ax, corner + 0.17 * size * direction, direction, mask)
+    ax.scatter(*corners.T, c=colours, s=34, zorder=3)
+    ax.plot(0, 0, "+", color=GREY, ms=9)
+    low, high = corners.min(axis=0) - 0.3 * size, corners.max(axis=0) + 0.3 * size
+    ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel="$z_1$", ylabel="$z_2$")
+    ax.set_aspect("equal")
+    return ax
+
+
+def plot_polyhedron(data: np.ndarray, masks: np.ndarray, ax: Any) -> Axes:
+    """Draw the zonotope of (n, 3) data with patterns (P, n) on 3-D axes."""
+    vertices = masks @ data  # (P, 3)
+    faces = Poly3DCollection(
+        [face for face in zonotope_facets(vertices) if len(face) > 2],
+        facecolor=GREY,
+        edgecolor=GREY,
+        alpha=0.22,
+        linewidth=1.0,
+    )
+    ax.add_collection3d(faces)
+    if len(vertices) == 2:
+        ax.plot(*vertices.T, color=GREY, lw=1.4, ls="-")
+    colours = ACTIVE(masks.mean(axis=1))
+    ax.scatter(*vertices.T, c=colours, s=26, depthshade=False)
+    middle, half = vertices.mean(axis=0), max(float(np.ptp(vertices, axis=0).max()) / 2, 1e-300)
+    for set_limits, centre in zip((ax.set_xlim, ax.set_ylim, ax.set_zlim), middle, strict=True):
+        set_limits(centre - half, centre + half)
+    ax.set(xlabel="$z_1$", ylabel="$z_2$", zlabel="$z_3$")
+    ax.set_box_aspect((1, 1, 1))
+    return ax

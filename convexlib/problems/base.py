@@ -1,0 +1,133 @@
+"""What every problem can say about itself.
+
+A problem is data plus a theorem, and does not change. It knows its convex program (value, penalty,
+constraints), the dual of it, and how a solution becomes a network; it does not know how it is
+solved.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cvxpy as cp
+import torch
+from torch import Tensor, nn
+
+from convexlib.errors import InputError
+from convexlib.losses import SquaredLoss
+from convexlib.networks import outputs, squared_weights
+from convexlib.result import Result
+
+
+@dataclass(frozen=True)
+class CvxpyProgram:
+    """A problem written for an interior-point solver, and how to read its weights and z."""
+
+    problem: cp.Problem
+    read_weights: Callable[[], Tensor]
+    read_z: Callable[[], Tensor]
+
+
+class Problem(ABC):
+    r"""A convex program :math:`\min_{w \in K} L(f_w) + \beta\,\Omega(w)` that stands for a network.
+
+    Subclasses set `X` (n, d), `y` (n,), `beta` and `loss`. ``weights`` is one tensor whose shape
+    the subclass documents.
+    """
+
+    X: Tensor
+    y: Tensor
+    beta: float
+    loss: SquaredLoss
+
+    @abstractmethod
+    def zeros(self) -> Tensor:
+        """Weights that are all zero."""
+
+    @abstractmethod
+    def fitted(self, weights: Tensor) -> Tensor:
+        """The program's outputs on the training data, (n,)."""
+
+    @abstractmethod
+    def penalty(self, weights: Tensor) -> float:
+        """Omega(w), without beta."""
+
+    @abstractmethod
+    def violation(self, weights: Tensor) -> float:
+        """How far the weights are outside of their cones (0 inside); unit-length constraints."""
+
+    @abstractmethod
+    def dual_norm(self, z: Tensor) -> float:
+        """The smallest beta for which z is feasible in the dual."""
+
+    @abstractmethod
+    def to_network(self, result: Result | Tensor) -> nn.Module:
+        """The network whose training objective equals the program's value."""
+
+    @abstractmethod
+    def to_cvxpy(self) -> CvxpyProgram:
+        """The program as text, for the oracle."""
+
+    def value(self, weights: Tensor) -> float:
+        """Objective of the convex program."""
+        return self.loss.value(self.fitted(weights), self.y) + self.beta * self.penalty(weights)
+
+    def dual_value(self, z: Tensor) -> float:
+        """Dual objective; a lower bound on the optimum when z is feasible."""
+        return self.loss.dual_value(z, self.y)
+
+    def dual_scaling(self, z: Tensor) -> Tensor:
+        """The multiple of z that is feasible and has the largest dual value."""
+        norm = self.dual_norm(z)
+        limit = self.beta / norm if norm > 0 else float("inf")
+        return self.loss.best_scale(z, self.y, limit) * z
+
+    def beta_max(self) -> float:
+        """The smallest beta at which the zero network is optimal."""
+        return self.dual_norm(self.loss.dual_point(torch.zeros_like(self.y), self.y))
+
+    def objective(self, network: nn.Module) -> float:
+        r"""Training objective of a network, :math:`L(f(X)) + \tfrac\beta2 \sum \text{weight}^2`.
+
+        Computed in float64 from the network's own parameters.
+        """
+        check_same_device(network, self.X)
+        # A copy in float64: the network itself is left as it is.
+        exact = double(network)
+        fitted = outputs(exact, self.X.double())
+        decay = 0.5 * self.beta * float(squared_weights(exact))
+        return self.loss.value(fitted, self.y.double()) + decay
+
+
+def double(network: nn.Module) -> nn.Module:
+    """A float64 copy of a network."""
+    return copy.deepcopy(network).double()
+
+
+def check_same_device(network: nn.Module, X: Tensor) -> None:
+    """Refuse a network that lives on another device than the data."""
+    for parameter in network.parameters():
+        if parameter.device != X.device:
+            raise InputError(
+                f"X is on device {X.device} but the network is on device {parameter.device}; "
+                "expected the same. Move one of them with .to(device)."
+            )
+
+
+def weights_of(result: Result | Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
+    """The weights in a result, or the weights themselves, of the expected shape."""
+    weights: Any = result.weights if isinstance(result, Result) else result
+    if not isinstance(weights, Tensor):
+        raise InputError(
+            f"got {type(result).__name__}; expected the Result of solve(problem), or its weights."
+        )
+    if shape is not None and tuple(weights.shape) != shape:
+        raise InputError(
+            f"the weights have shape {tuple(weights.shape)}; expected {shape}. Do they belong to "
+            "another problem?"
+        )
+    return weights

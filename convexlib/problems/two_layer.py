@@ -1,0 +1,275 @@
+r"""Two layers: weight decay training is a group Lasso with cone constraints."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Literal
+
+import cvxpy as cp
+import torch
+from torch import Tensor
+
+from convexlib.arrangements import Arrangements, enumerate_arrangements
+from convexlib.cones import ConeProjector
+from convexlib.errors import InputError, ProblemError
+from convexlib.losses import get_loss
+from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, balanced
+from convexlib.pricing import price
+from convexlib.problems.base import CvxpyProgram, Problem, weights_of
+from convexlib.result import Result
+from convexlib.validation import check_beta, check_data, check_positive_int
+
+
+class TwoLayer(Problem):
+    r"""Two-layer ReLU training with weight decay, as a convex program.
+
+    The training problem, over networks of any width :math:`m \ge m^*` with :math:`m^* \le n+1`,
+
+    .. math:: p^* = \min_{u_j, \alpha_j} \tfrac12 \Big\|\sum_j (X u_j)_+ \alpha_j - y\Big\|^2
+              + \tfrac\beta2 \sum_j \left(\|u_j\|^2 + \alpha_j^2\right)
+
+    equals the program over the activation patterns :math:`D_i` of X
+
+    .. math:: p^* = \min_{v_i, w_i} \tfrac12 \Big\|\sum_i D_i X (v_i - w_i) - y\Big\|^2
+              + \beta \sum_i \left(\|v_i\| + \|w_i\|\right)
+              \quad\text{s.t.}\quad (2D_i - I) X v_i \ge 0,\; (2D_i - I) X w_i \ge 0 .
+
+    With ``gated=True`` the constraints are dropped and one block per pattern is left: the gated
+    ReLU network, a plain group Lasso. There is no 1/n anywhere.
+
+    Parameters
+    ----------
+    X : array (n, d)
+        Data. A bias is a column of ones (and is regularised).
+    y : array (n,)
+        Targets.
+    beta : float
+        Regularisation, > 0, in the units of the objective above.
+    arrangements : Arrangements, None or "generate"
+        The patterns. None enumerates all of them or refuses with advice. ``"generate"`` keeps none:
+        ``solve`` generates them and bounds the optimum over all networks.
+    gated : bool
+        The gated problem.
+    loss : str
+        ``"squared"``.
+    max_patterns : int
+        Limit of the enumeration.
+
+    Attributes
+    ----------
+    X, y, beta, loss, gated
+        As given; X and y as tensors.
+    arrangements : Arrangements or None
+        None for ``"generate"``.
+
+    Raises
+    ------
+    InputError
+        For unusable data, beta or arrangements.
+    TooManyArrangementsError
+        If arrangements=None and there are more than max_patterns.
+    ProblemError
+        For ``gated=True`` with ``"generate"``: without cones a pattern is part of the model, so
+        there is no larger problem to generate it from.
+
+    Notes
+    -----
+    ``weights`` has shape (S, P, d): ``weights[0]`` holds the v_i and ``weights[1]`` the w_i;
+    S = 1 for a gated problem. Source: Pilanci & Ergen (2020), Theorem 1; gated: Mishkin, Sahiner &
+    Pilanci (2022). Checked by ``tests/problems/test_two_layer.py``.
+    """
+
+    def __init__(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        beta: float,
+        arrangements: Arrangements | Literal["generate"] | None = None,
+        gated: bool = False,
+        loss: str = "squared",
+        max_patterns: int = 100_000,
+    ) -> None:
+        self.X, self.y = check_data(X, y)
+        self.beta = check_beta(beta)
+        self.loss = get_loss(loss)
+        self.gated = bool(gated)
+        check_positive_int(max_patterns, "max_patterns")
+        self.arrangements: Arrangements | None
+        if arrangements is None:
+            self.arrangements = enumerate_arrangements(self.X, max_patterns=max_patterns)
+        elif isinstance(arrangements, Arrangements):
+            self.arrangements = _check_arrangements(arrangements, self.X)
+        elif isinstance(arrangements, str) and arrangements == "generate":
+            if self.gated:
+                raise ProblemError(
+                    'arrangements="generate" needs cone constraints; a gated problem has none. '
+                    "Give gates with sample_arrangements(X, n_patterns=...), or set gated=False."
+                )
+            self.arrangements = None
+        else:
+            raise InputError(
+                f"arrangements is {type(arrangements).__name__} {str(arrangements)[:40]!r}; "
+                'expected Arrangements, None or "generate".'
+            )
+
+    def with_arrangements(self, arrangements: Arrangements) -> TwoLayer:
+        """The same problem over other patterns."""
+        return TwoLayer(
+            self.X,
+            self.y,
+            beta=self.beta,
+            arrangements=arrangements,
+            gated=self.gated,
+            loss=self.loss.name,
+        )
+
+    def with_beta(self, beta: float) -> TwoLayer:
+        """The same problem with another regularisation."""
+        return TwoLayer(
+            self.X,
+            self.y,
+            beta=beta,
+            arrangements="generate" if self.arrangements is None else self.arrangements,
+            gated=self.gated,
+            loss=self.loss.name,
+        )
+
+    @property
+    def n_patterns(self) -> int:
+        """Number of patterns; 0 for ``"generate"``, which has none of its own."""
+        return 0 if self.arrangements is None else len(self.arrangements)
+
+    @property
+    def _patterns(self) -> Arrangements:
+        if self.arrangements is None:
+            raise ProblemError(
+                'this problem has arrangements="generate" and so no patterns of its own; '
+                "solve(problem) generates them. Use prob.with_arrangements(...) to fix some."
+            )
+        return self.arrangements
+
+    @cached_property
+    def masks(self) -> Tensor:
+        """The patterns as numbers (P, n) in the data's dtype."""
+        return self._patterns.masks.to(self.X)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of the weights, (S, P, d)."""
+        return (1 if self.gated else 2, self.n_patterns, self.X.shape[1])
+
+    def zeros(self) -> Tensor:
+        """Weights (S, P, d) that are all zero."""
+        return self.X.new_zeros(self.shape)
+
+    def fitted(self, weights: Tensor) -> Tensor:
+        r"""Outputs (n,): :math:`\sum_i D_i X (v_i - w_i)`.
+
+        With ``"generate"`` the patterns are those of the weights: :math:`\sum_i (Xv_i)_+ - (Xw_i)_+`.
+        """
+        if self.arrangements is None:
+            return (torch.relu(weights @ self.X.T).sum(dim=1) * weights.new_tensor([[1.0], [-1.0]])).sum(0)
+        signed = weights[0] if self.gated else weights[0] - weights[1]  # (P, d)
+        active = signed.abs().sum(dim=1).nonzero().ravel()
+        return ((self.X @ signed[active].T) * self.masks[active].T).sum(dim=1)
+
+    def correlations(self, z: Tensor) -> Tensor:
+        r"""The adjoint (S, P, d) of `fitted`: :math:`X^\top D_i z` and its negative."""
+        positive = (self.masks * z) @ self.X  # (P, d)
+        return positive[None] if self.gated else torch.stack([positive, -positive])
+
+    def penalty(self, weights: Tensor) -> float:
+        """Sum of the Euclidean norms of the blocks."""
+        return float(torch.linalg.vector_norm(weights, dim=2).sum())
+
+    def projector(self) -> ConeProjector | None:
+        """A new projector onto the cones of the blocks, in their order; None without cones."""
+        return None if self.gated else ConeProjector(self.X, self._patterns.masks, copies=2)
+
+    def violation(self, weights: Tensor) -> float:
+        r"""Largest :math:`-s\,x^\top v/\|x\|` over the cone constraints, at least 0."""
+        if self.gated or self.arrangements is None:
+            return 0.0
+        lengths = torch.linalg.vector_norm(self.X, dim=1)
+        unit = self.X / torch.where(lengths > 0, lengths, 1.0)[:, None]
+        active = weights.abs().sum(dim=(0, 2)).nonzero().ravel()
+        if not len(active):
+            return 0.0
+        signs = 2 * self.masks[active] - 1  # (P', n)
+        slacks = (weights[:, active] @ unit.T) * signs  # (S, P', n)
+        return max(-float(slacks.min()), 0.0)
+
+    def dual_norm(self, z: Tensor) -> float:
+        r"""Largest :math:`\|\mathrm{Proj}_{K_i}(\pm X^\top D_i z)\|`; with ``"generate"``, over all u.
+
+        Without cones it is :math:`\max_i \|X^\top D_i z\|`.
+        """
+        if self.arrangements is None:
+            return price(self.X, z).upper
+        blocks = self.correlations(z).reshape(-1, self.X.shape[1])
+        projector = self.projector()
+        if projector is not None:
+            blocks = projector(blocks)
+        return float(torch.linalg.vector_norm(blocks, dim=1).max())
+
+    def to_network(self, result: Result | Tensor) -> TwoLayerReLU:
+        r"""The network with :math:`u = v/\sqrt{\|v\|}, \alpha = \sqrt{\|v\|}` for every v and
+        :math:`\alpha = -\sqrt{\|w\|}` for every w; zero blocks give no neuron.
+
+        Gated problems give a `TwoLayerGatedReLU`. Same dtype and device as the data.
+        """  # noqa: D205
+        weights = weights_of(result, None if self.arrangements is None else self.shape)
+        side, pattern = torch.linalg.vector_norm(weights, dim=2).nonzero(as_tuple=True)
+        U, alpha = balanced(weights[side, pattern], 1.0 - 2.0 * side.to(weights))
+        if self.gated:
+            return TwoLayerGatedReLU(U, alpha, self._patterns.gates[pattern])
+        return TwoLayerReLU(U, alpha)
+
+    def to_cvxpy(self) -> CvxpyProgram:
+        """The program for CVXPY, one variable (P, d) per sign."""
+        X, y = self.X.cpu().numpy(), self.y.cpu().numpy()
+        masks = self.masks.cpu().numpy()
+        variables = [cp.Variable(self.shape[1:]) for _ in range(self.shape[0])]
+        signed = variables[0] if self.gated else variables[0] - variables[1]
+        # The outputs are a variable of their own, so that their link's multiplier is z.
+        outputs = cp.Variable(len(y))
+        link = outputs == cp.sum(cp.multiply(X @ signed.T, masks.T), axis=1)
+        penalty = sum(cp.sum(cp.norm(variable, 2, axis=1)) for variable in variables)
+        constraints = [link]
+        if not self.gated:
+            signs = 2.0 * masks - 1.0
+            constraints += [cp.multiply(signs, variable @ X.T) >= 0 for variable in variables]
+        objective = cp.Minimize(0.5 * cp.sum_squares(outputs - y) + self.beta * penalty)
+
+        def read_weights() -> Tensor:
+            values = [torch.as_tensor(variable.value) for variable in variables]
+            return torch.stack(values).to(self.X)
+
+        def read_z() -> Tensor:
+            z = torch.as_tensor(link.dual_value).to(self.y)
+            return z if float(z @ self.y) >= 0 else -z  # CVXPY's sign convention varies
+
+        return CvxpyProgram(cp.Problem(objective, constraints), read_weights, read_z)
+
+    def __repr__(self) -> str:
+        n, d = self.X.shape
+        patterns = "generated" if self.arrangements is None else f"{self.n_patterns} patterns"
+        kind = "gated" if self.gated else "relu"
+        return f"TwoLayer({kind}, n={n}, d={d}, {patterns}, beta={self.beta:g})"
+
+
+def _check_arrangements(arrangements: Arrangements, X: Tensor) -> Arrangements:
+    """Refuse patterns of other data."""
+    masks = arrangements.masks
+    if masks.ndim != 2 or masks.shape[1] != len(X) or len(masks) == 0:
+        raise InputError(
+            f"arrangements.masks has shape {tuple(masks.shape)}; expected (P, {len(X)}) with "
+            "P >= 1, one column per row of X."
+        )
+    if masks.device != X.device:
+        raise InputError(
+            f"X is on device {X.device} but arrangements are on device {masks.device}; expected "
+            "the same. Make them from the same X."
+        )
+    return arrangements

@@ -1,0 +1,99 @@
+"""What a solver returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from torch import Tensor
+
+from convexlib.arrangements import Arrangements
+
+
+class Status(Enum):
+    """How a solve ended; the value is the message for people."""
+
+    CONVERGED = "converged: the relative duality gap is at most tol"
+    MAX_ITER = "stopped at max_iter before the gap reached tol; raise max_iter or tol"
+    STALLED = "stopped because rounding allows no further progress; the gap reported is valid"
+    UNPROVEN = (
+        "the generated patterns are optimal among those examined, but the best neuron could not "
+        "be bounded tightly enough to prove it; the gap reported is valid"
+    )
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of a solver's history: best primal value and best dual bound so far."""
+
+    iteration: int
+    seconds: float
+    primal: float
+    dual: float
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A solution with its proof.
+
+    Attributes
+    ----------
+    weights : Tensor
+        The convex program's variables, in the shape that the problem documents.
+    value : float
+        Objective of the program at `weights`.
+    dual : float
+        A lower bound on the optimum of the program.
+    gap : float
+        ``(value - dual) / value``, the relative duality gap (0 when both are 0).
+    z : Tensor (n,)
+        The feasible dual point that gives `dual`.
+    status, converged : Status, bool
+        How it ended; ``converged`` means gap <= tol.
+    method : str
+        The solver that ran.
+    n_iter, seconds : int, float
+        Iterations and wall-clock time.
+    scope : str
+        What the bound is about: ``"program"`` for the optimum over the given patterns or
+        ``"network"`` for the optimum over all two-layer networks.
+    arrangements : Arrangements or None
+        The patterns that the blocks of `weights` belong to, where there are any.
+    history : tuple of Record
+        Primal and dual values as they came.
+    """
+
+    weights: Tensor
+    value: float
+    dual: float
+    gap: float
+    z: Tensor
+    status: Status
+    method: str
+    n_iter: int
+    seconds: float
+    scope: str = "program"
+    arrangements: Arrangements | None = field(default=None, repr=False)
+    history: tuple[Record, ...] = field(default=(), repr=False)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the duality gap reached the tolerance."""
+        return self.status is Status.CONVERGED
+
+    def __repr__(self) -> str:
+        return (
+            f"Result(value={self.value:.9g}, gap={self.gap:.1e}, method={self.method!r}, "
+            f"n_iter={self.n_iter}, seconds={self.seconds:.3g}, scope={self.scope!r}, "
+            f"status={self.status.name})"
+        )
+
+
+def relative_gap(primal: float, dual: float) -> float:
+    """(primal - dual) / primal, never negative, 0 where both vanish."""
+    if primal <= 0.0:
+        return 0.0
+    return max(primal - dual, 0.0) / primal

@@ -1,0 +1,88 @@
+"""What all solvers share: the bookkeeping of the best primal and dual values, and refusals."""
+
+from __future__ import annotations
+
+import time
+import warnings
+
+from torch import Tensor
+
+from convexlib.arrangements import Arrangements
+from convexlib.errors import ConvergenceWarning, SolverError
+from convexlib.problems.base import Problem
+from convexlib.problems.two_layer import TwoLayer
+from convexlib.result import Record, Result, Status, relative_gap
+
+
+class Tracker:
+    """Keeps the best weights and the best dual point of a run, and its history."""
+
+    def __init__(self, problem: Problem, method: str) -> None:
+        self.problem = problem
+        self.method = method
+        self.began = time.perf_counter()
+        self.weights = problem.zeros()
+        self.primal = problem.value(self.weights)
+        self.z = problem.y.new_zeros(problem.y.shape)
+        self.dual = problem.dual_value(self.z)
+        self.history: list[Record] = []
+
+    def update(self, iteration: int, weights: Tensor, z: Tensor) -> float:
+        """Take feasible weights and a feasible dual point; return the relative gap."""
+        primal, dual = self.problem.value(weights), self.problem.dual_value(z)
+        if primal <= self.primal:
+            self.weights, self.primal = weights, primal
+        if dual >= self.dual:
+            self.z, self.dual = z, dual
+        seconds = time.perf_counter() - self.began
+        self.history.append(Record(iteration, seconds, self.primal, self.dual))
+        return self.gap
+
+    @property
+    def gap(self) -> float:
+        """Relative gap of the best pair."""
+        return relative_gap(self.primal, self.dual)
+
+    def result(
+        self,
+        status: Status,
+        n_iter: int,
+        scope: str = "program",
+        arrangements: Arrangements | None = None,
+    ) -> Result:
+        """Close the run; anything but convergence warns once."""
+        result = Result(
+            weights=self.weights,
+            value=self.primal,
+            dual=self.dual,
+            gap=self.gap,
+            z=self.z,
+            status=status,
+            method=self.method,
+            n_iter=n_iter,
+            seconds=time.perf_counter() - self.began,
+            scope=scope,
+            arrangements=arrangements,
+            history=tuple(self.history),
+        )
+        if status is not Status.CONVERGED:
+            warnings.warn(
+                f"{self.method} on {self.problem}: {status}. Relative gap {result.gap:.1e}.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        return result
+
+
+def need_two_layer(problem: Problem, method: str) -> TwoLayer:
+    """Refuse a problem that is not a TwoLayer with fixed patterns."""
+    if not isinstance(problem, TwoLayer):
+        raise SolverError(
+            f'{method} solves TwoLayer programs; got {type(problem).__name__}. Use method="auto".'
+        )
+    if problem.arrangements is None:
+        raise SolverError(
+            f'{method} needs fixed patterns; this problem has arrangements="generate". '
+            'Use method="generate" or give it patterns.'
+        )
+    return problem

@@ -1,0 +1,54 @@
+"""The oracle: the program handed to an interior-point solver, for small problems.
+
+It shares no code with the other solvers but the problem's definition in CVXPY, so agreement with
+it is evidence.
+"""
+
+from __future__ import annotations
+
+import cvxpy as cp
+from torch import Tensor
+
+from convexlib.errors import SolverError
+from convexlib.problems.base import Problem
+from convexlib.prox import shrink_into_cones
+from convexlib.result import Result, Status
+from convexlib.solvers.base import Tracker, need_two_layer
+
+# Entries of the dense design matrix beyond which an interior-point method takes minutes and
+# gigabytes.
+MAX_DESIGN = 20_000_000
+
+
+def oracle(problem: Problem, *, tol: float = 1e-6, max_design: int = MAX_DESIGN) -> Result:
+    """Solve with CVXPY and Clarabel.
+
+    The solver's answer satisfies the cones only to its tolerance; it is projected onto them before
+    its value is taken, so the value returned is that of a feasible point.
+
+    Raises
+    ------
+    SolverError
+        If the problem is too large, or the solver's status is not optimal.
+    """
+    problem = need_two_layer(problem, "oracle")
+    size = problem.zeros().numel() * len(problem.y)
+    if size > max_design:
+        raise SolverError(
+            f"the oracle would build a design of {size:.1e} entries, more than "
+            f"max_design={max_design:.0e}. Use method='auto'."
+        )
+    tracker = Tracker(problem, "oracle")
+    program = problem.to_cvxpy()
+    accuracy = min(1e-9, 1e-3 * tol)
+    settings = {"tol_gap_abs": accuracy, "tol_gap_rel": accuracy, "tol_feas": accuracy}
+    program.problem.solve(solver=cp.CLARABEL, **settings)
+    if program.problem.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
+        raise SolverError(
+            f"Clarabel ended with status {program.problem.status!r}; expected 'optimal'. "
+            "Rescale X and y, or use method='auto'."
+        )
+    weights: Tensor = shrink_into_cones(program.read_weights(), problem.projector())
+    gap = tracker.update(1, weights, problem.dual_scaling(program.read_z()))
+    status = Status.CONVERGED if gap <= tol else Status.STALLED
+    return tracker.result(status, 1, arrangements=problem.arrangements)

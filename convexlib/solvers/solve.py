@@ -1,0 +1,59 @@
+"""The one door to all solvers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convexlib.errors import InputError
+from convexlib.problems.base import Problem
+from convexlib.problems.two_layer import TwoLayer
+from convexlib.result import Result
+from convexlib.solvers.fista import fista
+from convexlib.solvers.generate import generate
+from convexlib.solvers.oracle import oracle
+from convexlib.solvers.ssnal import ssnal
+from convexlib.validation import check_choice, check_real
+
+METHODS = {"oracle": oracle, "fista": fista, "ssnal": ssnal, "generate": generate}
+
+
+def solve(problem: Problem, tol: float = 1e-6, method: str = "auto", **options: Any) -> Result:
+    r"""Solve a problem to a relative duality gap of `tol`.
+
+    Parameters
+    ----------
+    problem : Problem
+        For instance `TwoLayer(X, y, beta=...)`.
+    tol : float
+        Relative duality gap, ``(value - dual) / value``, at which to stop.
+    method : {"auto", "ssnal", "fista", "generate", "oracle"}
+        ``"auto"`` takes ``"generate"`` for a problem without patterns and ``"ssnal"`` otherwise;
+        ``result.method`` says what ran.
+    **options
+        Passed to the solver (see its docstring).
+
+    Returns
+    -------
+    Result
+        If it did not converge, ``result.status`` says so and a ConvergenceWarning is given.
+
+    Raises
+    ------
+    InputError
+        For something that is not a problem, an unknown method or a bad tolerance.
+    SolverError
+        If the method cannot solve this kind of problem.
+    """
+    if not isinstance(problem, Problem):
+        raise InputError(
+            f"problem is {type(problem).__name__}; expected a problem such as "
+            "TwoLayer(X, y, beta=...)."
+        )
+    tol = check_real(tol, "tol")
+    if tol <= 0:
+        raise InputError(f"tol is {tol:g}; expected tol > 0, a relative duality gap.")
+    check_choice(method, ("auto", *METHODS), "method")
+    if method == "auto":
+        generates = isinstance(problem, TwoLayer) and problem.arrangements is None
+        method = "generate" if generates else "ssnal"
+    return METHODS[method](problem, tol=tol, **options)

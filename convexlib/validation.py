@@ -1,0 +1,173 @@
+"""What may enter the library, and how everything else is refused.
+
+Nothing is imputed, moved to another device or lowered in precision: numpy input becomes float64
+CPU tensors, torch input keeps its dtype and device, and whatever does not fit is refused with a
+message that says what was got, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convexlib.errors import InputError
+
+FLOATS = (torch.float32, torch.float64)
+
+
+def as_tensor(values: Any, name: str) -> Tensor:
+    """Return `values` as a real floating tensor without losing precision.
+
+    Raises
+    ------
+    InputError
+        If `values` is not numeric, is complex, or is a torch tensor that is neither float32 nor
+        float64.
+    """
+    if isinstance(values, Tensor):
+        if values.dtype not in FLOATS:
+            raise InputError(
+                f"{name} is a torch tensor of dtype {values.dtype}; expected torch.float64 or "
+                f"torch.float32. Convert it with {name}.double()."
+            )
+        return values.detach()
+    if hasattr(values, "toarray"):
+        raise InputError(
+            f"{name} is a sparse matrix ({type(values).__name__}); expected a dense array. "
+            f"Convert it with {name}.toarray()."
+        )
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InputError(
+            f"{name} cannot be read as an array ({error}); expected equally long rows of numbers."
+        ) from error
+    if array.dtype.kind not in "fiub":
+        raise InputError(
+            f"{name} has dtype {array.dtype}; expected real numbers. "
+            "Encode categories as numbers first."
+        )
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        raise InputError(
+            f"{name} has dtype {array.dtype}; expected float64 or less, since torch holds no more "
+            f"and convexlib does not lower precision silently. Convert it with "
+            f"{name}.astype(float)."
+        )
+    wide = np.abs(array).max(initial=0) if array.dtype.kind in "iu" else 0
+    if int(wide) > 2**53:
+        raise InputError(
+            f"{name} holds integers up to {int(wide)}, beyond 2**53, which float64 cannot "
+            f"represent exactly. Rescale them first."
+        )
+    return torch.from_numpy(np.array(array, dtype=np.float64, order="C"))
+
+
+def check_finite(values: Tensor, name: str) -> None:
+    """Refuse NaN and infinities, saying how many there are and where the first one is."""
+    bad = ~torch.isfinite(values)
+    count = int(bad.sum())
+    if count:
+        first = bad.nonzero()[0].tolist()
+        axes = ("row", "column", "output")
+        place = ", ".join(f"{axis} {index}" for axis, index in zip(axes, first, strict=False))
+        raise InputError(
+            f"{name} contains {count} non-finite value{'s' if count > 1 else ''} "
+            f"({'first ' if count > 1 else ''}at {place}). Impute or drop them; convexlib never "
+            "fills missing data."
+        )
+
+
+def check_matrix(X: Any, name: str = "X") -> Tensor:
+    """Return a data matrix as a finite tensor of shape (n, d) with n, d >= 1."""
+    X = as_tensor(X, name)
+    if X.ndim != 2:
+        hint = f" Use {name}.reshape(-1, 1) for one feature." if X.ndim == 1 else ""
+        raise InputError(f"{name} has shape {tuple(X.shape)}; expected two axes, (n, d).{hint}")
+    if 0 in X.shape:
+        raise InputError(
+            f"{name} has shape {tuple(X.shape)}; expected at least one row and one column."
+        )
+    check_finite(X, name)
+    return X
+
+
+def check_same_kind(X: Tensor, other: Tensor, name: str, x_name: str = "X") -> None:
+    """Refuse two tensors of different dtype or device."""
+    if other.dtype != X.dtype:
+        raise InputError(
+            f"{x_name} has dtype {X.dtype} but {name} has dtype {other.dtype}; expected the same. "
+            f"Convert one of them; convexlib never lowers precision silently."
+        )
+    if other.device != X.device:
+        raise InputError(
+            f"{x_name} is on device {X.device} but {name} is on device {other.device}; expected "
+            f"the same. Move one of them with .to(device)."
+        )
+
+
+def check_vector(values: Any, length: int, name: str) -> Tensor:
+    """Return `values` as a finite tensor of shape (length,)."""
+    values = as_tensor(values, name)
+    if values.ndim != 1:
+        hint = f" Use {name}.ravel()." if values.numel() == length else ""
+        raise InputError(f"{name} has shape {tuple(values.shape)}; expected ({length},).{hint}")
+    if len(values) != length:
+        raise InputError(
+            f"{name} has {len(values)} entries; expected {length}, one per row of X."
+        )
+    check_finite(values, name)
+    return values
+
+
+def check_data(X: Any, y: Any) -> tuple[Tensor, Tensor]:
+    """Return data (n, d) and targets (n,) as finite tensors of one dtype on one device."""
+    X = check_matrix(X)
+    y = check_vector(y, X.shape[0], "y")
+    check_same_kind(X, y, "y")
+    return X, y
+
+
+def check_real(value: Any, name: str) -> float:
+    """Return a finite real scalar (booleans are refused)."""
+    if isinstance(value, Tensor | np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        raise InputError(f"{name} is {value!r}; expected a real number.")
+    value = float(value)
+    if not math.isfinite(value):
+        raise InputError(f"{name} is {value}; expected a finite number.")
+    return value
+
+
+def check_beta(beta: Any) -> float:
+    """Return the regularisation strength as a positive finite float."""
+    value = check_real(beta, "beta")
+    if value <= 0:
+        raise InputError(
+            f"beta is {value:g}; expected beta > 0. The programs need regularisation; take a small "
+            "fraction of problem.beta_max() for near-interpolation."
+        )
+    return value
+
+
+def check_positive_int(value: Any, name: str, minimum: int = 1) -> int:
+    """Return an integer of at least `minimum`."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
+        raise InputError(f"{name} is {value!r}; expected an integer >= {minimum}.")
+    if value < minimum:
+        raise InputError(f"{name} is {int(value)}; expected an integer >= {minimum}.")
+    return int(value)
+
+
+def check_choice(value: Any, options: Sequence[str], name: str) -> str:
+    """Return `value` if it is one of `options`."""
+    if not isinstance(value, str) or value not in options:
+        listed = ", ".join(repr(option) for option in options)
+        raise InputError(f"{name} is {value!r}; expected one of {listed}.")
+    return value
