@@ -9,6 +9,7 @@ from convexlib.arrangements import (
 )
 from convexlib.certify import Certificate, certify
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU
+from convexlib.problems.mirrors import Mirrors
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result, Status
 from convexlib.solvers.solve import solve
@@ -16,6 +17,7 @@ from convexlib.solvers.solve import solve
 __all__ = [
     "Arrangements",
     "Certificate",
+    "Mirrors",
     "Result",
     "Status",
     "TwoLayer",

@@ -21,12 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 EPS = float(np.finfo(np.float64).eps)
-BLOCK = 1 << 22  # entries of a sign table computed at once
+BLOCK = 1 << 18  # numbers computed at once: they stay in the cache
 
 Ints = NDArray[np.object_]  # arrays of Python integers, which do not overflow
 Floats = NDArray[np.float64]
@@ -44,22 +45,24 @@ def integer_rows(A: Floats) -> Ints:
 
 def primitive(Z: Ints) -> Ints:
     """Divide every row by the greatest common divisor of its entries."""
-    divisor = np.gcd.reduce(Z, axis=1, keepdims=True)
+    # The absolute value, since the reduction of a single entry is that entry with its sign.
+    divisor = np.abs(np.gcd.reduce(Z, axis=1, keepdims=True))
     return Z // np.where(divisor == 0, 1, divisor)
 
 
-def rank(Z: Ints) -> int:
-    """Return the rank, by fraction-free (Bareiss) elimination."""
-    Z, previous, steps = Z.copy(), 1, 0
-    while True:
+def rank_exceeds(Z: Ints, limit: int) -> bool:
+    """Return whether the rank is more than `limit`, by fraction-free (Bareiss) elimination."""
+    previous: Any = 1
+    for _ in range(limit):
         places = np.argwhere(Z != 0)
         if not len(places):
-            return steps
+            return False
         i, j = places[0]
         pivot, row = Z[i, j], Z[i].copy()
         # Sylvester's identity: every entry is a minor of Z, so the division leaves no remainder.
         Z = (pivot * Z - Z[:, [j]] * row) // previous
-        previous, steps = pivot, steps + 1
+        previous = pivot
+    return bool((Z != 0).any())
 
 
 def rays(Z: Ints) -> Ints:
@@ -86,7 +89,7 @@ def rays(Z: Ints) -> Ints:
         kept = np.take_along_axis(old, rest[:, None, :], axis=2)
         gone = np.take_along_axis(old, place[:, None, :], axis=2)
         basis = pivot[:, None] * kept - others[:, None] * gone
-        basis = basis // previous[parent, None, None]  # exact, as in rank()
+        basis = basis // previous[parent, None, None]  # exact, as in rank_exceeds()
         last, previous = row, pivot[:, 0]
     found = primitive(basis[:, :, 0])
     leading = np.take_along_axis(found, np.argmax(found != 0, axis=1)[:, None], axis=1)
@@ -124,7 +127,8 @@ def patterns_at(sign: NDArray[np.int8], V: Ints, Z: Ints) -> Iterator[tuple[Bool
     if len(which):
         local = np.array(list(product((False, True), repeat=r - 1)), dtype=bool)
         masks = np.repeat(sign[which] > 0, len(local), axis=0)
-        places = np.nonzero(vanishing[which])[1].reshape(-1, r - 1).repeat(len(local), axis=0)
+        places = np.nonzero(vanishing[which])[1].reshape(len(which), r - 1)
+        places = places.repeat(len(local), axis=0)
         np.put_along_axis(masks, places, np.tile(local, (len(which), 1)), axis=1)
         yield masks, which.repeat(len(local))
     for ray in np.nonzero(~simple)[0]:
@@ -172,8 +176,33 @@ def cells(Z: Ints) -> tuple[Bools, Floats]:
     order = np.lexsort(words.T)
     words = words[order]
     first = np.flatnonzero(np.append(True, (words[1:] != words[:-1]).any(axis=1)))
-    ray = unit[np.concatenate(touched)[order]]
-    ray[np.concatenate(flipped)[order]] *= -1
-    inside = np.add.reduceat(ray, first, axis=0)
+    ray = np.concatenate(touched)[order]
+    side = np.where(np.concatenate(flipped)[order], -1.0, 1.0)
+    # Coordinate by coordinate: in many dimensions cells have hundreds of rays.
+    inside = np.stack([np.add.reduceat(u[ray] * side, first) for u in unit.T], axis=1)
     masks = np.unpackbits(words[first].view(np.uint8), axis=1, count=n).astype(bool)
     return np.concatenate([masks, ~masks]), np.concatenate([inside, -inside])
+
+
+def blocks(gates: Floats, n: int) -> list[Floats]:
+    """Return `gates` in parts whose products with n rows fit into BLOCK numbers."""
+    return np.array_split(gates, 1 + len(gates) * n // BLOCK)
+
+
+def beyond_doubt(A: Floats, masks: Bools, gates: Floats, eps: float) -> Bools:
+    """Return which gates have their mask even when products are rounded with machine epsilon `eps`.
+
+    The computed x^T u is off by at most gamma_d |x|^T |u| in any order of summation (Higham,
+    *Accuracy and Stability of Numerical Algorithms*, section 3.1). Rows of zeros are harmless.
+    """
+    slack = (A.shape[1] + 4) * eps
+    zero, size = ~A.any(axis=1), np.abs(A)
+    sure, start = np.empty(len(masks), dtype=bool), 0
+    for block in blocks(gates, len(A)):
+        value = block @ A.T
+        part = slice(start, start + len(block))
+        clear = np.abs(value) > slack * (np.abs(block) @ size.T)
+        clear &= (value > 0) == masks[part]
+        sure[part] = (clear | zero).all(axis=1)
+        start += len(block)
+    return sure

@@ -52,8 +52,6 @@ class Pricing:
         A unit vector.
     sign : int
         +1 or -1: the best neuron has an output weight of this sign.
-    candidates : Tensor (m, d)
-        Directions met on the way whose value exceeds the target.
     complete : bool
         Whether upper <= max(target, lower) * (1 + rtol); otherwise the node budget ran out first
         and `upper` is valid but loose.
@@ -65,7 +63,6 @@ class Pricing:
     upper: float
     direction: Tensor
     sign: int
-    candidates: Tensor
     complete: bool
     nodes: int
 
@@ -86,9 +83,9 @@ def value_of(rows, z, direction):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _branch_and_bound(  # type: ignore[no-untyped-def]
-    rows, z, target, rtol, max_nodes, error, slack, start, found
+    rows, z, target, rtol, max_nodes, error, slack, start
 ):
-    """Depth-first search; returns (lower, upper, direction, nodes, n_found, exhausted)."""
+    """Depth-first search; returns (lower, upper, direction, nodes, exhausted)."""
     n, r = rows.shape
     capacity = 2**r + r * (_MAX_DEPTH + 2) * r
     generators = np.empty((capacity, r, r))
@@ -107,7 +104,6 @@ def _branch_and_bound(  # type: ignore[no-untyped-def]
     best = start.copy()
     lower = value_of(rows, z, start)
     upper = 0.0
-    n_found = 0
     for i in range(n):
         pool[i] = i
     top = 0
@@ -123,7 +119,7 @@ def _branch_and_bound(  # type: ignore[no-untyped-def]
         if nodes >= max_nodes:
             for k in range(top):
                 upper = max(upper, bounds[k])
-            return lower, upper, best, nodes, n_found, True
+            return lower, upper, best, nodes, True
         top -= 1
         if bounds[top] <= max(target, lower) * (1.0 + rtol):
             # The incumbent rose since this cone was put aside.
@@ -242,9 +238,6 @@ def _branch_and_bound(  # type: ignore[no-untyped-def]
             if value > lower:
                 lower = value
                 best[:] = centre
-        if at_centre > target * (1.0 + rtol) and n_found < found.shape[0]:
-            found[n_found] = centre
-            n_found += 1
         if bound <= max(target, lower) * (1.0 + rtol):
             upper = max(upper, bound)
             continue
@@ -285,7 +278,7 @@ def _branch_and_bound(  # type: ignore[no-untyped-def]
             ends[top] = last
             bounds[top] = bound
             top += 1
-    return lower, upper, best, nodes, n_found, False
+    return lower, upper, best, nodes, False
 
 
 def spectral_bound(X: Tensor, z: Tensor) -> float:
@@ -341,16 +334,21 @@ def ascend(X: Tensor, z: Tensor, starts: Tensor, n_iter: int = 60) -> tuple[Tens
     sides = torch.where(heights < 0, -1.0, 1.0).to(z)
     values = heights * sides
     steps = torch.ones_like(values)
+    climbing = torch.arange(len(U), device=U.device)
     for _ in range(n_iter):
-        gradients = sides[:, None] * (((X @ U.T > 0) * z[:, None]).T @ X)  # (m, d)
+        here, side = U[climbing], sides[climbing]
+        gradients = side[:, None] * (((here @ X.T > 0) * z) @ X)  # (m', d)
         lengths = torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
-        trial = U + steps[:, None] * gradients / lengths.clamp(min=1e-300)
+        trial = here + steps[climbing, None] * gradients / lengths.clamp(min=1e-300)
         trial /= torch.linalg.vector_norm(trial, dim=1, keepdim=True).clamp(min=1e-300)
-        climbed = sides * (torch.relu(trial @ X.T) @ z)
-        better = climbed > values
-        U = torch.where(better[:, None], trial, U)
-        values = torch.where(better, climbed, values)
-        steps = torch.where(better, 2.0 * steps, 0.5 * steps).clamp(max=1e6)
+        climbed = side * (torch.relu(trial @ X.T) @ z)
+        better = climbed > values[climbing]
+        U[climbing[better]] = trial[better]
+        values[climbing[better]] = climbed[better]
+        steps[climbing] *= torch.where(better, 2.0, 0.5).to(steps)
+        climbing = climbing[steps[climbing] > 1e-6]  # the others have arrived
+        if not len(climbing):
+            break
     return values * sides, U
 
 
@@ -369,7 +367,6 @@ def price(
     target: float = 0.0,
     rtol: float = 1e-9,
     max_nodes: int = 2_000_000,
-    max_candidates: int = 500,
 ) -> Pricing:
     r"""Bound :math:`\max_{\|u\|\le 1} |z^\top (Xu)_+|` from both sides.
 
@@ -386,8 +383,6 @@ def price(
         Relative accuracy.
     max_nodes : int
         Cones to examine before giving up with a valid but loose upper bound.
-    max_candidates : int
-        Directions above the target to report.
 
     Returns
     -------
@@ -413,31 +408,30 @@ def price(
         max_nodes = 0
     lower, upper, sign, nodes, exhausted = 0.0, 0.0, 1, 0, False
     direction = np.zeros(r)
-    candidates = []
     start = _starts(C, z)
+    # Less than what either side attains already, or than rounding, need not be told apart: a
+    # side whose own maximum is 0 would otherwise be searched for ever.
+    attained = max(side * value_of(rows, z.numpy(), start[side]) for side in (1, -1))
+    target = max(target, attained, 2.0 * math.sqrt(r) * error)
     for side in (1, -1):
-        found = np.empty((max_candidates, r))
         if max_nodes == 0:
             exhausted, upper = True, math.inf
             break
         side_z = side * z.numpy()
-        low, high, best, count, n_found, stopped = _branch_and_bound(
-            rows, side_z, max(target, lower), rtol, max_nodes, error, slack, start[side], found
+        low, high, best, count, stopped = _branch_and_bound(
+            rows, side_z, max(target, lower), rtol, max_nodes, error, slack, start[side]
         )
         nodes += count
         exhausted |= stopped
-        candidates.append(found[:n_found])
         upper = max(upper, high + norm_z * snap)
         if low > lower:
             lower, direction, sign = low, best, side
     upper = min(upper, fallback)
-    stacked = np.concatenate(candidates) if candidates else np.zeros((0, r))
     return Pricing(
         lower=lower,
         upper=upper,
         direction=Q @ torch.from_numpy(direction),
         sign=sign,
-        candidates=torch.from_numpy(stacked) @ Q.T,
         complete=not exhausted,
         nodes=nodes,
     )

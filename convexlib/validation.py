@@ -36,11 +36,21 @@ def as_tensor(values: Any, name: str) -> Tensor:
                 f"{name} is a torch tensor of dtype {values.dtype}; expected torch.float64 or "
                 f"torch.float32. Convert it with {name}.double()."
             )
+        if values.layout != torch.strided:
+            raise InputError(
+                f"{name} is a sparse tensor ({values.layout}); expected a dense one. "
+                f"Convert it with {name}.to_dense()."
+            )
         return values.detach()
     if hasattr(values, "toarray"):
         raise InputError(
             f"{name} is a sparse matrix ({type(values).__name__}); expected a dense array. "
             f"Convert it with {name}.toarray()."
+        )
+    if np.ma.is_masked(values):
+        raise InputError(
+            f"{name} is a masked array with {int(np.ma.count_masked(values))} masked entries. "
+            "Impute or drop them; convexlib never fills missing data."
         )
     try:
         array = np.asarray(values)
@@ -70,6 +80,10 @@ def as_tensor(values: Any, name: str) -> Tensor:
 
 def check_finite(values: Tensor, name: str) -> None:
     """Refuse NaN and infinities, saying how many there are and where the first one is."""
+    if values.is_meta:
+        raise InputError(
+            f"{name} is on device meta, which holds no numbers; expected data on a CPU or a GPU."
+        )
     bad = ~torch.isfinite(values)
     count = int(bad.sum())
     if count:
@@ -125,11 +139,25 @@ def check_vector(values: Any, length: int, name: str) -> Tensor:
     return values
 
 
+def check_scale(values: Tensor, name: str) -> None:
+    """Refuse magnitudes at which sums of squares would overflow or vanish."""
+    largest, limits = float(values.abs().max()), torch.finfo(values.dtype)
+    low, high = limits.tiny**0.25, limits.max**0.25
+    if largest and not low <= largest <= high:
+        raise InputError(
+            f"the largest entry of {name} is {largest:.1e}; expected it between {low:.0e} and "
+            f"{high:.0e}, so that squares stay within {values.dtype}. Rescale {name}."
+        )
+
+
 def check_data(X: Any, y: Any) -> tuple[Tensor, Tensor]:
     """Return data (n, d) and targets (n,) as finite tensors of one dtype on one device."""
+    X, y = as_tensor(X, "X"), as_tensor(y, "y")
+    check_same_kind(X, y, "y")
     X = check_matrix(X)
     y = check_vector(y, X.shape[0], "y")
-    check_same_kind(X, y, "y")
+    check_scale(X, "X")
+    check_scale(y, "y")
     return X, y
 
 
@@ -139,7 +167,10 @@ def check_real(value: Any, name: str) -> float:
         value = value.item()
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise InputError(f"{name} is {value!r}; expected a real number.")
-    value = float(value)
+    try:
+        value = float(value)
+    except OverflowError:
+        value = math.inf
     if not math.isfinite(value):
         raise InputError(f"{name} is {value}; expected a finite number.")
     return value

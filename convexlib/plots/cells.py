@@ -27,7 +27,7 @@ __all__ = ["cell_sectors", "plot_cells"]
 
 MAX_LABELS = 16
 MAX_ARROWS = 24
-ANGLE_TOLERANCE = 1e-9
+ANGLE_TOLERANCE = 1e-13
 
 
 def two_columns(X: Any, picture: str) -> np.ndarray:
@@ -148,18 +148,19 @@ def plot_cells(
 
     for (start, stop), mask, coloured in zip(np.degrees(sectors), masks, found, strict=True):
         cell = Wedge((0, 0), radius, start, stop, linewidth=0, label=f"_{pattern_label(mask)}")
-        cell.set(facecolor=active_colour(mask) if coloured else "none", alpha=0.34)
+        cell.set(facecolor=active_colour(mask) if coloured else "none", alpha=0.42)
         ax.add_patch(cell)
+    width = 1.1 if len(sectors) <= 32 else 0.5
     if len(sectors) > 1:
         for angle in sectors[: len(sectors) // 2, 0]:
             tip = 1.04 * radius * np.array([np.cos(angle), np.sin(angle)])
-            ax.plot([-tip[0], tip[0]], [-tip[1], tip[1]], color=GREY, lw=1.1, ls="-")
+            ax.plot([-tip[0], tip[0]], [-tip[1], tip[1]], color=GREY, lw=width, ls="-")
 
     draw_samples(ax, data, radius)
     labelled = label_patterns and len(sectors) <= MAX_LABELS
     if labelled:
         label_sectors(ax, sectors, masks, radius)
-    reach = radius * (1.12 + (0.05 * data.shape[0] + 0.12 if labelled else 0))
+    reach = radius * (1.06 + (0.065 * min(len(data), 14) + 0.1 if labelled else 0))
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[])
     ax.set(xlabel="$u_1$", ylabel="$u_2$", aspect="equal")
     ax.spines[:].set_visible(False)
@@ -175,8 +176,10 @@ def draw_samples(ax: Axes, data: np.ndarray, radius: float) -> None:
     for index, row in enumerate(data, 1):
         length = np.linalg.norm(row)
         away = row / length if length else np.array([0.7, -0.7])
+        across, up = row + 0.075 * radius * away
         ax.text(
-            *(row + 0.075 * radius * away),
+            across,
+            up,
             f"$x_{{{index}}}$",
             ha="center",
             va="center",
@@ -190,7 +193,7 @@ def draw_samples(ax: Axes, data: np.ndarray, radius: float) -> None:
 def label_sectors(ax: Axes, sectors: np.ndarray, masks: np.ndarray, radius: float) -> None:
     """Write the patterns around the disc, moved apart where cells are narrow."""
     middles = sectors.mean(axis=1)
-    placed = spread(middles, gap=0.17)
+    placed = spread(middles, gap=0.13)
     for middle, angle, mask in zip(middles, placed, masks, strict=True):
         edge = radius * np.array([np.cos(middle), np.sin(middle)])
         far = 1.09 * radius * np.array([np.cos(angle), np.sin(angle)])

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from convexlib.errors import InputError
-from convexlib.plots.style import COLOURS, DASHES, GREY, NEGATIVE, POSITIVE, axes_for
+from convexlib.plots.style import COLOURS, DASHES, GREY, NEGATIVE, POSITIVE, axes_for, legend_above
+from convexlib.result import Record, Result
 from convexlib.validation import check_choice, check_real
 
-__all__ = ["Record", "plot_convergence", "plot_training", "seed_band"]
+__all__ = ["plot_convergence", "plot_training", "seed_band"]
 
 BOUND_TOLERANCE = 1e-7
 
 
-class Record(Protocol):
-    """One line of a solver's history."""
-
-    iteration: int
-    seconds: float
-    primal: float
-    dual: float
-
-
 def plot_convergence(
-    history: Any,
+    history: Result | Sequence[Record],
     ax: Axes | None = None,
     optimum: float | None = None,
     x: str = "iteration",
@@ -38,17 +30,18 @@ def plot_convergence(
     Parameters
     ----------
     history : Result or sequence of Record
-        A result with a ``history``, or the records: ``iteration, seconds, primal, dual`` each.
+        A result, or its history: records of ``iteration, seconds, primal, dual``.
         Values that are not finite (no dual point yet) are left out.
     ax : Axes, optional
         Where to draw; a new figure by default.
     optimum : float, optional
-        Known optimal value: a horizontal line, or with `gap` the curve of primal minus optimum.
+        Known optimal value: a horizontal line, or with `gap` the curve of
+        (primal - optimum) / primal.
     x : {"iteration", "seconds"}
         What runs along the axis.
     gap : bool
-        Draw :math:`(\text{primal} - \text{dual}) / |\text{primal}|` on a log axis instead. Gaps
-        of 0 or less have no place on it and are left out.
+        Draw the relative gap :math:`(\text{primal} - \text{dual}) / \text{primal}` on a log axis
+        instead. Gaps of 0 or less have no place on it and are left out.
 
     Returns
     -------
@@ -59,7 +52,7 @@ def plot_convergence(
     InputError
         If the history is empty or `x` is not a column of it.
     """
-    records: Sequence[Record] = list(getattr(history, "history", history))
+    records = list(history.history if isinstance(history, Result) else history)
     column = check_choice(x, ("iteration", "seconds"), "x")
     if not records:
         raise InputError(
@@ -72,7 +65,7 @@ def plot_convergence(
     ax = axes_for(ax, (6.0, 3.6))
     marker = "o" if len(records) <= 40 else None
     if gap:
-        size = np.abs(primal) + (primal == 0)
+        size = np.where(primal > 0, primal, np.nan)
         closed = positive((primal - dual) / size)
         ax.plot(along, closed, color=POSITIVE, ls="-", marker=marker, ms=3, label="duality gap")
         if optimum is not None:
@@ -87,7 +80,7 @@ def plot_convergence(
             ax.axhline(optimum, color=GREY, lw=1.2, ls=":", label="optimum")
         ax.set_ylabel("objective")
     ax.set_xlabel("iteration" if column == "iteration" else "seconds")
-    ax.legend(fontsize=9)
+    legend_above(ax, columns=3)
     return ax
 
 
@@ -143,6 +136,7 @@ def plot_training(
     dual: float | None = None,
     ax: Axes | None = None,
     log_time: bool = False,
+    legend: bool = True,
 ) -> Axes:
     """Draw training objectives against seconds beside the certified optimum.
 
@@ -161,6 +155,8 @@ def plot_training(
         Where to draw; a new figure by default.
     log_time : bool
         Log axis for the seconds too.
+    legend : bool
+        Name the methods above the axes.
 
     Returns
     -------
@@ -169,10 +165,14 @@ def plot_training(
     Raises
     ------
     InputError
-        If a curve's shapes do not fit, or an objective (`optimum` too) lies below `dual`: by weak
-        duality it then is another objective than the one that was certified.
+        If there is no curve, a curve's shapes do not fit, or an objective (`optimum` too) lies
+        below `dual`: by weak duality it then is not the objective that was certified.
     """
     optimum = check_real(optimum, "optimum")
+    if not curves:
+        raise InputError(
+            "curves is empty; expected at least one method: {name: (seconds, values)}."
+        )
     bands = {name: seed_band(*curve) for name, curve in curves.items()}
     if dual is not None:
         dual = check_real(dual, "dual")
@@ -190,10 +190,11 @@ def plot_training(
         low, median, high = positive((values - base) / size)
         ax.plot(times, median, color=colour, ls=DASHES[index % len(DASHES)], label=name)
         if np.any(values[0] < values[2]):
-            ax.fill_between(times, low, high, color=colour, alpha=0.2, linewidth=0)
+            ax.fill_between(times, low, high, color=colour, alpha=0.28, linewidth=0)
     if optimum > base:
         ax.axhline((optimum - base) / size, color=GREY, lw=1.4, label="certified optimum")
     ax.set(yscale="log", xlabel="seconds", xscale="log" if log_time else "linear")
     ax.set_ylabel("training objective" if dual is None else "(objective $-$ bound) / bound")
-    ax.legend(fontsize=9)
+    if legend:
+        legend_above(ax, columns=3)
     return ax

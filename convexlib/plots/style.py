@@ -32,7 +32,7 @@ POSITIVE, NEGATIVE = BLUE, VERMILLION
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (9, 2)))
 TAG = {"facecolor": "#4a4f57", "edgecolor": "none", "boxstyle": "round,pad=0.22"}
 
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "figure.facecolor": "none",
     "figure.dpi": 120,
     "savefig.facecolor": "none",
@@ -49,19 +49,21 @@ STYLE: dict[str, Any] = {
     "text.color": GREY,
     "xtick.color": GREY,
     "ytick.color": GREY,
-    "grid.color": GREY,
-    "grid.alpha": 0.25,
+    "grid.color": f"{GREY}38",
+    "grid.alpha": 1.0,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
     "legend.labelcolor": GREY,
     "lines.linewidth": 1.8,
     "font.size": 10,
-    "mathtext.fontset": "cm",
+    "mathtext.fontset": "dejavusans",
     "axes3d.xaxis.panecolor": (0.5, 0.5, 0.5, 0.08),
     "axes3d.yaxis.panecolor": (0.5, 0.5, 0.5, 0.08),
     "axes3d.zaxis.panecolor": (0.5, 0.5, 0.5, 0.08),
     "svg.hashsalt": "convexlib",
 }
+
+SHORT_PATTERN = 5
 
 # Cells and zonotope vertices share this map: the share of active samples, from none to all.
 ACTIVE = LinearSegmentedColormap.from_list("active", [VERMILLION, "#8a8a8a", BLUE])
@@ -126,16 +128,44 @@ def arrows(ax: Axes, tails: np.ndarray, steps: np.ndarray, color: Any, width: fl
 
 
 def outer_label(ax: Axes, place: np.ndarray, direction: np.ndarray, mask: np.ndarray) -> None:
-    """Write a pattern (n,) at `place` so that it extends away along the unit `direction`."""
+    """Write a pattern (n,) at `place` so that it extends away along the unit `direction`.
+
+    Long patterns run along the direction, so that labels side by side need little room.
+    """
     right, up = direction
+    if len(mask) <= SHORT_PATTERN:
+        turn = 0.0
+        sideways = "left" if right > 0.25 else "right" if right < -0.25 else "center"
+        upright = "bottom" if up > 0.25 else "top" if up < -0.25 else "center"
+    else:
+        turn = float(np.degrees(np.arctan2(up, right)))
+        sideways, upright = ("left" if right >= 0 else "right"), "center"
+        turn -= 0.0 if right >= 0 else 180.0
     ax.text(
-        *place,
+        place[0],
+        place[1],
         pattern_label(mask),
-        ha="left" if right > 0.25 else "right" if right < -0.25 else "center",
-        va="bottom" if up > 0.25 else "top" if up < -0.25 else "center",
+        ha=sideways,
+        va=upright,
+        rotation=turn,
+        rotation_mode="anchor",
         color=GREY,
         family="monospace",
         fontsize=9,
+    )
+
+
+def legend_above(ax: Axes, columns: int) -> None:
+    """Put the legend over the axes, where it hides no curve."""
+    ax.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=columns,
+        fontsize=9,
+        frameon=False,
+        labelcolor=GREY,
+        columnspacing=1.4,
+        handlelength=2.6,
     )
 
 

@@ -133,39 +133,56 @@ def plot_polygon(data: np.ndarray, ax: Axes) -> Axes:
         middles = sectors.mean(axis=1)
         out = np.stack([np.cos(middles), np.sin(middles)], axis=1)  # (P, 2)
         for corner, span, colour in zip(corners, np.degrees(sectors), colours, strict=True):
-            cone = Wedge(tuple(corner), 0.13 * size, *span, facecolor=colour, alpha=0.34)
+            cone = Wedge(tuple(corner), 0.13 * size, *span, facecolor=colour, alpha=0.42)
             cone.set(linewidth=0, label="_cone")
             ax.add_patch(cone)
         arrows(ax, corners, 0.15 * size * out, colours, width=0.006)
         if len(sectors) <= MAX_LABELS:
             for corner, direction, mask in zip(corners, out, masks, strict=True):
                 outer_label(ax, corner + 0.17 * size * direction, direction, mask)
-    ax.scatter(*corners.T, c=colours, s=34, zorder=3)
+    ax.scatter(corners[:, 0], corners[:, 1], c=colours, s=34, zorder=3)
     ax.plot(0, 0, "+", color=GREY, ms=9)
-    low, high = corners.min(axis=0) - 0.3 * size, corners.max(axis=0) + 0.3 * size
+    margin = size * (0.2 + (0.045 * len(data[:14]) if len(sectors) <= MAX_LABELS else 0))
+    low, high = corners.min(axis=0) - margin, corners.max(axis=0) + margin
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel="$z_1$", ylabel="$z_2$")
     ax.set_aspect("equal")
     return ax
 
 
 def plot_polyhedron(data: np.ndarray, masks: np.ndarray, ax: Any) -> Axes:
-    """Draw the zonotope of (n, 3) data with patterns (P, n) on 3-D axes."""
+    """Draw the zonotope of (n, 3) data with patterns (P, n) on 3-D axes.
+
+    What the solid hides from the axes' present view is drawn dashed and small.
+    """
     vertices = masks @ data  # (P, 3)
-    faces = Poly3DCollection(
-        [face for face in zonotope_facets(vertices) if len(face) > 2],
-        facecolor=GREY,
-        edgecolor=GREY,
-        alpha=0.22,
-        linewidth=1.0,
-    )
-    ax.add_collection3d(faces)
-    if len(vertices) == 2:
-        ax.plot(*vertices.T, color=GREY, lw=1.4, ls="-")
+    ax.set_proj_type("ortho")
+    facets = zonotope_facets(vertices)
+    front = [face for face in facets if faces_viewer(face, vertices, ax)]
+    solid = Poly3DCollection(front, facecolor=GREY, edgecolor=GREY, alpha=0.25, linewidth=1.3)
+    seen = {tuple(point) for face in front for point in face}
+    for face in facets:
+        if not faces_viewer(face, vertices, ax):
+            closed = np.vstack([face, face[:1]])
+            ax.plot(*closed.T, color=GREY, lw=0.8, ls=(0, (3, 3)))
+    ax.add_collection3d(solid)
     colours = ACTIVE(masks.mean(axis=1))
-    ax.scatter(*vertices.T, c=colours, s=26, depthshade=False)
-    middle, half = vertices.mean(axis=0), max(float(np.ptp(vertices, axis=0).max()) / 2, 1e-300)
-    for set_limits, centre in zip((ax.set_xlim, ax.set_ylim, ax.set_zlim), middle, strict=True):
-        set_limits(centre - half, centre + half)
+    sizes = [34 if tuple(point) in seen else 12 for point in vertices]
+    ax.scatter(*vertices.T, c=colours, s=sizes, depthshade=False)
+    middle, half = vertices.mean(axis=0), 0.55 * (float(np.ptp(vertices, axis=0).max()) or 1.0)
+    for name, centre in zip("xyz", middle, strict=True):
+        ax.set(**{f"{name}lim": (centre - half, centre + half)})
+        ax.locator_params(axis=name, nbins=4)
     ax.set(xlabel="$z_1$", ylabel="$z_2$", zlabel="$z_3$")
-    ax.set_box_aspect((1, 1, 1))
+    ax.set_box_aspect((1, 1, 1), zoom=0.92)
     return ax
+
+
+def faces_viewer(face: np.ndarray, vertices: np.ndarray, ax: Any) -> bool:
+    """Return whether a facet (k, 3) of the hull of `vertices` is on the side of the viewer."""
+    up, around = np.radians([ax.elev, ax.azim])
+    eye = np.array([np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up)])
+    middle = face.mean(axis=0)
+    normal = np.linalg.svd(face - middle)[2][2]
+    outward = normal @ (middle - vertices.mean(axis=0))
+    # A flat zonotope is its only facet, with no outside: it is always seen.
+    return bool(outward * (normal @ eye) >= -1e-12)

@@ -109,7 +109,9 @@ def double(network: nn.Module) -> nn.Module:
 
 
 def check_same_device(network: nn.Module, X: Tensor) -> None:
-    """Refuse a network that lives on another device than the data."""
+    """Refuse a network that lives on another device than the data, and what is no network."""
+    if not isinstance(network, nn.Module):
+        raise InputError(f"network is {type(network).__name__}; expected a torch.nn.Module.")
     for parameter in network.parameters():
         if parameter.device != X.device:
             raise InputError(

@@ -18,11 +18,11 @@ from convexlib.errors import SolverError
 from convexlib.pricing import ascend, price
 from convexlib.problems.base import Problem
 from convexlib.problems.two_layer import TwoLayer
-from convexlib.result import Result, Status
+from convexlib.result import Result, Status, relative_gap
 from convexlib.solvers.base import Tracker
 from convexlib.solvers.ssnal import ssnal
 
-_STARTS = 200  # random directions per pricing round
+_STARTS = 100  # random directions per round
 _ADDED = 200  # patterns at most added per round
 
 
@@ -45,7 +45,7 @@ def generate(
     max_iter : int
         Rounds.
     max_nodes : int
-        Cones that the final proof may examine; more rank needs more (see `convexlib.pricing`).
+        Cones that a proof may examine; more rank needs more (see `convexlib.pricing`).
     directions : Tensor (m, d), optional
         Neurons whose patterns start the search, for instance those of a trained network.
     seed : int
@@ -63,63 +63,91 @@ def generate(
     tracker = Tracker(problem, "generate")
     if directions is None:
         directions = X.new_zeros((0, X.shape[1]))
-    new = _local_maxima(X, y, directions, generator, 0.0)
-    neurons, z = directions, y
-    weights, arrangements = problem.zeros(), None
-    status, target = Status.MAX_ITER, beta
+    new = torch.cat([directions, _maxima(X, y, _starts(X, directions, generator), 0.0)])
+    if not len(new):  # no neuron correlates with y: any direction will do
+        new = X.new_ones((1, X.shape[1]))
+    arrangements, start, z = patterns_of(X, new), None, None
+    inner_tol, status = 1e-3, Status.MAX_ITER
     bar = tqdm(total=max_iter, desc="rounds", disable=None if progress else True)
     for iteration in range(1, max_iter + 1):
-        arrangements = patterns_of(X, torch.cat([neurons, new]))
+        bar.update()
         restricted = problem.with_arrangements(arrangements)
-        inner = ssnal(restricted, tol=max(0.1 * tol, 1e-10), start_z=z)
+        inner = ssnal(restricted, tol=inner_tol, start=start, start_z=z)
         z, weights = inner.z, inner.weights
-        used = torch.linalg.vector_norm(weights, dim=2) > 0  # (2, P)
-        neurons = torch.cat([weights[0][used[0]], weights[1][used[1]]])
-        new = _local_maxima(X, z, neurons, generator, beta * (1.0 + 0.1 * tol))
-        if len(new):
-            tracker.update(iteration, weights, tracker.z)
-        else:
-            # Nothing found by ascent: search everywhere, and prove the bound.
-            slack = max(inner.value * tol / max(float(y @ z), 1e-300), 1e-12)
-            priced = price(X, z, target=target, rtol=0.2 * slack, max_nodes=max_nodes)
-            scaled = min(1.0, beta / priced.upper) if priced.upper > 0 else 1.0
-            gap = tracker.update(iteration, weights, problem.loss.best_scale(z, y, scaled) * z)
+        # Values above beta (1 + margin) would move the bound by more than a part of tol.
+        margin = 0.2 * tol * inner.value / max(float(y @ z), 1e-300)
+        starts = _starts(X, weights.reshape(-1, X.shape[1]), generator)
+        new = _maxima(X, z, starts, beta * (1.0 + margin))
+        if not len(new):
+            # Climbing found nothing: search everywhere, and prove the bound.
+            priced = price(X, z, target=beta, rtol=margin, max_nodes=max_nodes)
+            limit = min(1.0, beta / priced.upper) if priced.upper > 0 else 1.0
+            gap = tracker.update(iteration, weights, problem.loss.best_scale(z, y, limit) * z)
             if gap <= tol:
                 status = Status.CONVERGED
                 break
-            new = _local_maxima(X, z, priced.candidates, generator, beta)
-            if not len(new):
+            if priced.lower > beta * (1.0 + margin):
+                new = priced.direction[None].to(X)
+            elif inner.gap > 0.2 * tol:
+                inner_tol, start = 0.1 * tol, weights
+                continue
+            else:
                 status = Status.UNPROVEN
                 break
-        bar.update()
+        tracker.update(iteration, weights, tracker.z)
+        highest = float((torch.relu(new @ X.T) @ z).abs().max())
+        estimate = problem.dual_value(problem.loss.best_scale(z, y, beta / highest) * z)
+        inner_tol = max(0.1 * tol, min(inner_tol, 0.05 * relative_gap(inner.value, estimate)))
+        arrangements, start = _extended(arrangements, weights, patterns_of(X, new))
     bar.close()
-    scope = "network"
-    return tracker.result(status, iteration, scope=scope, arrangements=arrangements)
+    return tracker.result(status, iteration, scope="network", arrangements=arrangements)
 
 
 def patterns_of(X: Tensor, directions: Tensor) -> Arrangements:
     """The distinct patterns of some neurons."""
     directions = directions / torch.linalg.vector_norm(directions, dim=1, keepdim=True)
-    masks = X @ directions.T >= 0  # (n, m)
-    distinct, inverse = torch.unique(masks.T, dim=0, return_inverse=True)
-    first = torch.empty(len(distinct), dtype=torch.long, device=X.device)
-    first[inverse.flip(0)] = torch.arange(len(inverse) - 1, -1, -1, device=X.device)
-    return Arrangements(masks=distinct, gates=directions[first], exhaustive=False)
+    masks = (X @ directions.T >= 0).T  # (m, n)
+    first = _first_of_each(masks)
+    return Arrangements(masks=masks[first], gates=directions[first], exhaustive=False)
 
 
-def _local_maxima(
-    X: Tensor, z: Tensor, starts: Tensor, generator: torch.Generator, level: float
-) -> Tensor:
-    """Distinct directions with |z^T (Xu)_+| above the level, best first."""
+def _first_of_each(masks: Tensor) -> Tensor:
+    """Indices of the first occurrence of each distinct row, in order."""
+    _, inverse = torch.unique(masks, dim=0, return_inverse=True)
+    first = torch.full((int(inverse.max()) + 1,), len(masks), device=masks.device)
+    first = first.scatter_reduce(0, inverse, torch.arange(len(masks), device=masks.device), "amin")
+    return first.sort().values
+
+
+def _extended(
+    arrangements: Arrangements, weights: Tensor, new: Arrangements
+) -> tuple[Arrangements, Tensor]:
+    """The patterns in use and the new ones, and the weights carried over to them."""
+    used = torch.linalg.vector_norm(weights, dim=2).amax(dim=0) > 0  # (P,)
+    masks = torch.cat([arrangements.masks[used], new.masks])
+    gates = torch.cat([arrangements.gates[used], new.gates])
+    first = _first_of_each(masks)
+    start = weights.new_zeros((2, len(first), weights.shape[2]))
+    start[:, : int(used.sum())] = weights[:, used]  # used patterns are distinct and come first
+    return Arrangements(masks=masks[first], gates=gates[first], exhaustive=False), start
+
+
+def _starts(X: Tensor, neurons: Tensor, generator: torch.Generator) -> Tensor:
+    """Random directions, and the neurons with their neighbourhoods."""
     d = X.shape[1]
     random = torch.randn(_STARTS, d, generator=generator, dtype=torch.float64).to(X)
-    nudged = starts
-    if len(starts):
-        # Optimal neurons sit on the boundaries of their cells: look into the neighbours.
-        noise = torch.randn(starts.shape, generator=generator, dtype=torch.float64).to(X)
-        sizes = torch.linalg.vector_norm(starts, dim=1, keepdim=True)
-        nudged = torch.cat([starts, starts + 0.3 * sizes * noise / d**0.5])
-    values, found = ascend(X, z, torch.cat([nudged, random]))
+    sizes = torch.linalg.vector_norm(neurons, dim=1, keepdim=True)
+    neurons, sizes = neurons[sizes[:, 0] > 0], sizes[sizes[:, 0] > 0]
+    # Optimal neurons sit on the boundaries of their cells: look into the neighbours.
+    noise = torch.randn(neurons.shape, generator=generator, dtype=torch.float64).to(X)
+    return torch.cat([random, neurons, neurons + 0.3 * sizes * noise / d**0.5])
+
+
+def _maxima(X: Tensor, z: Tensor, starts: Tensor, level: float) -> Tensor:
+    """Local maxima of |z^T (Xu)_+| reached from the starts and above the level, best first."""
+    if not len(starts):
+        return starts
+    values, found = ascend(X, z, starts)
     order = values.abs().argsort(descending=True)
     order = order[values[order].abs() > level]
     return found[order[:_ADDED]]

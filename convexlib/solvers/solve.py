@@ -6,15 +6,17 @@ from typing import Any
 
 from convexlib.errors import InputError
 from convexlib.problems.base import Problem
+from convexlib.problems.mirrors import Mirrors
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result
 from convexlib.solvers.fista import fista
 from convexlib.solvers.generate import generate
+from convexlib.solvers.lasso import lasso
 from convexlib.solvers.oracle import oracle
 from convexlib.solvers.ssnal import ssnal
 from convexlib.validation import check_choice, check_real
 
-METHODS = {"oracle": oracle, "fista": fista, "ssnal": ssnal, "generate": generate}
+METHODS = {"oracle": oracle, "fista": fista, "ssnal": ssnal, "generate": generate, "lasso": lasso}
 
 
 def solve(problem: Problem, tol: float = 1e-6, method: str = "auto", **options: Any) -> Result:
@@ -26,8 +28,9 @@ def solve(problem: Problem, tol: float = 1e-6, method: str = "auto", **options: 
         For instance `TwoLayer(X, y, beta=...)`.
     tol : float
         Relative duality gap, ``(value - dual) / value``, at which to stop.
-    method : {"auto", "ssnal", "fista", "generate", "oracle"}
-        ``"auto"`` takes ``"generate"`` for a problem without patterns and ``"ssnal"`` otherwise;
+    method : {"auto", "ssnal", "fista", "generate", "lasso", "oracle"}
+        ``"auto"`` takes ``"lasso"`` for `Mirrors`, ``"generate"`` for a problem without patterns
+        and ``"ssnal"`` otherwise;
         ``result.method`` says what ran.
     **options
         Passed to the solver (see its docstring).
@@ -56,4 +59,6 @@ def solve(problem: Problem, tol: float = 1e-6, method: str = "auto", **options: 
     if method == "auto":
         generates = isinstance(problem, TwoLayer) and problem.arrangements is None
         method = "generate" if generates else "ssnal"
+        if isinstance(problem, Mirrors):
+            method = "lasso"
     return METHODS[method](problem, tol=tol, **options)

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from convexlib.cones import ConeProjector
+from convexlib.errors import SolverError
 from convexlib.problems.base import Problem
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.prox import shrink_into_cones
@@ -45,7 +46,7 @@ class _Subproblem:
         self.problem, self.projector, self.u, self.sigma = problem, projector, u, sigma
 
     def evaluate(self, z: Tensor, correlations: Tensor) -> tuple[float, Tensor, Tensor]:
-        """psi(z), the proximal point (S, P, d) and the norms (S, P) before thresholding."""
+        """psi(z), the proximal point and the projection before thresholding, both (S, P, d)."""
         threshold = self.sigma * self.problem.beta
         projected = shrink_into_cones(self.u + self.sigma * correlations, None)
         if self.projector is not None:
@@ -55,11 +56,11 @@ class _Subproblem:
         point = projected * (1.0 - threshold / norms.clamp(min=1e-300)).clamp(min=0.0)[..., None]
         residual = z - self.problem.y
         value = 0.5 * float(residual @ residual) + 0.5 / self.sigma * float((point**2).sum())
-        return value, point, norms
+        return value, point, projected
 
-    def newton_step(self, gradient: Tensor, point: Tensor, norms: Tensor) -> Tensor:
+    def newton_step(self, gradient: Tensor, projected: Tensor) -> Tensor:
         """Solve (I + sigma B B^T) step = -gradient."""
-        columns = self._jacobian_columns(point, norms)
+        columns = self._jacobian_columns(projected)
         if columns is None:
             return -gradient
         n, rank = columns.shape
@@ -72,16 +73,16 @@ class _Subproblem:
         full.diagonal().add_(1.0)
         return -torch.cholesky_solve(gradient[:, None], _cholesky(full))[:, 0]
 
-    def _jacobian_columns(self, point: Tensor, norms: Tensor) -> Tensor | None:
+    def _jacobian_columns(self, projected: Tensor) -> Tensor | None:
         """B (n, rank) with B B^T the sum over active blocks of the module's text."""
         threshold = self.sigma * self.problem.beta
-        n_patterns, d = point.shape[1:]
-        active = (norms > threshold).reshape(-1).nonzero().ravel()  # blocks, sign-major
+        n_patterns, d = projected.shape[1:]
+        norms = torch.linalg.vector_norm(projected, dim=2).reshape(-1)
+        active = (norms > threshold).nonzero().ravel()  # blocks, sign-major
         if not len(active):
             return None
-        directions = point.reshape(-1, d)[active]
-        directions = directions / torch.linalg.vector_norm(directions, dim=1, keepdim=True)
-        ratios = threshold / norms.reshape(-1)[active]  # c
+        directions = projected.reshape(-1, d)[active] / norms[active, None]
+        ratios = threshold / norms[active]  # c
         roots = (1.0 - ratios).clamp(min=0.0).sqrt()
         pieces = []
         for chosen, faces in self._faces(active, directions):
@@ -122,12 +123,16 @@ class _Subproblem:
 def _cholesky(matrix: Tensor) -> Tensor:
     """Cholesky factor of I + sigma B B^T, regularised when rounding has eaten the identity."""
     jitter = torch.finfo(matrix.dtype).eps * float(matrix.diagonal().max())
-    while True:
+    for _ in range(16):
         factor, failed = torch.linalg.cholesky_ex(matrix)
         if not int(failed):
             return factor
         matrix.diagonal().add_(jitter)
         jitter *= 10.0
+    raise SolverError(
+        "the Newton matrix of ssnal cannot be factored: the data are too badly scaled. Divide the "
+        "columns of X by their norms."
+    )
 
 
 def ssnal(
@@ -162,12 +167,14 @@ def ssnal(
         return tracker.result(Status.CONVERGED, 0, arrangements=problem.arrangements)
     z = _feasible(problem, certifier, z)
     sigma = 3.0 * problem.X.shape[1] / scale  # makes sigma X^T X of order one per column
+    if start is not None:
+        sigma *= _GROWTH**3  # multipliers that are nearly right bear a larger penalty
     floor = 1e-14 * float(torch.linalg.vector_norm(problem.y))
     steps, stalled = 0, 0
     for iteration in range(1, max_iter + 1):
         sub = _Subproblem(problem, projector, u, sigma)
         correlations = problem.correlations(z)
-        value, point, norms = sub.evaluate(z, correlations)
+        value, point, projected = sub.evaluate(z, correlations)
         for inner in range(_NEWTON_STEPS):
             gradient = z - problem.y + problem.fitted(point)
             size = float(torch.linalg.vector_norm(gradient))
@@ -176,7 +183,7 @@ def ssnal(
                 break
             if size <= floor:
                 break
-            step = sub.newton_step(gradient, point, norms)
+            step = sub.newton_step(gradient, projected)
             steps += 1
             slope = float(gradient @ step)
             change = problem.correlations(step)
@@ -187,13 +194,13 @@ def ssnal(
                     break
                 length *= 0.5
             z, correlations = z + length * step, correlations + length * change
-            value, point, norms = trial
+            value, point, projected = trial
         previous = tracker.gap
         gap = tracker.update(iteration, point, _feasible(problem, certifier, z))
         if gap <= tol:
             return tracker.result(Status.CONVERGED, steps, arrangements=problem.arrangements)
         stalled = stalled + 1 if gap > 0.9 * previous and iteration > 3 else 0
-        if stalled >= 6:
+        if stalled >= 12:
             return tracker.result(Status.STALLED, steps, arrangements=problem.arrangements)
         u = point
         sigma *= _GROWTH

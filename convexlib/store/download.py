@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import pooch  # type: ignore[import-untyped]
-
 from convexlib.errors import DataError
 from convexlib.store import files, manifest
+from convexlib.store._pooch import pooch
 from convexlib.store.manifest import Entry, Source
 
 TIMEOUT = 20  # seconds without an answer before a source is given up

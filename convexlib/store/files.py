@@ -8,10 +8,9 @@ import os
 import tempfile
 from pathlib import Path
 
-import pooch  # type: ignore[import-untyped]
-
 from convexlib.errors import DataError
 from convexlib.store import manifest
+from convexlib.store._pooch import pooch
 from convexlib.store.manifest import Entry
 
 MIRROR = "CONVEXLIB_MIRROR"

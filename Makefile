@@ -1,0 +1,75 @@
+# `make` prints this help. Every target but help, clean and setup first brings .venv up to date.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup book test quick browser notebooks bench pdf serve clean
+
+PYTHON ?= python3
+JOBS ?= 2
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-complete
+HTML := book/_build/html
+BOOK_BUILD := $(BIN)/jupyter-book build book --all -W -n --keep-going
+
+help:  ## Print this help
+	@echo "Usage: make <target>"
+	@awk -F ':.*##' '/^[a-z]+:.*##/ {printf "  %-10s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Variables: PYTHON=python3.12 (for setup)  JOBS=$(JOBS)  PORT=$(PORT)"
+
+setup: $(STAMP)  ## Create .venv with the versions of requirements.lock (Python 3.11 or newer)
+
+# torch first: it is the large one, and a machine's own choice of build is made here.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "convexlib needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "Name a newer one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  echo "The venv module is missing. On Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+book: $(STAMP)  ## Build the book; warnings are errors
+	$(BOOK_BUILD)
+	@echo "The book: file://$(CURDIR)/$(HTML)/index.html"
+
+test: $(STAMP)  ## Check style, imports and types; run every test and every notebook
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
+	$(BIN)/python tools/notebooks.py --check
+	$(BIN)/python -m pytest -q -m "not browser"
+	$(BIN)/python tools/notebooks.py --test --jobs $(JOBS)
+
+quick: $(STAMP)  ## Check style and run the fast tests only
+	$(BIN)/ruff check .
+	$(BIN)/python tools/notebooks.py --check
+	$(BIN)/python -m pytest -q -m "not browser and not slow" -n $(JOBS)
+
+browser: book  ## Build the book and open every page in headless chromium
+	CONVEXLIB_REQUIRE_BROWSER=1 $(BIN)/python -m pytest -q tests/book/test_browser.py
+
+notebooks: $(STAMP)  ## Execute the chapters whose notebook is stale (all of them: make notebooks ALL=1)
+	$(BIN)/python tools/notebooks.py --jobs $(JOBS) $(if $(ALL),--all)
+
+bench: $(STAMP)  ## Time the solvers against their peers
+	$(BIN)/python benchmarks/run.py
+
+pdf: $(STAMP)  ## Build the book as a PDF (needs latexmk and LaTeX)
+	@command -v latexmk >/dev/null || { \
+	  echo "The PDF needs LaTeX. On Debian: apt-get install latexmk texlive-latex-recommended \\" >&2; \
+	  echo "  texlive-latex-extra texlive-fonts-recommended tex-gyre" >&2; exit 1; }
+	$(BIN)/jupyter-book build book --all --builder pdflatex
+	@echo "The PDF: $(CURDIR)/book/_build/latex/book.pdf"
+
+serve: book  ## Build the book and serve it on this machine, at PORT
+	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(HTML)
+
+clean:  ## Remove the built book and caches; keeps .venv
+	rm -rf book/_build build dist .coverage .hypothesis .import_linter_cache
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

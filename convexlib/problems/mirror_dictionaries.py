@@ -1,0 +1,268 @@
+r"""Dictionaries of one-dimensional networks, as operators.
+
+A dictionary over the distinct inputs :math:`x_1 < \dots < x_N` gives its columns A_j, and all
+correlations :math:`A_j^\top z` at once, without its matrix where prefix sums do. Since the output
+bias is free, z sums to zero and a column counts up to its sign and a constant: of two columns that
+are equal in this sense, and of two parallel ones, only the longer is kept.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexlib.problems.mirror_features import (
+    ChainFeature,
+    Feature,
+    Floats,
+    SwitchFeature,
+    activate,
+)
+
+Ints = NDArray[np.intp]
+CACHED = 20_000_000  # entries of a matrix that is kept rather than recomputed
+
+
+class Dictionary(ABC):
+    """Columns A_j (N,) over the distinct increasing inputs x (N,)."""
+
+    def __init__(self, x: Floats) -> None:
+        self.x = x
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of columns."""
+
+    @abstractmethod
+    def correlations(self, z: Floats) -> Floats:
+        """Return every A_j^T z, (p,), for z (N,) that sums to zero."""
+
+    @abstractmethod
+    def columns(self, index: Ints) -> Floats:
+        """Return the columns named by index (k,) as (N, k)."""
+
+    @abstractmethod
+    def feature(self, index: int) -> Feature:
+        """Return one column as a function."""
+
+
+def ramp_sums(x: Floats, z: Floats) -> Floats:
+    r"""Return :math:`R_n = \sum_i z_i (x_i - x_n)_+`, (N,), in one pass from the right."""
+    beyond = np.cumsum(z[::-1])[::-1]  # sum of z_i over i >= n
+    sums = np.zeros_like(x)
+    sums[:-1] = np.cumsum((np.diff(x) * beyond[1:])[::-1])[::-1]
+    return sums
+
+
+class Ramps(Dictionary):
+    r"""Two layers of relu, leaky or abs: :math:`\sigma(x - x_n)` and :math:`\sigma(x_n - x)`.
+
+    The features at the two ends are straight lines on the data; one of them is kept.
+    """
+
+    def __init__(self, x: Floats, activation: str, slope: float = 0.0) -> None:
+        super().__init__(x)
+        self.activation, self.slope = activation, slope
+        right = np.arange(len(x) - 1)
+        left = right[1:] if activation != "abs" else right[:0]
+        self.node = np.concatenate([right, left])
+        self.sign = np.concatenate([np.ones(len(right)), -np.ones(len(left))])
+
+    def __len__(self) -> int:
+        return len(self.node)
+
+    def correlations(self, z: Floats) -> Floats:
+        """Return every A_j^T z, (p,)."""
+        ramps, line = ramp_sums(self.x, z)[self.node], float(z @ self.x)
+        if self.activation == "abs":  # |t| = 2 (t)_+ - t
+            return 2.0 * ramps - line
+        # sigma(t) = k t + (1 - k) (t)_+ and (-t)_+ = (t)_+ - t
+        kinked = np.where(self.sign > 0, ramps, ramps - line)
+        return self.slope * self.sign * line + (1.0 - self.slope) * kinked
+
+    def columns(self, index: Ints) -> Floats:
+        """Return the columns named by index (k,) as (N, k)."""
+        distances = (self.x[:, None] - self.x[self.node[index]]) * self.sign[index]
+        return activate(distances, self.activation, self.slope)
+
+    def feature(self, index: int) -> Feature:
+        """Return one column as a function."""
+        sign = int(self.sign[index])
+        bias = -sign * float(self.x[self.node[index]])
+        return ChainFeature(self.activation, (sign,), (bias,), self.x, self.slope)
+
+
+class ClippedRamps(Dictionary):
+    r"""Deep narrow ReLU: :math:`\min(\max(x, a_i), a_j)` for two nodes :math:`a_i < a_j`.
+
+    The nodes are the inputs, and with ``reflections`` also every :math:`2 x_m - x_n` between the
+    first and the last input (then one node of a pair is an input). A node at an end of the data
+    clips nothing there and is left out of the feature: it is a ramp or a line.
+    """
+
+    def __init__(self, x: Floats, depth: int, reflections: bool = False) -> None:
+        super().__init__(x)
+        self.depth = depth
+        self.nodes, given = x, np.ones(len(x), dtype=bool)
+        if reflections:
+            mirrors = np.unique(2.0 * x[:, None] - x[None, :])
+            inside = mirrors[(mirrors > x[0]) & (mirrors < x[-1])]
+            distance = np.abs(inside[:, None] - x[None, :]).min(axis=1)
+            new = inside[distance > 1e-12 * np.ptp(x)]
+            self.nodes = np.concatenate([x, new])
+            given = np.concatenate([given, np.zeros(len(new), dtype=bool)])
+            order = np.argsort(self.nodes, kind="stable")
+            self.nodes, given = self.nodes[order], given[order]
+        low, high = np.triu_indices(len(self.nodes), 1)
+        kept = given[low] | given[high]
+        self.low, self.high = low[kept], high[kept]
+        # A ramp that falls to the right is the constant minus the clipped one.
+        falling = (self.nodes[self.low] <= x[:1]) & (self.nodes[self.high] < x[-1:])
+        self.sign = np.where(falling, -1.0, 1.0)
+
+    @staticmethod
+    def size(n: int, reflections: bool) -> int:
+        """Return (a bound on) the number of columns for n distinct inputs."""
+        return n * (n - 1) // 2 + (n * n * (n - 1) if reflections else 0)
+
+    def __len__(self) -> int:
+        return len(self.low)
+
+    def correlations(self, z: Floats) -> Floats:
+        """Return every A_j^T z, (p,): differences of the ramps' correlations."""
+        # R is linear between inputs, so that a node between two of them is interpolated.
+        ramps = np.interp(self.nodes, self.x, ramp_sums(self.x, z))
+        return self.sign * (ramps[self.low] - ramps[self.high])
+
+    def columns(self, index: Ints) -> Floats:
+        """Return the columns named by index (k,) as (N, k)."""
+        low, high = self.nodes[self.low[index]], self.nodes[self.high[index]]
+        clipped = np.clip(self.x[:, None], low, high)
+        return np.where(self.sign[index] > 0, clipped - low, high - clipped)
+
+    def feature(self, index: int) -> Feature:
+        """Return one column as a function."""
+        low, high = float(self.nodes[self.low[index]]), float(self.nodes[self.high[index]])
+        rest = self.depth - 3  # the deepest layers pass a nonnegative number on
+        signs: tuple[int, ...]
+        biases: tuple[float, ...]
+        if high >= self.x[-1]:
+            signs, biases = (1, 1), (-low, 0.0)  # (x - a_i)_+
+        elif low <= self.x[0]:
+            signs, biases = (-1, 1), (high, 0.0)  # (a_j - x)_+
+        else:
+            signs, biases = (-1, -1), (high, high - low)  # (a_j - a_i - (a_j - x)_+)_+
+        return ChainFeature("relu", signs + (1,) * rest, biases + (0.0,) * rest, self.x)
+
+
+class Chains(Dictionary):
+    """Narrow units given by their signs and biases (p, L - 1); the matrix is kept if it is small.
+
+    Columns that are constant, or parallel to a longer one up to a constant, are dropped.
+    """
+
+    def __init__(
+        self, x: Floats, activation: str, signs: Floats, biases: Floats, slope: float = 0.0
+    ) -> None:
+        super().__init__(x)
+        self.activation, self.slope = activation, slope
+        self.signs, self.biases = signs, biases
+        kept = self._distinct()
+        self.signs, self.biases = signs[kept], biases[kept]
+        small = len(kept) * len(x) <= CACHED
+        self.matrix = self._evaluate(slice(None)) if small else None
+
+    def _evaluate(self, index: Ints | slice) -> Floats:
+        signs, biases = self.signs[index], self.biases[index]
+        h = np.repeat(self.x[:, None], len(signs), axis=1)  # (N, k)
+        for layer in range(signs.shape[1]):
+            h = activate(h * signs[:, layer] + biases[:, layer], self.activation, self.slope)
+        return h
+
+    def _blocks(self, total: int) -> list[slice]:
+        step = max(1, CACHED // (8 * len(self.x)))
+        return [slice(first, first + step) for first in range(0, total, step)]
+
+    def _distinct(self) -> Ints:
+        """Return the columns to keep, in their order."""
+        keys, lengths = [], []
+        for block in self._blocks(len(self.signs)):
+            columns = self._evaluate(block)
+            columns -= columns.mean(axis=0)
+            length = np.linalg.norm(columns, axis=0)
+            columns /= np.where(length > 0, length, 1.0)
+            # The first clearly nonzero entry is made positive: A_j and -A_j are one column.
+            first = np.argmax(np.abs(columns) > 1e-6, axis=0)
+            columns *= np.sign(columns[first, np.arange(columns.shape[1])])
+            keys.append(np.round(columns.T, 9) + 0.0)
+            lengths.append(length)
+        key, length = np.concatenate(keys), np.concatenate(lengths)
+        order = np.argsort(-length, kind="stable")
+        order = order[length[order] > 1e-12 * max(float(np.ptp(self.x)), 1e-300)]
+        _, chosen = np.unique(key[order], axis=0, return_index=True)
+        return np.sort(order[chosen])
+
+    def __len__(self) -> int:
+        return len(self.signs)
+
+    def correlations(self, z: Floats) -> Floats:
+        """Return every A_j^T z, (p,)."""
+        if self.matrix is not None:
+            return z @ self.matrix
+        parts = [z @ self._evaluate(block) for block in self._blocks(len(self.signs))]
+        return np.concatenate(parts)
+
+    def columns(self, index: Ints) -> Floats:
+        """Return the columns named by index (k,) as (N, k)."""
+        return self._evaluate(index) if self.matrix is None else self.matrix[:, index]
+
+    def feature(self, index: int) -> Feature:
+        """Return one column as a function."""
+        signs = tuple(int(sign) for sign in self.signs[index])
+        biases = tuple(float(bias) for bias in self.biases[index])
+        return ChainFeature(self.activation, signs, biases, self.x, self.slope)
+
+
+class Switches(Dictionary):
+    """All vectors of two values with at least one and at most K switches, low on the left."""
+
+    def __init__(self, x: Floats, activation: str, switches: int) -> None:
+        super().__init__(x)
+        self.activation = activation
+        self.step = 1.0 if activation == "threshold" else 2.0
+        gaps = range(1, len(x))
+        self.groups = [
+            np.array(list(combinations(gaps, k)), dtype=np.intp).reshape(-1, k)
+            for k in range(1, min(switches, len(x) - 1) + 1)
+        ]
+        self.starts = np.cumsum([0] + [len(group) for group in self.groups])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def _gaps(self, index: int) -> Ints:
+        k = int(np.searchsorted(self.starts, index, side="right")) - 1
+        gaps: Ints = self.groups[k][index - self.starts[k]]
+        return gaps
+
+    def correlations(self, z: Floats) -> Floats:
+        """Return every A_j^T z, (p,): alternating sums of the sums of z up to each switch."""
+        sums = -self.step * np.cumsum(z)  # stepping up after g counts the rest, minus the sum to g
+        parts = [
+            (sums[group - 1] * (-1.0) ** np.arange(group.shape[1])).sum(axis=1)
+            for group in self.groups
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def columns(self, index: Ints) -> Floats:
+        """Return the columns named by index (k,) as (N, k)."""
+        listed = [self.feature(int(i))(self.x) for i in index]
+        return np.array(listed).reshape(-1, len(self.x)).T
+
+    def feature(self, index: int) -> Feature:
+        """Return one column as a function."""
+        gaps = tuple(int(gap) for gap in self._gaps(index))
+        return SwitchFeature(self.activation, gaps, self.x)

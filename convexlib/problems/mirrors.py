@@ -1,0 +1,338 @@
+r"""One-dimensional networks of any depth are Lasso models whose features are mirrors of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from convexlib.errors import InputError
+from convexlib.networks import outputs
+from convexlib.problems.base import CvxpyProgram, Problem, check_same_device, double, weights_of
+from convexlib.problems.mirror_arguments import (
+    as_column,
+    check_slope,
+    check_widths,
+    make_dictionary,
+    make_loss,
+)
+from convexlib.problems.mirror_dictionaries import Dictionary
+from convexlib.problems.mirror_features import (
+    ACTIVATIONS,
+    SWITCHING,
+    ChainFeature,
+    Feature,
+    Floats,
+)
+from convexlib.problems.mirror_losses import QuantileLoss, flattest_subgradient
+from convexlib.problems.mirror_networks import (
+    ParallelUnits,
+    SwitchingUnits,
+    build_switching,
+    build_units,
+)
+from convexlib.result import Result
+from convexlib.validation import check_beta, check_choice, check_data, check_positive_int
+
+
+class Mirrors(Problem):
+    r"""Training of parallel narrow networks on one feature, as a Lasso.
+
+    For networks :math:`f(x) = \xi + \sum_k \alpha_k h_k(x)` of any number of narrow units (one
+    neuron per layer) with L layers of weights, the training problem
+
+    .. math:: \min \tfrac12 \|f(x) - y\|^2 + \tfrac\beta{L} \sum |\text{weight}|^L
+              \qquad\text{(biases free)}
+
+    equals the Lasso over a finite dictionary A that x alone determines,
+
+    .. math:: \min_{z, \xi} \tfrac12 \|A z + \xi \mathbf 1 - y\|^2 + \beta \|z\|_1 .
+
+    Sign and threshold units are trees, whose inner weights are free; the regulariser is
+    :math:`\tfrac\beta2 \sum (\text{amplitude}^2 + \text{output weight}^2)`. No 1/n anywhere.
+
+    Parameters
+    ----------
+    x : array (n,) or (n, 1)
+        Inputs, in any order; values may repeat.
+    y : array (n,)
+        Targets.
+    beta : float
+        Regularisation, > 0.
+    depth : int
+        Layers of weights, at least 2.
+    activation : {"relu", "abs", "leaky", "sign", "threshold"}
+        The activation; sign(0) = 1.
+    slope : float
+        Of ``"leaky"``, strictly between 0 and 1.
+    widths : int or sequence of int, optional
+        Sign and threshold networks with depth >= 3: an int m is the first layer of every parallel
+        unit (default 2), whose features have at most m switches at every depth; a sequence of
+        depth - 2 ints is a tree with these numbers of children from the leaves upwards, whose
+        features have at most their product.
+    reflections : bool
+        ReLU with depth >= 4: add the clipped ramps with a kink at a reflection
+        :math:`2 x_m - x_n`. They do not change the optimal value, but optima may use them.
+    loss : {"squared", "quantile"}
+        :math:`\tfrac12 \|f - y\|^2`, or the pinball loss :math:`\sum \rho_\tau(y - f)` with
+        :math:`\tau` = `quantile`.
+    quantile : float
+        In (0, 1).
+    max_features : int
+        Limit on the candidate columns of the dictionary.
+
+    Attributes
+    ----------
+    X, y, beta, loss, depth, activation
+        As given; X is a tensor (n, 1).
+    x : ndarray (N,)
+        The distinct inputs, increasing; features name them x_1, ..., x_N.
+    dictionary : Dictionary
+        The columns, over `x`.
+
+    Raises
+    ------
+    InputError
+        For unusable data or arguments.
+    ProblemError
+        If the dictionary would have more than max_features candidates.
+
+    Notes
+    -----
+    ``weights`` has shape (p + 1,): the coefficients z, then the output bias xi. The arithmetic is
+    in float64 whatever the data. Source: Zeger et al. (2024); the dictionaries are rederived in the
+    chapter on mirrors. Checked by ``tests/problems/test_mirrors.py``.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        beta: float,
+        depth: int = 2,
+        activation: str = "relu",
+        slope: float = 0.1,
+        widths: int | Sequence[int] | None = None,
+        reflections: bool = False,
+        loss: str = "squared",
+        quantile: float = 0.5,
+        max_features: int = 2_000_000,
+    ) -> None:
+        self.X, self.y = check_data(as_column(x), y)
+        self.beta = check_beta(beta)
+        self.depth = check_positive_int(depth, "depth", minimum=2)
+        self.activation = check_choice(activation, ACTIVATIONS, "activation")
+        self.slope = check_slope(slope) if activation == "leaky" else 0.0
+        self.widths = check_widths(widths, self.depth, self.activation)
+        self.reflections = bool(reflections)
+        if self.reflections and (activation != "relu" or self.depth < 4):
+            raise InputError(
+                f"reflections=True with activation={activation!r} and depth={depth}; expected "
+                "activation='relu' and depth >= 4. The dictionary of 'abs' has its own from "
+                "depth 3 on; leave reflections out."
+            )
+        self.loss = make_loss(loss, quantile)
+        check_positive_int(max_features, "max_features")
+        values = self.X[:, 0].double().cpu().numpy()
+        self.x, self.row = np.unique(values, return_inverse=True)
+        self.dictionary: Dictionary = make_dictionary(
+            self.x,
+            self.depth,
+            self.activation,
+            slope=self.slope,
+            switches=self.switches,
+            reflections=self.reflections,
+            limit=max_features,
+        )
+
+    @property
+    def switches(self) -> int:
+        """The number of switches a sign or threshold unit may have."""
+        return prod(self.widths)
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns p."""
+        return len(self.dictionary)
+
+    def feature(self, index: int) -> Feature:
+        """Return column `index` as a function that describes itself."""
+        if not 0 <= index < self.n_features:
+            raise InputError(
+                f"index is {index}; expected one of the {self.n_features} features, from 0."
+            )
+        return self.dictionary.feature(index)
+
+    def active_features(self, result: Result | Tensor) -> list[tuple[float, Feature]]:
+        """Return the nonzero coefficients with their features, in the order of the columns."""
+        weights = weights_of(result, (self.n_features + 1,))[:-1].cpu()
+        active = weights.nonzero().ravel().tolist()
+        return [(float(weights[index]), self.feature(index)) for index in active]
+
+    def matrix(self, index: Any = None) -> Tensor:
+        """Return the columns named by index (default: all) as a float64 tensor (n, k)."""
+        chosen = np.arange(self.n_features) if index is None else np.asarray(index, dtype=np.intp)
+        return torch.from_numpy(self.dictionary.columns(chosen)[self.row])
+
+    def with_beta(self, beta: float) -> Mirrors:
+        """The same problem with another regularisation; the dictionary is shared."""
+        other = object.__new__(Mirrors)
+        other.__dict__.update(self.__dict__)
+        other.beta = check_beta(beta)
+        return other
+
+    def with_y(self, y: Any) -> Mirrors:
+        """The same inputs with other targets; the dictionary is shared."""
+        other = object.__new__(Mirrors)
+        other.__dict__.update(self.__dict__)
+        other.X, other.y = check_data(self.X, y)
+        return other
+
+    def zeros(self) -> Tensor:
+        """Zero coefficients with the best constant as the output bias, (p + 1,)."""
+        weights = self.X.new_zeros(self.n_features + 1)
+        weights[-1] = self.best_constant()
+        return weights
+
+    def best_constant(self) -> float:
+        """The mean of y, or its quantile (an observed value)."""
+        if isinstance(self.loss, QuantileLoss):
+            ordered = torch.sort(self.y.double()).values
+            place = int(np.ceil(self.loss.tau * len(ordered) - 1e-9)) - 1
+            return float(ordered[min(max(place, 0), len(ordered) - 1)])
+        return float(self.y.double().mean())
+
+    def fitted(self, weights: Tensor) -> Tensor:
+        r"""Outputs (n,): :math:`A z + \xi \mathbf 1`, in float64."""
+        active = weights[:-1].nonzero().ravel().cpu().numpy()
+        columns = self.matrix(active).to(self.X.device)
+        return columns @ weights[:-1][active].double() + float(weights[-1])
+
+    def penalty(self, weights: Tensor) -> float:
+        r""":math:`\|z\|_1`."""
+        return float(weights[:-1].double().abs().sum())
+
+    def violation(self, weights: Tensor) -> float:  # noqa: ARG002
+        """Zero: the program has no constraints."""
+        return 0.0
+
+    def correlations(self, z: Tensor) -> Floats:
+        """Return every A_j^T z, (p,), for z (n,) that sums to zero."""
+        per_point = np.bincount(self.row, z.double().cpu().numpy(), minlength=len(self.x))
+        return self.dictionary.correlations(per_point)
+
+    def dual_norm(self, z: Tensor) -> float:
+        r""":math:`\max_j |A_j^\top z|` for z centred to :math:`1^\top z = 0`."""
+        if self.n_features == 0:
+            return 0.0
+        return float(np.abs(self.correlations(z.double() - z.double().mean())).max())
+
+    def beta_max(self) -> float:
+        r"""The smallest beta at which a constant is optimal: :math:`\max_j |A_j^\top (y-\bar y)|`.
+
+        For the quantile loss, the least :math:`\max_j |A_j^\top z|` over its dual points z at the
+        best constant.
+        """
+        y = self.y.double()
+        if self.n_features == 0:
+            return 0.0
+        if isinstance(self.loss, QuantileLoss):
+            return flattest_subgradient(
+                y.cpu().numpy(), self.best_constant(), self.loss.tau, self.correlations, self.matrix
+            )
+        return self.dual_norm(y - y.mean())
+
+    def value(self, weights: Tensor) -> float:
+        """Objective of the convex program, in float64."""
+        fitted = self.fitted(weights)
+        return self.loss.value(fitted, self.y.double()) + self.beta * self.penalty(weights)
+
+    def dual_value(self, z: Tensor) -> float:
+        """Dual objective at z centred; a lower bound on the optimum when that is feasible."""
+        return self.loss.dual_value(z.double() - z.double().mean(), self.y.double())
+
+    def dual_scaling(self, z: Tensor) -> Tensor:
+        """The multiple of z, centred, that is feasible and has the largest dual value."""
+        z = z.double() - z.double().mean()
+        norm = self.dual_norm(z)
+        limit = self.beta / norm if norm > 0 else float("inf")
+        return self.loss.best_scale(z, self.y.double(), limit) * z
+
+    def to_network(self, result: Result | Tensor) -> ParallelUnits | SwitchingUnits:
+        r"""The network with :math:`g = |z_j|^{1/L}` as the size of every weight of unit j.
+
+        Its ``objective`` equals the program's value: :math:`\tfrac1L \sum |w|^L = |z_j|`. Same
+        dtype and device as the data.
+        """
+        weights = weights_of(result, (self.n_features + 1,))
+        active = weights[:-1].nonzero().ravel()
+        features = [self.feature(index) for index in active.tolist()]
+        if self.activation in SWITCHING:
+            places = [feature.kinks.tolist() for feature in features]
+            outside = float(self.x[-1] + max(np.ptp(self.x), 1.0))
+            args = (self.activation, self.widths, self.depth, outside)
+            return build_switching(weights[active], places, weights[-1], *args)
+        chains = [feature for feature in features if isinstance(feature, ChainFeature)]
+        shape = (len(chains), self.depth - 1)
+        signs = np.array([chain.signs for chain in chains]).reshape(shape)
+        biases = np.array([chain.biases for chain in chains]).reshape(shape)
+        signs_, biases_ = (torch.from_numpy(part).to(weights) for part in (signs, biases))
+        args_ = (self.activation, self.slope)
+        return build_units(weights[active], signs_, biases_, weights[-1], *args_)
+
+    def objective(self, network: nn.Module) -> float:
+        r"""Training objective :math:`L(f(x)) + \tfrac\beta{L}\sum|w|^L`, biases free, in float64.
+
+        Takes the networks of `to_network`, trained or not. For sign and threshold units the
+        regulariser is :math:`\tfrac\beta2 \sum (\text{amplitude}^2 + \text{output weight}^2)`.
+        """
+        if not isinstance(network, ParallelUnits | SwitchingUnits):
+            raise InputError(
+                f"network is {type(network).__name__}; expected ParallelUnits or SwitchingUnits, "
+                "such as problem.to_network(result)."
+            )
+        expected = (self.activation, self.depth)
+        if (network.activation, network.depth) != expected:
+            raise InputError(
+                f"the network has activation {network.activation!r} and depth {network.depth}; "
+                f"expected {self.activation!r} and {self.depth}."
+            )
+        check_same_device(network, self.X)
+        exact = double(network)
+        fitted = outputs(exact, self.X.double())
+        assert isinstance(exact, ParallelUnits | SwitchingUnits)
+        decay = float(exact.regulariser().detach())
+        return self.loss.value(fitted, self.y.double()) + self.beta * decay
+
+    def to_cvxpy(self) -> CvxpyProgram:
+        """The program for CVXPY, with the whole dictionary as a matrix."""
+        A, y = self.matrix().numpy(), self.y.double().cpu().numpy()
+        z, bias, fitted = cp.Variable(A.shape[1]), cp.Variable(), cp.Variable(len(y))
+        link = fitted == A @ z + bias
+        if isinstance(self.loss, QuantileLoss):
+            tau = self.loss.tau
+            fit = cp.sum(cp.maximum(tau * (y - fitted), (tau - 1.0) * (y - fitted)))
+        else:
+            fit = 0.5 * cp.sum_squares(fitted - y)
+        program = cp.Problem(cp.Minimize(fit + self.beta * cp.norm1(z)), [link])
+
+        def read_weights() -> Tensor:
+            return torch.as_tensor(np.append(z.value, bias.value)).to(self.X)
+
+        def read_z() -> Tensor:
+            dual = torch.as_tensor(link.dual_value).to(self.y)
+            return dual if float(dual @ self.y) >= 0 else -dual  # the sign convention varies
+
+        return CvxpyProgram(program, read_weights, read_z)
+
+    def __repr__(self) -> str:
+        return (
+            f"Mirrors({self.activation}, depth={self.depth}, n={len(self.y)}, "
+            f"features={self.n_features}, loss={self.loss.name!r}, beta={self.beta:g})"
+        )

@@ -1,0 +1,184 @@
+r"""What training runs leave behind: their curves against time and the best network they met.
+
+The objective recorded is the one that the convex programs solve,
+
+.. math:: F(U, \alpha) = \tfrac12 \Big\|\sum_j (X u_j)_+ \alpha_j - y\Big\|^2
+          + \tfrac\beta2 \sum_j \left(\|u_j\|^2 + \alpha_j^2\right).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from convexlib.errors import ConvergenceWarning, InputError
+from convexlib.networks import TwoLayerReLU
+from convexlib.validation import check_positive_int, check_real
+
+__all__ = ["Recorder", "Training", "check_limits", "check_rates", "check_seeds", "initial_weights"]
+
+ROWS = 4096  # evaluated at once: bounds the memory of a record
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What a grid of training runs has reached, and when.
+
+    Attributes
+    ----------
+    optimizer : str
+        What ran.
+    rates, seeds : tuple
+        The grid: R learning rates, S seeds.
+    steps, seconds : ndarray (T,)
+        When the objective was recorded. The clock stands still during a recording.
+    objective : ndarray (S, R, T)
+        The full objective then, infinite where a run has diverged.
+    best_network : TwoLayerReLU
+        The best network seen at any record of any run.
+    best_objective, best_rate, best_seed : float, float, int
+        Its objective, and the run that it comes from.
+    """
+
+    optimizer: str
+    rates: tuple[float, ...]
+    seeds: tuple[int, ...]
+    steps: NDArray[np.int64]
+    seconds: Floats
+    objective: Floats
+    best_network: TwoLayerReLU
+    best_objective: float
+    best_rate: float
+    best_seed: int
+
+    @property
+    def best_curve(self) -> Floats:
+        """Best objective (T,) that any run has had at each record or before it."""
+        return np.minimum.accumulate(self.objective.min(axis=(0, 1)))
+
+    @property
+    def n_diverged(self) -> int:
+        """Number of runs that ended infinite."""
+        return int(np.isinf(self.objective[:, :, -1]).sum())
+
+
+def initial_weights(
+    seeds: Sequence[int], n_rates: int, width: int, X: Tensor
+) -> tuple[Tensor, Tensor]:
+    """He's initial weights (S, R, m, d) and (S, R, m), the same for every rate."""
+    d = X.shape[1]
+    drawn = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        first = torch.randn(width, d, generator=generator, dtype=torch.float64) * (2 / d) ** 0.5
+        last = torch.randn(width, generator=generator, dtype=torch.float64) * (2 / width) ** 0.5
+        drawn.append((first, last))
+    U, alpha = (torch.stack(parts).to(X)[:, None] for parts in zip(*drawn, strict=True))
+    return U.repeat(1, n_rates, 1, 1), alpha.repeat(1, n_rates, 1)
+
+
+def objectives(X: Tensor, y: Tensor, U: Tensor, alpha: Tensor, beta: float) -> Tensor:
+    """Return the objective (S, R) of every network on all data."""
+    loss = torch.zeros(U.shape[:2], dtype=X.dtype, device=X.device)
+    for rows, targets in zip(X.split(ROWS), y.split(ROWS), strict=True):
+        fitted = (torch.matmul(rows, U.transpose(2, 3)).relu_() @ alpha[..., None])[..., 0]
+        loss += ((fitted - targets) ** 2).sum(dim=2)
+    return 0.5 * (loss + beta * ((U**2).sum(dim=(2, 3)) + (alpha**2).sum(dim=2)))
+
+
+class Recorder:
+    """Keeps the curves of a grid (S, R) of runs, and the best network."""
+
+    def __init__(self, X: Tensor, y: Tensor, beta: float) -> None:
+        self.X, self.y, self.beta = X, y, beta
+        self.steps: list[int] = []
+        self.seconds: list[float] = []
+        self.curves: list[Floats] = []
+        self.best = math.inf
+        self.where = (0, 0)
+        self.network: TwoLayerReLU | None = None
+
+    def __call__(self, step: int, seconds: float, U: Tensor, alpha: Tensor) -> None:
+        """Take the weights (S, R, m, d) and (S, R, m) at a moment."""
+        values = objectives(self.X, self.y, U, alpha, self.beta)
+        values = values.where(values.isfinite(), math.inf)
+        self.steps.append(step)
+        self.seconds.append(seconds)
+        self.curves.append(values.double().cpu().numpy())
+        lowest = float(values.min())
+        if lowest < self.best:
+            seed, rate = divmod(int(values.argmin()), values.shape[1])
+            self.best, self.where = lowest, (seed, rate)
+            self.network = TwoLayerReLU(U[seed, rate], alpha[seed, rate])
+
+    def training(
+        self, optimizer: str, rates: tuple[float, ...], seeds: tuple[int, ...]
+    ) -> Training:
+        """Close the record; warn if nothing was learned."""
+        if self.network is None:
+            raise InputError(
+                "the objective of the initial network is not finite; expected data and beta of "
+                "moderate size. Standardise X and y."
+            )
+        if self.best >= self.curves[0].min():
+            warnings.warn(
+                f"{optimizer}: no run improved on its initial network. Use smaller rates.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return Training(
+            optimizer=optimizer,
+            rates=rates,
+            seeds=seeds,
+            steps=np.array(self.steps),
+            seconds=np.array(self.seconds),
+            objective=np.stack(self.curves, axis=2),
+            best_network=self.network,
+            best_objective=self.best,
+            best_rate=rates[self.where[1]],
+            best_seed=seeds[self.where[0]],
+        )
+
+
+def now(X: Tensor) -> float:
+    """Return the time, once the device has done all that it was asked for."""
+    if X.is_cuda:
+        torch.cuda.synchronize(X.device)
+    return time.perf_counter()
+
+
+def check_rates(rates: Sequence[float]) -> tuple[float, ...]:
+    """Return learning rates as positive floats."""
+    checked = tuple(check_real(rate, "a learning rate") for rate in rates)
+    if not checked or min(checked) <= 0:
+        raise InputError(f"rates is {rates!r}; expected at least one rate, all of them > 0.")
+    return checked
+
+
+def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
+    """Return seeds as distinct integers of at least 0."""
+    checked = tuple(check_positive_int(seed, "a seed", minimum=0) for seed in seeds)
+    if not checked or len(set(checked)) < len(checked):
+        raise InputError(f"seeds is {seeds!r}; expected at least one seed, all of them different.")
+    return checked
+
+
+def check_limits(n_steps: int | None, seconds: float | None) -> tuple[float, float]:
+    """Return the largest number of steps and of seconds, infinite where there is no limit."""
+    if n_steps is None and seconds is None:
+        raise InputError("neither n_steps nor seconds is given; expected a limit for the run.")
+    limit = math.inf if n_steps is None else float(check_positive_int(n_steps, "n_steps"))
+    span = math.inf if seconds is None else check_real(seconds, "seconds")
+    if span <= 0:
+        raise InputError(f"seconds is {span:g}; expected a positive time.")
+    return limit, span

@@ -1,0 +1,264 @@
+"""The built book as a reader meets it: every page, in headless chromium, without a network.
+
+Nothing is built here: `make browser` builds the book first. Where the built book or chromium is
+missing the tests are skipped, and the reason is named; with CONVEXLIB_REQUIRE_BROWSER=1 they fail.
+"""
+
+import os
+import threading
+from functools import partial
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HTML = Path(os.environ.get("CONVEXLIB_BOOK_HTML", ROOT / "book" / "_build" / "html"))
+CHROMIUM = Path(os.environ.get("CONVEXLIB_CHROMIUM", "/usr/bin/chromium"))
+REQUIRED = os.environ.get("CONVEXLIB_REQUIRE_BROWSER") == "1"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+SEARCHED = "duality"  # a word that several pages contain
+FURNITURE = ("_static", "_sources", "_images")  # what has no pages of the book
+PAGES = sorted(
+    path.relative_to(HTML).as_posix()
+    for path in HTML.rglob("*.html")
+    if path.relative_to(HTML).parts[0] not in {"index.html", *FURNITURE}
+)
+WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 400, "height": 800}
+
+pytestmark = pytest.mark.browser
+
+# The longest text-bearing boxes that stick out of the window and cannot be scrolled to.
+CLIPPED = """() => {
+  const scrolls = (e) => ['auto', 'scroll'].includes(getComputedStyle(e).overflowX);
+  const sticksOut = (e) => e.getBoundingClientRect().right > window.innerWidth + 1;
+  const clipped = (e) => {
+    for (let p = e; p && p !== document.body; p = p.parentElement) if (scrolls(p)) return false;
+    return e.checkVisibility() && sticksOut(e);
+  };
+  const boxes = document.querySelectorAll(
+    'article p, article li, article pre, article img, article table, article mjx-container');
+  return [...boxes].filter(clipped).map((e) => e.outerHTML.slice(0, 120));
+}"""
+# The least contrast of text with its background, as WCAG 2 defines it.
+CONTRAST = """() => {
+  const rgba = (text) => {
+    const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number);
+    return [...(text.startsWith('color(') ? [r, g, b].map((v) => 255 * v) : [r, g, b]), a];
+  };
+  const background = (e) => {
+    for (; e; e = e.parentElement) {
+      const colour = rgba(getComputedStyle(e).backgroundColor);
+      if (colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const luminance = (colour) => colour.slice(0, 3)
+    .map((v) => v / 255)
+    .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const contrast = (e) => {
+    const a = luminance(rgba(getComputedStyle(e).color)), b = luminance(background(e));
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  };
+  const texts = document.querySelectorAll('article :is(h1, h2, h3, p, li, td, th, dt, pre)');
+  return Math.min(...[...texts].filter((e) => e.checkVisibility()).map(contrast));
+}"""
+# TeX that is still text: outside code, a backslash command or a doubled dollar sign.
+RAW_TEX = """() => {
+  const copy = document.querySelector('article').cloneNode(true);
+  copy.querySelectorAll('pre, code, script, style, mjx-container').forEach((e) => e.remove());
+  return copy.textContent.match(/\\\\[a-zA-Z]+|\\\\[([]|[$][$]/g) || [];
+}"""
+TYPESET = """async () => {
+  if (window.MathJax) await MathJax.startup.promise;
+  await document.fonts.ready;
+}"""
+
+
+class Elements(HTMLParser):
+    """What the static checks need of a page: its anchors, its links, its images, what it loads."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.anchors: set[str] = {""}
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.images: list[tuple[str, str]] = []
+        self.feed((HTML / page).read_text(encoding="utf8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        self.anchors.update(found[name] for name in ("id", "name") if name in found)
+        if tag == "a" and "href" in found:
+            self.links.append(found["href"])
+        if tag == "link" and found.get("rel") != "canonical":
+            self.loads.append(found.get("href", ""))
+        if tag in {"script", "iframe", "img", "source", "video", "audio"} and "src" in found:
+            self.loads.append(found["src"])
+        if tag == "img":
+            self.images.append((found.get("src", ""), found.get("alt", "")))
+
+
+def absent(reason):
+    """Skip, or fail where the checks are required."""
+    if REQUIRED:
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def book():
+    if not (HTML / "index.html").exists():
+        absent(f"no built book at {HTML}: run `make book`")
+    return {page: Elements(page) for page in PAGES}
+
+
+@pytest.fixture(scope="module")
+def server(book):
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(HTML))) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}/"
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser(book):
+    if not CHROMIUM.exists():
+        absent(f"no {CHROMIUM}: apt-get install chromium, or set CONVEXLIB_CHROMIUM")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield running
+        running.close()
+
+
+class Visit:
+    """A tab that remembers what went wrong while it was open."""
+
+    def __init__(self, browser):
+        self.context = browser.new_context(viewport=WIDE, color_scheme="light")
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(20_000)
+        self.problems: list[str] = []
+        self.page.on("pageerror", lambda error: self.problems.append(f"exception: {error}"))
+        self.page.on("console", self.read_console)
+        self.page.on("request", self.read_request)
+        self.page.on("response", self.read_response)
+
+    def read_console(self, message):
+        if message.type == "error":
+            self.problems.append(f"console: {message.text} ({message.location.get('url')})")
+
+    def read_request(self, request):
+        parts = urlsplit(request.url)
+        if parts.scheme not in {"data", "blob", "file"} and parts.hostname != "127.0.0.1":
+            self.problems.append(f"request to another host: {request.url}")
+
+    def read_response(self, response):
+        if response.status >= 400:
+            self.problems.append(f"{response.status}: {response.url}")
+
+    def open(self, url):
+        self.page.goto(url, wait_until="load")
+        self.page.evaluate(TYPESET)
+
+
+@pytest.fixture
+def visit(browser):
+    tab = Visit(browser)
+    yield tab
+    tab.context.close()
+
+
+@pytest.mark.parametrize("name", PAGES or ["no page"])
+def test_page_in_both_widths_and_both_themes(visit, server, name):
+    visit.open(server + name)
+    page = visit.page
+    formulas = page.locator("article .math, article .amsmath").count()
+    if formulas:
+        assert page.locator("article mjx-container").count() >= formulas
+    assert page.locator("mjx-merror").count() == 0
+    if name not in {"search.html", "genindex.html"}:
+        assert page.evaluate(RAW_TEX) == []
+        for width in (WIDE, NARROW):
+            page.set_viewport_size(width)
+            for theme in ("light", "dark"):
+                page.emulate_media(color_scheme=theme)
+                page.wait_for_function(f"document.documentElement.dataset.theme === '{theme}'")
+                assert page.evaluate(CONTRAST) > 4.5, f"{theme} text is hard to read"
+            assert page.evaluate(CLIPPED) == [], f"at {width['width']} px"
+    for width in (WIDE, NARROW):
+        page.set_viewport_size(width)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width["width"]
+    assert visit.problems == []
+
+
+def test_mathematics_works_from_the_file_system(visit, book):
+    page = visit.page
+    page.goto((HTML / "index.html").as_uri(), wait_until="commit")
+    page.wait_for_url("**/intro.html")  # index.html only leads there
+    page.evaluate(TYPESET)
+    assert page.locator("mjx-container").count() > 0
+    assert visit.problems == []
+
+
+def test_search_finds_pages(visit, server):
+    visit.open(f"{server}search.html?q={SEARCHED}")
+    results = visit.page.locator("#search-results ul.search li a")
+    results.first.wait_for()
+    assert results.count() >= 1
+    assert visit.problems == []
+
+
+def test_internal_links_and_anchors_resolve(book):
+    broken = []
+    for page, elements in book.items():
+        for link in elements.links:
+            target = urlsplit(urljoin(page, link))
+            if target.scheme or target.netloc:
+                continue
+            path = unquote(target.path) or page
+            if not (HTML / path).is_file():
+                broken.append(f"{page}: {link}")
+            elif path in book and unquote(target.fragment) not in book[path].anchors:
+                broken.append(f"{page}: no anchor {link}")
+    assert broken == []
+
+
+def test_pages_load_local_files_only(book):
+    remote = [
+        f"{page}: {load}"
+        for page, elements in book.items()
+        for load in elements.loads
+        if urlsplit(load).scheme not in {"", "data"} or urlsplit(load).netloc
+    ]
+    assert remote == []
+
+
+def test_images_have_a_text_alternative(book):
+    # Where no text is given the writer repeats the file's name.
+    silent = [
+        f"{page}: {source}"
+        for page, elements in book.items()
+        for source, text in elements.images
+        if not text.strip() or Path(text).name == Path(source).name
+    ]
+    assert silent == []

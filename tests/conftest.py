@@ -1,0 +1,22 @@
+"""Settings that hold for every test: one thread, no display, reproducible hypothesis draws."""
+
+import matplotlib as mpl
+import pytest
+import torch
+from hypothesis import settings
+from threadpoolctl import threadpool_limits
+
+mpl.use("Agg")
+settings.register_profile("convexlib", derandomize=True, deadline=None, max_examples=25)
+settings.load_profile("convexlib")
+threadpool_limits(limits=1)
+torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `cuda`, by name, where no CUDA device exists."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("cuda"):
+            item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))

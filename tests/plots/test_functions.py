@@ -1,0 +1,187 @@
+"""Learned functions: kinks, contributions, boundaries, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_hex
+from torch import nn
+
+from convexlib import plots
+from convexlib.errors import InputError
+from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU
+
+X1 = np.column_stack([np.linspace(-2, 2, 9), np.ones(9)])
+Y1 = np.abs(X1[:, 0])
+# Kinks -0.5 (+), 1 (-), 10 (+, out of view); one constant, one dead and one silent neuron.
+U1 = [[2.0, 1.0], [-1.0, 1.0], [1.0, -10.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.2]]
+ALPHA1 = [1.0, -0.5, 3.0, 0.25, 1.0, 0.0]
+
+
+def relu_net(U, alpha):
+    return TwoLayerReLU(*(torch.tensor(part, dtype=torch.float64) for part in (U, alpha)))
+
+
+def labelled(artists, label):
+    return [artist for artist in artists if artist.get_label() == label]
+
+
+def test_kinks_are_where_the_live_neurons_switch():
+    kinks, signs = plots.neuron_kinks(relu_net(U1, ALPHA1))
+    np.testing.assert_allclose(kinks, [-0.5, 1.0, 10.0])
+    np.testing.assert_array_equal(signs, [1, -1, 1])
+
+
+def test_kinks_without_bias_are_at_zero():
+    kinks, signs = plots.neuron_kinks(relu_net([[2.0], [-1.0]], [1.0, -1.0]))
+    assert kinks.tolist() == [0.0, 0.0]
+    assert not np.signbit(kinks).any()
+    assert sorted(signs) == [-1, 1]
+
+
+def test_kinks_of_a_gated_network_are_those_of_its_gates():
+    U, gates = torch.tensor([[1.0, 5.0]]), torch.tensor([[2.0, -3.0]])
+    kinks, _ = plots.neuron_kinks(TwoLayerGatedReLU(U, torch.ones(1), gates))
+    assert kinks.tolist() == [1.5]
+
+
+def test_kinks_of_a_sequential_network_count_every_bias():
+    net = nn.Sequential(nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 1)).double()
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[2.0, 1.0]]))
+        net[0].bias.fill_(3.0)
+        net[2].weight.fill_(-1.0)
+    kinks, signs = plots.neuron_kinks(net)
+    assert kinks.tolist() == [-2.0]
+    assert signs.tolist() == [-1]
+
+
+def test_function_marks_the_kinks_in_view_by_sign(drawn):
+    ax = drawn(plots.plot_function(relu_net(U1, ALPHA1), X1, Y1))
+    up, down = (
+        labelled(ax.lines, r"kink, $\alpha_j > 0$"),
+        labelled(ax.lines, r"kink, $\alpha_j < 0$"),
+    )
+    assert [line.get_xdata().tolist() for line in up] == [[-0.5]]
+    assert [line.get_xdata().tolist() for line in down] == [[1.0]]
+    assert (up[0].get_marker(), down[0].get_marker()) == ("^", "v")
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["data", "network", r"kink, $\alpha_j > 0$", r"kink, $\alpha_j < 0$"]
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_function_draws_the_network_and_the_data(kind):
+    net = relu_net(U1, ALPHA1)
+    ax = plots.plot_function(net, kind(X1), kind(Y1), legend=False)
+    (fit,), (data,) = labelled(ax.lines, "network"), labelled(ax.lines, "data")
+    x, f = fit.get_data()
+    expected = sum(a * np.maximum(w * x + b, 0) for (w, b), a in zip(U1, ALPHA1, strict=True))
+    np.testing.assert_allclose(f, expected, atol=1e-12)
+    assert {-0.5, 1.0} <= set(x)
+    np.testing.assert_array_equal(data.get_xydata(), np.column_stack([X1[:, 0], Y1]))
+    assert ax.get_legend() is None
+    assert ax.get_xlim()[1] < 10
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_contributions_add_up_to_the_network(gated):
+    net = relu_net(U1, ALPHA1)
+    if gated:
+        net = TwoLayerGatedReLU(net.U, net.alpha, torch.randn(6, 2).to(net.U))
+    ax = plots.plot_function(net, X1, Y1, contributions=True)
+    parts = labelled(ax.lines, "_neuron")
+    assert len(parts) == 4
+    (fit,) = labelled(ax.lines, "network")
+    np.testing.assert_allclose(sum(p.get_ydata() for p in parts), fit.get_ydata(), atol=1e-12)
+    assert {to_hex(part.get_color()) for part in parts} == set(plots.COLOURS[:2])
+
+
+def test_float32_and_zero_networks_are_drawn(drawn):
+    net = TwoLayerReLU(torch.zeros(0, 1), torch.zeros(0))
+    ax = drawn(plots.plot_function(net, X1[:, :1], Y1))
+    (fit,) = labelled(ax.lines, "network")
+    assert not fit.get_ydata().any()
+    drawn(
+        plots.plot_input_cells(TwoLayerReLU(torch.zeros(0, 2), torch.zeros(0)), PLANE, np.zeros(8))
+    )
+
+
+@pytest.mark.parametrize(
+    ("X", "bias", "message"),
+    [
+        (np.eye(3), None, r"\(3, 3\), which is 3 features and no bias column; expected 1 feature"),
+        (np.eye(2), None, r"2 features and no bias column.*Use plot_input_cells"),
+        (np.eye(2), True, "bias=True but the last column"),
+        (X1, False, "2 features and no bias column"),
+    ],
+)
+def test_function_needs_one_feature(X, bias, message):
+    with pytest.raises(InputError, match=message):
+        plots.plot_function(relu_net(U1, ALPHA1), X, np.zeros(len(X)), bias=bias)
+
+
+def test_networks_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match=r"takes 2 columns; expected 1,"):
+        plots.plot_function(relu_net(U1, ALPHA1), X1[:, :1], Y1)
+    with pytest.raises(InputError, match=r"takes 3 columns; expected 1 or 2"):
+        plots.neuron_kinks(relu_net([[1.0, 2.0, 3.0]], [1.0]))
+    with pytest.raises(InputError, match="net is a Linear; expected a TwoLayerReLU"):
+        plots.plot_function(nn.Linear(2, 1), X1, Y1)
+
+
+# Maps of two features.
+
+PLANE = np.random.default_rng(0).uniform(-1, 1, (8, 2))
+WITH_ONES = np.column_stack([PLANE, np.ones(8)])
+U2 = [[1.0, 2.0, 0.1], [0.0, 1.0, -0.2], [-1.0, 0.0, 0.3], [1.0, 1.0, 50.0]]
+ALPHA2 = [1.0, -1.0, 0.5, 1.0]
+
+
+def test_boundaries_lie_on_the_neurons_lines(drawn):
+    net = relu_net(U2, ALPHA2)
+    ax = drawn(plots.plot_input_cells(net, WITH_ONES, np.zeros(8), resolution=20))
+    lines = labelled(ax.lines, "_boundary")
+    assert len(lines) == 3  # the fourth neuron switches far out of view
+    for line, row, weight in zip(lines, U2, ALPHA2, strict=False):
+        ends = line.get_xydata()
+        assert np.linalg.norm(ends[1] - ends[0]) > 1
+        np.testing.assert_allclose(np.column_stack([ends, [1, 1]]) @ row, 0, atol=1e-12)
+        assert line.is_dashed() == (weight < 0)
+
+
+def test_map_without_bias_has_lines_through_the_origin(drawn):
+    net = relu_net([[1.0, -0.5], [0.3, 1.0]], [1.0, 1.0])
+    ax = drawn(plots.plot_input_cells(net, PLANE, np.ones(8), resolution=10, colorbar=False))
+    for line in labelled(ax.lines, "_boundary"):
+        (a, b), (c, d) = line.get_xydata()
+        assert a * d - b * c == pytest.approx(0, abs=1e-12)
+    assert len(ax.figure.axes) == 1
+
+
+def test_data_and_map_share_one_scale(drawn):
+    net, y = relu_net(U2, ALPHA2), np.linspace(-60, 60, 8)
+    ax = drawn(plots.plot_input_cells(net, WITH_ONES, y, resolution=10))
+    dots = ax.collections[-1]
+    np.testing.assert_array_equal(dots.get_offsets(), PLANE)
+    np.testing.assert_array_equal(dots.get_array(), y)
+    filled = ax.collections[0]
+    assert (dots.norm.vmin, dots.norm.vmax) == (filled.norm.vmin, filled.norm.vmax)
+    assert filled.levels[0] <= -60
+    assert filled.levels[-1] >= 60
+    assert ax.figure.axes[1].get_ylabel() == "$f(x)$"
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (X1, "1 feature and a bias column.*Use plot_function"),
+        (np.eye(4), "4 features and no bias column; expected 2 features"),
+    ],
+)
+def test_map_needs_two_features(X, message):
+    with pytest.raises(InputError, match=message):
+        plots.plot_input_cells(relu_net(U2, ALPHA2), X, np.zeros(len(X)))
+
+
+def test_resolution_is_checked():
+    with pytest.raises(InputError, match="resolution is 1; expected an integer >= 2"):
+        plots.plot_input_cells(relu_net(U2, ALPHA2), WITH_ONES, np.zeros(8), resolution=1)

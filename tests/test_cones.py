@@ -1,0 +1,165 @@
+"""Projection onto pattern cones against scipy's nonnegative least squares, and its bounds."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import nnls
+
+from convexlib.cones import ConeProjector
+from tests.generators import EXACT, degenerate_integers
+
+CASES = {name: X for name, (X, _) in EXACT.items()} | {
+    "one sample": np.array([[2.0, -1.0, 0.5]]),
+    "one column": np.array([[1.0], [-2.0], [0.5]]),
+    "nearly parallel": np.array([[1.0, 0.0, 0.0], [1.0, 1e-9, 0.0], [1.0, -1e-9, 1e-9], [0, 1, 1]]),
+    "many": np.random.default_rng(0).standard_normal((60, 8)),
+}
+
+
+def projector_of(X, n_patterns=6, copies=1, seed=0):
+    gates = np.random.default_rng(seed).standard_normal((n_patterns, X.shape[1]))
+    masks = gates @ X.T >= 0
+    return ConeProjector(torch.from_numpy(X), torch.from_numpy(masks), copies), masks
+
+
+def reference(X, mask, c):
+    """Project by Moreau: c + N^T lam with lam >= 0 making it shortest."""
+    lengths = np.linalg.norm(X, axis=1)
+    normals = np.where(mask, 1.0, -1.0)[lengths > 0, None] * X[lengths > 0]
+    normals /= lengths[lengths > 0, None]
+    if not len(normals):
+        return c
+    return c + normals.T @ nnls(normals.T, -c)[0]
+
+
+def check_projection(X, c, projector, masks, atol):
+    u = projector(torch.from_numpy(c)).numpy()
+    for b in range(len(c)):
+        mask = masks[b % len(masks)]
+        np.testing.assert_allclose(u[b], reference(X, mask, c[b]), atol=atol)
+        slack = np.where(mask, 1.0, -1.0) * (X @ u[b])
+        scale = np.linalg.norm(X, axis=1) * np.linalg.norm(c[b])
+        assert (slack >= -1e-12 * scale).all()
+        # Moreau: the residual is orthogonal to the projection.
+        assert abs(u[b] @ (c[b] - u[b])) <= 1e-12 * (c[b] @ c[b])
+    return u
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_projection_is_that_of_nnls(name):
+    X = CASES[name]
+    projector, masks = projector_of(X)
+    rng = np.random.default_rng(1)
+    for scale in (1.0, 1e-6, 1e6):  # the second and third calls start warm
+        c = scale * rng.standard_normal((len(masks), X.shape[1]))
+        check_projection(X, c, projector, masks, atol=1e-9 * scale)
+
+
+@given(case=degenerate_integers(), seed=st.integers(0, 100))
+def test_projection_on_degenerate_integers(case, seed):
+    X, _ = case
+    rng = np.random.default_rng(seed)
+    projector, masks = projector_of(X, seed=seed)
+    for _ in range(2):
+        c = rng.integers(-3, 4, (len(masks), X.shape[1])).astype(float)
+        check_projection(X, c, projector, masks, atol=1e-10)
+
+
+def test_points_on_faces_and_in_the_cone_stay():
+    X = CASES["many"]
+    projector, masks = projector_of(X)
+    c = np.random.default_rng(2).standard_normal((len(masks), X.shape[1]))
+    u = projector(torch.from_numpy(c))
+    torch.testing.assert_close(projector(u), u, rtol=0, atol=1e-12)
+    again = projector_of(X)[0](u)  # and without the warm start
+    torch.testing.assert_close(again, u, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["many", "grid 3", "duplicates", "antipodal", "nearly parallel"])
+def test_warm_starts_do_not_change_the_result(name):
+    X = CASES[name]
+    rng = np.random.default_rng(3)
+    warm, masks = projector_of(X)
+    c = rng.standard_normal((len(masks), X.shape[1]))
+    for step in range(10):
+        c = c + 0.3 * rng.standard_normal(c.shape)
+        if step == 5:
+            c = -c
+        cold, _ = projector_of(X)
+        expected = cold(torch.from_numpy(c))
+        torch.testing.assert_close(warm(torch.from_numpy(c)), expected, rtol=0, atol=1e-11)
+
+
+def test_blocks_beyond_the_patterns_repeat_them():
+    X = CASES["many"]
+    double, masks = projector_of(X, copies=2)
+    single, _ = projector_of(X)
+    c = torch.from_numpy(np.random.default_rng(4).standard_normal((2 * len(masks), X.shape[1])))
+    projected = double(c)
+    for half in (slice(0, len(masks)), slice(len(masks), None)):
+        torch.testing.assert_close(projected[half], single(c[half]), rtol=0, atol=1e-11)
+
+
+def test_short_projections_become_zero():
+    X = CASES["many"]
+    projector, masks = projector_of(X)
+    c = torch.from_numpy(np.random.default_rng(5).standard_normal((len(masks), X.shape[1])))
+    lengths = torch.linalg.vector_norm(projector(c), dim=1)
+    threshold = 1.001 * float(lengths.median())
+    cut, _ = projector_of(X)
+    kept = torch.linalg.vector_norm(cut(c, threshold), dim=1)
+    assert (kept[lengths <= threshold] == 0).all()
+    longer = lengths > threshold
+    torch.testing.assert_close(kept[longer], lengths[longer])
+    # The multipliers kept for those that were cut prove that they are short.
+    assert (cut.support_bounds(c) <= lengths.clamp(min=threshold) * (1 + 1e-9)).all()
+
+
+@pytest.mark.parametrize("name", ["many", "grid 3", "general", "zero row", "one sample"])
+def test_support_bounds_hold_for_any_multipliers(name):
+    X = CASES[name]
+    rng = np.random.default_rng(6)
+    projector, masks = projector_of(X)
+    c = rng.standard_normal((len(masks), X.shape[1]))
+    points = torch.from_numpy(c)
+    exact = [np.linalg.norm(reference(X, mask, row)) for mask, row in zip(masks, c, strict=True)]
+    for trial in range(20):
+        if trial % 2:
+            projector(torch.from_numpy(rng.standard_normal(c.shape)))  # those of other points
+        else:
+            projector.sizes[:] = rng.integers(0, projector.active.shape[1] + 1, len(c))
+            projector.active[:] = rng.integers(0, len(X), projector.active.shape)
+            projector.multipliers[:] = rng.exponential(size=projector.active.shape)
+        assert (projector.support_bounds(points).numpy() >= np.array(exact)).all()
+    projector(points)
+    np.testing.assert_allclose(projector.support_bounds(points).numpy(), exact, atol=1e-12)
+    assert (projector.support_bounds(points).numpy() >= np.array(exact) - 1e-15).all()
+
+
+def test_support_bounds_cover_directions_of_the_cell():
+    X = CASES["many"]
+    projector, masks = projector_of(X, n_patterns=1)
+    rng = np.random.default_rng(7)
+    c = rng.standard_normal((1, X.shape[1]))
+    projector(torch.from_numpy(c))
+    bound = float(projector.support_bounds(torch.from_numpy(c))[0])
+    inside = projector_of(X, n_patterns=1)[0]
+    for _ in range(200):
+        u = inside(torch.from_numpy(c + rng.standard_normal(c.shape))).numpy()[0]
+        assert c[0] @ u <= bound * np.linalg.norm(u) + 1e-15
+
+
+def test_zero_points_and_zero_data():
+    projector = ConeProjector(torch.zeros(3, 2), torch.ones(1, 3, dtype=torch.bool))
+    point = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    torch.testing.assert_close(projector(point), point)
+    assert not projector(0 * point).any()
+    assert float(projector.support_bounds(point)[0]) == pytest.approx(5**0.5)
+
+
+def test_float32_points_come_back_as_float32():
+    projector, masks = projector_of(CASES["many"])
+    points = torch.ones(len(masks), 8)
+    assert projector(points).dtype == torch.float32
