@@ -19,7 +19,7 @@ from torch import Tensor
 from convexlib import exact
 from convexlib.errors import InputError, TooManyArrangementsError
 from convexlib.exact import Bools, Floats
-from convexlib.rowspace import Reduction, reduce_rows
+from convexlib.rowspace import DOUBLE, SINGLE, Reduction, cross_products, reduce_rows
 from convexlib.validation import check_choice, check_matrix, check_positive_int
 
 __all__ = ["Arrangements", "count_bound", "enumerate_arrangements", "sample_arrangements"]
@@ -125,10 +125,10 @@ def enumerate_arrangements(X: Any, max_patterns: int = 100_000) -> Arrangements:
     arithmetic (see :mod:`convexlib.exact`), which holds on degenerate data too: zero, duplicate and
     antipodal samples, integer grids, one-hot columns, X of any rank. If X is rank-deficient only up
     to rounding (:math:`\sigma_{r+1} \le 10^{-12} \sigma_1` after columns are brought to one scale)
-    or two directions differ by at most :math:`10^{-13}`, a nearby matrix that is degenerate
-    exactly takes its place, and ``perturbation`` bounds the distance. So it does if some cells are
-    as thin as rounding and all samples are rational in terms of r of them up to rounding: a grid
-    of spacing 0.1, or a standardised one.
+    or two directions differ by at most :math:`10^{-13}` (float32: 2e-6 and 3e-7), a nearby matrix
+    that is degenerate exactly takes its place, and ``perturbation`` bounds the distance. The same
+    holds if some cells are as thin as rounding and all samples are simple rational combinations of
+    r of them, up to rounding: a grid of spacing 0.1, or a standardised one.
 
     The pattern of zeros everywhere is listed if it exists; samples that are zero are active in all
     patterns.
@@ -144,15 +144,17 @@ def enumerate_arrangements(X: Any, max_patterns: int = 100_000) -> Arrangements:
     Arrangements
         The second half is opposite to the first (on nonzero samples). If a cell is too thin for a
         gate of X's precision to be inside it beyond doubt, it is left out and ``exhaustive`` is
-        False; this happens in float32.
+        False; this happens in float32 and on data that nearly have three hyperplanes through one
+        line.
 
     Raises
     ------
     TooManyArrangementsError
-        Before any search, if :func:`count_bound` for the distinct directions exceeds
-        `max_patterns` and so does the number of subsets to be searched; or when more are found.
+        Before any search, if :func:`count_bound` for the distinct directions is more than twice
+        `max_patterns`; after it, if more than `max_patterns` were found.
     InputError
-        If X is not a finite matrix or `max_patterns` is not a positive integer.
+        If X is not a finite matrix, one of its columns has entries whose ratio is outside the range
+        of float64, or `max_patterns` is not a positive integer.
 
     Notes
     -----
@@ -162,14 +164,13 @@ def enumerate_arrangements(X: Any, max_patterns: int = 100_000) -> Arrangements:
     X = check_matrix(X)
     max_patterns = check_positive_int(max_patterns, "max_patterns")
     A = X.double().cpu().numpy()
-    reduced = reduce_rows(A)
+    reduced = _reduced(X, A)
     if reduced.rank == 0:
         return _silent(X)
     m, r = reduced.rows.shape
     bound = count_bound(m, r)
-    # Degenerate data have fewer patterns than the bound; look if that takes no longer than data
-    # in general position with max_patterns patterns would.
-    if bound > max_patterns and comb(m, r - 1) > max_patterns:
+    # Degenerate data have fewer patterns than the bound: up to twice as many are worth a look.
+    if bound > 2 * max_patterns:
         raise _refusal(X, "up to ", bound, max_patterns)
     found = _search(X, A, reduced)
     if not found.exhaustive:
@@ -179,6 +180,10 @@ def enumerate_arrangements(X: Any, max_patterns: int = 100_000) -> Arrangements:
     if len(found) > max_patterns:
         raise _refusal(X, "", len(found), max_patterns)
     return found
+
+
+def _reduced(X: Tensor, A: Floats) -> Reduction:
+    return reduce_rows(A, SINGLE if X.dtype == torch.float32 else DOUBLE)
 
 
 def _search(X: Tensor, A: Floats, reduced: Reduction) -> Arrangements:
@@ -193,8 +198,9 @@ def _checked(
 ) -> Arrangements:
     """Return the patterns that their gates have beyond doubt, exhaustive if these are all."""
     converted = torch.from_numpy(gates).to(X)
-    eps = float(torch.finfo(X.dtype).eps)
-    sure = exact.beyond_doubt(A, masks, converted.double().cpu().numpy(), eps)
+    known = torch.finfo(X.dtype)
+    rounded = converted.double().cpu().numpy()
+    sure = exact.beyond_doubt(A, masks, rounded, float(known.eps), float(known.tiny))
     kept = torch.from_numpy(masks if sure.all() else masks[sure]).to(X.device)
     converted = converted[torch.from_numpy(sure).to(X.device)]
     return Arrangements(kept, converted, bool(sure.all()), perturbation)
@@ -249,34 +255,20 @@ def sample_arrangements(
         drawn = torch.randn(shape, generator=generator, dtype=torch.float64).numpy()
         drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
     else:
-        reduced = reduce_rows(A)
+        reduced = _reduced(X, A)
         if reduced.rank == 0:
             return replace(_silent(X), exhaustive=False)
-        drawn = reduced.expand_gates(_cross_products(reduced, n_patterns, generator))
+        m, r = reduced.rows.shape
+        order = torch.rand(n_patterns, m, generator=generator, dtype=torch.float64).argsort(dim=1)
+        side = torch.randint(0, 2, (n_patterns, 1), generator=generator) * 2 - 1
+        tilt = torch.randn(n_patterns, r, generator=generator, dtype=torch.float64)
+        chosen = order[:, : r - 1].numpy()
+        drawn = cross_products(reduced.rows, chosen, side.numpy(), tilt.numpy())
+        drawn = reduced.expand_gates(drawn)
     masks = np.concatenate([block @ A.T >= 0 for block in exact.blocks(drawn, len(A))])
     _, first = np.unique(np.packbits(masks, axis=1), axis=0, return_index=True)
     first.sort()
     return replace(_checked(X, A, masks[first], drawn[first]), exhaustive=False)
-
-
-def _cross_products(reduced: Reduction, count: int, generator: torch.Generator) -> Floats:
-    """Return `count` cross products of samples (count, r), moved into open cells."""
-    m, r = reduced.rows.shape
-    samples = reduced.rows / np.linalg.norm(reduced.rows, axis=1, keepdims=True)
-    order = torch.rand(count, m, generator=generator, dtype=torch.float64).argsort(dim=1)
-    side = torch.randint(0, 2, (count, 1), generator=generator).numpy() * 2.0 - 1.0
-    tilt = torch.randn(count, r, generator=generator, dtype=torch.float64).numpy()
-    if r == 1:
-        return side
-    chosen = samples[order[:, : r - 1].numpy()].transpose(0, 2, 1)  # (count, r, r - 1)
-    # The last column of a complete QR is orthogonal to the chosen samples: their normalised cross
-    # product, without the cancellation of cofactors.
-    normal = side * np.linalg.qr(chosen, mode="complete")[0][:, :, -1]
-    height, speed = normal @ samples.T, tilt @ samples.T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        crossing = np.where(np.abs(height) > 1e-10, -height / speed, np.inf)
-    step = np.where(crossing > 0, crossing, np.inf).min(axis=1, keepdims=True)
-    return normal + np.minimum(step / 2, 1) * tilt
 
 
 def _silent(X: Tensor) -> Arrangements:

@@ -34,6 +34,7 @@ from convexlib.validation import check_beta, check_data
 
 _EPS = float(np.finfo(np.float64).eps)
 _BRANCHING_RANK = 5  # up to here branch and bound is the cheaper proof
+_BIAS_STEPS = 15  # solves at most to find the output bias
 _LISTABLE = 50_000  # patterns worth enumerating for a proof above that rank
 
 
@@ -145,16 +146,23 @@ def certify(
     parts = read_two_layer(network)
     _check_weights(parts, X)
     data, y = parts.augment(X).cpu(), y.double().cpu()
+    if arrangements is not None:
+        _check_arrangements(arrangements, data)
     U, alpha = parts.U.cpu(), parts.alpha.cpu()
-    fitted = torch.relu(data @ U.T) @ alpha + (parts.output_bias or 0.0)
-    residual = y - fitted
-    decay = float((U**2).sum() + (alpha**2).sum()) + (parts.output_bias or 0.0) ** 2
+    bias = parts.output_bias or 0.0
+    residual = y - torch.relu(data @ U.T) @ alpha - bias
+    decay = float((U**2).sum() + (alpha**2).sum()) + bias * bias
     primal = 0.5 * float(residual @ residual) + 0.5 * beta * decay
+    if not np.isfinite(primal):
+        raise NotCertifiableError(
+            "the network's objective overflows: its weights are too large. Train it again with a "
+            "smaller learning rate."
+        )
 
     bias_weight = 0.0 if parts.output_bias is None else 1.0 / beta
     points = [residual]
     if refine:
-        points.append(_refined(data, y - (parts.output_bias or 0.0), beta, U))
+        points.append(_refined(data, y, beta, U, parts.output_bias))
     candidates = []
     for point in points:
         bound, rigorous, method = _bound(data, point, beta, arrangements, max_nodes)
@@ -182,14 +190,56 @@ def _check_weights(parts: TwoLayerWeights, X: Tensor) -> None:
         )
 
 
-def _refined(data: Tensor, y: Tensor, beta: float, U: Tensor) -> Tensor:
-    """The dual point of the convex program, found from the network's neurons."""
-    problem = TwoLayer(data, y, beta=beta, arrangements="generate")
+def _check_arrangements(arrangements: Any, data: Tensor) -> None:
+    """Refuse patterns of other data: being exhaustive for those would prove nothing here."""
+    if not isinstance(arrangements, Arrangements):
+        raise InputError(
+            f"arrangements is {type(arrangements).__name__}; expected Arrangements or None."
+        )
+    masks, gates = arrangements.masks.cpu(), arrangements.gates.double().cpu()
+    fits = masks.shape[1] == len(data) and gates.shape[1] == data.shape[1]
+    if fits:
+        products = gates @ data.T  # (P, n)
+        sizes = torch.linalg.vector_norm(gates, dim=1)[:, None] * torch.linalg.vector_norm(
+            data, dim=1
+        )
+        fits = bool((((products >= 0) == masks) | (products.abs() <= 1e-6 * sizes)).all())
+    if not fits:
+        raise InputError(
+            f"arrangements ({tuple(masks.shape)} masks, {tuple(gates.shape)} gates) are not those "
+            f"of the first layer's data, of shape {tuple(data.shape)}. Make them from X, with a "
+            "last column of ones if that layer has a bias."
+        )
+
+
+def _refined(data: Tensor, y: Tensor, beta: float, U: Tensor, bias: float | None) -> Tensor:
+    r"""The dual point of the convex program, found from the network's neurons.
+
+    An output bias b is one more number to minimise over. The derivative of
+    :math:`p^*(y - b) + \tfrac\beta2 b^2` is :math:`h = \beta b - 1^\top z_b`, which increases with
+    slopes between beta and beta + n, and :math:`h^2 / (2\beta)` is what z_b loses as a dual point.
+    """
     directions = U[torch.linalg.vector_norm(U, dim=1) > 0]
-    with warnings.catch_warnings():
-        # Any dual point is good enough here: its value is bounded afterwards.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return generate(problem, tol=1e-7, max_iter=40, directions=directions).z
+    shift, low, high, last = bias or 0.0, -np.inf, np.inf, None
+    for _ in range(_BIAS_STEPS):
+        problem = TwoLayer(data, y - shift, beta=beta, arrangements="generate")
+        with warnings.catch_warnings():
+            # Any dual point is good enough here: its value is bounded afterwards.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            result = generate(problem, tol=1e-7, max_iter=40, directions=directions)
+        slope = beta * shift - float(result.z.sum())
+        if bias is None or slope**2 <= 2.0 * beta * 3e-7 * result.value:
+            break
+        near, far = shift - slope / (beta + len(y)), shift - slope / beta
+        low, high = max(low, min(near, far)), min(high, max(near, far))
+        guess = near
+        if last is not None and slope != last[1]:
+            guess = shift - slope * (shift - last[0]) / (slope - last[1])
+        last = shift, slope
+        shift = min(max(guess, low), high)
+        used = torch.linalg.vector_norm(result.weights, dim=2) > 0
+        directions = result.weights[used] if bool(used.any()) else directions
+    return result.z
 
 
 def _bound(
@@ -210,11 +260,6 @@ def _bound(
                 return _bound_on_patterns(data, z, listed), True, "enumeration"
         priced = price(data, z, target=beta, rtol=1e-8, max_nodes=max_nodes)
         return priced.upper, True, "branch and bound" if priced.nodes else "spectral"
-    if arrangements.masks.shape[1] != len(data):
-        raise InputError(
-            f"arrangements.masks has shape {tuple(arrangements.masks.shape)}; expected "
-            f"(P, {len(data)}), one column per row of X."
-        )
     bound = _bound_on_patterns(data, z, arrangements)
     return bound, arrangements.exhaustive, "given patterns"
 
@@ -250,4 +295,3 @@ def _dual_value(z: Tensor, y: Tensor, bias_weight: float) -> float:
     value = linear - 0.5 * square - 0.5 * bias_weight * total**2
     sizes = float(y.abs() @ z.abs()) + square + 2.0 * bias_weight * float(z.abs().sum()) ** 2
     return value - 2.0 * (len(z) + 8) * _EPS * sizes
-

@@ -189,19 +189,20 @@ def blocks(gates: Floats, n: int) -> list[Floats]:
     return np.array_split(gates, 1 + len(gates) * n // BLOCK)
 
 
-def beyond_doubt(A: Floats, masks: Bools, gates: Floats, eps: float) -> Bools:
-    """Return which gates have their mask even when products are rounded with machine epsilon `eps`.
+def beyond_doubt(A: Floats, masks: Bools, gates: Floats, eps: float, tiny: float) -> Bools:
+    """Return which gates have their mask whatever the rounding of their products with `A`.
 
-    The computed x^T u is off by at most gamma_d |x|^T |u| in any order of summation (Higham,
-    *Accuracy and Stability of Numerical Algorithms*, section 3.1). Rows of zeros are harmless.
+    Arithmetic with machine epsilon `eps` and least normal number `tiny` computes x^T u up to
+    gamma_d |x|^T |u|, and d tiny for underflow, in any order of summation (Higham, *Accuracy and
+    Stability of Numerical Algorithms*, sections 2.1 and 3.1). Rows of zeros are harmless.
     """
-    slack = (A.shape[1] + 4) * eps
+    d = A.shape[1]
     zero, size = ~A.any(axis=1), np.abs(A)
     sure, start = np.empty(len(masks), dtype=bool), 0
     for block in blocks(gates, len(A)):
         value = block @ A.T
         part = slice(start, start + len(block))
-        clear = np.abs(value) > slack * (np.abs(block) @ size.T)
+        clear = np.abs(value) > (d + 4) * eps * (np.abs(block) @ size.T) + d * tiny
         clear &= (value > 0) == masks[part]
         sure[part] = (clear | zero).all(axis=1)
         start += len(block)

@@ -26,7 +26,7 @@ class SquaredLoss:
         return 0.5 * float(residual @ residual)
 
     def dual_point(self, fitted: Tensor, y: Tensor) -> Tensor:
-        """z = -grad L(f), the residual."""
+        r"""The dual point :math:`-\nabla L(f)`, here the residual."""
         return y - fitted
 
     def dual_value(self, z: Tensor, y: Tensor) -> float:

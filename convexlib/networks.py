@@ -155,7 +155,9 @@ def read_two_layer(network: nn.Module) -> TwoLayerWeights:
             f"cannot certify {' -> '.join(kinds)}; expected a TwoLayerReLU or "
             "nn.Sequential(Linear, ReLU, Linear)."
         )
-    first, _, last = layers
+    first, last = layers[0], layers[2]
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
     if last.out_features != 1:
         raise NotCertifiableError(
             f"the output layer has {last.out_features} outputs; expected 1. Certify each output's "

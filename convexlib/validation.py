@@ -132,9 +132,7 @@ def check_vector(values: Any, length: int, name: str) -> Tensor:
         hint = f" Use {name}.ravel()." if values.numel() == length else ""
         raise InputError(f"{name} has shape {tuple(values.shape)}; expected ({length},).{hint}")
     if len(values) != length:
-        raise InputError(
-            f"{name} has {len(values)} entries; expected {length}, one per row of X."
-        )
+        raise InputError(f"{name} has {len(values)} entries; expected {length}, one per row of X.")
     check_finite(values, name)
     return values
 

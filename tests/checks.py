@@ -165,7 +165,9 @@ def check_result(problem: Problem, result: Result, tol: float = 1e-6) -> nn.Modu
     return network
 
 
-def same_network_function(first: nn.Module, second: nn.Module, X) -> bool:
-    """Whether two networks have the same fitted values (the optimal ones are unique)."""
-    with torch.no_grad():
-        return bool(torch.allclose(first(X), second(X), rtol=0, atol=1e-4))
+def small_instance(seed: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """A random (X, y, beta / beta_max) with n <= 12, d <= 3 and beta from 1e-3 to 0.9 beta_max."""
+    rng = np.random.default_rng(seed)
+    n, d = int(rng.integers(1, 13)), int(rng.integers(1, 4))
+    fraction = 10 ** rng.uniform(-3, np.log10(0.9))
+    return rng.standard_normal((n, d)), rng.standard_normal(n), fraction

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from tqdm import tqdm
 
 from convexlib.errors import DataError, InputError
 
-__all__ = ["digest", "environment", "records", "results_dir", "run"]
+__all__ = ["Experiment", "digest", "environment", "records", "results_dir", "run"]
 
 Config = Mapping[str, Any]
 Function = Callable[[dict[str, Any]], Mapping[str, Any]]
@@ -37,6 +38,32 @@ Function = Callable[[dict[str, Any]], Mapping[str, Any]]
 FORMAT = 1  # of a record
 PACKAGES = ("convexlib", "numpy", "torch", "numba", "scipy", "scikit-learn")
 SOURCE = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What the command line needs to know of an experiment.
+
+    Attributes
+    ----------
+    name, title : str
+        Its folder below `results`, and one line about it.
+    configs : callable
+        ``configs(profile, device, seeds)``: the configurations of ``"quick"`` or ``"full"``.
+    function : callable
+        From a configuration to its result (see `run`).
+    table : callable
+        From records to a table as text.
+    missed : callable
+        From a record to the reason why it misses its tolerance, or None.
+    """
+
+    name: str
+    title: str
+    configs: Callable[..., list[dict[str, Any]]]
+    function: Function
+    table: Callable[[list[dict[str, Any]]], str]
+    missed: Callable[[dict[str, Any]], str | None]
 
 
 def run(

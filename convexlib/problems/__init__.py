@@ -1,0 +1,1 @@
+"""Problems: data plus a theorem each; one file a theorem."""

@@ -72,6 +72,7 @@ class Ramps(Dictionary):
         self.sign = np.concatenate([np.ones(len(right)), -np.ones(len(left))])
 
     def __len__(self) -> int:
+        """Return the number of columns."""
         return len(self.node)
 
     def correlations(self, z: Floats) -> Floats:
@@ -129,6 +130,7 @@ class ClippedRamps(Dictionary):
         return n * (n - 1) // 2 + (n * n * (n - 1) if reflections else 0)
 
     def __len__(self) -> int:
+        """Return the number of columns."""
         return len(self.low)
 
     def correlations(self, z: Floats) -> Floats:
@@ -206,6 +208,7 @@ class Chains(Dictionary):
         return np.sort(order[chosen])
 
     def __len__(self) -> int:
+        """Return the number of columns."""
         return len(self.signs)
 
     def correlations(self, z: Floats) -> Floats:
@@ -241,6 +244,7 @@ class Switches(Dictionary):
         self.starts = np.cumsum([0] + [len(group) for group in self.groups])
 
     def __len__(self) -> int:
+        """Return the number of columns."""
         return int(self.starts[-1])
 
     def _gaps(self, index: int) -> Ints:

@@ -36,11 +36,12 @@ def activate(values: Floats, activation: str, slope: float) -> Floats:
     return high if activation == "threshold" else 2.0 * high - 1.0
 
 
-def name_point(value: float, x: Floats, near: Sequence[float] = ()) -> str:
+def name_point(value: float, x: Floats, near: Sequence[float] = (), midpoints: bool = True) -> str:
     """Name a number by the distinct increasing inputs x (N,): a point, a midpoint or a mirror.
 
     Of the ways to write it as a reflection :math:`2 x_m - x_n`, one whose mirror or whose original
-    lies among the numbers `near` is preferred. Any other number is written out.
+    lies among the numbers `near` is preferred. With ``midpoints`` off a reflection is always the
+    name where there is one. Any other number is written out.
     """
     tolerance = 1e-9 * max(float(np.ptp(x)), float(np.abs(x).max()), 1e-300)
     hits = np.flatnonzero(np.abs(x - value) <= tolerance)
@@ -51,7 +52,7 @@ def name_point(value: float, x: Floats, near: Sequence[float] = ()) -> str:
     halves = np.flatnonzero(np.abs((x[i] + x[j]) / 2 - value) <= tolerance)
     m, k = np.nonzero(np.abs(2 * x[:, None] - x[None, :] - value) <= 2 * tolerance)
     score = 2 * close[m] + close[k]
-    if len(m) and (score.max() > 0 or not len(halves)):
+    if len(m) and (score.max() > 0 or not len(halves) or not midpoints):
         best = int(np.argmax(score))
         return f"reflection of x_{k[best] + 1} about x_{m[best] + 1}"
     if len(halves):
@@ -63,6 +64,7 @@ def name_point(value: float, x: Floats, near: Sequence[float] = ()) -> str:
 class Feature(ABC):
     """One column of a dictionary as a function of x."""
 
+    activation: str
     points: Floats
 
     @abstractmethod
@@ -81,10 +83,9 @@ class Feature(ABC):
     def kink_names(self) -> list[str]:
         """Name the kinks: data points, midpoints of two, or reflections of one about another."""
         kinks = [float(kink) for kink in self.kinks]
-        return [name_point(kink, self.points, kinks) for kink in kinks]
-
-    def __str__(self) -> str:
-        return self.describe()
+        # Midpoints are what abs folds at; ReLU has none.
+        folds = self.activation == "abs"
+        return [name_point(kink, self.points, kinks, midpoints=folds) for kink in kinks]
 
 
 @dataclass(frozen=True, eq=False)

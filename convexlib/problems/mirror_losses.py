@@ -33,7 +33,7 @@ class QuantileLoss(SquaredLoss):
         return float(torch.maximum(self.tau * residual, (self.tau - 1.0) * residual).sum())
 
     def dual_point(self, fitted: Tensor, y: Tensor) -> Tensor:
-        """A z with -z in the subdifferential of L at f; 0 where f_i = y_i."""
+        """Return a z with -z in the subdifferential of L at f; 0 where f_i = y_i."""
         residual = y - fitted
         low = torch.full_like(y, self.tau - 1.0)
         z = torch.where(residual > 0, torch.full_like(y, self.tau), low)
@@ -47,7 +47,7 @@ class QuantileLoss(SquaredLoss):
         return float(y @ z)
 
     def best_scale(self, z: Tensor, y: Tensor, limit: float) -> float:
-        """The s in [0, limit] which maximises the dual value of s z."""
+        """Return the s in [0, limit] which maximises the dual value of s z."""
         if float(y @ z) <= 0.0:
             return 0.0
         bounds = torch.where(z > 0, self.tau / z, (self.tau - 1.0) / z)

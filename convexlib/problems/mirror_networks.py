@@ -60,7 +60,7 @@ class ParallelUnits(nn.Module):
         return len(self.alpha)
 
     def hidden(self, x: Tensor) -> Tensor:
-        """Outputs of the units, (n, K), for inputs (n,) or (n, 1)."""
+        """Return the outputs of the units, (n, K), for inputs (n,) or (n, 1)."""
         h = x.reshape(-1, 1)
         for weight, bias in zip(self.weights, self.biases, strict=True):
             h = h * weight + bias  # (n, K)
@@ -73,7 +73,7 @@ class ParallelUnits(nn.Module):
         return h
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs (n,) for inputs (n,) or (n, 1)."""
+        """Return the outputs (n,) for inputs (n,) or (n, 1)."""
         return self.hidden(x) @ self.alpha + self.bias
 
     def regulariser(self) -> Tensor:
@@ -136,7 +136,7 @@ class SwitchingUnits(nn.Module):
         return len(self.alpha)
 
     def hidden(self, x: Tensor) -> Tensor:
-        """Outputs of the trees without their amplitudes, (n, K)."""
+        """Return the outputs of the trees without their amplitudes, (n, K)."""
         units, leaves = self.biases[0].shape
         h = x.reshape(-1, 1, 1, 1).expand(-1, units, leaves, 1)  # (n, K, nodes, children)
         for weight, bias in zip(self.weights, self.biases, strict=True):
@@ -146,7 +146,7 @@ class SwitchingUnits(nn.Module):
         return h.reshape(len(x), units)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs (n,) for inputs (n,) or (n, 1)."""
+        """Return the outputs (n,) for inputs (n,) or (n, 1)."""
         return self.hidden(x) @ (self.amplitudes * self.alpha) + self.bias
 
     def regulariser(self) -> Tensor:

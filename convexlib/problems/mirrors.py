@@ -1,4 +1,4 @@
-r"""One-dimensional networks of any depth are Lasso models whose features are mirrors of the data."""
+r"""One-dimensional networks are Lasso models whose features are mirrors of the data."""
 
 from __future__ import annotations
 
@@ -140,6 +140,7 @@ class Mirrors(Problem):
         self.loss = make_loss(loss, quantile)
         check_positive_int(max_features, "max_features")
         values = self.X[:, 0].double().cpu().numpy()
+        self.x: Floats
         self.x, self.row = np.unique(values, return_inverse=True)
         self.dictionary: Dictionary = make_dictionary(
             self.x,
@@ -181,14 +182,14 @@ class Mirrors(Problem):
         return torch.from_numpy(self.dictionary.columns(chosen)[self.row])
 
     def with_beta(self, beta: float) -> Mirrors:
-        """The same problem with another regularisation; the dictionary is shared."""
+        """Return the same problem with another regularisation; the dictionary is shared."""
         other = object.__new__(Mirrors)
         other.__dict__.update(self.__dict__)
         other.beta = check_beta(beta)
         return other
 
     def with_y(self, y: Any) -> Mirrors:
-        """The same inputs with other targets; the dictionary is shared."""
+        """Return the same inputs with other targets; the dictionary is shared."""
         other = object.__new__(Mirrors)
         other.__dict__.update(self.__dict__)
         other.X, other.y = check_data(self.X, y)
@@ -201,7 +202,7 @@ class Mirrors(Problem):
         return weights
 
     def best_constant(self) -> float:
-        """The mean of y, or its quantile (an observed value)."""
+        """Return the mean of y, or its quantile (an observed value)."""
         if isinstance(self.loss, QuantileLoss):
             ordered = torch.sort(self.y.double()).values
             place = int(np.ceil(self.loss.tau * len(ordered) - 1e-9)) - 1
@@ -209,7 +210,7 @@ class Mirrors(Problem):
         return float(self.y.double().mean())
 
     def fitted(self, weights: Tensor) -> Tensor:
-        r"""Outputs (n,): :math:`A z + \xi \mathbf 1`, in float64."""
+        r"""Return the outputs (n,): :math:`A z + \xi \mathbf 1`, in float64."""
         active = weights[:-1].nonzero().ravel().cpu().numpy()
         columns = self.matrix(active).to(self.X.device)
         return columns @ weights[:-1][active].double() + float(weights[-1])
@@ -224,8 +225,9 @@ class Mirrors(Problem):
 
     def correlations(self, z: Tensor) -> Floats:
         """Return every A_j^T z, (p,), for z (n,) that sums to zero."""
-        per_point = np.bincount(self.row, z.double().cpu().numpy(), minlength=len(self.x))
-        return self.dictionary.correlations(per_point)
+        total: Floats = np.zeros(len(self.x))
+        np.add.at(total, self.row, z.double().cpu().numpy())
+        return self.dictionary.correlations(total)
 
     def dual_norm(self, z: Tensor) -> float:
         r""":math:`\max_j |A_j^\top z|` for z centred to :math:`1^\top z = 0`."""
@@ -234,7 +236,7 @@ class Mirrors(Problem):
         return float(np.abs(self.correlations(z.double() - z.double().mean())).max())
 
     def beta_max(self) -> float:
-        r"""The smallest beta at which a constant is optimal: :math:`\max_j |A_j^\top (y-\bar y)|`.
+        r"""Return the least beta with a constant optimum: :math:`\max_j |A_j^\top (y-\bar y)|`.
 
         For the quantile loss, the least :math:`\max_j |A_j^\top z|` over its dual points z at the
         best constant.
@@ -258,14 +260,14 @@ class Mirrors(Problem):
         return self.loss.dual_value(z.double() - z.double().mean(), self.y.double())
 
     def dual_scaling(self, z: Tensor) -> Tensor:
-        """The multiple of z, centred, that is feasible and has the largest dual value."""
+        """Return the multiple of z, centred, that is feasible and has the largest dual value."""
         z = z.double() - z.double().mean()
         norm = self.dual_norm(z)
         limit = self.beta / norm if norm > 0 else float("inf")
         return self.loss.best_scale(z, self.y.double(), limit) * z
 
     def to_network(self, result: Result | Tensor) -> ParallelUnits | SwitchingUnits:
-        r"""The network with :math:`g = |z_j|^{1/L}` as the size of every weight of unit j.
+        r"""Return the network with :math:`g = |z_j|^{1/L}` as the size of every weight of unit j.
 
         Its ``objective`` equals the program's value: :math:`\tfrac1L \sum |w|^L = |z_j|`. Same
         dtype and device as the data.
@@ -311,7 +313,7 @@ class Mirrors(Problem):
         return self.loss.value(fitted, self.y.double()) + self.beta * decay
 
     def to_cvxpy(self) -> CvxpyProgram:
-        """The program for CVXPY, with the whole dictionary as a matrix."""
+        """Return the program for CVXPY, with the whole dictionary as a matrix."""
         A, y = self.matrix().numpy(), self.y.double().cpu().numpy()
         z, bias, fitted = cp.Variable(A.shape[1]), cp.Variable(), cp.Variable(len(y))
         link = fitted == A @ z + bias
@@ -323,7 +325,7 @@ class Mirrors(Problem):
         program = cp.Problem(cp.Minimize(fit + self.beta * cp.norm1(z)), [link])
 
         def read_weights() -> Tensor:
-            return torch.as_tensor(np.append(z.value, bias.value)).to(self.X)
+            return torch.as_tensor([*np.asarray(z.value), float(np.asarray(bias.value))]).to(self.X)
 
         def read_z() -> Tensor:
             dual = torch.as_tensor(link.dual_value).to(self.y)
@@ -332,6 +334,7 @@ class Mirrors(Problem):
         return CvxpyProgram(program, read_weights, read_z)
 
     def __repr__(self) -> str:
+        """Name the problem."""
         return (
             f"Mirrors({self.activation}, depth={self.depth}, n={len(self.y)}, "
             f"features={self.n_features}, loss={self.loss.name!r}, beta={self.beta:g})"

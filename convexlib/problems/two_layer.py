@@ -166,10 +166,12 @@ class TwoLayer(Problem):
     def fitted(self, weights: Tensor) -> Tensor:
         r"""Outputs (n,): :math:`\sum_i D_i X (v_i - w_i)`.
 
-        With ``"generate"`` the patterns are those of the weights: :math:`\sum_i (Xv_i)_+ - (Xw_i)_+`.
+        With ``"generate"`` the patterns are those of the weights themselves:
+        :math:`\sum_i (Xv_i)_+ - (Xw_i)_+`.
         """
         if self.arrangements is None:
-            return (torch.relu(weights @ self.X.T).sum(dim=1) * weights.new_tensor([[1.0], [-1.0]])).sum(0)
+            positive, negative = torch.relu(weights @ self.X.T).sum(dim=1)  # (n,), (n,)
+            return positive - negative
         signed = weights[0] if self.gated else weights[0] - weights[1]  # (P, d)
         active = signed.abs().sum(dim=1).nonzero().ravel()
         return ((self.X @ signed[active].T) * self.masks[active].T).sum(dim=1)
@@ -201,9 +203,10 @@ class TwoLayer(Problem):
         return max(-float(slacks.min()), 0.0)
 
     def dual_norm(self, z: Tensor) -> float:
-        r"""Largest :math:`\|\mathrm{Proj}_{K_i}(\pm X^\top D_i z)\|`; with ``"generate"``, over all u.
+        r"""Largest :math:`\|\mathrm{Proj}_{K_i}(\pm X^\top D_i z)\|` over the patterns.
 
-        Without cones it is :math:`\max_i \|X^\top D_i z\|`.
+        Without cones it is :math:`\max_i \|X^\top D_i z\|`; with ``"generate"`` it is an upper
+        bound on :math:`\max_{\|u\| \le 1} |z^\top (Xu)_+|`.
         """
         if self.arrangements is None:
             return price(self.X, z).upper

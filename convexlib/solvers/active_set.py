@@ -1,4 +1,4 @@
-r"""The Lasso by active sets, exact up to rounding: :math:`\min \tfrac12\|Fz - y\|^2 + \beta\|z\|_1`.
+r"""The Lasso :math:`\min \tfrac12\|Fz - y\|^2 + \beta\|z\|_1` by active sets, to rounding.
 
 On the columns S with signs s the minimiser of the face is :math:`z_S = R^{-1}(Q^\top y - \beta
 R^{-\top} s)` with :math:`F_S = QR`. Walking there from the present point, the first coefficient to
@@ -63,7 +63,7 @@ class ActiveSet:
         return full
 
     def residual(self) -> Floats:
-        r"""The dual point y - Fz at the minimiser of the present face, (N,).
+        r"""Return the dual point y - Fz at the minimiser of the present face, (N,).
 
         It is :math:`(I - QQ^T)y + \beta Q R^{-T} s`, which is accurate relative to beta.
         """
@@ -100,7 +100,7 @@ class ActiveSet:
         return solution
 
     def _target(self) -> Floats:
-        """The minimiser of the face."""
+        """Return the minimiser of the face."""
         if not self.support:
             return np.zeros(0)
         rhs = self.Q.T @ self.y - self.beta * self._transposed(self.signs)

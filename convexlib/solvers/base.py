@@ -25,13 +25,20 @@ class Tracker:
         self.primal = problem.value(self.weights)
         self.z = problem.y.new_zeros(problem.y.shape)
         self.dual = problem.dual_value(self.z)
+        self.arrangements: Arrangements | None = None
         self.history: list[Record] = []
 
-    def update(self, iteration: int, weights: Tensor, z: Tensor) -> float:
-        """Take feasible weights and a feasible dual point; return the relative gap."""
+    def update(
+        self,
+        iteration: int,
+        weights: Tensor,
+        z: Tensor,
+        arrangements: Arrangements | None = None,
+    ) -> float:
+        """Take feasible weights (over some patterns) and a feasible dual point; return the gap."""
         primal, dual = self.problem.value(weights), self.problem.dual_value(z)
         if primal <= self.primal:
-            self.weights, self.primal = weights, primal
+            self.weights, self.primal, self.arrangements = weights, primal, arrangements
         if dual >= self.dual:
             self.z, self.dual = z, dual
         seconds = time.perf_counter() - self.began
@@ -62,7 +69,7 @@ class Tracker:
             n_iter=n_iter,
             seconds=time.perf_counter() - self.began,
             scope=scope,
-            arrangements=arrangements,
+            arrangements=self.arrangements if arrangements is None else arrangements,
             history=tuple(self.history),
         )
         if status is not Status.CONVERGED:

@@ -19,6 +19,7 @@ from convexlib.problems.two_layer import TwoLayer
 from convexlib.prox import group_soft_threshold
 from convexlib.result import Result, Status
 from convexlib.solvers.base import Tracker, need_two_layer
+from convexlib.validation import check_positive_int
 
 
 def lipschitz(problem: TwoLayer, n_iter: int = 100, margin: float = 1.02) -> float:
@@ -46,6 +47,7 @@ def fista(
         For a problem with cone constraints.
     """
     problem = need_two_layer(problem, "fista")
+    check_positive_int(max_iter, "max_iter")
     if not problem.gated:
         raise SolverError(
             "fista needs an unconstrained program; TwoLayer(gated=False) has cone constraints. "

@@ -9,18 +9,21 @@ training objective of **every** two-layer network.
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from convexlib.arrangements import Arrangements
-from convexlib.errors import SolverError
+from convexlib.errors import ConvergenceWarning, SolverError
 from convexlib.pricing import ascend, price
 from convexlib.problems.base import Problem
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result, Status, relative_gap
 from convexlib.solvers.base import Tracker
 from convexlib.solvers.ssnal import ssnal
+from convexlib.validation import check_positive_int
 
 _STARTS = 100  # random directions per round
 _ADDED = 200  # patterns at most added per round
@@ -58,6 +61,7 @@ def generate(
             f'generate needs TwoLayer(..., arrangements="generate"); got {problem!r}. '
             "Use method='auto'."
         )
+    check_positive_int(max_iter, "max_iter")
     X, y, beta = problem.X, problem.y, problem.beta
     generator = torch.Generator().manual_seed(seed)
     tracker = Tracker(problem, "generate")
@@ -72,7 +76,10 @@ def generate(
     for iteration in range(1, max_iter + 1):
         bar.update()
         restricted = problem.with_arrangements(arrangements)
-        inner = ssnal(restricted, tol=inner_tol, start=start, start_z=z)
+        with warnings.catch_warnings():
+            # What counts is the gap over all networks, and that is reported once, at the end.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            inner = ssnal(restricted, tol=inner_tol, start=start, start_z=z)
         z, weights = inner.z, inner.weights
         # Values above beta (1 + margin) would move the bound by more than a part of tol.
         margin = 0.2 * tol * inner.value / max(float(y @ z), 1e-300)
@@ -82,7 +89,8 @@ def generate(
             # Climbing found nothing: search everywhere, and prove the bound.
             priced = price(X, z, target=beta, rtol=margin, max_nodes=max_nodes)
             limit = min(1.0, beta / priced.upper) if priced.upper > 0 else 1.0
-            gap = tracker.update(iteration, weights, problem.loss.best_scale(z, y, limit) * z)
+            scaled = problem.loss.best_scale(z, y, limit) * z
+            gap = tracker.update(iteration, weights, scaled, arrangements)
             if gap <= tol:
                 status = Status.CONVERGED
                 break
@@ -94,13 +102,13 @@ def generate(
             else:
                 status = Status.UNPROVEN
                 break
-        tracker.update(iteration, weights, tracker.z)
+        tracker.update(iteration, weights, tracker.z, arrangements)
         highest = float((torch.relu(new @ X.T) @ z).abs().max())
         estimate = problem.dual_value(problem.loss.best_scale(z, y, beta / highest) * z)
         inner_tol = max(0.1 * tol, min(inner_tol, 0.05 * relative_gap(inner.value, estimate)))
         arrangements, start = _extended(arrangements, weights, patterns_of(X, new))
     bar.close()
-    return tracker.result(status, iteration, scope="network", arrangements=arrangements)
+    return tracker.result(status, iteration, scope="network")
 
 
 def patterns_of(X: Tensor, directions: Tensor) -> Arrangements:

@@ -78,11 +78,11 @@ def lasso(
         while n_iter < max_iter and not finished:
             n_iter += 1
             z = inner.solve()
+            if beta == problem.beta:
+                tracker.update(n_iter, inner.weights(), problem.dual_scaling(z))
             worst = worst_columns(problem, z, inner.index, beta)
             inner.add(worst, np.zeros(len(worst)))
             finished = not len(worst)
-            if beta == problem.beta:
-                tracker.update(n_iter, inner.weights(), problem.dual_scaling(z))
     if tracker.gap <= tol:
         return tracker.result(Status.CONVERGED, n_iter)
     return tracker.result(Status.STALLED if finished else Status.MAX_ITER, n_iter)
@@ -100,11 +100,16 @@ def stages(problem: Mirrors, start: Result | Tensor | None) -> list[float]:
 
 
 def worst_columns(problem: Mirrors, z: Tensor, known: Ints, beta: float) -> Ints:
-    """Return the columns that most exceed beta at z, at most `BATCH`, none of the known ones."""
+    """Return the columns that most exceed beta at z, at most `BATCH`, none of the known ones.
+
+    Neighbours in the dictionary are alike: only local maxima of the excess are taken.
+    """
     if problem.n_features == 0:
         return np.zeros(0, dtype=np.intp)
     excess = np.abs(problem.correlations(z)) - beta * (1.0 + SLACK)
     excess[known] = -1.0
+    padded = np.concatenate([[-1.0], excess, [-1.0]])
+    excess[(excess < padded[:-2]) | (excess < padded[2:])] = -1.0
     count = min(BATCH, len(excess))
     worst = np.argpartition(-excess, count - 1)[:count]
     worst = worst[np.argsort(-excess[worst], kind="stable")]
@@ -161,6 +166,7 @@ class Pinball:
         self.beta = problem.beta
         self.index: Ints = np.zeros(0, dtype=np.intp)
         self.solution, self.bias = np.zeros(0), problem.best_constant()
+        self.value = float("inf")
 
     def add(self, index: Ints, values: Floats) -> None:  # noqa: ARG002
         """Take columns into the working set."""
@@ -173,6 +179,12 @@ class Pinball:
         columns = problem.matrix(self.index).numpy()
         y = problem.y.double().cpu().numpy()
         self.solution, self.bias, z = pinball(columns, y, problem.beta, problem.loss.tau)
+        value = float(y @ z)
+        if value < self.value:
+            # Columns with slack in the dual are dropped; the bound falls, so that none can cycle.
+            tight = np.abs(z @ columns) >= problem.beta * (1.0 - 1e-6)
+            self.index, self.solution = self.index[tight], self.solution[tight]
+        self.value = min(value, self.value)
         return torch.from_numpy(z).to(problem.X.device)
 
     def weights(self) -> Tensor:

@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
-from scipy.sparse import csr_array, hstack, identity
 
 from convexlib.errors import SolverError
 
 Floats = NDArray[np.float64]
-TOLERANCES = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+# Presolve finds nothing in these dense programs and takes most of the time.
+OPTIONS = {
+    "presolve": False,
+    "primal_feasibility_tolerance": 1e-10,
+    "dual_feasibility_tolerance": 1e-10,
+}
 
 
 def pinball(columns: Floats, y: Floats, beta: float, tau: float) -> tuple[Floats, float, Floats]:
@@ -40,23 +44,21 @@ def pinball(columns: Floats, y: Floats, beta: float, tau: float) -> tuple[Floats
     SolverError
         If HiGHS does not end at an optimum.
     """
-    n, k = columns.shape
+    # The dual has k inequalities beside the box, where the primal would have n equations.
+    k = columns.shape[1]
     scale = float(np.abs(y).max()) or 1.0
-    design = columns / beta  # unit costs: the dual is feasible to a tolerance relative to beta
-    A = hstack(
-        [
-            csr_array(design),
-            csr_array(-design),
-            csr_array(np.ones((n, 1))),
-            identity(n),
-            -identity(n),
-        ]
+    design = columns.T / beta  # a limit of 1, so that tolerances are relative to beta
+    solution = simplex(
+        -y / scale,
+        A_ub=np.vstack([design, -design]),
+        b_ub=np.ones(2 * k),
+        A_eq=np.ones((1, len(y))),
+        b_eq=np.zeros(1),
+        bounds=(tau - 1.0, tau),
     )
-    costs = np.concatenate([np.ones(2 * k), [0.0], np.full(n, tau), np.full(n, 1.0 - tau)])
-    bounds = [(0, None)] * (2 * k) + [(None, None)] + [(0, None)] * (2 * n)
-    solution = simplex(costs, A, y / scale, bounds)
-    z = (solution.x[:k] - solution.x[k : 2 * k]) * scale / beta
-    return z, float(solution.x[2 * k]) * scale, solution.eqlin.marginals
+    multipliers = -solution.ineqlin.marginals
+    z = (multipliers[:k] - multipliers[k:]) * scale / beta
+    return z, -float(solution.eqlin.marginals[0]) * scale, solution.x
 
 
 def least_norm(columns: Floats, y: Floats) -> tuple[Floats, float, Floats]:
@@ -66,14 +68,14 @@ def least_norm(columns: Floats, y: Floats) -> tuple[Floats, float, Floats]:
     A = np.hstack([columns, -columns, np.ones((n, 1))])
     costs = np.concatenate([np.ones(2 * k), [0.0]])
     bounds = [(0, None)] * (2 * k) + [(None, None)]
-    solution = simplex(costs, A, y / scale, bounds)
+    solution = simplex(costs, A_eq=A, b_eq=y / scale, bounds=bounds)
     z = (solution.x[:k] - solution.x[k : 2 * k]) * scale
     return z, float(solution.x[2 * k]) * scale, solution.eqlin.marginals
 
 
-def simplex(costs: Floats, A: Any, b: Floats, bounds: Any) -> Any:
-    """Minimise costs^T x subject to A x = b and bounds, or raise."""
-    solution = linprog(costs, A_eq=A, b_eq=b, bounds=bounds, method="highs-ds", options=TOLERANCES)
+def simplex(costs: Floats, **program: Any) -> Any:
+    """Minimise costs^T x subject to a program in scipy's terms, or raise."""
+    solution = linprog(costs, method="highs-ds", options=OPTIONS, **program)
     if solution.status != 0:
         raise SolverError(
             f"HiGHS ended with status {solution.status}: {solution.message.strip()} Expected an "

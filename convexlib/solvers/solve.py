@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from convexlib.errors import InputError
@@ -16,7 +17,13 @@ from convexlib.solvers.oracle import oracle
 from convexlib.solvers.ssnal import ssnal
 from convexlib.validation import check_choice, check_real
 
-METHODS = {"oracle": oracle, "fista": fista, "ssnal": ssnal, "generate": generate, "lasso": lasso}
+METHODS: dict[str, Callable[..., Result]] = {
+    "oracle": oracle,
+    "fista": fista,
+    "ssnal": ssnal,
+    "generate": generate,
+    "lasso": lasso,
+}
 
 
 def solve(problem: Problem, tol: float = 1e-6, method: str = "auto", **options: Any) -> Result:

@@ -1,7 +1,8 @@
 r"""Semismooth-Newton augmented Lagrangian on the dual, for gated and ReLU problems.
 
-The dual :math:`\min_z \tfrac12\|z - y\|^2` s.t. :math:`\|\mathrm{Proj}_{K_b}(A_b^\top z)\| \le \beta`
-has the blocks u of the primal as multipliers. For a penalty :math:`\sigma` its augmented Lagrangian
+The dual :math:`\min_z \tfrac12\|z - y\|^2` subject to
+:math:`\|\mathrm{Proj}_{K_b}(A_b^\top z)\| \le \beta` has the blocks u of the primal as
+multipliers. For a penalty :math:`\sigma` its augmented Lagrangian
 
 .. math:: \psi(z) = \tfrac12\|z - y\|^2 + \tfrac1{2\sigma} \sum_b
           \left\|\mathrm{prox}_{\sigma\beta}(u_b + \sigma A_b^\top z)\right\|^2
@@ -12,7 +13,8 @@ cones exactly. The gradient is piecewise smooth, so Newton's method with a gener
 converges in a few steps. With P the projection onto the face of the cone that holds the projected
 block, :math:`w` its direction and :math:`c = \sigma\beta/\|\mathrm{Proj}\|`, that Jacobian is
 
-.. math:: I + \sigma \sum_{b\ \mathrm{active}} A_b \left((1-c) P_b + c\, w_b w_b^\top\right) A_b^\top
+.. math:: I + \sigma \sum_{b \in \mathrm{active}}
+          A_b \left((1-c) P_b + c\, w_b w_b^\top\right) A_b^\top
 
 of low rank, since few blocks are active and most of their faces are small.
 Source: Li, Sun & Toh (2018) for the Lasso; the cones and their faces are this library's.
@@ -32,6 +34,7 @@ from convexlib.problems.two_layer import TwoLayer
 from convexlib.prox import shrink_into_cones
 from convexlib.result import Result, Status
 from convexlib.solvers.base import Tracker, need_two_layer
+from convexlib.validation import check_positive_int
 
 _GROWTH = 4.0  # of sigma, per outer iteration
 _NEWTON_STEPS = 50
@@ -157,6 +160,7 @@ def ssnal(
         Weights (S, P, d) and a dual point (n,) to start from.
     """
     problem = need_two_layer(problem, "ssnal")
+    check_positive_int(max_iter, "max_iter")
     tracker = Tracker(problem, "ssnal")
     projector, certifier = problem.projector(), problem.projector()
     u = problem.zeros() if start is None else start
