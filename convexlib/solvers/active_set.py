@@ -92,6 +92,16 @@ class ActiveSet:
                 blocked.clear()
         return False
 
+    def affine(self) -> tuple[Floats, Floats, Floats, Floats]:
+        r"""Return a, d, r_0, r_1: :math:`z_S = a - \beta d` and the residual r_0 + beta r_1."""
+        outside = self.y - self.Q @ (self.Q.T @ self.y)
+        outside -= self.Q @ (self.Q.T @ outside)
+        if not self.support:
+            return np.zeros(0), np.zeros(0), outside, np.zeros_like(outside)
+        half = self._transposed(self.signs)
+        constant = solve_triangular(self.R, self.Q.T @ self.y, check_finite=False)
+        return constant, solve_triangular(self.R, half), outside, self.Q @ half
+
     def _transposed(self, values: Floats) -> Floats:
         """Solve R^T t = values."""
         if not len(values):

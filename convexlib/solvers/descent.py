@@ -73,8 +73,9 @@ def train(
     rates, seeds : sequences
         The grid. The seed draws the initial weights and the batches.
     n_steps, seconds : int, float
-        The run ends with whichever comes first; at least one is needed. With `seconds` the number
-        of steps depends on the machine, with `n_steps` alone a run is deterministic.
+        The run ends with whichever comes first; at least one is needed. On a CPU the seconds are
+        processor time, which other programs do not lengthen. With `seconds` the number of steps
+        depends on the machine; with `n_steps` alone a run is deterministic.
     batch_size : int, optional
         Samples per step, drawn without replacement in each epoch; all of them by default.
     n_records : int

@@ -146,8 +146,14 @@ class Squared:
         """Solve on the working set and return the dual point (n,)."""
         self.active.beta = self.beta
         self.active.solve(max_steps=200 + 20 * sum(self.active.F.shape))
-        residual = (self.active.residual() / self.roots)[self.problem.row]
-        return torch.from_numpy(self.within + residual).to(self.problem.X.device)
+        return self.to_rows(self.active.residual()) + torch.from_numpy(self.within).to(
+            self.problem.X.device
+        )
+
+    def to_rows(self, values: Floats) -> Tensor:
+        """Turn weighted values of the points (N,) into values of the samples (n,)."""
+        rows = (values / self.roots)[self.problem.row]
+        return torch.from_numpy(rows).to(self.problem.X.device)
 
     def weights(self) -> Tensor:
         """Return the present weights (p + 1,)."""

@@ -41,7 +41,8 @@ class Training:
     rates, seeds : tuple
         The grid: R learning rates, S seeds.
     steps, seconds : ndarray (T,)
-        When the objective was recorded. The clock stands still during a recording.
+        When the objective was recorded, by the clock of `now`, which stands still during a
+        recording.
     objective : ndarray (S, R, T)
         The full objective then, infinite where a run has diverged.
     best_network : TwoLayerReLU
@@ -151,10 +152,15 @@ class Recorder:
 
 
 def now(X: Tensor) -> float:
-    """Return the time, once the device has done all that it was asked for."""
+    """Return the clock of a computation with X, once all that was asked for is done.
+
+    On a CPU it is the processor time of this process: other programs on the machine do not
+    lengthen it, several threads do. On a GPU it is the time on the wall.
+    """
     if X.is_cuda:
         torch.cuda.synchronize(X.device)
-    return time.perf_counter()
+        return time.perf_counter()
+    return time.process_time()
 
 
 def check_rates(rates: Sequence[float]) -> tuple[float, ...]:

@@ -1,0 +1,197 @@
+r"""Networks with batch normalisation, made from neurons on whitened data and read back as such.
+
+With the centred data :math:`CX = U S V^\top` (compact), full-batch normalisation of a neuron is
+:math:`CXw / \|CXw\| = Uq` with :math:`q = SV^\top w / \|SV^\top w\|`, any unit vector. So
+
+.. math:: \gamma \frac{CXw}{\|CXw\|} + \delta \frac{\mathbf 1}{\sqrt n} = U' s, \qquad
+          U' = [U, \mathbf 1/\sqrt n], \quad s = [\gamma q; \delta] .
+
+``torch.nn.BatchNorm1d`` divides by the standard deviation :math:`\|CXw\|/\sqrt n` instead of the
+norm, so its scale and shift are :math:`\gamma/\sqrt n` and :math:`\delta/\sqrt n`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+
+from convexlib.errors import InputError, NotCertifiableError
+from convexlib.whitening import Whitening
+
+__all__ = ["BatchNormWeights", "batchnorm_network", "read_batchnorm", "unnormalised"]
+
+
+def batchnorm_network(X: Tensor, whitening: Whitening, S: Tensor, alpha: Tensor) -> nn.Sequential:
+    r"""Return ``Sequential(Linear, BatchNorm1d, ReLU, Linear)`` with the hidden neurons U's.
+
+    Parameters
+    ----------
+    X : Tensor (n, d)
+        The training data; its dtype and device are the network's.
+    whitening : Whitening
+        Of X.
+    S : Tensor (m, k + 1)
+        Neurons :math:`s = [a; b]`, as rows. The first layer is :math:`w = \sqrt n V S^{-1} a/\|a\|`
+        (its outputs have variance 1), the scale :math:`\|a\|/\sqrt n` and the shift
+        :math:`b/\sqrt n`. A neuron with a = 0 has scale 0 and any w.
+    alpha : Tensor (m,) or (m, K)
+        Output weights.
+
+    Notes
+    -----
+    The network is in eval mode. Its running statistics are exactly those of X and are frozen
+    (``momentum=0``), so train mode on all of X gives the same outputs. eps is the smallest normal
+    number: PyTorch does not train with 0, and added to a variance of 1 it is lost in rounding.
+    Without neurons there is one, with weights that are all zero.
+    """
+    S, alpha = S.double(), alpha.double()
+    alpha = alpha[:, None] if alpha.ndim == 1 else alpha
+    if not len(S):
+        S, alpha = S.new_zeros((1, S.shape[1])), alpha.new_zeros((1, alpha.shape[1]))
+    root = sqrt(len(X))
+    a, shift = S[:, :-1], S[:, -1]
+    scale = torch.linalg.vector_norm(a, dim=1)  # gamma >= 0
+    first = torch.eye(1, a.shape[1]).to(a)  # any direction will do where gamma = 0
+    q = torch.where(scale[:, None] > 0, a / scale.clamp(min=1e-300)[:, None], first)
+    W = ((root * q / whitening.singular) @ whitening.V.T).to(X)
+    kind = {"dtype": X.dtype, "device": X.device}
+    # skip_init: drawing weights only to overwrite them would move the global random state.
+    linear = nn.utils.skip_init(nn.Linear, X.shape[1], len(W), bias=False, **kind)
+    norm = nn.BatchNorm1d(len(W), eps=torch.finfo(X.dtype).tiny, momentum=0.0, **kind)
+    last = nn.utils.skip_init(nn.Linear, len(W), alpha.shape[1], bias=False, **kind)
+    hidden = X.double() @ W.double().T
+    with torch.no_grad():
+        linear.weight.copy_(W)
+        norm.weight.copy_(scale / root)
+        norm.bias.copy_(shift / root)
+        last.weight.copy_(alpha.T)
+    assert isinstance(norm.running_mean, Tensor)
+    assert isinstance(norm.running_var, Tensor)
+    norm.running_mean.copy_(hidden.mean(dim=0))
+    norm.running_var.copy_(hidden.var(dim=0, unbiased=False))
+    return nn.Sequential(linear, norm, nn.ReLU(), last).eval()
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNormWeights:
+    """A network ``Sequential(Linear, BatchNorm1d, ReLU, Linear)`` read into float64 tensors.
+
+    Attributes
+    ----------
+    W : Tensor (m, d)
+        First layer. Its bias is left out: centring removes it.
+    scale, shift : Tensor (m,)
+        Of ``BatchNorm1d``: gamma and delta divided by sqrt n.
+    alpha : Tensor (K, m)
+        Output layer.
+    output_bias : Tensor (K,) or None
+    eps : float
+        Added to the variance.
+    """
+
+    W: Tensor
+    scale: Tensor
+    shift: Tensor
+    alpha: Tensor
+    output_bias: Tensor | None
+    eps: float
+
+    def normalised(self, X: Tensor) -> Tensor:
+        """The full-batch normalised first layer before scale and shift, (n, m), of norm <= 1."""
+        X = X.double()
+        if X.shape[1] != self.W.shape[1]:
+            raise InputError(
+                f"the network takes {self.W.shape[1]} features but X has shape {tuple(X.shape)}; "
+                f"expected (n, {self.W.shape[1]})."
+            )
+        inner = (X - X.mean(dim=0)) @ self.W.T
+        squares = (inner**2).sum(dim=0) + len(X) * self.eps
+        if not bool((squares > 0).all()):
+            raise NotCertifiableError(
+                f"neuron {int((squares <= 0).nonzero()[0])} of the network is constant on X and "
+                "eps is 0, so its normalisation is 0/0. Remove it, or give it other weights."
+            )
+        return inner / squares.sqrt()
+
+    def outputs(self, X: Tensor) -> Tensor:
+        """Outputs (n, K) with the statistics of X itself, as in train mode on all of X."""
+        hidden = torch.relu(sqrt(len(X)) * self.scale * self.normalised(X) + self.shift)
+        fitted = hidden @ self.alpha.T
+        return fitted if self.output_bias is None else fitted + self.output_bias
+
+    def decay(self, n: int) -> float:
+        r""":math:`\sum (\gamma^2 + \delta^2 + \|\alpha\|^2)`, the squares that are penalised."""
+        squares = n * float((self.scale**2 + self.shift**2).sum()) + float((self.alpha**2).sum())
+        bias = 0.0 if self.output_bias is None else float((self.output_bias**2).sum())
+        return squares + bias
+
+    def objective(self, X: Tensor, Y: Tensor, beta: float) -> float:
+        r""":math:`\tfrac12 \|f(X) - Y\|_F^2 + \tfrac\beta2` times `decay`, in float64."""
+        Y = Y.double().reshape(len(X), -1)
+        fitted = self.outputs(X)
+        if fitted.shape != Y.shape:
+            raise InputError(
+                f"the network has {fitted.shape[1]} outputs; expected {Y.shape[1]}, as in y."
+            )
+        return 0.5 * float(((fitted - Y) ** 2).sum()) + 0.5 * beta * self.decay(len(X))
+
+
+def read_batchnorm(network: nn.Module) -> BatchNormWeights:
+    """Read an ``nn.Sequential(Linear, BatchNorm1d, ReLU, Linear)``.
+
+    Raises
+    ------
+    NotCertifiableError
+        For every other network, for a BatchNorm1d without scale and shift, and for non-finite
+        weights.
+    """
+    layers = list(network) if isinstance(network, nn.Sequential) else []
+    kinds = [type(layer).__name__ for layer in layers] or [type(network).__name__]
+    if kinds != ["Linear", "BatchNorm1d", "ReLU", "Linear"]:
+        raise NotCertifiableError(
+            f"cannot read {' -> '.join(kinds)}; expected "
+            "nn.Sequential(Linear, BatchNorm1d, ReLU, Linear)."
+        )
+    first, norm, _, last = layers
+    assert isinstance(first, nn.Linear)
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert isinstance(last, nn.Linear)
+    if not norm.affine:
+        raise NotCertifiableError(
+            "the BatchNorm1d has affine=False; expected a scale and a shift, which the program "
+            "optimises. Make it with affine=True."
+        )
+    tensors = [first.weight, norm.weight, norm.bias, last.weight]
+    W, scale, shift, alpha = (tensor.detach().double() for tensor in tensors)
+    bias = None if last.bias is None else last.bias.detach().double()
+    values = [W, scale, shift, alpha] + ([] if bias is None else [bias])
+    if not all(bool(torch.isfinite(value).all()) for value in values):
+        raise NotCertifiableError(
+            "the network has non-finite weights, so its objective is not a number. Train it again "
+            "with a smaller learning rate."
+        )
+    return BatchNormWeights(W, scale, shift, alpha, bias, float(norm.eps))
+
+
+def unnormalised(weights: BatchNormWeights, X: Tensor, whitening: Whitening) -> nn.Sequential:
+    r"""Return the network on :math:`U'` (full) with the same outputs and no larger weights.
+
+    ``Sequential(Linear, ReLU, Linear)`` with the neurons :math:`s = [\gamma q; \delta]`. The
+    penalty is the same for eps = 0; otherwise :math:`\|q\| < 1` and it is smaller.
+    """
+    root = sqrt(len(X))
+    q = weights.normalised(X).T @ whitening.U  # (m, k)
+    S = root * torch.cat([weights.scale[:, None] * q, weights.shift[:, None]], dim=1)
+    kind = {"dtype": S.dtype, "device": S.device}
+    first = nn.utils.skip_init(nn.Linear, S.shape[1], len(S), bias=False, **kind)
+    outputs, biased = len(weights.alpha), weights.output_bias is not None
+    last = nn.utils.skip_init(nn.Linear, len(S), outputs, bias=biased, **kind)
+    with torch.no_grad():
+        first.weight.copy_(S)
+        last.weight.copy_(weights.alpha)
+        if weights.output_bias is not None:
+            last.bias.copy_(weights.output_bias)
+    return nn.Sequential(first, nn.ReLU(), last)
