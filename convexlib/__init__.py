@@ -8,7 +8,9 @@ from convexlib.arrangements import (
     sample_arrangements,
 )
 from convexlib.certify import Certificate, certify
+from convexlib.certify_batchnorm import certify_batchnorm
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU
+from convexlib.problems.batchnorm import BatchNorm, batchnorm_closed_form
 from convexlib.problems.mirrors import Mirrors
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result, Status
@@ -16,6 +18,7 @@ from convexlib.solvers.solve import solve
 
 __all__ = [
     "Arrangements",
+    "BatchNorm",
     "Certificate",
     "Mirrors",
     "Result",
@@ -23,7 +26,9 @@ __all__ = [
     "TwoLayer",
     "TwoLayerGatedReLU",
     "TwoLayerReLU",
+    "batchnorm_closed_form",
     "certify",
+    "certify_batchnorm",
     "count_bound",
     "datasets",
     "enumerate_arrangements",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ def batchnorm_network(X: Tensor, whitening: Whitening, S: Tensor, alpha: Tensor)
     first = torch.eye(1, a.shape[1]).to(a)  # any direction will do where gamma = 0
     q = torch.where(scale[:, None] > 0, a / scale.clamp(min=1e-300)[:, None], first)
     W = ((root * q / whitening.singular) @ whitening.V.T).to(X)
-    kind = {"dtype": X.dtype, "device": X.device}
+    kind: dict[str, Any] = {"dtype": X.dtype, "device": X.device}
     # skip_init: drawing weights only to overwrite them would move the global random state.
     linear = nn.utils.skip_init(nn.Linear, X.shape[1], len(W), bias=False, **kind)
     norm = nn.BatchNorm1d(len(W), eps=torch.finfo(X.dtype).tiny, momentum=0.0, **kind)
@@ -185,7 +186,7 @@ def unnormalised(weights: BatchNormWeights, X: Tensor, whitening: Whitening) -> 
     root = sqrt(len(X))
     q = weights.normalised(X).T @ whitening.U  # (m, k)
     S = root * torch.cat([weights.scale[:, None] * q, weights.shift[:, None]], dim=1)
-    kind = {"dtype": S.dtype, "device": S.device}
+    kind: dict[str, Any] = {"dtype": S.dtype, "device": S.device}
     first = nn.utils.skip_init(nn.Linear, S.shape[1], len(S), bias=False, **kind)
     outputs, biased = len(weights.alpha), weights.output_bias is not None
     last = nn.utils.skip_init(nn.Linear, len(S), outputs, bias=biased, **kind)

@@ -1,4 +1,4 @@
-r"""Branch and bound for :math:`g(u) = z^\top (Xu)_+` on the unit ball, rounding included.
+r"""Branch and bound for :math:`g(u) = t^\top u + z^\top (Xu)_+` on the unit ball, with rounding.
 
 Directions are covered by simplicial cones with generators :math:`r_1..r_r`, starting from the
 orthants. On a cone a sample whose :math:`x_i^\top r_k` have one sign contributes a linear term,
@@ -11,7 +11,9 @@ generators; one with :math:`z_i < 0` is concave and lies below every tangent. So
                \le \max_k \frac{(q_k)_+}{r_k^\top e}, \qquad \|u\| \le 1.
 
 The bound is too large by the square of the cone's angle times the density of hyperplanes, and
-exact once no hyperplane crosses it, so cones shrink only near maxima that compete.
+exact once no hyperplane crosses it, so cones shrink only near maxima that compete. Samples with one
+hyperplane must be merged first (the tilt t is what antipodal ones leave): a convex and a concave
+term on a common kink have a bound that is too large by the angle itself.
 
 **Rounding is covered.** Generators are midpoints :math:`(a+b)/2` of points of the l1 sphere with
 integer start: dyadic numbers that doubles hold exactly to depth 50, so the cones cover everything.
@@ -28,10 +30,12 @@ _MAX_DEPTH = 50  # halvings of a unit coordinate that double precision represent
 
 
 @njit(cache=True, nogil=True)
-def value_of(rows, z, direction):  # type: ignore[no-untyped-def]
-    """z^T (rows @ direction)_+."""
+def value_of(rows, z, tilt, direction):  # type: ignore[no-untyped-def]
+    """Value of g, tilt @ direction + z^T (rows @ direction)_+."""
     n, r = rows.shape
     total = 0.0
+    for a in range(r):
+        total += tilt[a] * direction[a]
     for i in range(n):
         dot = 0.0
         for a in range(r):
@@ -43,7 +47,7 @@ def value_of(rows, z, direction):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def search(  # type: ignore[no-untyped-def]
-    rows, z, target, rtol, max_nodes, error, slack, start
+    rows, z, tilt, target, rtol, max_nodes, error, slack, start
 ):
     """Depth-first search; returns (lower, upper, direction, nodes, exhausted)."""
     n, r = rows.shape
@@ -62,7 +66,7 @@ def search(  # type: ignore[no-untyped-def]
     fixed = np.empty(r)
     tangents = np.empty(n)
     best = start.copy()
-    lower = value_of(rows, z, start)
+    lower = value_of(rows, z, tilt, start)
     upper = 0.0
     for i in range(n):
         pool[i] = i
@@ -71,6 +75,7 @@ def search(  # type: ignore[no-untyped-def]
         generators[top] = 0.0
         for k in range(r):
             generators[top, k, k] = 1.0 - 2.0 * ((orthant >> k) & 1)
+        linear[top] = tilt
         ends[top] = n
         bounds[top] = np.inf
         top += 1
@@ -194,7 +199,7 @@ def search(  # type: ignore[no-untyped-def]
                 break
         bound = min(bound, parent)
         if at_centre > lower:
-            value = value_of(rows, z, centre)
+            value = value_of(rows, z, tilt, centre)
             if value > lower:
                 lower = value
                 best[:] = centre
@@ -205,7 +210,7 @@ def search(  # type: ignore[no-untyped-def]
             # The shortest slope points at the maximum that the bound foresees: try it.
             for a in range(r):
                 slope[a] /= length
-            value = value_of(rows, z, slope)
+            value = value_of(rows, z, tilt, slope)
             if value > lower:
                 lower = value
                 best[:] = slope

@@ -13,10 +13,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
+
 from convexlib import datasets, store
 from convexlib.errors import ConvexlibError, DataError, InputError, SolverError
+from convexlib.experiments import ecg, runner
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
+EXPERIMENTS = {experiment.name: experiment for experiment in (ecg.EXPERIMENT,)}
 GIVE_UP = 3  # downloads that fail one after the other before the rest is left out
 
 
@@ -58,7 +62,48 @@ def add_data(commands: Any) -> None:
         command.set_defaults(run=run)
 
 
-COMMANDS = (add_data,)
+def add_list(commands: Any) -> None:
+    """Add `convexlib list`."""
+    text = "list the experiments"
+    commands.add_parser("list", help=text, description=text).set_defaults(run=list_experiments)
+
+
+def add_run(commands: Any) -> None:
+    """Add `convexlib run EXPERIMENT`."""
+    text = "run an experiment, continuing where an earlier run stopped"
+    parser = commands.add_parser("run", help=text, description=text)
+    add_experiment(parser)
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        help="processes, -1 for one per core (default: 1; they share caches, "
+        "so use 1 where times are compared)",
+    )
+    parser.add_argument("--seeds", type=seeds, help="such as 0-4 or 0,2,5 (default: the profile's)")
+    parser.set_defaults(run=run_experiment)
+
+
+def add_table(commands: Any) -> None:
+    """Add `convexlib table EXPERIMENT`."""
+    text = "print the table of an experiment from its records"
+    parser = commands.add_parser("table", help=text, description=text)
+    add_experiment(parser)
+    parser.set_defaults(run=print_table)
+
+
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """Add the name of an experiment and its profile."""
+    parser.add_argument("experiment", choices=sorted(EXPERIMENTS))
+    profile = parser.add_mutually_exclusive_group()
+    for name, text in (("quick", "under a minute (default)"), ("full", "as in the book")):
+        profile.add_argument(
+            f"--{name}", dest="profile", action="store_const", const=name, help=text
+        )
+    parser.set_defaults(profile="quick")
+
+
+COMMANDS = (add_data, add_list, add_run, add_table)
 
 
 def entries(names: Iterable[str]) -> list[store.Entry]:
@@ -124,3 +169,68 @@ def show(chosen: argparse.Namespace) -> int:
         shape = " x ".join(map(str, entry.shape))
         print(f"{entry.name:32}{shape:>14}{entry.classes or '':>9}  {place[0] if place else '-'}")
     return DONE
+
+
+def list_experiments(_: argparse.Namespace) -> int:
+    """List the experiments, and how many records of each profile are there."""
+    for name, experiment in sorted(EXPERIMENTS.items()):
+        counts = []
+        for profile in ("quick", "full"):
+            folder = runner.results_dir() / place(name, profile)
+            wanted = {runner.file_name(config) for config in experiment.configs(profile)}
+            there = wanted & {path.name for path in folder.glob("*.json")}
+            counts.append(f"{profile} {len(there)}/{len(wanted)}")
+        print(f"{name:8}{', '.join(counts):24}{experiment.title}")
+    return DONE
+
+
+def run_experiment(chosen: argparse.Namespace) -> int:
+    """Run what has no record yet, print the table, and say which results miss their tolerance."""
+    experiment = EXPERIMENTS[chosen.experiment]
+    found = runner.run(
+        place(experiment.name, chosen.profile),
+        experiment.function,
+        experiment.configs(chosen.profile, device=device(chosen.device), seeds=chosen.seeds),
+        jobs=chosen.jobs,
+    )
+    print(experiment.table(found))
+    misses = [reason for record in found if (reason := experiment.missed(record))]
+    for reason in misses:
+        complain(f"{experiment.name}: {reason}")
+    return FAILED if misses else DONE
+
+
+def print_table(chosen: argparse.Namespace) -> int:
+    """Print the table of the records that are there."""
+    experiment = EXPERIMENTS[chosen.experiment]
+    print(experiment.table(runner.records(place(experiment.name, chosen.profile))))
+    return DONE
+
+
+def place(experiment: str, profile: str) -> str:
+    """Return the folder of an experiment's records: quick ones are kept apart."""
+    return experiment if profile == "full" else f"{experiment}-{profile}"
+
+
+def device(name: str) -> str:
+    """Return the name of a device that is there."""
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device {name!r} cannot be used ({str(error).splitlines()[0]}); expected cpu, or "
+            "cuda on a machine that has it."
+        ) from error
+    return name
+
+
+def seeds(text: str) -> list[int]:
+    """Read "0-4" or "0,2,5"."""
+    try:
+        ends = [part.partition("-") for part in text.split(",")]
+        found = [s for a, dash, b in ends for s in range(int(a), int(b if dash else a) + 1)]
+    except ValueError:
+        found = []
+    if not found or len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 0-4 or 0,2,5, without repetition")
+    return found

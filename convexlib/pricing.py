@@ -92,8 +92,37 @@ def row_space(X: Tensor) -> tuple[Tensor, Tensor, float]:
     return C, Q, float(torch.linalg.matrix_norm(X - C @ Q.T)) + rounding
 
 
-def _starts(C: Tensor, z: Tensor) -> dict[int, Floats]:
-    """The best direction of a short local ascent for z and for -z."""
+def merge_parallel(X: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+    r"""One row for all samples on a line through 0: shorter sums, and kinks that are one-sided.
+
+    With :math:`x_i = c_i x`, :math:`(c a)_+ = c (a)_+` for c > 0 and :math:`|c| ((a)_+ - a)` for
+    c < 0. Returns rows (m, d), weights (m,), coefficients t (m,) and an error bound such that
+    :math:`z^\top (Xu)_+` is the weights' sum over rows plus :math:`t^\top (\text{rows}\, u)`, to
+    within the error for all unit u.
+    """
+    columns = X.abs().argmax(dim=1)
+    leading = X.gather(1, columns[:, None])[:, 0]  # the largest entry of each row, with its sign
+    kept = leading != 0.0
+    X, z, leading = X[kept], z[kept], leading[kept]
+    if not len(X):
+        return X.new_zeros(1, X.shape[1]), z.new_zeros(1), z.new_zeros(1), 0.0
+    # The ratios of exact multiples round alike; others differ in the last digits.
+    _, group = torch.unique((X / leading[:, None]).mul(2.0**40).round(), dim=0, return_inverse=True)
+    m = int(group.max()) + 1
+    first = torch.full((m,), len(X)).scatter_reduce(0, group, torch.arange(len(X)), "amin")
+    rows = X[first]
+    factors = leading / leading[first[group]]  # c_i
+    shares = z * factors.abs()
+    weights = z.new_zeros(m).index_add_(0, group, shares)
+    tilts = z.new_zeros(m).index_add_(0, group, torch.where(factors < 0, -shares, 0.0))
+    distances = torch.linalg.vector_norm(X - factors[:, None] * rows[group], dim=1)
+    rounding = (len(X) + 8) * _EPS * torch.linalg.vector_norm(X, dim=1)
+    return rows, weights, tilts, float(z.abs() @ (distances + rounding))
+
+
+def _starts(X: Tensor, z: Tensor, Q: Tensor) -> dict[int, Floats]:
+    """The best direction of a short local ascent for z and for -z, in the coordinates Q."""
+    C = X @ Q
     generator = torch.Generator().manual_seed(0)
     random = torch.randn(64, C.shape[1], generator=generator, dtype=torch.float64)
     heights, directions = ascend(C, z, torch.cat([random, -random]))
@@ -135,35 +164,41 @@ def price(
     Checked by ``tests/test_pricing.py``.
     """
     X, z = X.detach().double().cpu(), z.detach().double().cpu()
-    C, Q, snap = row_space(X)
+    merged, weights, tilts, loss = merge_parallel(X, z)
+    C, Q, snap = row_space(merged)
     n, r = C.shape
-    norm_z = float(torch.linalg.vector_norm(z))
+    # What merging and the change of coordinates may hide.
+    hidden = loss + snap * float(
+        torch.linalg.vector_norm(weights) + torch.linalg.vector_norm(tilts)
+    )
     fallback = spectral_bound(X, z)
     rows: Floats = np.ascontiguousarray(C.numpy())
     largest = np.abs(rows).max(axis=1)
     slack = 4.0 * (r + 1) * _EPS * largest
     # Sums of n terms, each at most |z_i| max_j |x_ij| because generators lie on the l1 sphere.
-    error = float((2 * n + 12 * (r + 1)) * _EPS * (np.abs(z.numpy()) @ largest))
+    sizes = (weights.abs() + tilts.abs()).numpy()
+    error = float((2 * n + 12 * (r + 1)) * _EPS * (sizes @ largest))
+    heights, tilt = weights.numpy(), (tilts @ C).numpy()
     if r > 8:
         max_nodes = 0
     lower, upper, sign, nodes, exhausted = 0.0, 0.0, 1, 0, False
     direction = np.zeros(r)
-    start = _starts(C, z)
+    start = _starts(X, z, Q)
     # Less than what either side attains already, or than rounding, need not be told apart: a
     # side whose own maximum is 0 would otherwise be searched for ever.
-    attained = max(side * value_of(rows, z.numpy(), start[side]) for side in (1, -1))
+    attained = max(side * value_of(rows, heights, tilt, start[side]) for side in (1, -1))
     target = max(target, attained, 2.0 * math.sqrt(r) * error)
     for side in (1, -1):
         if max_nodes == 0:
             exhausted, upper = True, math.inf
             break
-        side_z = side * z.numpy()
+        goal, sided, sided_tilt = max(target, lower), side * heights, side * tilt
         low, high, best, count, stopped = search(
-            rows, side_z, max(target, lower), rtol, max_nodes, error, slack, start[side]
+            rows, sided, sided_tilt, goal, rtol, max_nodes, error, slack, start[side]
         )
         nodes += count
         exhausted |= stopped
-        upper = max(upper, high + norm_z * snap)
+        upper = max(upper, high + hidden)
         if low > lower:
             lower, direction, sign = low, best, side
     upper = min(upper, fallback)

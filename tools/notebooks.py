@@ -13,6 +13,7 @@ kernel runs in the fixed environment `KERNEL_ENV`.
 
 import argparse
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -83,7 +84,7 @@ def load(source: Path) -> Notebook:
 def fingerprint(notebook: Notebook) -> list[tuple[str, str, str, str]]:
     """Return what the source fixes: everything in a notebook but its outputs."""
     return [
-        (cell.get("id", ""), cell.cell_type, cell.source, repr(sorted(cell.metadata.items())))
+        (cell.get("id", ""), cell.cell_type, cell.source, json.dumps(cell.metadata, sort_keys=True))
         for cell in notebook.cells
     ]
 

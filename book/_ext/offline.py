@@ -4,7 +4,6 @@ Jupyter Book puts every .js file below _static on every page, although MathJax l
 It also puts the start of thebe on every page, twice; thebe comes from another host and is not used.
 """
 
-from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -16,12 +15,6 @@ def drop_vendored_scripts(app: Sphinx, config: Config) -> None:
     config.html_js_files = [
         name for name in config.html_js_files if not str(name).startswith("vendor/")
     ]
-
-
-def exclude_sources(app: Sphinx, config: Config) -> None:
-    """Build each chapter from its notebook: leave out the .md file that it was executed from."""
-    executed = (path.with_suffix(".md").name for path in Path(app.srcdir).glob("*.ipynb"))
-    config.exclude_patterns = [*config.exclude_patterns, *executed]
 
 
 def drop_thebe(
@@ -36,8 +29,7 @@ def drop_thebe(
 
 
 def setup(app: Sphinx) -> dict[str, object]:
-    """Register the steps; the first runs before Sphinx normalises the list, the last at the end."""
+    """Register both steps: the first before Sphinx normalises the list, the other at the end."""
     app.connect("config-inited", drop_vendored_scripts, priority=100)
-    app.connect("config-inited", exclude_sources, priority=900)
     app.connect("html-page-context", drop_thebe, priority=900)
     return {"version": "2", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -36,7 +36,7 @@ from convexlib.solvers.training import Training, now
 __all__ = ["EXPERIMENT", "Task", "compare", "configs", "load_task", "table"]
 
 RATES = {
-    "sgd": (0.3, 0.1, 0.03, 0.01, 0.003),
+    "sgd": (0.3, 0.2, 0.1, 0.05, 0.02),
     "adam": (0.1, 0.03, 0.01, 0.003, 0.001),
     "adam-cosine": (0.1, 0.03, 0.01, 0.003, 0.001),
 }

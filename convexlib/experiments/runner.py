@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from convexlib.errors import DataError, InputError
 
-__all__ = ["Experiment", "digest", "environment", "records", "results_dir", "run"]
+__all__ = ["Experiment", "digest", "environment", "file_name", "records", "results_dir", "run"]
 
 Config = Mapping[str, Any]
 Function = Callable[[dict[str, Any]], Mapping[str, Any]]
@@ -126,7 +126,7 @@ def records(experiment: str, folder: Path | None = None) -> list[dict[str, Any]]
     found = [record for path in sorted(place.glob("*.json")) if (record := _read(path))]
     if not found:
         raise DataError(
-            f"{place} holds no intact record; expected some. Run `convexlib run {experiment}`."
+            f"{place} holds no intact record; expected some. Make them with `convexlib run`."
         )
     return sorted(found, key=lambda record: _text(record["config"]))
 
@@ -225,6 +225,11 @@ def _text(value: Any) -> str:
             f"a configuration or result cannot be written as JSON ({error}); expected text, "
             "finite numbers, booleans, None, lists and dicts. Convert arrays with .tolist()."
         ) from error
+
+
+def file_name(config: Config) -> str:
+    """Return the name of a configuration's record."""
+    return _name(digest(config))
 
 
 def _name(key: str) -> str:

@@ -120,16 +120,22 @@ def check_same_device(network: nn.Module, X: Tensor) -> None:
             )
 
 
-def weights_of(result: Result | Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
-    """The weights in a result, or the weights themselves, of the expected shape."""
+def weights_of(result: Result | Tensor, shape: tuple[int | str, ...] | None = None) -> Tensor:
+    """The weights in a result, or the weights themselves, of the expected shape.
+
+    A letter in the shape stands for any size.
+    """
     weights: Any = result.weights if isinstance(result, Result) else result
     if not isinstance(weights, Tensor):
         raise InputError(
             f"got {type(result).__name__}; expected the Result of solve(problem), or its weights."
         )
-    if shape is not None and tuple(weights.shape) != shape:
+    if shape is not None and (
+        weights.ndim != len(shape)
+        or any(a != b for a, b in zip(weights.shape, shape, strict=True) if isinstance(b, int))
+    ):
         raise InputError(
-            f"the weights have shape {tuple(weights.shape)}; expected {shape}. Do they belong to "
-            "another problem?"
+            f"the weights have shape {tuple(weights.shape)}; expected "
+            f"({', '.join(map(str, shape))}). Do they belong to another problem?"
         )
     return weights

@@ -222,7 +222,8 @@ class TwoLayer(Problem):
 
         Gated problems give a `TwoLayerGatedReLU`. Same dtype and device as the data.
         """  # noqa: D205
-        weights = weights_of(result, None if self.arrangements is None else self.shape)
+        free = (2, "P", self.X.shape[1])
+        weights = weights_of(result, free if self.arrangements is None else self.shape)
         side, pattern = torch.linalg.vector_norm(weights, dim=2).nonzero(as_tuple=True)
         U, alpha = balanced(weights[side, pattern], 1.0 - 2.0 * side.to(weights))
         if self.gated:

@@ -159,7 +159,7 @@ def test_refuses_a_folder_it_cannot_write_to(tmp_path, counted):
 
 
 def test_says_that_there_are_no_records(tmp_path):
-    with pytest.raises(DataError, match="holds no intact record.*convexlib run toy"):
+    with pytest.raises(DataError, match="holds no intact record.*`convexlib run`"):
         records("toy", tmp_path)
 
 
