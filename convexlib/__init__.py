@@ -9,29 +9,50 @@ from convexlib.arrangements import (
 )
 from convexlib.certify import Certificate, certify
 from convexlib.certify_batchnorm import certify_batchnorm
+from convexlib.geometry import cross_product, wedge_volumes, zonotope_vertices, zonotope_volume
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU
+from convexlib.parallel_networks import ParallelReLU, path_norm
 from convexlib.problems.batchnorm import BatchNorm, batchnorm_closed_form
+from convexlib.problems.geometry import WedgeLasso
 from convexlib.problems.mirrors import Mirrors
+from convexlib.problems.path import PathRegularized
+from convexlib.problems.three_layer import ThreeLayer
 from convexlib.problems.two_layer import TwoLayer
+from convexlib.problems.units import Units, enumerate_units, sample_units
 from convexlib.result import Result, Status
+from convexlib.solvers.low_rank import LowRankPath, low_rank_path
 from convexlib.solvers.solve import solve
 
 __all__ = [
     "Arrangements",
     "BatchNorm",
     "Certificate",
+    "LowRankPath",
     "Mirrors",
+    "ParallelReLU",
+    "PathRegularized",
     "Result",
     "Status",
+    "ThreeLayer",
     "TwoLayer",
     "TwoLayerGatedReLU",
     "TwoLayerReLU",
+    "Units",
+    "WedgeLasso",
     "batchnorm_closed_form",
     "certify",
     "certify_batchnorm",
     "count_bound",
+    "cross_product",
     "datasets",
     "enumerate_arrangements",
+    "enumerate_units",
+    "low_rank_path",
+    "path_norm",
     "sample_arrangements",
+    "sample_units",
     "solve",
+    "wedge_volumes",
+    "zonotope_vertices",
+    "zonotope_volume",
 ]

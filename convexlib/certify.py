@@ -13,7 +13,6 @@ training objective of every two-layer network, of any width, is at least
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,18 +22,16 @@ from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, count_bound, enumerate_arrangements
 from convexlib.cones import ConeProjector
-from convexlib.errors import ConvergenceWarning, InputError, NotCertifiableError
+from convexlib.errors import InputError, NotCertifiableError
 from convexlib.networks import TwoLayerWeights, read_two_layer
 from convexlib.pricing import price, row_space
 from convexlib.problems.base import check_same_device
-from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import relative_gap
-from convexlib.solvers.generate import generate
+from convexlib.solvers.refine import refine_dual
 from convexlib.validation import check_beta, check_data
 
 _EPS = float(np.finfo(np.float64).eps)
 _BRANCHING_RANK = 5  # up to here branch and bound is the cheaper proof
-_BIAS_STEPS = 15  # solves at most to find the output bias
 _LISTABLE = 50_000  # patterns worth enumerating for a proof above that rank
 
 
@@ -162,7 +159,8 @@ def certify(
     bias_weight = 0.0 if parts.output_bias is None else 1.0 / beta
     points = [residual]
     if refine:
-        points.append(_refined(data, y, beta, U, parts.output_bias))
+        prove = row_space(data)[0].shape[1] <= _BRANCHING_RANK
+        points.append(refine_dual(data, y, beta, U, parts.output_bias, prove=prove))
     candidates = []
     for point in points:
         bound, rigorous, method = _bound(data, point, beta, arrangements, max_nodes)
@@ -210,36 +208,6 @@ def _check_arrangements(arrangements: Any, data: Tensor) -> None:
             f"of the first layer's data, of shape {tuple(data.shape)}. Make them from X, with a "
             "last column of ones if that layer has a bias."
         )
-
-
-def _refined(data: Tensor, y: Tensor, beta: float, U: Tensor, bias: float | None) -> Tensor:
-    r"""The dual point of the convex program, found from the network's neurons.
-
-    An output bias b is one more number to minimise over. The derivative of
-    :math:`p^*(y - b) + \tfrac\beta2 b^2` is :math:`h = \beta b - 1^\top z_b`, which increases with
-    slopes between beta and beta + n, and :math:`h^2 / (2\beta)` is what z_b loses as a dual point.
-    """
-    directions = U[torch.linalg.vector_norm(U, dim=1) > 0]
-    shift, low, high, last = bias or 0.0, -np.inf, np.inf, None
-    for _ in range(_BIAS_STEPS):
-        problem = TwoLayer(data, y - shift, beta=beta, arrangements="generate")
-        with warnings.catch_warnings():
-            # Any dual point is good enough here: its value is bounded afterwards.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            result = generate(problem, tol=1e-7, max_iter=40, directions=directions)
-        slope = beta * shift - float(result.z.sum())
-        if bias is None or slope**2 <= 2.0 * beta * 3e-7 * result.value:
-            break
-        near, far = shift - slope / (beta + len(y)), shift - slope / beta
-        low, high = max(low, min(near, far)), min(high, max(near, far))
-        guess = near
-        if last is not None and slope != last[1]:
-            guess = shift - slope * (shift - last[0]) / (slope - last[1])
-        last = shift, slope
-        shift = min(max(guess, low), high)
-        used = torch.linalg.vector_norm(result.weights, dim=2) > 0
-        directions = result.weights[used] if bool(used.any()) else directions
-    return result.z
 
 
 def _bound(

@@ -72,7 +72,7 @@ def certify_batchnorm(
 
     Notes
     -----
-    Source: Ergen et al. (2022), Theorem 2. Checked by ``tests/test_certify_batchnorm.py``.
+    Source: Ergen et al. (2022). Checked by ``tests/test_certify_batchnorm.py``.
     """
     X, y = check_data(X, y)
     beta = check_beta(beta)

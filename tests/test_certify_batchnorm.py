@@ -62,7 +62,7 @@ def test_a_trained_network_is_bracketed(eps):
     assert certificate.primal == pytest.approx(problem.objective(network), rel=1e-12)
     # In train mode the network's own outputs are those of the objective, eps included.
     fit = network(torch.from_numpy(X))[:, 0].detach().numpy() - y
-    norm, last = network[1], network[3]
+    norm, last = network[1].requires_grad_(False), network[3].requires_grad_(False)
     decay = 8 * float((norm.weight**2 + norm.bias**2).sum()) + float((last.weight**2).sum())
     assert certificate.primal == pytest.approx(0.5 * fit @ fit + 0.05 * decay, rel=1e-10)
 

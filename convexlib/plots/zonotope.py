@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Polygon, Wedge
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from scipy.spatial import ConvexHull
-from torch import Tensor
 
 from convexlib.arrangements import enumerate_arrangements
 from convexlib.errors import InputError
+from convexlib.geometry import zonotope_vertices
 from convexlib.plots.cells import MAX_LABELS, cell_sectors
 from convexlib.plots.style import ACTIVE, GREY, active_colour, arrows, axes_for, outer_label
 from convexlib.validation import check_matrix
@@ -25,30 +25,6 @@ from convexlib.validation import check_matrix
 __all__ = ["plot_zonotope", "zonotope_facets", "zonotope_vertices"]
 
 MAX_CONES = 60
-
-
-def zonotope_vertices(X: Any) -> Tensor:
-    r"""Return the vertices :math:`X^T D_i 1` of :math:`Z = \{X^T h : h \in [0, 1]^n\}`.
-
-    Distinct patterns of full-dimensional cells give distinct vertices, so there are as many
-    vertices as patterns, in the order of ``enumerate_arrangements(X).masks``.
-
-    Parameters
-    ----------
-    X : array of shape (n, d)
-        Data.
-
-    Returns
-    -------
-    Tensor of shape (P, d)
-
-    Raises
-    ------
-    TooManyArrangementsError
-        If X may have more patterns than `enumerate_arrangements` takes by default.
-    """
-    X = check_matrix(X)
-    return enumerate_arrangements(X).masks.to(X) @ X
 
 
 def zonotope_facets(vertices: np.ndarray) -> list[np.ndarray]:

@@ -78,7 +78,7 @@ class BatchNorm(TwoLayer):
 
     Notes
     -----
-    ``weights`` has shape (2, P, k + 1), see `TwoLayer`. Source: Ergen et al. (2022), Theorem 2.
+    ``weights`` has shape (2, P, k + 1), see `TwoLayer`. Source: Ergen et al. (2022).
     Checked by ``tests/problems/test_batchnorm.py``.
     """
 
@@ -252,7 +252,7 @@ def batchnorm_closed_form(X: Any, Y: Any, *, beta: float) -> ClosedForm:
 
     Notes
     -----
-    Source: Ergen et al. (2022), Theorems on whitened and on vector outputs; rederived, with the
+    Source: Ergen et al. (2022); rederived, with the
     condition on Y, in the chapter on batch normalisation. Checked by
     ``tests/problems/test_batchnorm.py``.
     """
@@ -287,7 +287,7 @@ def batchnorm_closed_form(X: Any, Y: Any, *, beta: float) -> ClosedForm:
     directions = parts[side, :, output] / sizes[:, None]  # (m, n)
     S = roots[:, None] * (directions @ whitening.features)
     alpha = S.new_zeros((len(S), targets.shape[1]))
-    alpha[torch.arange(len(S)), output] = (1.0 - 2.0 * side) * roots
+    alpha[torch.arange(len(S), device=S.device), output] = (1.0 - 2.0 * side) * roots
     clipped = parts * torch.where(long, beta / norms, 1.0)[:, None, :]
     z = (clipped[0] - clipped[1]).to(Y).reshape(Y.shape)
     return ClosedForm(value, batchnorm_network(X, whitening, S, alpha), z)

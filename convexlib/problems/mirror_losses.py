@@ -1,4 +1,4 @@
-r"""The quantile (pinball) loss, beside the squared loss, with the pieces of its dual."""
+r"""The quantile (pinball) loss with the pieces of its dual, and Lasso programs for CVXPY."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import cvxpy as cp
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from convexlib.errors import SolverError
 from convexlib.losses import SquaredLoss
+from convexlib.problems.base import CvxpyProgram
 
 
 @dataclass(frozen=True)
@@ -97,3 +99,25 @@ def flattest_subgradient(
                 "Expected an optimum. Rescale x and y."
             )
         z[tied], bound = solution.x[:-1], solution.x[-1]
+
+
+def cvxpy_lasso(A: NDArray[np.float64], y: Tensor, beta: float, loss: SquaredLoss) -> CvxpyProgram:
+    r"""Return :math:`\min L(Az + \xi \mathbf 1) + \beta \|z\|_1` for CVXPY."""
+    targets = y.double().cpu().numpy()
+    z, bias, fitted = cp.Variable(A.shape[1]), cp.Variable(), cp.Variable(len(targets))
+    link = fitted == A @ z + bias
+    residual = targets - fitted
+    if isinstance(loss, QuantileLoss):
+        fit = cp.sum(cp.maximum(loss.tau * residual, (loss.tau - 1.0) * residual))
+    else:
+        fit = 0.5 * cp.sum_squares(residual)
+    program = cp.Problem(cp.Minimize(fit + beta * cp.norm1(z)), [link])
+
+    def read_weights() -> Tensor:
+        return torch.as_tensor([*np.asarray(z.value), float(np.asarray(bias.value))]).to(y)
+
+    def read_z() -> Tensor:
+        dual = torch.as_tensor(link.dual_value).to(y)
+        return dual if float(dual @ y) >= 0 else -dual  # the sign convention varies
+
+    return CvxpyProgram(program, read_weights, read_z)

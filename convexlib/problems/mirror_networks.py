@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.errors import InputError
+from convexlib.problems.mirror_features import ChainFeature
 
 
 class ParallelUnits(nn.Module):
@@ -160,19 +161,21 @@ class SwitchingUnits(nn.Module):
 
 def build_units(
     coefficients: Tensor,
-    signs: Tensor,
-    biases: Tensor,
+    chains: list[ChainFeature],
     bias: Tensor,
     activation: str,
     slope: float,
+    depth: int,
 ) -> ParallelUnits:
     r"""Spread each coefficient z (K,) evenly over the layers of its unit.
 
     With :math:`g = |z|^{1/L}` every weight has size g and layer l has the bias :math:`g^l b_l`, for
-    unit-weight chains with signs and biases (K, L - 1). Then :math:`\frac1L \sum |w|^L = |z|`, the
+    unit-weight chains with signs s_l and biases b_l. Then :math:`\frac1L \sum |w|^L = |z|`, the
     least it can be by the inequality of arithmetic and geometric means.
     """
-    depth = signs.shape[1] + 1
+    shape = (len(chains), depth - 1)
+    signs = coefficients.new_tensor([chain.signs for chain in chains]).reshape(shape)
+    biases = coefficients.new_tensor([chain.biases for chain in chains]).reshape(shape)
     g = coefficients.abs() ** (1.0 / depth)
     powers = g ** torch.arange(1, depth, dtype=g.dtype, device=g.device)[:, None]  # (L - 1, K)
     alpha = torch.sign(coefficients) * g

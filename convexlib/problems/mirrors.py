@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-import cvxpy as cp
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -29,7 +28,7 @@ from convexlib.problems.mirror_features import (
     Feature,
     Floats,
 )
-from convexlib.problems.mirror_losses import QuantileLoss, flattest_subgradient
+from convexlib.problems.mirror_losses import QuantileLoss, cvxpy_lasso, flattest_subgradient
 from convexlib.problems.mirror_networks import (
     ParallelUnits,
     SwitchingUnits,
@@ -188,13 +187,6 @@ class Mirrors(Problem):
         other.beta = check_beta(beta)
         return other
 
-    def with_y(self, y: Any) -> Mirrors:
-        """Return the same inputs with other targets; the dictionary is shared."""
-        other = object.__new__(Mirrors)
-        other.__dict__.update(self.__dict__)
-        other.X, other.y = check_data(self.X, y)
-        return other
-
     def zeros(self) -> Tensor:
         """Zero coefficients with the best constant as the output bias, (p + 1,)."""
         weights = self.X.new_zeros(self.n_features + 1)
@@ -220,7 +212,7 @@ class Mirrors(Problem):
         return float(weights[:-1].double().abs().sum())
 
     def violation(self, weights: Tensor) -> float:  # noqa: ARG002
-        """Zero: the program has no constraints."""
+        """Return 0: the program has no constraints."""
         return 0.0
 
     def correlations(self, z: Tensor) -> Floats:
@@ -275,18 +267,14 @@ class Mirrors(Problem):
         weights = weights_of(result, (self.n_features + 1,))
         active = weights[:-1].nonzero().ravel()
         features = [self.feature(index) for index in active.tolist()]
-        if self.activation in SWITCHING:
-            places = [feature.kinks.tolist() for feature in features]
-            outside = float(self.x[-1] + max(np.ptp(self.x), 1.0))
-            args = (self.activation, self.widths, self.depth, outside)
-            return build_switching(weights[active], places, weights[-1], *args)
-        chains = [feature for feature in features if isinstance(feature, ChainFeature)]
-        shape = (len(chains), self.depth - 1)
-        signs = np.array([chain.signs for chain in chains]).reshape(shape)
-        biases = np.array([chain.biases for chain in chains]).reshape(shape)
-        signs_, biases_ = (torch.from_numpy(part).to(weights) for part in (signs, biases))
-        args_ = (self.activation, self.slope)
-        return build_units(weights[active], signs_, biases_, weights[-1], *args_)
+        if self.activation not in SWITCHING:
+            chains = [feature for feature in features if isinstance(feature, ChainFeature)]
+            chain_options = (self.activation, self.slope, self.depth)
+            return build_units(weights[active], chains, weights[-1], *chain_options)
+        places = [feature.kinks.tolist() for feature in features]
+        outside = float(self.x[-1] + max(np.ptp(self.x), 1.0))
+        options = (self.activation, self.widths, self.depth, outside)
+        return build_switching(weights[active], places, weights[-1], *options)
 
     def objective(self, network: nn.Module) -> float:
         r"""Training objective :math:`L(f(x)) + \tfrac\beta{L}\sum|w|^L`, biases free, in float64.
@@ -314,24 +302,7 @@ class Mirrors(Problem):
 
     def to_cvxpy(self) -> CvxpyProgram:
         """Return the program for CVXPY, with the whole dictionary as a matrix."""
-        A, y = self.matrix().numpy(), self.y.double().cpu().numpy()
-        z, bias, fitted = cp.Variable(A.shape[1]), cp.Variable(), cp.Variable(len(y))
-        link = fitted == A @ z + bias
-        if isinstance(self.loss, QuantileLoss):
-            tau = self.loss.tau
-            fit = cp.sum(cp.maximum(tau * (y - fitted), (tau - 1.0) * (y - fitted)))
-        else:
-            fit = 0.5 * cp.sum_squares(fitted - y)
-        program = cp.Problem(cp.Minimize(fit + self.beta * cp.norm1(z)), [link])
-
-        def read_weights() -> Tensor:
-            return torch.as_tensor([*np.asarray(z.value), float(np.asarray(bias.value))]).to(self.X)
-
-        def read_z() -> Tensor:
-            dual = torch.as_tensor(link.dual_value).to(self.y)
-            return dual if float(dual @ self.y) >= 0 else -dual  # the sign convention varies
-
-        return CvxpyProgram(program, read_weights, read_z)
+        return cvxpy_lasso(self.matrix().numpy(), self.y, self.beta, self.loss)
 
     def __repr__(self) -> str:
         """Name the problem."""

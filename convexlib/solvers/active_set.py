@@ -126,8 +126,8 @@ class ActiveSet:
             if not len(wrong):
                 self.values = target
                 return
-            lengths = self.values[wrong] / (self.values[wrong] - target[wrong])
-            lengths = np.where(np.isfinite(lengths), lengths, 0.0)
+            distance = self.values[wrong] - target[wrong]
+            lengths = self.values[wrong] / np.where(distance == 0.0, 1.0, distance)
             first = int(np.argmin(lengths))
             self.values = self.values + lengths[first] * (target - self.values)
             self._leave(int(wrong[first]))
@@ -178,7 +178,9 @@ class ActiveSet:
         self.signs = np.delete(self.signs, place)
         self.values = np.delete(self.values, place)
         if self.support:
-            self.Q, self.R = qr_delete(self.Q, self.R, place, which="col", check_finite=False)
+            Q, R = qr_delete(self.Q, self.R, place, which="col", check_finite=False)
+            size = len(self.support)  # a square Q counts as a full one, and stays square
+            self.Q, self.R = Q[:, :size], R[:size]
         else:
             self.Q, self.R = np.zeros((len(self.y), 0)), np.zeros((0, 0))
         self._updated()

@@ -219,7 +219,7 @@ def optimal_set(problem: Problem, result: Result, *, slack: float = 1e-7) -> Opt
     weights_of_ends = []
     for sense in (1.0, -1.0):
         point = torch.zeros_like(weights)
-        costs: Floats = sense * (np.arange(k) % 2.0)
+        costs = (sense * (np.arange(k) % 2)).astype(np.float64)
         part = scale * signs * _extreme(system, costs)
         point[torch.from_numpy(index)] = torch.from_numpy(part)
         difference = problem.fitted(point.to(problem.X.device)).cpu() - problem.y.double().cpu()

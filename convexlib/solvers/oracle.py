@@ -13,6 +13,7 @@ from torch import Tensor
 
 from convexlib.errors import SolverError
 from convexlib.problems.base import Problem
+from convexlib.problems.parallel import UnitProgram
 from convexlib.prox import shrink_into_cones
 from convexlib.result import Result, Status
 from convexlib.solvers.base import Tracker, need_two_layer
@@ -33,7 +34,8 @@ def oracle(problem: Problem, *, tol: float = 1e-6, max_design: int = MAX_DESIGN)
     SolverError
         If the problem is too large, or the solver's status is not optimal.
     """
-    problem = need_two_layer(problem, "oracle")
+    if not isinstance(problem, UnitProgram):
+        problem = need_two_layer(problem, "oracle")
     size = problem.zeros().numel() * len(problem.y)
     if size > max_design:
         raise SolverError(
@@ -58,7 +60,12 @@ def oracle(problem: Problem, *, tol: float = 1e-6, max_design: int = MAX_DESIGN)
             f"Clarabel ended with status {program.problem.status!r}; expected 'optimal'. "
             "Rescale X and y, or use method='auto'."
         )
-    weights: Tensor = shrink_into_cones(program.read_weights(), problem.projector())
+    weights: Tensor = program.read_weights()
+    if isinstance(problem, UnitProgram):
+        weights, scope, patterns = problem.project(weights), problem.scope, None
+    else:
+        weights = shrink_into_cones(weights, problem.projector())
+        scope, patterns = "program", problem.arrangements
     gap = tracker.update(1, weights, problem.dual_scaling(program.read_z()))
     status = Status.CONVERGED if gap <= tol else Status.STALLED
-    return tracker.result(status, 1, arrangements=problem.arrangements)
+    return tracker.result(status, 1, scope, patterns)

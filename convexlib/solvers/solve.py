@@ -7,7 +7,9 @@ from typing import Any
 
 from convexlib.errors import InputError
 from convexlib.problems.base import Problem
+from convexlib.problems.geometry import WedgeLasso
 from convexlib.problems.mirrors import Mirrors
+from convexlib.problems.parallel import UnitProgram
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result
 from convexlib.solvers.fista import fista
@@ -15,6 +17,8 @@ from convexlib.solvers.generate import generate
 from convexlib.solvers.lasso import lasso
 from convexlib.solvers.oracle import oracle
 from convexlib.solvers.ssnal import ssnal
+from convexlib.solvers.units import generate_units
+from convexlib.solvers.wedge import wedge
 from convexlib.validation import check_choice, check_real
 
 METHODS: dict[str, Callable[..., Result]] = {
@@ -23,6 +27,8 @@ METHODS: dict[str, Callable[..., Result]] = {
     "ssnal": ssnal,
     "generate": generate,
     "lasso": lasso,
+    "units": generate_units,
+    "wedge": wedge,
 }
 
 
@@ -35,9 +41,10 @@ def solve(problem: Problem, tol: float = 1e-6, method: str = "auto", **options: 
         For instance `TwoLayer(X, y, beta=...)`.
     tol : float
         Relative duality gap, ``(value - dual) / value``, at which to stop.
-    method : {"auto", "ssnal", "fista", "generate", "lasso", "oracle"}
-        ``"auto"`` takes ``"lasso"`` for `Mirrors`, ``"generate"`` for a problem without patterns
-        and ``"ssnal"`` otherwise;
+    method : {"auto", "ssnal", "fista", "generate", "lasso", "units", "wedge", "oracle"}
+        ``"auto"`` takes ``"lasso"`` for `Mirrors`, ``"wedge"`` for `WedgeLasso`, ``"units"`` for
+        `ThreeLayer` and `PathRegularized`, ``"generate"`` for a problem without patterns and
+        ``"ssnal"`` otherwise;
         ``result.method`` says what ran.
     **options
         Passed to the solver (see its docstring).
@@ -68,4 +75,8 @@ def solve(problem: Problem, tol: float = 1e-6, method: str = "auto", **options: 
         method = "generate" if generates else "ssnal"
         if isinstance(problem, Mirrors):
             method = "lasso"
+        elif isinstance(problem, UnitProgram):
+            method = "units"
+        elif isinstance(problem, WedgeLasso):
+            method = "wedge"
     return METHODS[method](problem, tol=tol, **options)

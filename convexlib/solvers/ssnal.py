@@ -197,6 +197,8 @@ def ssnal(
                 if trial[0] <= value + 1e-4 * length * slope + 1e-14 * abs(value):
                     break
                 length *= 0.5
+            else:
+                break  # rounding hides all descent
             z, correlations = z + length * step, correlations + length * change
             value, point, projected = trial
         previous = tracker.gap

@@ -77,7 +77,8 @@ def test_all_methods_are_there_with_their_budgets(record):
     assert set(result["methods"]) == set(METHODS)
     for name, method in result["methods"].items():
         alone, tuned = method["alone"], method["tuning"]
-        assert (alone["rate"], alone["seed"]) == (tuned["rate"], tuned["seed"])
+        assert alone["rate"] in ([1.0] if name == "lbfgs" else TINY["rates"][name])
+        assert name == "lbfgs" or alone["seed"] == tuned["seed"]
         assert np.all(np.diff(alone["curve"]["objective"]) <= 0)
         assert len(tuned["curve"]["seconds"]) <= 200
         assert tuned["objective_at_equal_time"] >= tuned["objective"] * (1 - 1e-9)

@@ -52,7 +52,7 @@ def objective_by_hand(network, X, Y, beta):
     return 0.5 * np.sum((fitted - Y) ** 2) + 0.5 * beta * decay
 
 
-def search(X, y, beta, *, starts=16, neurons=8, steps=500, seed=0):
+def search(X, y, beta, *, starts=10, neurons=8, steps=500, seed=0):
     """Best objective of many Adam runs on the non-convex problem itself."""
     generator = torch.Generator().manual_seed(seed)
     X, y = torch.from_numpy(X), torch.from_numpy(y)
@@ -169,7 +169,8 @@ def test_closed_form_of_vector_outputs(seed):
     assert form.value == pytest.approx(vector_value(Y, 0.3), abs=2e-6)
     assert form.value == pytest.approx(objective_by_hand(form.network, X, Y, 0.3), abs=1e-10)
     assert form.network(torch.from_numpy(X)).shape == (6, 2)
-    np.testing.assert_allclose(form.z, Y - form.network(torch.from_numpy(X)).detach(), atol=1e-12)
+    residual = Y - form.network(torch.from_numpy(X)).detach().numpy()
+    np.testing.assert_allclose(form.z, residual, atol=1e-12)
     if seed < 2:
         assert form.value == pytest.approx(2 * (0.3 * 3**0.5 - 0.3**2 / 2))
     # Sharing neurons would help if a row had two entries, so the formula must be refused there.
@@ -184,23 +185,21 @@ def test_the_formula_is_wrong_where_outputs_share_neurons():
     assert vector_value(Y, 0.3) < separate - 0.1
 
 
-def test_invariance_under_affine_maps():
-    for seed in range(3):
-        rng = np.random.default_rng(100 + seed)
-        X, y = instance(seed)
-        moved = X @ rng.standard_normal((2, 2)) + 3 * rng.standard_normal(2)
-        values = [cl.solve(cl.BatchNorm(Z, y, beta=0.1), tol=1e-10).value for Z in (X, moved)]
-        assert values[1] == pytest.approx(values[0], rel=1e-8)
-        fits = [
-            problem.fitted(cl.solve(problem, tol=1e-12).weights)
-            for problem in (cl.BatchNorm(X, y, beta=0.1), cl.BatchNorm(moved, y, beta=0.1))
-        ]
-        torch.testing.assert_close(*fits, atol=1e-5, rtol=0)
-        plain = [
-            cl.solve(cl.TwoLayer(np.column_stack([Z, np.ones(6)]), y, beta=0.1)).value
-            for Z in (X, moved)
-        ]
-        assert abs(plain[1] - plain[0]) > 0.01 * plain[0]
+@pytest.mark.parametrize("seed", range(3))
+def test_invariance_under_affine_maps(seed):
+    rng = np.random.default_rng(100 + seed)
+    X, y = instance(seed)
+    moved = X @ rng.standard_normal((2, 2)) + 3 * rng.standard_normal(2)
+    problems = [cl.BatchNorm(Z, y, beta=0.1) for Z in (X, moved)]
+    results = [cl.solve(problem, tol=1e-9) for problem in problems]
+    assert results[1].value == pytest.approx(results[0].value, rel=1e-8)
+    fits = [p.fitted(r.weights) for p, r in zip(problems, results, strict=True)]
+    torch.testing.assert_close(*fits, atol=1e-4, rtol=0)
+    plain = [
+        cl.solve(cl.TwoLayer(np.column_stack([Z, np.ones(6)]), y, beta=0.1), tol=1e-4).value
+        for Z in (X, moved)
+    ]
+    assert abs(plain[1] - plain[0]) > 0.01 * plain[0]
 
 
 def test_patterns_are_those_of_the_whitened_data():
@@ -316,15 +315,15 @@ def test_truncation_restricts_the_network_to_the_largest_directions():
     values = []
     for k in (1, 2, 3):
         problem = cl.BatchNorm(X, y, beta=0.1, truncate=k)
-        result = cl.solve(problem, tol=1e-9)
+        result = cl.solve(problem, tol=1e-8)
         network = problem.to_network(result)
         assert problem.X.shape == (7, k + 1)
-        assert objective_by_hand(network, X, y, 0.1) == pytest.approx(result.value, abs=1e-10)
+        assert objective_by_hand(network, X, y, 0.1) == pytest.approx(result.value, abs=1e-9)
         right = np.linalg.svd(X - X.mean(axis=0))[2]
-        np.testing.assert_allclose(network[0].weight.detach().numpy() @ right[k:].T, 0, atol=1e-9)
+        np.testing.assert_allclose(network[0].weight.detach().numpy() @ right[k:].T, 0, atol=1e-8)
         values.append(result.value)
     assert values[0] > values[1] > values[2]
-    full = cl.solve(cl.BatchNorm(X, y, beta=0.1), tol=1e-9).value
+    full = cl.solve(cl.BatchNorm(X, y, beta=0.1), tol=1e-8).value
     assert values[2] == pytest.approx(full, rel=1e-8)
 
 

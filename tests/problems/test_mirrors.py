@@ -256,7 +256,7 @@ def test_reflections_of_four_relu_layers_change_the_optima_but_not_the_value():
 
 
 def test_deeper_is_never_worse_and_relu_stops_at_three():
-    x, y = data(2, 7)
+    x, y = data(4, 7)
     relu = [cl.solve(cl.Mirrors(x, y, beta=0.05, depth=d)).value for d in (2, 3, 4, 7)]
     assert relu[0] > relu[1] * (1 + 1e-6)
     assert relu[1:] == pytest.approx([relu[1]] * 3, rel=1e-12)
@@ -312,7 +312,7 @@ def test_descent_from_many_starts_does_not_go_below(activation, depth):
         fitted = (h * alpha[:, None]).sum(2) + bias
         powers = (weights.abs() ** depth).sum((1, 2)) + (alpha.abs() ** depth).sum(1)
         values = 0.5 * ((fitted - targets) ** 2).sum(1) + 0.1 / depth * powers
-        best = min(best, float(values.min()))
+        best = min(best, float(values.detach().min()))
         descent.zero_grad()
         values.sum().backward()
         descent.param_groups[0]["lr"] = 0.03 * (1 - step / 300)
@@ -322,7 +322,7 @@ def test_descent_from_many_starts_does_not_go_below(activation, depth):
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_constant_exactly_from_beta_max_on(kind):
-    x, y = data(5, 6)
+    x, y = data(5, 4 if kind[:2] == ("abs", 4) else 6)
     for loss in ("squared", "quantile"):
         top = make(x, y, kind, beta=1.0, loss=loss, quantile=0.4).beta_max()
         for factor, constant in ((1.0001, True), (0.999, False)):
@@ -359,7 +359,8 @@ def test_repeated_unsorted_few_and_constant_data(kind):
         result = cl.solve(problem)
         assert result.converged
         assert result.value == pytest.approx(0.0, abs=1e-12)
-        assert float(problem.to_network(result)(problem.X)[0]) == pytest.approx(targets[0])
+        output = problem.to_network(result)(problem.X).detach()
+        assert float(output[0]) == pytest.approx(targets[0])
 
 
 def test_scaling_laws():

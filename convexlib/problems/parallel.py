@@ -1,0 +1,239 @@
+r"""What the programs over units have in common: one block of weights per unit and output sign."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import cvxpy as cp
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from convexlib.errors import InputError
+from convexlib.losses import SquaredLoss
+from convexlib.parallel_networks import ParallelReLU
+from convexlib.problems.base import CvxpyProgram, Problem, weights_of
+from convexlib.problems.path_losses import PiecewiseLoss
+from convexlib.problems.units import Units, check_widths, enumerate_units
+from convexlib.result import Result
+from convexlib.unit_cones import Floats, UnitCones
+from convexlib.validation import check_beta, check_data, check_positive_int
+
+
+class UnitProgram(Problem):
+    r"""The program :math:`\min L(\sum_k A_k (V_k - W_k)) + \beta \sum_k (\|V_k\| + \|W_k\|)`.
+
+    :math:`V_k, W_k \in \mathbb R^{m \times d}` are the leaves of unit k with output weight +1 and
+    -1, in the unit's cone. Subclasses choose the norm and how leaves become weights.
+    ``weights`` has shape (2, K, m, d).
+    """
+
+    units: Units
+    by_sum: ClassVar[bool]  # the norm: sum of the leaves' norms, or Frobenius
+
+    def _setup(
+        self,
+        X: Any,
+        y: Any,
+        beta: float,
+        width: int | Sequence[int],
+        depth: int,
+        units: Units | None,
+        max_units: int,
+    ) -> None:
+        """Check the arguments and find the units."""
+        self.X, self.y = check_data(X, y)
+        self.beta = check_beta(beta)
+        self.depth = check_positive_int(depth, "depth", minimum=2)
+        self.widths = check_widths(width, self.depth)
+        check_positive_int(max_units, "max_units")
+        if units is None:
+            units = enumerate_units(self.X, self.widths, self.depth, max_units)
+        if not isinstance(units, Units):
+            raise InputError(
+                f"units is {type(units).__name__}; expected Units from enumerate_units or "
+                "sample_units, or None."
+            )
+        if units.widths != self.widths or units.outputs.shape[1] != len(self.X):
+            raise InputError(
+                f"units have widths {units.widths} and {units.outputs.shape[1]} samples; expected "
+                f"widths {self.widths} and {len(self.X)} samples. Make them from the same X, width "
+                "and depth."
+            )
+        self.units = units
+
+    @abstractmethod
+    def norms(self, blocks: Tensor) -> Tensor:
+        """Norms of blocks (..., m, d)."""
+
+    @property
+    def scope(self) -> str:
+        """What a bound is about: ``"network"`` if the units are exhaustive, else ``"program"``."""
+        return "network" if self.units.exhaustive else "program"
+
+    @cached_property
+    def cones(self) -> UnitCones:
+        """Support functions and projections of the units' cones."""
+        units = self.units
+        data = self.X.double().cpu().numpy()
+        return UnitCones(data, units.leaves, units.nodes, units.outputs)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of the weights, (2, K, m, d)."""
+        K, m, _ = self.units.leaves.shape
+        return (2, K, m, self.X.shape[1])
+
+    def zeros(self) -> Tensor:
+        """Weights (2, K, m, d) that are all zero."""
+        return self.X.new_zeros(self.shape)
+
+    def fitted(self, weights: Tensor) -> Tensor:
+        r"""Outputs (n,): :math:`\sum_k A_k (V_k - W_k)`."""
+        signed = weights[0] - weights[1]
+        active = signed.abs().sum(dim=(1, 2)).nonzero().ravel()
+        outputs = torch.from_numpy(self.units.outputs[active.cpu().numpy()]).to(signed)
+        return torch.einsum("ktj,td,kjd->t", outputs, self.X, signed[active])
+
+    def penalty(self, weights: Tensor) -> float:
+        """Sum of the norms of the blocks."""
+        return float(self.norms(weights).sum())
+
+    def project(self, weights: Tensor) -> Tensor:
+        """The nearest weights in the cones."""
+        result = self.zeros()
+        for side in range(2):
+            active = weights[side].abs().sum(dim=(1, 2)).nonzero().ravel()
+            points = weights[side, active].flatten(1).double().cpu().numpy()
+            inside = self.cones.project(active.cpu().numpy(), points)
+            result[side, active] = torch.from_numpy(inside).to(result).reshape(-1, *self.shape[2:])
+        return result
+
+    def violation(self, weights: Tensor) -> float:
+        """Largest violation of a wall of unit length, at least 0."""
+        directions = torch.from_numpy(self.cones.directions).to(self.X)
+        worst = 0.0
+        for side in range(2):
+            active = weights[side].abs().sum(dim=(1, 2)).nonzero().ravel()
+            if not len(active):
+                continue
+            index = active.cpu().numpy()
+            products = torch.einsum("td,kjd->ktj", directions, weights[side, active])  # (A, n, m)
+            leaves = torch.from_numpy(2.0 * self.units.leaves[index] - 1.0).to(products)
+            slacks = leaves.transpose(1, 2) * products
+            worst = max(worst, -float(slacks.min()))
+            nodes = torch.from_numpy(self.units.nodes[index]).to(products)  # (A, Q, n, m)
+            if nodes.numel():
+                lengths = torch.linalg.vector_norm(nodes, dim=3).clamp(min=1.0)
+                slacks = torch.einsum("kqtj,ktj->kqt", nodes, products) / lengths
+                worst = max(worst, -float(slacks.min()))
+        return worst
+
+    def dual_norm(self, z: Tensor) -> float:
+        r"""Largest :math:`\max\{\pm z^\top A_k U : U \in K_k, \|U\| \le 1\}` over the units.
+
+        An upper bound that holds for any multipliers, with rounding included.
+        """
+        point = z.double().cpu().numpy()
+        everything = np.arange(len(self.units))
+        best = worst = 0.0
+        for side in (1.0, -1.0):
+            if not self.by_sum:
+                worst = max(worst, float(self.cones.maxima(side * point, everything, False)[1].max()))
+                continue
+            # The Frobenius ball is larger, and one projection bounds it: most units end here.
+            lower, upper, U = self.cones.maxima(side * point, everything, False)
+            sums = np.linalg.norm(U.reshape(len(U), *self.shape[2:]), axis=2).sum(axis=1)
+            best = max(best, float((lower / np.where(sums > 0, sums, 1.0)).max()))
+            (left,) = np.nonzero(upper > best)
+            while len(left):
+                # In blocks, those with the best prospects first.
+                left = left[np.argsort(-upper[left], kind="stable")]
+                block, left = left[:64], left[64:]
+                low, high, _ = self.cones.maxima(side * point, block, True, best, 1e-13)
+                again = low > best
+                if again.any():
+                    low, high, _ = self.cones.maxima(side * point, block, True, 0.0, 1e-13)
+                    best = max(best, float(low.max()))
+                worst = max(worst, float(high.max()))
+                left = left[upper[left] > best]
+        return max(worst, best)
+
+    def dual_scaling(self, z: Tensor) -> Tensor:
+        """The multiple of z, moved into the loss's domain, with the largest dual value."""
+        if isinstance(self.loss, PiecewiseLoss):
+            z = self.loss.restrict(z, self.y)
+        return super().dual_scaling(z)
+
+    def blocks_of(self, result: Result | Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Nonzero blocks (B, m, d), their signs level by level, and their output signs (B,)."""
+        weights = weights_of(result, self.shape)
+        side, index = self.norms(weights).nonzero(as_tuple=True)
+        chosen = index.cpu().numpy()
+        inner = [torch.from_numpy(signs[chosen]).to(weights) for signs in self.units.inner]
+        return weights[side, index], inner, 1.0 - 2.0 * side.to(weights)
+
+    @abstractmethod
+    def to_network(self, result: Result | Tensor) -> ParallelReLU:
+        """The parallel network whose training objective equals the program's value."""
+
+    def maps(self, index: NDArray[np.int64]) -> tuple[Floats, sp.csc_matrix]:
+        """Outputs (n, B m d), dense, and walls (R, B m d), sparse, of the units `index`."""
+        X, directions = self.cones.X, self.cones.directions
+        B, n, m, d = len(index), len(X), *self.shape[2:]
+        outputs = np.einsum("ktj,td->tkjd", self.units.outputs[index], X).reshape(n, B * m * d)
+        signs = 2.0 * self.units.leaves[index] - 1.0  # (B, m, n)
+        leaves = np.einsum("kjt,td,ji->kjtid", signs, directions, np.eye(m))
+        nodes = np.einsum("kqtj,td->kqtjd", self.units.nodes[index], directions)
+        rows = np.concatenate([part.reshape(B, -1, m * d) for part in (leaves, nodes)], axis=1)
+        unit, wall = np.nonzero(rows.any(axis=2))
+        row, column = np.nonzero(rows[unit, wall])
+        values = rows[unit[row], wall[row], column]
+        place = (row, unit[row] * m * d + column)
+        return outputs, sp.csc_matrix((values, place), shape=(len(unit), B * m * d))
+
+    def to_cvxpy(self) -> CvxpyProgram:
+        """The program for CVXPY, one variable (K, m d) per output sign."""
+        _, K, m, d = self.shape
+        A, walls = self.maps(np.arange(K))
+        y = self.y.double().cpu().numpy()
+        sides = [cp.Variable(K * m * d) for _ in range(2)]
+        outputs = cp.Variable(len(y))
+        link = outputs == sp.csr_matrix(A) @ (sides[0] - sides[1])
+        size = (K * m, d) if self.by_sum else (K, m * d)
+        penalty = sum(cp.sum(cp.norm(cp.reshape(v, size, order="C"), 2, axis=1)) for v in sides)
+        constraints = [link, *(walls @ variable >= 0 for variable in sides)]
+        objective = cp.Minimize(_cvxpy_loss(self.loss, outputs, self.y) + self.beta * penalty)
+
+        def read_weights() -> Tensor:
+            values = [torch.as_tensor(variable.value) for variable in sides]
+            return torch.stack(values).to(self.X).reshape(self.shape)
+
+        def read_z() -> Tensor:
+            z = torch.as_tensor(link.dual_value).to(self.y)
+            return z if float(z @ self.y) >= 0 else -z  # CVXPY's sign convention varies
+
+        return CvxpyProgram(cp.Problem(objective, constraints), read_weights, read_z)
+
+    def __repr__(self) -> str:
+        n, d = self.X.shape
+        known = "all" if self.units.exhaustive else "some"
+        return (
+            f"{type(self).__name__}(n={n}, d={d}, widths={self.widths}, {known} "
+            f"{len(self.units)} units, beta={self.beta:g})"
+        )
+
+
+def _cvxpy_loss(loss: SquaredLoss, outputs: cp.Variable, y: Tensor) -> cp.Expression:
+    if isinstance(loss, PiecewiseLoss):
+        parts = [
+            cp.multiply(slope.double().cpu().numpy(), outputs) + offset.double().cpu().numpy()
+            for slope, offset in loss.pieces(y)
+        ]
+        return cp.sum(cp.maximum(*parts))
+    return 0.5 * cp.sum_squares(outputs - y.double().cpu().numpy())

@@ -1,0 +1,297 @@
+r"""The best weights of a unit for a dual point, and projections onto units' cones.
+
+A unit of leaves :math:`U = (u_1..u_m)` has the outputs :math:`AU` with rows
+:math:`\sum_j a_{ij} x_i^\top u_j`, :math:`a_{ij} \in \{-1, 0, 1\}`, on a cone :math:`K` of
+:math:`U \in \mathbb R^{md}`: the leaves keep their patterns, and every inner node its own. With
+:math:`c = A^\top z` and the rows :math:`N` of the walls, :math:`K = \{U : NU \ge 0\}`, the support
+function is bounded from both sides: for **every** :math:`\lambda \ge 0`
+
+.. math:: \max_{U \in K,\ \|U\|_F \le 1} c^\top U \le \|c + N^\top \lambda\|_F ,\qquad
+          \max_{U \in K,\ \sum_j \|u_j\| \le 1} c^\top U \le \max_j \|(c + N^\top \lambda)_j\| .
+
+The first holds with equality at the projection of c. The second is a sequence of projections,
+since :math:`\sum_j \|u_j\| \le 1` iff :math:`\sum_j \|u_j\|^2/\eta_j \le 1` for some
+:math:`\eta` in the simplex: for fixed :math:`\eta` it is a projection in the coordinates
+:math:`u_j/\sqrt{\eta_j}`, the square of the maximum is concave in :math:`\eta` with the
+derivatives :math:`g_j^2`, :math:`g_j = \|u_j\|/\eta_j`, and all g_j > 0 are equal at the optimum.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from convexlib.cones import project_one
+
+Floats = NDArray[np.float64]
+
+_EPS = float(np.finfo(np.float64).eps)
+_SMALLEST = 1e-26  # share of a leaf below which it counts as zero
+_ROUNDS = 200  # projections for one maximum over the l2,1 ball
+
+
+@njit(cache=True, nogil=True)
+def _walls(directions, leaves, nodes, rows):  # type: ignore[no-untyped-def]
+    """Write the walls of one unit as unit rows (R, m d); returns R."""
+    n, d = directions.shape
+    m = leaves.shape[0]
+    count = 0
+    for j in range(m):
+        for i in range(n):
+            rows[count] = 0.0
+            sign = 1.0 if leaves[j, i] else -1.0
+            for a in range(d):
+                rows[count, j * d + a] = sign * directions[i, a]
+            count += 1
+    for q in range(nodes.shape[0]):
+        for i in range(n):
+            terms = 0
+            for j in range(m):
+                terms += nodes[q, i, j] * nodes[q, i, j]
+            if terms == 0:
+                continue
+            scale = 1.0 / np.sqrt(terms)
+            for j in range(m):
+                for a in range(d):
+                    rows[count, j * d + a] = scale * nodes[q, i, j] * directions[i, a]
+            count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _group_maximum(rows, c, threshold, best):  # type: ignore[no-untyped-def]
+    """Maximise c^T U over the cone and the Frobenius ball: (lower, upper), maximiser in best."""
+    size = c.shape[0]
+    active = np.zeros(size + 1, np.int64)
+    multipliers = np.zeros(size + 1)
+    basis = np.zeros((size + 1, size))
+    signs = np.ones(rows.shape[0], np.int8)
+    q = project_one(rows, signs, c, threshold, active, 0, multipliers, basis, best)
+    lower = np.sqrt((best * best).sum())
+    residual = c.copy()
+    total = np.sqrt((c * c).sum())
+    for k in range(q):
+        total += multipliers[k]
+        for a in range(size):
+            residual[a] += multipliers[k] * rows[active[k], a]
+    upper = np.sqrt((residual * residual).sum()) + 4.0 * _EPS * (size + 4) * total
+    if lower > 0.0:
+        for a in range(size):
+            best[a] /= lower
+    return lower, upper
+
+
+@njit(cache=True, nogil=True)
+def _sum_maximum(rows, c, m, threshold, rtol, best):  # type: ignore[no-untyped-def]
+    """Maximise c^T U over the cone and sum_j ||u_j|| <= 1: (lower, upper), maximiser in best."""
+    size = c.shape[0]
+    d = size // m
+    active = np.zeros(size + 1, np.int64)
+    multipliers = np.zeros(size + 1)
+    basis = np.zeros((size + 1, size))
+    signs = np.ones(rows.shape[0], np.int8)
+    scaled = np.empty_like(rows)
+    lengths = np.empty(rows.shape[0])
+    point = np.empty(size)
+    projection = np.empty(size)
+    residual = np.empty(size)
+    slope = np.empty(m)
+    share = np.full(m, 1.0 / m)
+    length_c = np.sqrt((c * c).sum())
+    lower = 0.0
+    upper = np.inf
+    # Bracket of share[0] for two leaves, with the derivative at its ends.
+    low, high, at_low, at_high = 0.0, 1.0, np.inf, -np.inf
+    power = 1.0
+    last = 0
+    for _ in range(_ROUNDS):
+        for a in range(size):
+            point[a] = np.sqrt(share[a // d]) * c[a]
+        for k in range(rows.shape[0]):
+            length = 0.0
+            for a in range(size):
+                scaled[k, a] = np.sqrt(share[a // d]) * rows[k, a]
+                length += scaled[k, a] * scaled[k, a]
+            lengths[k] = np.sqrt(length)
+            for a in range(size):
+                if lengths[k] > 0.0:
+                    scaled[k, a] /= lengths[k]
+        q = project_one(scaled, signs, point, 0.0, active, 0, multipliers, basis, projection)
+        residual[:] = c
+        total = length_c
+        for k in range(q):
+            weight = multipliers[k] / lengths[active[k]]
+            total += weight
+            for a in range(size):
+                residual[a] += weight * rows[active[k], a]
+        bound = 0.0
+        reached = 0.0
+        spent = 0.0
+        for j in range(m):
+            square = 0.0
+            outside = 0.0
+            for a in range(j * d, (j + 1) * d):
+                square += projection[a] * projection[a]
+                outside += residual[a] * residual[a]
+            bound = max(bound, np.sqrt(outside))
+            slope[j] = np.sqrt(square / share[j])
+            spent += share[j] * slope[j]
+            reached += square
+        upper = min(upper, bound + 4.0 * _EPS * (size + 4) * total)
+        if spent > 0.0 and reached / spent > lower:
+            lower = reached / spent
+            for a in range(size):
+                best[a] = np.sqrt(share[a // d]) * projection[a] / spent
+        if upper <= max(threshold, lower) * (1.0 + rtol) or upper <= 1e-12 * length_c:
+            break
+        if threshold > 0.0 and lower > threshold * (1.0 + rtol):
+            break  # known to exceed the threshold
+        if m == 2:
+            difference = slope[0] * slope[0] - slope[1] * slope[1]
+            side = 1 if difference > 0.0 else -1
+            if side > 0:
+                low, at_low = share[0], difference
+            else:
+                high, at_high = share[0], difference
+            if at_low < np.inf and at_high > -np.inf:
+                # Regula falsi, halving the end that stays (Illinois).
+                if side == last:
+                    if side > 0:
+                        at_high *= 0.5
+                    else:
+                        at_low *= 0.5
+                share[0] = (low * at_high - high * at_low) / (at_high - at_low)
+                if not low < share[0] < high:
+                    share[0] = 0.5 * (low + high)
+            else:
+                power = min(2.0 * power, 64.0) if side == last else 1.0
+                tiny = 1e-300
+                ratio = (max(slope[1], tiny) / max(slope[0], tiny)) ** power
+                share[0] = share[0] / (share[0] + share[1] * ratio)
+            last = side
+            share[0] = min(max(share[0], _SMALLEST), 1.0 - 1e-16)
+            share[1] = max(1.0 - share[0], _SMALLEST)
+        elif m > 2:
+            for j in range(m):
+                share[j] = max(share[j] * slope[j] / spent, _SMALLEST) if spent > 0.0 else share[j]
+    return lower, upper
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _maxima(  # type: ignore[no-untyped-def]
+    X, directions, leaves, nodes, outputs, index, z, by_sum, threshold, rtol,
+    lower, upper, best,
+):  # fmt: skip
+    n, d = X.shape
+    m = leaves.shape[1]
+    sizes = 0.0
+    for i in range(n):
+        square = 0.0
+        for a in range(d):
+            square += X[i, a] * X[i, a]
+        sizes += abs(z[i]) * np.sqrt(square)
+    # Rounding of the sums in c, whose terms are at most |z_i| |x_i| in each block.
+    slack = 2.0 * (n + 4) * np.sqrt(m) * _EPS * sizes
+    for b in prange(index.shape[0]):
+        k = index[b]
+        c = np.zeros(m * d)
+        for i in range(n):
+            for j in range(m):
+                if outputs[k, i, j] != 0:
+                    for a in range(d):
+                        c[j * d + a] += outputs[k, i, j] * z[i] * X[i, a]
+        trivial = 0.0
+        total = 0.0
+        for j in range(m):
+            square = 0.0
+            for a in range(j * d, (j + 1) * d):
+                square += c[a] * c[a]
+            total += square
+            trivial = max(trivial, square)
+        trivial = np.sqrt(trivial if by_sum else total)
+        if trivial + slack <= threshold:
+            upper[b] = trivial + slack
+            continue
+        rows = np.empty((m * n + nodes.shape[1] * n, m * d))
+        count = _walls(directions, leaves[k], nodes[k], rows)
+        if by_sum:
+            low, high = _sum_maximum(rows[:count], c, m, threshold, rtol, best[b])
+        else:
+            low, high = _group_maximum(rows[:count], c, threshold, best[b])
+        lower[b] = low
+        upper[b] = high + slack
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _projections(directions, leaves, nodes, index, points, results):  # type: ignore[no-untyped-def]
+    n = directions.shape[0]
+    m = leaves.shape[1]
+    size = points.shape[1]
+    for b in prange(index.shape[0]):
+        rows = np.empty((m * n + nodes.shape[1] * n, size))
+        count = _walls(directions, leaves[index[b]], nodes[index[b]], rows)
+        signs = np.ones(count, np.int8)
+        active = np.zeros(size + 1, np.int64)
+        multipliers = np.zeros(size + 1)
+        basis = np.zeros((size + 1, size))
+        project_one(
+            rows[:count], signs, points[b], 0.0, active, 0, multipliers, basis, results[b]
+        )  # fmt: skip
+
+
+class UnitCones:
+    """Support functions of, and projections onto, the cones of many units.
+
+    Parameters
+    ----------
+    X : ndarray (n, d)
+    leaves : bool ndarray (K, m, n)
+        Patterns of the leaves.
+    nodes : int8 ndarray (K, Q, n, m)
+        Walls of the inner nodes: :math:`\\sum_j \\text{nodes}_{kqij}\\, x_i^\\top u_j \\ge 0`.
+    outputs : int8 ndarray (K, n, m)
+        The numbers a_ij of each unit.
+    """
+
+    def __init__(
+        self,
+        X: Floats,
+        leaves: NDArray[np.bool_],
+        nodes: NDArray[np.int8],
+        outputs: NDArray[np.int8],
+    ) -> None:
+        self.X = np.ascontiguousarray(X, dtype=np.float64)
+        lengths = np.linalg.norm(self.X, axis=1, keepdims=True)
+        self.directions: Floats = self.X / np.where(lengths > 0, lengths, 1.0)
+        self.leaves, self.nodes, self.outputs = leaves, nodes, outputs
+
+    def maxima(
+        self,
+        z: Floats,
+        index: NDArray[np.int64],
+        by_sum: bool,
+        threshold: float = 0.0,
+        rtol: float = 1e-12,
+    ) -> tuple[Floats, Floats, Floats]:
+        """Bound the largest :math:`z^T A U` of the units `index` over their cones and unit balls.
+
+        Returns ``lower`` (B,), a valid ``upper`` (B,), and the U (B, m d) that attain ``lower``.
+        The ball is that of :math:`\\sum_j \\|u_j\\|` if `by_sum`, else Frobenius. Below the
+        threshold, or above it, the maximum need not be computed: only the side is certain then.
+        """
+        size = self.leaves.shape[1] * self.X.shape[1]
+        lower, upper = np.zeros(len(index)), np.zeros(len(index))
+        best = np.zeros((len(index), size))
+        _maxima(
+            self.X, self.directions, self.leaves, self.nodes, self.outputs, index,
+            np.ascontiguousarray(z), by_sum, threshold, rtol, lower, upper, best,
+        )  # fmt: skip
+        return lower, upper, best
+
+    def project(self, index: NDArray[np.int64], points: Floats) -> Floats:
+        """Project points (B, m d) onto the cones of the units `index`."""
+        results = np.zeros_like(points)
+        points = np.ascontiguousarray(points)
+        _projections(self.directions, self.leaves, self.nodes, index, points, results)
+        return results

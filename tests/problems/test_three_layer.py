@@ -1,0 +1,192 @@
+"""Three layers: the circle instance with its wrong variants, other formulations, and networks."""
+
+import numpy as np
+import pytest
+import torch
+
+import convexlib as cl
+from convexlib.errors import InputError, ProblemError, SolverError
+from tests.problems.unit_programs import circle, forward, program_value, seed_one
+
+EXACT = 0.07265342213  # proven on the circle, over all networks of width 2
+
+
+def check_network(problem: cl.ThreeLayer, result: cl.Result) -> None:
+    """The network has the program's value, by loops, and respects its constraint."""
+    network = problem.to_network(result)
+    X, y = problem.X.numpy(), problem.y.numpy()
+    w_2, w_3 = network.inner[0].detach(), network.alpha.detach()
+    decay = float((w_2**2).sum() + (w_3**2).sum())
+    value = 0.5 * np.sum((forward(network, X) - y) ** 2) + 0.5 * problem.beta * decay
+    np.testing.assert_allclose(value, result.value, rtol=1e-10)
+    np.testing.assert_allclose(problem.objective(network), result.value, rtol=1e-10)
+    norms = torch.linalg.vector_norm(network.U, dim=(1, 2)).detach().numpy()
+    np.testing.assert_allclose(norms, 1.0, rtol=1e-12)
+    assert network.n_subnetworks <= len(y) + 1
+    assert problem.violation(result.weights) <= 1e-10
+
+
+def solved_over(units: cl.Units) -> cl.Result:
+    X, y, beta = circle()
+    return cl.solve(cl.ThreeLayer(X, y, beta=beta, units=units))
+
+
+def test_circle_is_solved_over_all_networks() -> None:
+    X, y, beta = circle()
+    problem = cl.ThreeLayer(X, y, beta=beta, width=2)
+    result = cl.solve(problem, tol=1e-8)
+    assert result.converged
+    assert result.scope == "network"
+    assert problem.scope == "network"
+    assert result.dual - 1e-11 <= EXACT <= result.value + 1e-11
+    assert abs(result.value - EXACT) < 1e-9
+    assert result.value < 0.072739  # the best non-convex run known
+    check_network(problem, result)
+    # The bound does not lean on the solver: no random unit exceeds beta at z.
+    z = result.z.numpy()
+    rng = np.random.default_rng(0)
+    U = rng.standard_normal((20000, 2, 2)) * rng.random((20000, 2, 1))
+    for signs in ([1, 1], [1, -1]):
+        hidden = np.maximum(np.einsum("td,kjd->ktj", X, U), 0.0) @ np.array(signs, dtype=float)
+        heights = np.maximum(hidden, 0.0) @ z / np.linalg.norm(U, axis=2).sum(axis=1)
+        assert np.abs(heights).max() <= beta
+
+
+def test_circle_rejects_wrong_variants() -> None:
+    X, y, beta = circle()
+    units = cl.enumerate_units(X)
+    shared = units.select((units.leaves[:, 0] == units.leaves[:, 1]).all(axis=1))
+    assert not shared.exhaustive
+    assert solved_over(shared).value == pytest.approx(0.130659, abs=1e-6)
+    assert solved_over(shared).scope == "program"
+    plus = units.select((units.inner[0] == 1).all(axis=(1, 2)))
+    assert solved_over(plus).value == pytest.approx(0.146395, abs=1e-6)
+    two = cl.solve(cl.TwoLayer(X, y, beta=beta)).value
+    assert two == pytest.approx(0.146395, abs=1e-6)
+    one = cl.solve(cl.ThreeLayer(X, y, beta=beta, width=1)).value
+    assert one == pytest.approx(two, rel=1e-6)
+
+
+def test_sampled_units_give_an_upper_bound() -> None:
+    X, y, beta = circle()
+    values = []
+    for count in (300, 3000):
+        problem = cl.ThreeLayer(X, y, beta=beta, units=cl.sample_units(X, count, seed=3))
+        result = cl.solve(problem)
+        assert result.scope == "program"
+        assert result.converged
+        check_network(problem, result)
+        values.append(result.value)
+    assert EXACT - 1e-9 <= values[1] < values[0]
+
+
+def test_no_descent_goes_below() -> None:
+    X, y, beta = circle()
+    problem = cl.ThreeLayer(X, y, beta=beta)
+    result = cl.solve(problem)
+    data, target = problem.X, problem.y
+    generator = torch.Generator().manual_seed(0)
+    start = problem.to_network(result)
+    for noise in (0.003, 0.03):
+        parameters = [
+            (p.detach() + noise * torch.randn(p.shape, generator=generator, dtype=p.dtype))
+            .requires_grad_()
+            for p in (start.U, start.inner[0], start.alpha)
+        ]  # fmt: skip
+        U, w, a = parameters
+        optimiser = torch.optim.Adam(parameters, lr=3e-3)
+        for _ in range(120):
+            optimiser.zero_grad()
+            unit = U / torch.linalg.vector_norm(U, dim=(1, 2), keepdim=True)
+            hidden = torch.relu(torch.einsum("td,kjd->tkj", data, unit))
+            fitted = torch.relu((hidden * w[:, 0]).sum(dim=2)) @ a
+            loss = 0.5 * ((fitted - target) ** 2).sum()
+            loss = loss + 0.5 * beta * ((w**2).sum() + (a**2).sum())
+            loss.backward()
+            optimiser.step()
+        unit = (U / torch.linalg.vector_norm(U, dim=(1, 2), keepdim=True)).detach()
+        reached = problem.objective(cl.ParallelReLU(unit, [w], a))
+        assert result.dual <= reached < 0.12
+
+
+def test_seed_one() -> None:
+    X, y, beta = seed_one()
+    assert cl.solve(cl.ThreeLayer(X, y, beta=beta), tol=1e-8).value == pytest.approx(
+        0.08329119, abs=1e-8
+    )
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_agrees_with_the_program_without_reductions(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, d = int(rng.integers(2, 4)), 1 + seed % 2
+    X, y, beta = rng.standard_normal((n, d)), rng.standard_normal(n), 10 ** rng.uniform(-2, -0.5)
+    if seed % 4 == 3:  # a target that needs a negative sign
+        y = np.maximum(np.maximum(X @ [2.0, 0.0], 0) - np.maximum(X @ [1.5, 2.0], 0), 0) + 0.1 * y
+    problem = cl.ThreeLayer(X, y, beta=beta)
+    result = cl.solve(problem, tol=1e-8)
+    assert result.value == pytest.approx(program_value(X, y, beta, "sum"), rel=1e-6)
+    check_network(problem, result)
+
+
+def test_oracle_agrees() -> None:
+    X, y, beta = seed_one()
+    problem = cl.ThreeLayer(X, y, beta=beta)
+    result = cl.solve(problem, method="oracle")
+    assert result.scope == "network"
+    assert result.value == pytest.approx(0.08329119, abs=1e-7)
+
+
+def test_scaling_and_signs() -> None:
+    X, y, beta = seed_one()
+    units = cl.enumerate_units(X)
+    for factor in (-1.0, 1e-4, 1e5):
+        problem = cl.ThreeLayer(X, factor * y, beta=abs(factor) * beta, units=units)
+        assert cl.solve(problem).value == pytest.approx(factor**2 * 0.08329119, rel=1e-6)
+    for factor in (1e-3, 1e4):
+        problem = cl.ThreeLayer(factor * X, y, beta=factor * beta, units=units)
+        assert cl.solve(problem).value == pytest.approx(0.08329119, rel=1e-6)
+
+
+def test_beta_max_is_sharp() -> None:
+    X, y, _ = circle()
+    problem = cl.ThreeLayer(X, y, beta=1.0)
+    limit = problem.beta_max()
+    above, below = problem.with_beta(1.0001 * limit), problem.with_beta(0.99 * limit)
+    assert not cl.solve(above).weights.any()
+    assert cl.solve(below).value < 0.5 * y @ y * (1 - 1e-8)
+    assert cl.solve(above).value == pytest.approx(0.5 * y @ y)
+
+
+def test_float32_is_kept() -> None:
+    X, y, beta = seed_one()
+    problem = cl.ThreeLayer(torch.tensor(X).float(), torch.tensor(y).float(), beta=beta)
+    result = cl.solve(problem, tol=1e-4)
+    assert result.weights.dtype == torch.float32
+    network = problem.to_network(result)
+    assert network.U.dtype == torch.float32
+    assert problem.objective(network) == pytest.approx(0.08329119, rel=1e-4)
+
+
+def test_messages() -> None:
+    X, y, beta = seed_one()
+    problem = cl.ThreeLayer(X, y, beta=beta)
+    network = problem.to_network(cl.solve(problem))
+    with pytest.raises(ProblemError, match="Frobenius norm 2; expected at most 1"):
+        problem.objective(cl.ParallelReLU(2 * network.U, list(network.inner), network.alpha))
+    with pytest.raises(ProblemError, match="expected a ParallelReLU with one inner"):
+        problem.objective(torch.nn.Linear(2, 1))
+    wide = cl.ThreeLayer(X, y, beta=beta, width=1)
+    with pytest.raises(ProblemError, match="have width 2; expected at most 1"):
+        wide.objective(network)
+    with pytest.raises(InputError, match="units is str; expected Units from enumerate_units"):
+        cl.ThreeLayer(X, y, beta=beta, units="generate")
+    with pytest.raises(InputError, match=r"units have widths \(2,\) and 4 samples; expected"):
+        cl.ThreeLayer(X, y, beta=beta, width=1, units=problem.units)
+    with pytest.raises(InputError, match=r"weights have shape \(1, 2\); expected"):
+        problem.to_network(torch.zeros(1, 2))
+    with pytest.raises(SolverError, match="units solves ThreeLayer and PathRegularized; got Two"):
+        cl.solve(cl.TwoLayer(X, y, beta=beta), method="units")
+    with pytest.raises(SolverError, match="fista solves TwoLayer programs; got ThreeLayer"):
+        cl.solve(problem, method="fista")
+    assert repr(problem).startswith("ThreeLayer(n=4, d=2, widths=(2,), all ")

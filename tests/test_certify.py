@@ -1,0 +1,303 @@
+"""Certificates: valid for every network, tight where they can be, and never called proven idly."""
+
+import cvxpy as cp
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import convexlib as cl
+from convexlib.errors import InputError, NotCertifiableError
+from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU
+from tests.checks import network_objective, neuron_values, small_instance
+from tests.generators import EXACT
+
+
+def data_of(n=10, d=2, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, d)), rng.standard_normal(n)
+
+
+def sequential(d, m=6, first_bias=True, last_bias=True, seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    network = nn.Sequential(
+        nn.Linear(d, m, bias=first_bias), nn.ReLU(), nn.Linear(m, 1, bias=last_bias)
+    )
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return network.to(dtype)
+
+
+def optimum(X, y, beta, first_bias=False, last_bias=False):
+    """Optimal value by a program written by hand, a decayed output constant included."""
+    data = np.column_stack([X, np.ones(len(X))]) if first_bias else X
+    masks = cl.enumerate_arrangements(data).masks.numpy().astype(float)
+    V, W = cp.Variable((len(masks), data.shape[1])), cp.Variable((len(masks), data.shape[1]))
+    fitted = cp.sum(cp.multiply(data @ (V - W).T, masks.T), axis=1)
+    penalty = beta * (cp.sum(cp.norm(V, axis=1)) + cp.sum(cp.norm(W, axis=1)))
+    if last_bias:
+        constant = cp.Variable()
+        fitted = fitted + constant
+        penalty = penalty + 0.5 * beta * cp.square(constant)
+    signs = 2 * masks - 1
+    cones = [cp.multiply(signs, U @ data.T) >= 0 for U in (V, W)]
+    program = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(fitted - y) + penalty), cones)
+    return program.solve(solver=cp.CLARABEL)
+
+
+def check_certificate(certificate, network, X, y, beta):
+    """The primal value is the network's, the dual point is feasible and gives the bound."""
+    assert certificate.primal == pytest.approx(network_objective(network, X, y, beta), rel=1e-12)
+    assert certificate.gap == max(certificate.primal - certificate.dual, 0.0)
+    assert certificate.relative_gap == pytest.approx(certificate.gap / certificate.primal)
+    z = certificate.z.numpy()
+    has_bias = isinstance(network, nn.Sequential) and network[0].bias is not None
+    data = np.column_stack([X, np.ones(len(X))]) if has_bias else X
+    directions = np.random.default_rng(0).standard_normal((3000, data.shape[1]))
+    assert certificate.max_neuron <= beta * (1 + 1e-12)
+    if certificate.rigorous:
+        reached = neuron_values(data, z, directions).max()
+        assert reached <= certificate.max_neuron * (1 + 1e-10) + 1e-13
+    dual = y @ z - 0.5 * z @ z
+    if isinstance(network, nn.Sequential) and network[2].bias is not None:
+        dual -= z.sum() ** 2 / (2 * beta)
+    assert certificate.dual <= max(dual, 0.0) + 1e-12 * abs(dual)
+    assert certificate.dual == pytest.approx(max(dual, 0.0), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_optimal_networks_are_certified(seed):
+    X, y, fraction = small_instance(200 + seed)
+    problem = cl.TwoLayer(X, y, beta=1.0)
+    problem = problem.with_beta(fraction * problem.beta_max())
+    result = cl.solve(problem, tol=1e-8)
+    network = problem.to_network(result)
+    for options in ({}, {"refine": False}, {"arrangements": problem.arrangements}):
+        certificate = cl.certify(network, X, y, beta=problem.beta, **options)
+        check_certificate(certificate, network, X, y, problem.beta)
+        assert certificate.rigorous
+        assert certificate.dual <= result.value * (1 + 1e-12)
+        if options != {"refine": False}:
+            assert certificate.relative_gap <= 2e-6
+
+
+@pytest.mark.parametrize("last_bias", [False, True])
+@pytest.mark.parametrize("first_bias", [False, True])
+@pytest.mark.parametrize(("seed", "beta"), [(0, 1.0), (1, 0.1), (2, 0.01)])
+def test_the_bound_is_the_optimum_however_bad_the_network(first_bias, last_bias, seed, beta):
+    X, y = data_of(n=8, seed=seed)
+    y = y + 1.5  # so that an output bias matters
+    network = sequential(2, first_bias=first_bias, last_bias=last_bias, seed=seed)
+    best = optimum(X, y, beta, first_bias, last_bias)
+    certificate = cl.certify(network, X, y, beta=beta)
+    check_certificate(certificate, network, X, y, beta)
+    assert certificate.rigorous
+    assert certificate.primal > 1.5 * best
+    assert best * (1 - 1e-6) <= certificate.dual <= best * (1 + 2e-8)
+    rough = cl.certify(network, X, y, beta=beta, refine=False)
+    check_certificate(rough, network, X, y, beta)
+    assert rough.dual <= best * (1 + 2e-8)
+
+
+def test_an_output_bias_lowers_the_optimum():
+    X, y = data_of()
+    values = [optimum(X, y + 3, 0.1, last_bias=bias) for bias in (False, True)]
+    assert values[1] < values[0] * 0.95
+
+
+def test_a_trained_float32_network():
+    X, y = data_of(n=20)
+    network = sequential(2, m=20, dtype=torch.float32)
+    data, targets = torch.from_numpy(X).float(), torch.from_numpy(y).float()
+    # Plain gradient descent: importing torch.optim takes seconds.
+    for _ in range(1500):
+        decay = sum((p**2).sum() for p in network.parameters())
+        loss = 0.5 * ((network(data)[:, 0] - targets) ** 2).sum() + 0.15 * decay
+        for p, gradient in zip(
+            network.parameters(), torch.autograd.grad(loss, network.parameters()), strict=True
+        ):
+            p.data -= 0.003 * gradient
+    certificate = cl.certify(network, X, y, beta=0.3)
+    check_certificate(certificate, network, X, y, 0.3)
+    assert certificate.rigorous
+    best = optimum(X, y, 0.3, True, True)
+    assert best * (1 - 1e-8) <= certificate.primal < 1.3 * best
+    assert best * (1 - 1e-6) <= certificate.dual <= best * (1 + 2e-8)
+    assert next(network.parameters()).dtype == torch.float32
+    # Data in float32 are other data, and so is their certificate; it is still computed in float64.
+    single = cl.certify(network, data, targets, beta=0.3)
+    assert single.z.dtype == torch.float64
+    assert single.primal == pytest.approx(certificate.primal, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["grid 3", "duplicates", "antipodal", "one-hot", "zero rows"])
+def test_degenerate_data(name):
+    X = EXACT[name][0]
+    y = np.random.default_rng(1).standard_normal(len(X))
+    network = TwoLayerReLU(torch.ones(2, X.shape[1]).double(), torch.tensor([1.0, -0.5]).double())
+    problem = cl.TwoLayer(X, y, beta=0.1)
+    best = cl.solve(problem, method="oracle")
+    certificate = cl.certify(network, X, y, beta=0.1)
+    check_certificate(certificate, network, X, y, 0.1)
+    assert best.dual * (1 - 1e-6) <= certificate.dual <= best.value * (1 + 1e-12)
+
+
+def test_proof_by_enumeration_above_the_rank_of_branching():
+    X, y = data_of(n=9, d=6)
+    network = sequential(6, first_bias=False, last_bias=False)
+    certificate = cl.certify(network, X, y, beta=0.5)
+    check_certificate(certificate, network, X, y, 0.5)
+    assert certificate.method == "enumeration"
+    assert certificate.rigorous
+    best = cl.solve(cl.TwoLayer(X, y, beta=0.5), tol=1e-8)
+    # Patterns were found by ascent alone, so the bound is proven but not quite tight.
+    assert best.value * (1 - 1e-3) <= certificate.dual <= best.value * (1 + 1e-12)
+
+
+def test_high_rank_has_a_loose_but_valid_bound():
+    X, y = data_of(n=30, d=12)
+    network = sequential(12, first_bias=False, last_bias=False)
+    certificate = cl.certify(network, X, y, beta=8.0, refine=False)
+    check_certificate(certificate, network, X, y, 8.0)
+    assert certificate.method == "spectral"
+    assert certificate.rigorous
+    assert 0 < certificate.dual < certificate.primal
+
+
+def test_a_small_budget_is_valid():
+    X, y = data_of(n=30, d=4)
+    network = sequential(4, last_bias=False)
+    tight = cl.certify(network, X, y, beta=1.0, refine=False)
+    for max_nodes in (1, 30):
+        loose = cl.certify(network, X, y, beta=1.0, refine=False, max_nodes=max_nodes)
+        check_certificate(loose, network, X, y, 1.0)
+        assert loose.rigorous
+        assert loose.dual <= tight.dual * (1 + 1e-9)
+
+
+def test_rigour_depends_on_what_is_known_of_the_patterns():
+    X, y = data_of()
+    network = sequential(2, first_bias=False, last_bias=False)
+    listed = cl.enumerate_arrangements(X)
+    certificate = cl.certify(network, X, y, beta=0.1, arrangements=listed)
+    assert certificate.rigorous
+    assert certificate.method == "given patterns"
+    assert "rigorous" in repr(certificate)
+    assert cl.certify(network, X, y, beta=0.1).dual == pytest.approx(certificate.dual, rel=1e-6)
+    sampled = cl.sample_arrangements(X, 5)
+    guess = cl.certify(network, X, y, beta=0.1, arrangements=sampled)
+    assert not guess.rigorous
+    assert guess.dual >= certificate.dual * (1 - 1e-9)
+    assert "not proven" in repr(guess)
+
+
+def test_the_zero_network_and_zero_targets():
+    X, y = data_of()
+    network = TwoLayerReLU(torch.zeros(0, 2).double(), torch.zeros(0).double())
+    top = cl.TwoLayer(X, y, beta=1.0).beta_max()
+    certificate = cl.certify(network, X, y, beta=1.01 * top)
+    assert certificate.primal == pytest.approx(0.5 * y @ y)
+    assert certificate.relative_gap <= 1e-12
+    assert cl.certify(network, X, y, beta=0.5 * top).relative_gap > 1e-3
+    nothing = cl.certify(network, X, 0 * y, beta=0.1)
+    assert nothing.primal == nothing.dual == nothing.relative_gap == 0.0
+    full = sequential(2, first_bias=False, last_bias=False)
+    assert cl.certify(full, X, 0 * y, beta=0.1).dual == 0.0
+    assert cl.certify(full, 0 * X, y, beta=0.1).dual == pytest.approx(0.5 * y @ y)
+
+
+def test_dead_and_duplicate_neurons():
+    X, y = data_of()
+    U = torch.tensor([[0.0, 0.0], [1.0, 2.0], [1.0, 2.0]]).double()
+    network = TwoLayerReLU(U, torch.tensor([1.0, 0.5, 0.5]).double())
+    certificate = cl.certify(network, X, y, beta=0.2)
+    check_certificate(certificate, network, X, y, 0.2)
+    best = cl.solve(cl.TwoLayer(X, y, beta=0.2)).value
+    assert certificate.dual == pytest.approx(best, rel=2e-6)
+
+
+def test_the_network_is_left_alone():
+    X, y = data_of()
+    network = sequential(2, dtype=torch.float32)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    cl.certify(network, X, y, beta=0.2)
+    assert network.training
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+def poisoned(value, place):
+    network = sequential(2)
+    with torch.no_grad():
+        list(network.parameters())[place].view(-1)[0] = value
+    return network
+
+
+X0, Y0 = data_of()
+DEEP = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1))
+GATED = TwoLayerGatedReLU(torch.ones(2, 2), torch.ones(2), torch.ones(2, 2))
+PLAIN = sequential(2, first_bias=False)
+REFUSED = {
+    "gated": (GATED, {}, NotCertifiableError, "the network is gated"),
+    "deep": (DEEP, {}, NotCertifiableError, "cannot certify Linear -> ReLU -> Linear -> ReLU"),
+    "outputs": (
+        nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)),
+        {},
+        NotCertifiableError,
+        "the output layer has 2 outputs; expected 1",
+    ),
+    "nan": (poisoned(np.nan, 0), {}, NotCertifiableError, "non-finite weights"),
+    "inf": (poisoned(np.inf, 2), {}, NotCertifiableError, "non-finite weights"),
+    "nan bias": (poisoned(np.nan, 3), {}, NotCertifiableError, "non-finite weights"),
+    "overflow": (poisoned(1e200, 0), {}, NotCertifiableError, "objective overflows"),
+    "overflowing bias": (poisoned(1e200, 3), {}, NotCertifiableError, "objective overflows"),
+    "features": (
+        sequential(3),
+        {},
+        InputError,
+        r"the network takes 3 features but X has shape \(10, 2\); expected \(n, 3\)",
+    ),
+    "no network": ("net", {}, InputError, r"network is str; expected a torch\.nn\.Module"),
+    "device": (
+        sequential(2).to("meta"),
+        {},
+        InputError,
+        "X is on device cpu but the network is on device meta",
+    ),
+    "beta": (PLAIN, {"beta": 0.0}, InputError, "expected beta > 0"),
+    "data": (PLAIN, {"X": X0[0]}, InputError, "expected two axes"),
+    "targets": (PLAIN, {"y": Y0[:3]}, InputError, "y has 3 entries; expected 10"),
+    "nan data": (PLAIN, {"X": X0 * np.nan}, InputError, "X contains 20 non-finite values"),
+    "no patterns": (
+        PLAIN,
+        {"arrangements": "generate"},
+        InputError,
+        "arrangements is str; expected Arrangements or None",
+    ),
+    "patterns of fewer rows": (
+        PLAIN,
+        {"arrangements": cl.enumerate_arrangements(X0[:5])},
+        InputError,
+        r"are not those of the first layer's data, of shape \(10, 2\)",
+    ),
+    "patterns without the bias": (
+        sequential(2),
+        {"arrangements": cl.enumerate_arrangements(X0)},
+        InputError,
+        r"of shape \(10, 3\)\. Make them from X, with a last column of ones",
+    ),
+    "patterns of other data": (
+        PLAIN,
+        {"arrangements": cl.enumerate_arrangements(X0[::-1])},
+        InputError,
+        "are not those of the first layer's data",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals(case):
+    network, changes, kind, message = REFUSED[case]
+    arguments = {"X": X0, "y": Y0, "beta": 0.1} | changes
+    with pytest.raises(kind, match=message):
+        cl.certify(network, arguments.pop("X"), arguments.pop("y"), **arguments)
