@@ -18,7 +18,8 @@ from convexlib.problems.mirrors import Mirrors
 from convexlib.problems.path import PathRegularized
 from convexlib.problems.three_layer import ThreeLayer
 from convexlib.problems.two_layer import TwoLayer
-from convexlib.problems.units import Units, enumerate_units, sample_units
+from convexlib.problems.unit_lists import enumerate_units
+from convexlib.problems.units import Units, sample_units
 from convexlib.result import Result, Status
 from convexlib.solvers.low_rank import LowRankPath, low_rank_path
 from convexlib.solvers.solve import solve

@@ -28,6 +28,7 @@ Floats = NDArray[np.float64]
 # Relative sizes below which a violation or a component counts as rounding noise.
 _VIOLATION = 1e-13
 _DEPENDENT = 1e-11
+_PARALLEL = 200_000  # entries of all constraints below which threads cost more than they save
 
 
 @njit(cache=True, nogil=True)
@@ -209,6 +210,18 @@ def _project_many(  # type: ignore[no-untyped-def]
         )  # fmt: skip
 
 
+@njit(cache=True, nogil=True)
+def _project_few(  # type: ignore[no-untyped-def]
+    rows, signs, blocks, points, threshold, active, sizes, multipliers, bases, projections
+):
+    patterns = signs.shape[0]
+    for b in blocks:
+        sizes[b] = project_one(
+            rows, signs[b % patterns], points[b], threshold,
+            active[b], sizes[b], multipliers[b], bases[b], projections[b],
+        )  # fmt: skip
+
+
 class ConeProjector:
     """Projects points onto the cones of many patterns at once, each warm-started.
 
@@ -248,7 +261,8 @@ class ConeProjector:
         # A projection is never longer than its point.
         blocks = np.flatnonzero(np.linalg.norm(array, axis=1) > threshold)
         if len(blocks):
-            _project_many(
+            project = _project_many if len(blocks) * self.rows.size > _PARALLEL else _project_few
+            project(
                 self.rows, self.signs, blocks, array, threshold,
                 self.active, self.sizes, self.multipliers, self.bases, self._projections,
             )  # fmt: skip

@@ -132,7 +132,8 @@ def path_norm(network: nn.Module) -> float:
     for layer in network:
         if isinstance(layer, nn.ReLU):
             continue
-        if not isinstance(layer, nn.Linear) or layer.bias is not None:
+        bias: Tensor | None = getattr(layer, "bias", None)
+        if not isinstance(layer, nn.Linear) or bias is not None:
             raise InputError(
                 f"the network contains {layer}; expected Linear(bias=False) and ReLU only. A bias "
                 "is a column of ones in X."

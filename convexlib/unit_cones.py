@@ -241,7 +241,7 @@ def _projections(directions, leaves, nodes, index, points, results):  # type: ig
 
 
 class UnitCones:
-    """Support functions of, and projections onto, the cones of many units.
+    r"""Support functions of, and projections onto, the cones of many units.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ class UnitCones:
     leaves : bool ndarray (K, m, n)
         Patterns of the leaves.
     nodes : int8 ndarray (K, Q, n, m)
-        Walls of the inner nodes: :math:`\\sum_j \\text{nodes}_{kqij}\\, x_i^\\top u_j \\ge 0`.
+        Walls of the inner nodes: :math:`\sum_j \text{nodes}_{kqij}\, x_i^\top u_j \ge 0`.
     outputs : int8 ndarray (K, n, m)
         The numbers a_ij of each unit.
     """
@@ -264,7 +264,10 @@ class UnitCones:
         self.X = np.ascontiguousarray(X, dtype=np.float64)
         lengths = np.linalg.norm(self.X, axis=1, keepdims=True)
         self.directions: Floats = self.X / np.where(lengths > 0, lengths, 1.0)
-        self.leaves, self.nodes, self.outputs = leaves, nodes, outputs
+        # One memory layout, so that the kernels are compiled once.
+        self.leaves = np.ascontiguousarray(leaves)
+        self.nodes = np.ascontiguousarray(nodes)
+        self.outputs = np.ascontiguousarray(outputs)
 
     def maxima(
         self,
@@ -274,10 +277,10 @@ class UnitCones:
         threshold: float = 0.0,
         rtol: float = 1e-12,
     ) -> tuple[Floats, Floats, Floats]:
-        """Bound the largest :math:`z^T A U` of the units `index` over their cones and unit balls.
+        r"""Bound the largest :math:`z^T A U` of the units `index` over their cones and unit balls.
 
         Returns ``lower`` (B,), a valid ``upper`` (B,), and the U (B, m d) that attain ``lower``.
-        The ball is that of :math:`\\sum_j \\|u_j\\|` if `by_sum`, else Frobenius. Below the
+        The ball is that of :math:`\sum_j \|u_j\|` if `by_sum`, else Frobenius. Below the
         threshold, or above it, the maximum need not be computed: only the side is certain then.
         """
         size = self.leaves.shape[1] * self.X.shape[1]

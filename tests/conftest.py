@@ -1,6 +1,7 @@
 """Settings that hold for every test: one thread, no display, reproducible hypothesis draws."""
 
 import matplotlib as mpl
+import numba
 import pytest
 import torch
 from hypothesis import settings
@@ -10,6 +11,7 @@ mpl.use("Agg")
 settings.register_profile("convexlib", derandomize=True, deadline=None, max_examples=25)
 settings.load_profile("convexlib")
 threadpool_limits(limits=1)
+numba.set_num_threads(1)  # before torch: starting numba's pool resets the OpenMP threads of both
 torch.set_num_threads(1)
 
 

@@ -249,7 +249,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
         f"{'lags':>4} {'beta/max':>8} {'method':12} {'objective':>11} {'above: alone':>12} "
         f"{'tuned':>9} {'test mse':>9} {'neurons':>7}"
     ]
-    for record in found:
+    for record in sorted(found, key=lambda r: (r["config"]["lags"], -r["config"]["ratio"])):
         config, result = record["config"], record["result"]
         convex, start = result["convex"], f"{config['lags']:4} {config['ratio']:8g} "
         rows = {"convex": (convex, None)}

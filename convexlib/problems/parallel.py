@@ -19,7 +19,8 @@ from convexlib.losses import SquaredLoss
 from convexlib.parallel_networks import ParallelReLU
 from convexlib.problems.base import CvxpyProgram, Problem, weights_of
 from convexlib.problems.path_losses import PiecewiseLoss
-from convexlib.problems.units import Units, check_widths, enumerate_units
+from convexlib.problems.unit_lists import enumerate_units
+from convexlib.problems.units import Units, check_widths
 from convexlib.result import Result
 from convexlib.unit_cones import Floats, UnitCones
 from convexlib.validation import check_beta, check_data, check_positive_int
@@ -143,11 +144,11 @@ class UnitProgram(Problem):
         everything = np.arange(len(self.units))
         best = worst = 0.0
         for side in (1.0, -1.0):
-            if not self.by_sum:
-                worst = max(worst, float(self.cones.maxima(side * point, everything, False)[1].max()))
-                continue
             # The Frobenius ball is larger, and one projection bounds it: most units end here.
             lower, upper, U = self.cones.maxima(side * point, everything, False)
+            if not self.by_sum:
+                worst = max(worst, float(upper.max()))
+                continue
             sums = np.linalg.norm(U.reshape(len(U), *self.shape[2:]), axis=2).sum(axis=1)
             best = max(best, float((lower / np.where(sums > 0, sums, 1.0)).max()))
             (left,) = np.nonzero(upper > best)

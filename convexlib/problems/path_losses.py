@@ -27,7 +27,7 @@ class PiecewiseLoss(SquaredLoss):
         return -slopes.amax(dim=0), -slopes.amin(dim=0)
 
     def lipschitz(self, n: int) -> float:
-        """Return R with :math:`|L(f) - L(g)| \\le R \\|f - g\\|`."""
+        r"""Return R with :math:`|L(f) - L(g)| \le R \|f - g\|`."""
         return sqrt(n)
 
     def value(self, fitted: Tensor, y: Tensor) -> float:
@@ -62,7 +62,7 @@ class AbsoluteLoss(PiecewiseLoss):
     name: str = "absolute"
 
     def pieces(self, y: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """f - y and y - f."""
+        """Slopes 1 and -1."""
         one = torch.ones_like(y)
         return [(one, -y), (-one, y)]
 
@@ -78,7 +78,7 @@ class HingeLoss(PiecewiseLoss):
     name: str = "hinge"
 
     def pieces(self, y: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """1 - y f and 0."""
+        """Slopes -y and 0."""
         return [(-y, torch.ones_like(y)), (torch.zeros_like(y), torch.zeros_like(y))]
 
     def dual_point(self, fitted: Tensor, y: Tensor) -> Tensor:

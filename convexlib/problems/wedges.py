@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 from torch import Tensor
@@ -72,8 +73,9 @@ def wedge_neurons(A: Floats, d: int, norm: int, exact: bool, limit: int) -> Floa
     rows = reduced.rows / reduced.scale
     count = math.comb(len(rows), width - 1)
     if count > limit:
+        readable = str(count) if count < 10**7 else f"{Decimal(count):.1e}"
         raise ProblemError(
-            f"X has shape {(n, d)}: {count} wedges of {width - 1} among {len(rows)} vectors, more "
+            f"X has shape {(n, d)}: {readable} wedges of {width - 1} among {len(rows)} vectors, more "
             f"than max_wedges={limit}. Raise max_wedges, take fewer columns or samples, or use "
             'TwoLayer(X, y, beta=..., arrangements="generate"), whose penalty is the Euclidean '
             "norm."

@@ -1,9 +1,9 @@
 r"""Column generation over units: three layers and path regularisation to a certified gap.
 
 A program over few units is solved by an interior-point method. Its multiplier z is priced by the
-support functions of **all** units' cones, each a projection or a few of them: units above beta join,
-and z divided by the largest of their upper bounds (over beta) is feasible for all of them. At most
-n + 1 blocks are needed in the end, so the programs solved stay small while the list may be long.
+support functions of **all** units' cones, each a projection or a few of them: units above beta
+join, and z divided by the largest of their upper bounds (over beta) is feasible for all of them.
+At most n blocks are needed, so the programs solved stay small while the list may be long.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import clarabel
 import numpy as np
 import scipy.sparse as sp
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from convexlib.errors import SolverError
@@ -48,54 +49,45 @@ def generate_units(problem: Problem, *, tol: float = 1e-6, max_iter: int = 200) 
         )
     check_positive_int(max_iter, "max_iter")
     tracker = Tracker(problem, "units")
-    K = len(problem.units)
-    z = problem.dual_scaling(problem.loss.dual_point(torch.zeros_like(problem.y), problem.y))
-    blocks = _violated(problem, problem.loss.dual_point(torch.zeros_like(z), problem.y), 0.0, 0.0)
-    tracker.update(0, problem.zeros(), z)
-    status, iteration, margin = Status.MAX_ITER, 0, 0.1 * tol
-    for iteration in range(1, max_iter + 1):
-        if tracker.gap <= tol or not len(blocks):
-            status = Status.CONVERGED if tracker.gap <= tol else Status.STALLED
-            break
+    z = problem.loss.dual_point(torch.zeros_like(problem.y), problem.y)
+    tracker.update(0, problem.zeros(), problem.dual_scaling(z))
+    blocks = _violated(problem, z, 0.0)
+    iteration = 0
+    while tracker.gap > tol and len(blocks) and iteration < max_iter:
+        iteration += 1
         weights, z = _restricted(problem, blocks)
         tracker.update(iteration, _pruned(problem, weights), problem.dual_scaling(z))
-        if tracker.gap <= tol:
-            continue
         # A violation below the margin moves the bound by less than the gap asked for.
-        scale = max(float(problem.y @ z), 1e-300)
-        new = _violated(problem, z, problem.beta, margin * tracker.primal / scale)
-        new = np.setdiff1d(new, blocks)
+        margin = 0.1 * tol * tracker.primal / max(float(problem.y @ z), 1e-300)
+        new = np.setdiff1d(_violated(problem, z, problem.beta * (1.0 + margin)), blocks)
         if not len(new):
-            # All units are priced and none is missing: only accuracy is.
-            status = Status.STALLED
-            break
+            break  # no unit is missing: what is left of the gap is the inner solver's
         used = problem.norms(weights).cpu().numpy().ravel()
-        kept = np.flatnonzero(used > 1e-9 * used.max()) if used.max() > 0 else blocks[:0]
-        blocks = np.union1d(kept, new)
-    assert blocks.max(initial=0) < 2 * K
+        blocks = np.union1d(np.flatnonzero(used > 1e-9 * used.max()), new)
+    status = Status.MAX_ITER if iteration == max_iter else Status.STALLED
+    if tracker.gap <= tol:
+        status = Status.CONVERGED
     return tracker.result(status, iteration, scope=problem.scope)
 
 
-def _violated(problem: UnitProgram, z: Tensor, level: float, margin: float) -> np.ndarray:
+def _violated(problem: UnitProgram, z: Tensor, level: float) -> NDArray[np.int64]:
     """The blocks whose support function at z is the furthest above the level."""
-    point = z.double().cpu().numpy()
-    K = len(problem.units)
-    everything = np.arange(K)
-    threshold = level * (1.0 + margin)
-    heights = np.concatenate([
-        problem.cones.maxima(side * point, everything, problem.by_sum, threshold, 1e-9)[0]
+    point, everything = z.double().cpu().numpy(), np.arange(len(problem.units))
+    sides = [
+        problem.cones.maxima(side * point, everything, problem.by_sum, level, 1e-9)[0]
         for side in (1.0, -1.0)
-    ])
+    ]
+    heights = np.concatenate(sides)
     order = np.argsort(-heights, kind="stable")[:_ADDED]
-    return order[heights[order] > threshold]
+    return order[heights[order] > level]
 
 
-def _restricted(problem: UnitProgram, blocks: np.ndarray) -> tuple[Tensor, Tensor]:
+def _restricted(problem: UnitProgram, blocks: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
     """Solve the program over some blocks: feasible weights, and the multiplier of the outputs."""
     K, m, d = problem.shape[1:]
     index, sign = blocks % K, np.where(blocks < K, 1.0, -1.0)
     A, walls = problem.maps(index)
-    # Data and targets of size one, since the accuracy is absolute: the variables are U * spread / height.
+    # Data and targets of size one, as the accuracy is absolute: variables U * spread / height.
     y = problem.y.double().cpu().numpy()
     piecewise = isinstance(problem.loss, PiecewiseLoss)
     height = 1.0 if problem.loss.name == "hinge" else float(np.linalg.norm(y)) or 1.0

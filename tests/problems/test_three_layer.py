@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import convexlib as cl
-from convexlib.errors import InputError, ProblemError, SolverError
+from convexlib.errors import ConvergenceWarning, InputError, ProblemError, SolverError
 from tests.problems.unit_programs import circle, forward, program_value, seed_one
 
 EXACT = 0.07265342213  # proven on the circle, over all networks of width 2
@@ -156,6 +156,17 @@ def test_beta_max_is_sharp() -> None:
     assert not cl.solve(above).weights.any()
     assert cl.solve(below).value < 0.5 * y @ y * (1 - 1e-8)
     assert cl.solve(above).value == pytest.approx(0.5 * y @ y)
+
+
+def test_a_stopped_solve_says_so_and_its_bound_holds() -> None:
+    X, y, beta = circle()
+    problem = cl.ThreeLayer(X, y, beta=beta)
+    with pytest.warns(ConvergenceWarning, match="units on ThreeLayer.*stopped at max_iter"):
+        result = cl.solve(problem, max_iter=4)
+    assert not result.converged
+    assert result.n_iter == 4
+    assert result.dual < EXACT < result.value
+    check_network(problem, result)
 
 
 def test_float32_is_kept() -> None:

@@ -30,7 +30,7 @@ def at_fraction(X, y, fraction, **options):
     return problem.with_beta(fraction * top) if top > 1e-12 else problem
 
 
-def train(X, y, beta, *, starts=200, neurons=12, steps=1500, seed=0):
+def train(X, y, beta, *, starts=60, neurons=12, steps=1000, seed=0):
     """Best training objective of many Adam runs in parallel, their rate decaying at the end."""
     rng = np.random.default_rng(seed)
     n, d = X.shape
@@ -292,12 +292,11 @@ def test_value_does_not_increase_with_less_regularisation(solved):
 SMALL = {name: case[0] for name, case in (EXACT | ROUNDED).items() if case[1] <= 400}
 
 
-@pytest.mark.parametrize("fraction", [0.3, 1e-2])
 @pytest.mark.parametrize("name", SMALL)
-def test_degenerate_data(name, fraction):
+def test_degenerate_data(name):
     X = SMALL[name]
     y = np.random.default_rng(4).standard_normal(len(X))
-    problem = at_fraction(X, y, fraction)
+    problem = at_fraction(X, y, 0.02)
     result = cl.solve(problem)
     check_result(problem, result)
     assert result.converged
@@ -416,11 +415,10 @@ def test_integers_are_data():
     assert result.weights.dtype == torch.float64
 
 
-@pytest.mark.parametrize("arrangements", [None, "generate"])
-@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize(
+    ("arrangements", "gated"), [(None, False), (None, True), ("generate", False)]
+)
 def test_float32_stays_float32_and_reaches_its_precision(arrangements, gated):
-    if gated and arrangements:
-        pytest.skip("gated problems have no generated patterns")
     X, y, _ = small_instance(12)
     exact = at_fraction(X, y, 0.05, gated=gated)
     data, targets = torch.from_numpy(X).float(), torch.from_numpy(y).float()

@@ -49,11 +49,13 @@ def program_value(X, y, beta, norm, accuracy=1e-10):
                 zero = np.zeros((n, d))
                 columns.append(gate * both)
                 walls.append(
-                    np.vstack([
-                        np.hstack([(2.0 * first - 1.0)[:, None] * X, zero]),
-                        np.hstack([zero, (2.0 * second - 1.0)[:, None] * X]),
-                        (2.0 * gate - 1.0) * both,
-                    ])
+                    np.vstack(
+                        [
+                            np.hstack([(2.0 * first - 1.0)[:, None] * X, zero]),
+                            np.hstack([zero, (2.0 * second - 1.0)[:, None] * X]),
+                            (2.0 * gate - 1.0) * both,
+                        ]
+                    )
                 )
     units = len(columns)
     A, W = sp.csc_matrix(np.hstack(columns)), sp.block_diag(walls, format="csc")
@@ -62,9 +64,7 @@ def program_value(X, y, beta, norm, accuracy=1e-10):
     penalty = sum(cp.sum(cp.norm(cp.reshape(x, shape, order="C"), 2, axis=1)) for x in (v, w))
     loss = 0.5 * cp.sum_squares(A @ (v - w) - y)
     problem = cp.Problem(cp.Minimize(loss + beta * penalty), [W @ v >= 0, W @ w >= 0])
-    problem.solve(
-        solver=cp.CLARABEL, tol_gap_abs=accuracy, tol_gap_rel=accuracy, tol_feas=accuracy
-    )
+    problem.solve(solver=cp.CLARABEL, tol_gap_abs=accuracy, tol_gap_rel=accuracy, tol_feas=accuracy)
     assert problem.status == cp.OPTIMAL
     return problem.value
 

@@ -121,7 +121,7 @@ def test_the_warning_points_at_the_caller():
 
 
 def test_an_unreachable_tolerance_ends_with_a_valid_gap():
-    problem = problem_of(1e-3)
+    problem = problem_of(0.3)
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("always")
         result = cl.solve(problem, tol=1e-17)
