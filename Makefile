@@ -42,7 +42,7 @@ test: $(STAMP)  ## Check style, imports and types; run every test and every note
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 	$(BIN)/python tools/notebooks.py --check
-	$(BIN)/python -m pytest -q -m "not browser"
+	$(BIN)/python -m pytest -q -m "not browser" -n $(JOBS)
 	$(BIN)/python tools/notebooks.py --test --jobs $(JOBS)
 
 quick: $(STAMP)  ## Check style and run the fast tests only

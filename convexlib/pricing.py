@@ -198,6 +198,15 @@ def price(
         )
         nodes += count
         exhausted |= stopped
+        accuracy = rtol
+        while stopped and accuracy < 0.1:
+            # A depth-first search that is cut short leaves large cones behind: one that asks for
+            # less and ends has the tighter bound.
+            accuracy = max(100.0 * accuracy, 1e-8)
+            low, coarse, best, count, stopped = search(
+                rows, sided, sided_tilt, goal, accuracy, max_nodes // 10, error, slack, best
+            )
+            nodes, high = nodes + count, min(high, coarse)
         upper = max(upper, high + hidden)
         if low > lower:
             lower, direction, sign = low, best, side

@@ -105,6 +105,8 @@ def _sum_maximum(rows, c, m, threshold, rtol, best):  # type: ignore[no-untyped-
     low, high, at_low, at_high = 0.0, 1.0, np.inf, -np.inf
     power = 1.0
     last = 0
+    powers = np.ones(m)
+    ways = np.zeros(m)
     for _ in range(_ROUNDS):
         for a in range(size):
             point[a] = np.sqrt(share[a // d]) * c[a]
@@ -173,8 +175,20 @@ def _sum_maximum(rows, c, m, threshold, rtol, best):  # type: ignore[no-untyped-
             share[0] = min(max(share[0], _SMALLEST), 1.0 - 1e-16)
             share[1] = max(1.0 - share[0], _SMALLEST)
         elif m > 2:
+            # Shares move by powers of their slopes, larger ones while they keep their direction.
+            if spent == 0.0:
+                break
+            mean = np.sqrt(reached)
             for j in range(m):
-                share[j] = max(share[j] * slope[j] / spent, _SMALLEST) if spent > 0.0 else share[j]
+                ratio = slope[j] / mean
+                way = 1.0 if ratio > 1.0 else -1.0
+                powers[j] = min(1.5 * powers[j], 64.0) if way == ways[j] else 0.4 * powers[j]
+                powers[j] = max(powers[j], 0.05)
+                ways[j] = way
+                share[j] *= min(max(ratio, 1e-3) ** powers[j], 1e3)
+            share /= share.sum()
+            for j in range(m):
+                share[j] = max(share[j], _SMALLEST)
     return lower, upper
 
 

@@ -114,9 +114,17 @@ def test_a_spent_budget_leaves_a_valid_bound(max_nodes):
     priced = price(X, z, max_nodes=max_nodes)
     check_pricing(X, z, priced)
     assert not priced.complete
-    assert priced.nodes <= 2 * max_nodes
+    assert priced.nodes <= 4 * max_nodes
     assert exact.lower <= priced.upper < float("inf")
     assert priced.upper <= spectral_bound(X, z)
+
+
+def test_asking_for_too_much_does_not_cost_the_bound():
+    X, z = draw(40, 4, 6)
+    exact = price(X, z, rtol=1e-6)
+    greedy = price(X, z, rtol=1e-15, max_nodes=exact.nodes)
+    assert not greedy.complete
+    assert greedy.upper <= 1.05 * exact.upper
 
 
 def test_a_target_settles_feasibility_early():

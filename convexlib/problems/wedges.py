@@ -75,9 +75,9 @@ def wedge_neurons(A: Floats, d: int, norm: int, exact: bool, limit: int) -> Floa
     if count > limit:
         readable = str(count) if count < 10**7 else f"{Decimal(count):.1e}"
         raise ProblemError(
-            f"X has shape {(n, d)}: {readable} wedges of {width - 1} among {len(rows)} vectors, more "
-            f"than max_wedges={limit}. Raise max_wedges, take fewer columns or samples, or use "
-            'TwoLayer(X, y, beta=..., arrangements="generate"), whose penalty is the Euclidean '
+            f"X has shape {(n, d)}: {readable} wedges of {width - 1} among {len(rows)} vectors, "
+            f"more than max_wedges={limit}. Raise max_wedges, take fewer columns or samples, or "
+            'use TwoLayer(X, y, beta=..., arrangements="generate"), whose penalty is the Euclidean '
             "norm."
         )
     normals = subset_normals(rows)

@@ -204,9 +204,10 @@ def test_the_set_of_optima_is_a_segment_where_two_ramps_can_share_a_kink():
         point = weight * optima.ends[0] + (1 - weight) * optima.ends[1]
         assert problem.value(point) == pytest.approx(result.value, rel=1e-9)
         assert torch.allclose(problem.fitted(point), problem.fitted(result.weights), atol=1e-9)
+    quantile = cl.Mirrors(x, y, beta=0.01, loss="quantile")
+    solved = cl.solve(quantile)
     with pytest.raises(InputError, match="expected the squared loss and a gap"):
-        quantile = cl.Mirrors(x, y, beta=0.01, loss="quantile")
-        optimal_set(quantile, cl.solve(quantile))
+        optimal_set(quantile, solved)
 
 
 def test_refusals_and_an_exhausted_budget():
