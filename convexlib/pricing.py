@@ -204,7 +204,7 @@ def price(
             # less and ends has the tighter bound.
             accuracy = max(100.0 * accuracy, 1e-8)
             low, coarse, best, count, stopped = search(
-                rows, sided, sided_tilt, goal, accuracy, max_nodes // 10, error, slack, best
+                rows, sided, sided_tilt, goal, accuracy, max_nodes // 4, error, slack, best
             )
             nodes, high = nodes + count, min(high, coarse)
         upper = max(upper, high + hidden)

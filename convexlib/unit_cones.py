@@ -23,12 +23,14 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from convexlib.cones import project_one
+from convexlib.unit_socp import sum_maximum
 
 Floats = NDArray[np.float64]
 
 _EPS = float(np.finfo(np.float64).eps)
 _SMALLEST = 1e-26  # share of a leaf below which it counts as zero
-_ROUNDS = 200  # projections for one maximum over the l2,1 ball
+_ROUNDS = 100  # projections for one maximum over the l2,1 ball
+_OPEN = 1e-9  # relative distance of the bounds beyond which a maximum is left to the cone program
 
 
 @njit(cache=True, nogil=True)
@@ -304,7 +306,36 @@ class UnitCones:
             self.X, self.directions, self.leaves, self.nodes, self.outputs, index,
             np.ascontiguousarray(z), by_sum, threshold, rtol, lower, upper, best,
         )  # fmt: skip
+        if by_sum:
+            self._close(z, index, threshold, lower, upper, best)
         return lower, upper, best
+
+    def _close(
+        self,
+        z: Floats,
+        index: NDArray[np.int64],
+        threshold: float,
+        lower: Floats,
+        upper: Floats,
+        best: Floats,
+    ) -> None:
+        """Improve, in place, the bounds that are still apart on the side that matters."""
+        _, m, n = self.leaves.shape
+        level = np.maximum(threshold, lower) * (1.0 + _OPEN) + 1e-11 * upper.max(initial=0.0)
+        is_open = (upper > level) & ((threshold == 0.0) | (lower <= threshold * (1.0 + _OPEN)))
+        for b in np.flatnonzero(is_open):
+            k = index[b]
+            rows = np.empty(((m + self.nodes.shape[1]) * n, best.shape[1]))
+            count = _walls(self.directions, self.leaves[k], self.nodes[k], rows)
+            c = np.einsum("ij,id,i->jd", self.outputs[k], self.X, z).ravel()
+            bound, point = sum_maximum(rows[:count], c, m)
+            slack = 4.0 * (n + 4) * np.sqrt(m) * _EPS
+            slack *= float(np.abs(z) @ np.linalg.norm(self.X, axis=1))
+            upper[b] = min(upper[b], bound + slack)
+            inside = self.project(index[b : b + 1], point[None])[0]
+            spent = float(np.linalg.norm(inside.reshape(m, -1), axis=1).sum())
+            if spent > 0.0 and float(c @ inside) / spent > lower[b]:
+                lower[b], best[b] = float(c @ inside) / spent, inside / spent
 
     def project(self, index: NDArray[np.int64], points: Floats) -> Floats:
         """Project points (B, m d) onto the cones of the units `index`."""
