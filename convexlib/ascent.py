@@ -8,6 +8,7 @@ from numba import njit, prange
 from torch import Tensor
 
 
+# Kernels carry no annotations: numba infers their types from the arguments.
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _value_and_gradient(rows, z, u, gradient):  # type: ignore[no-untyped-def]
     """z^T (rows @ u)_+ and its gradient, in one pass over the data."""

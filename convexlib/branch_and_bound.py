@@ -29,6 +29,7 @@ _EPS = float(np.finfo(np.float64).eps)
 _MAX_DEPTH = 50  # halvings of a unit coordinate that double precision represents exactly
 
 
+# Kernels carry no annotations: numba infers their types from the arguments.
 @njit(cache=True, nogil=True)
 def value_of(rows, z, tilt, direction):  # type: ignore[no-untyped-def]
     """Value of g, tilt @ direction + z^T (rows @ direction)_+."""

@@ -31,6 +31,7 @@ _DEPENDENT = 1e-11
 _PARALLEL = 200_000  # entries of all constraints below which threads cost more than they save
 
 
+# Kernels carry no annotations: numba infers their types from the arguments.
 @njit(cache=True, nogil=True)
 def _orthogonalise(normal, basis, q, coefficients):  # type: ignore[no-untyped-def]
     """Subtract from `normal` its components along basis[:q] (twice, for orthogonality)."""

@@ -12,6 +12,7 @@ _SMALLEST = 1e-26  # share of a leaf below which it counts as zero
 _ROUNDS = 100  # projections for one maximum over the l2,1 ball
 
 
+# Kernels carry no annotations: numba infers their types from the arguments.
 @njit(cache=True, nogil=True)
 def walls(directions, leaves, nodes, rows):  # type: ignore[no-untyped-def]
     """Write the walls of one unit as unit rows (R, m d); returns R."""

@@ -123,6 +123,7 @@ class BatchNorm(TwoLayer):
         other.inputs, other.whitening = self.inputs, self.whitening
         return other
 
+    # The network is made of torch's own layers, not the TwoLayerReLU of the base class.
     def to_network(self, result: Result | Tensor) -> nn.Sequential:  # type: ignore[override]
         r"""The network with :math:`w = VS^{-1}a` (rescaled), :math:`\gamma = \|a\|/\sqrt{\|s\|}`,
         :math:`\delta = b/\sqrt{\|s\|}` and :math:`\alpha = \pm\sqrt{\|s\|}` for every nonzero block

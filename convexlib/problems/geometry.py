@@ -157,7 +157,7 @@ class WedgeLasso(Problem):
         r""":math:`\|a\|_1`."""
         return float(self._split(weights)[0].abs().sum())
 
-    def violation(self, weights: Tensor) -> float:  # noqa: ARG002
+    def violation(self, weights: Tensor) -> float:
         """Zero: the program has no constraints."""
         return 0.0
 

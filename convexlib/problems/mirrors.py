@@ -211,7 +211,7 @@ class Mirrors(Problem):
         r""":math:`\|z\|_1`."""
         return float(weights[:-1].double().abs().sum())
 
-    def violation(self, weights: Tensor) -> float:  # noqa: ARG002
+    def violation(self, weights: Tensor) -> float:
         """Return 0: the program has no constraints."""
         return 0.0
 

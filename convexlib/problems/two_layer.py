@@ -217,11 +217,12 @@ class TwoLayer(Problem):
         return float(torch.linalg.vector_norm(blocks, dim=1).max())
 
     def to_network(self, result: Result | Tensor) -> TwoLayerReLU:
-        r"""The network with :math:`u = v/\sqrt{\|v\|}, \alpha = \sqrt{\|v\|}` for every v and
-        :math:`\alpha = -\sqrt{\|w\|}` for every w; zero blocks give no neuron.
+        r"""The network that the weights stand for; its objective is the program's value.
 
+        Every v gives a neuron :math:`u = v/\sqrt{\|v\|}, \alpha = \sqrt{\|v\|}`, every w one with
+        :math:`\alpha = -\sqrt{\|w\|}`; zero blocks give none.
         Gated problems give a `TwoLayerGatedReLU`. Same dtype and device as the data.
-        """  # noqa: D205
+        """
         free = (2, "P", self.X.shape[1])
         weights = weights_of(result, free if self.arrangements is None else self.shape)
         side, pattern = torch.linalg.vector_norm(weights, dim=2).nonzero(as_tuple=True)

@@ -174,7 +174,7 @@ class Pinball:
         self.solution, self.bias = np.zeros(0), problem.best_constant()
         self.value = float("inf")
 
-    def add(self, index: Ints, values: Floats) -> None:  # noqa: ARG002
+    def add(self, index: Ints, values: Floats) -> None:
         """Take columns into the working set."""
         self.index = np.concatenate([self.index, index])
 
