@@ -7,8 +7,7 @@ from convexlib.arrangements import (
     enumerate_arrangements,
     sample_arrangements,
 )
-from convexlib.certify import Certificate, certify
-from convexlib.certify_batchnorm import certify_batchnorm
+from convexlib.certify import Certificate, certify, certify_batchnorm
 from convexlib.geometry import cross_product, wedge_volumes, zonotope_vertices, zonotope_volume
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU
 from convexlib.parallel_networks import ParallelReLU, path_norm

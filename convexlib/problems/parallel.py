@@ -22,7 +22,7 @@ from convexlib.problems.path_losses import PiecewiseLoss
 from convexlib.problems.unit_lists import enumerate_units
 from convexlib.problems.units import Units, check_widths
 from convexlib.result import Result
-from convexlib.unit_cones import Floats, UnitCones
+from convexlib.units.cones import Floats, UnitCones
 from convexlib.validation import check_beta, check_data, check_positive_int
 
 

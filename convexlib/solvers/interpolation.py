@@ -10,8 +10,8 @@ from scipy.linalg import qr
 
 from convexlib.errors import ProblemError
 from convexlib.problems.base import Problem
-from convexlib.problems.mirror_norms import targets
 from convexlib.problems.mirrors import Mirrors
+from convexlib.problems.mirrors.norms import targets
 from convexlib.result import Result, Status, relative_gap
 from convexlib.solvers.lasso import Ints, lasso, need_mirrors, worst_columns
 from convexlib.solvers.linear import least_norm

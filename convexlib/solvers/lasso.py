@@ -15,8 +15,8 @@ from torch import Tensor
 
 from convexlib.errors import SolverError
 from convexlib.problems.base import Problem, weights_of
-from convexlib.problems.mirror_losses import QuantileLoss
 from convexlib.problems.mirrors import Mirrors
+from convexlib.problems.mirrors.losses import QuantileLoss
 from convexlib.result import Result, Status
 from convexlib.solvers.active_set import ActiveSet, Floats
 from convexlib.solvers.base import Tracker

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from convexlib.errors import InputError, SolverError
 from convexlib.problems.base import Problem, weights_of
-from convexlib.problems.mirror_losses import QuantileLoss
 from convexlib.problems.mirrors import Mirrors
+from convexlib.problems.mirrors.losses import QuantileLoss
 from convexlib.result import Result
 from convexlib.solvers.active_set import Floats
 from convexlib.solvers.lasso import Ints, Squared, lasso, need_mirrors, worst_columns

@@ -10,7 +10,7 @@ import torch
 
 import convexlib as cl
 from convexlib.errors import InputError, ProblemError
-from convexlib.problems.mirror_norms import interpolation_norm
+from convexlib.problems.mirrors.norms import interpolation_norm
 
 SLOPE = 0.3
 CHAINED = [

@@ -8,7 +8,7 @@ from sklearn.linear_model import Lasso, QuantileRegressor
 
 import convexlib as cl
 from convexlib.errors import ConvergenceWarning, InputError, ProblemError, SolverError
-from convexlib.problems.mirror_norms import interpolation_norm
+from convexlib.problems.mirrors.norms import interpolation_norm
 from convexlib.solvers.interpolation import interpolate
 from convexlib.solvers.lasso_path import lasso_path, optimal_set, solve_path
 

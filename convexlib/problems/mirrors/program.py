@@ -13,23 +13,23 @@ from torch import Tensor, nn
 from convexlib.errors import InputError
 from convexlib.networks import outputs
 from convexlib.problems.base import CvxpyProgram, Problem, check_same_device, double, weights_of
-from convexlib.problems.mirror_arguments import (
+from convexlib.problems.mirrors.arguments import (
     as_column,
     check_slope,
     check_widths,
     make_dictionary,
     make_loss,
 )
-from convexlib.problems.mirror_dictionaries import Dictionary
-from convexlib.problems.mirror_features import (
+from convexlib.problems.mirrors.dictionaries import Dictionary
+from convexlib.problems.mirrors.features import (
     ACTIVATIONS,
     SWITCHING,
     ChainFeature,
     Feature,
     Floats,
 )
-from convexlib.problems.mirror_losses import QuantileLoss, cvxpy_lasso, flattest_subgradient
-from convexlib.problems.mirror_networks import (
+from convexlib.problems.mirrors.losses import QuantileLoss, cvxpy_lasso, flattest_subgradient
+from convexlib.problems.mirrors.networks import (
     ParallelUnits,
     SwitchingUnits,
     build_switching,

@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from convexlib.problems.mirror_features import (
+from convexlib.problems.mirrors.features import (
     ChainFeature,
     Feature,
     Floats,

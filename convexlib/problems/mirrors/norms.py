@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from convexlib.errors import InputError, ProblemError
-from convexlib.problems.mirror_features import SWITCHING, Floats
 from convexlib.problems.mirrors import Mirrors
+from convexlib.problems.mirrors.features import SWITCHING, Floats
 
 
 def interpolation_norm(problem: Mirrors) -> float:

@@ -14,7 +14,7 @@ since :math:`\sum_j \|u_j\| \le 1` iff :math:`\sum_j \|u_j\|^2/\eta_j \le 1` for
 :math:`\eta` in the simplex: for fixed :math:`\eta` it is a projection in the coordinates
 :math:`u_j/\sqrt{\eta_j}`, the square of the maximum is concave in :math:`\eta` with the
 derivatives :math:`g_j^2`, :math:`g_j = \|u_j\|/\eta_j`, and all g_j with :math:`\eta_j > 0` are
-equal at the optimum. What this leaves open goes to `convexlib.unit_socp`.
+equal at the optimum. What this leaves open goes to `convexlib.units.socp`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from convexlib.unit_kernels import maxima, projections, walls
-from convexlib.unit_socp import sum_maximum
+from convexlib.units.kernels import maxima, projections, walls
+from convexlib.units.socp import sum_maximum
 
 Floats = NDArray[np.float64]
 

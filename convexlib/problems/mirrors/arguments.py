@@ -10,16 +10,16 @@ from torch import Tensor
 
 from convexlib.errors import InputError, ProblemError
 from convexlib.losses import SquaredLoss
-from convexlib.problems.mirror_chains import abs_chains, abs_count, leaky_chains, leaky_count
-from convexlib.problems.mirror_dictionaries import (
+from convexlib.problems.mirrors.chains import abs_chains, abs_count, leaky_chains, leaky_count
+from convexlib.problems.mirrors.dictionaries import (
     Chains,
     ClippedRamps,
     Dictionary,
     Ramps,
     Switches,
 )
-from convexlib.problems.mirror_features import SWITCHING, Floats
-from convexlib.problems.mirror_losses import QuantileLoss
+from convexlib.problems.mirrors.features import SWITCHING, Floats
+from convexlib.problems.mirrors.losses import QuantileLoss
 from convexlib.validation import as_tensor, check_choice, check_positive_int, check_real
 
 

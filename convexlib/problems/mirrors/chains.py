@@ -16,7 +16,7 @@ from math import comb
 
 import numpy as np
 
-from convexlib.problems.mirror_features import Floats, activate
+from convexlib.problems.mirrors.features import Floats, activate
 
 BATCH = 100_000
 

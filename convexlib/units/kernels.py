@@ -1,4 +1,4 @@
-"""Compiled loops over the cones of units; see `convexlib.unit_cones` for what they compute."""
+"""Compiled loops over the cones of units; see `convexlib.units.cones` for what they compute."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.errors import InputError
-from convexlib.problems.mirror_features import ChainFeature
+from convexlib.problems.mirrors.features import ChainFeature
 
 
 class ParallelUnits(nn.Module):

@@ -14,7 +14,7 @@ from torch import nn
 
 from convexlib.arrangements import Arrangements
 from convexlib.batchnorm_network import read_batchnorm, unnormalised
-from convexlib.certify import Certificate, certify
+from convexlib.certify.two_layer import Certificate, certify
 from convexlib.problems.base import check_same_device
 from convexlib.validation import check_beta, check_data
 from convexlib.whitening import whiten

@@ -1,0 +1,5 @@
+"""One-dimensional networks as Lasso models."""
+
+from convexlib.problems.mirrors.program import Mirrors
+
+__all__ = ["Mirrors"]

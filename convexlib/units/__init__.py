@@ -1,0 +1,1 @@
+"""Cones of the units of deeper networks, decided in exact arithmetic."""
