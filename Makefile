@@ -11,6 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-complete
 HTML := book/_build/html
+PEERS := benchmarks/.venv/.setup-complete
 BOOK_BUILD := $(BIN)/jupyter-book build book --all -W -n --keep-going
 
 help:  ## Print this help
@@ -56,8 +57,15 @@ browser: book  ## Build the book and open every page in headless chromium
 notebooks: $(STAMP)  ## Execute the chapters whose notebook is stale (all of them: make notebooks ALL=1)
 	$(BIN)/python tools/notebooks.py --jobs $(JOBS) $(if $(ALL),--all)
 
-bench: $(STAMP)  ## Time the solvers against their peers
-	$(BIN)/python benchmarks/run.py
+bench: $(STAMP) $(PEERS)  ## Time the solvers against their peers (more: make bench BENCH=--full)
+	$(BIN)/python -m benchmarks.run $(BENCH)
+
+# The peers need older versions of what convexlib uses, so they have an environment of their own.
+$(PEERS): benchmarks/requirements.txt
+	@test -x benchmarks/.venv/bin/python || $(PYTHON) -m venv benchmarks/.venv
+	benchmarks/.venv/bin/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)"
+	benchmarks/.venv/bin/python -m pip install --quiet -r benchmarks/requirements.txt
+	@touch $@
 
 pdf: $(STAMP)  ## Build the book as a PDF (needs latexmk and LaTeX)
 	@command -v latexmk >/dev/null || { \

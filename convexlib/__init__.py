@@ -10,8 +10,10 @@ from convexlib.arrangements import (
 from convexlib.certify import Certificate, certify, certify_batchnorm
 from convexlib.geometry import cross_product, wedge_volumes, zonotope_vertices, zonotope_volume
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU
-from convexlib.parallel_networks import ParallelReLU, path_norm
-from convexlib.problems.batchnorm import BatchNorm, batchnorm_closed_form
+from convexlib.parallel_networks import ParallelReLU
+from convexlib.path_norms import as_parallel, path_norm
+from convexlib.problems.batchnorm import BatchNorm
+from convexlib.problems.batchnorm_formula import batchnorm_closed_form
 from convexlib.problems.geometry import WedgeLasso
 from convexlib.problems.mirrors import Mirrors
 from convexlib.problems.path import PathRegularized
@@ -19,8 +21,11 @@ from convexlib.problems.three_layer import ThreeLayer
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.problems.unit_lists import enumerate_units
 from convexlib.problems.units import Units, sample_units
+from convexlib.problems.vector_output import VectorOutput
 from convexlib.result import Result, Status
 from convexlib.solvers.low_rank import LowRankPath, low_rank_path
+from convexlib.solvers.prune import prune_neurons
+from convexlib.solvers.solution_path import solution_path
 from convexlib.solvers.solve import solve
 
 __all__ = [
@@ -38,7 +43,9 @@ __all__ = [
     "TwoLayerGatedReLU",
     "TwoLayerReLU",
     "Units",
+    "VectorOutput",
     "WedgeLasso",
+    "as_parallel",
     "batchnorm_closed_form",
     "certify",
     "certify_batchnorm",
@@ -49,8 +56,10 @@ __all__ = [
     "enumerate_units",
     "low_rank_path",
     "path_norm",
+    "prune_neurons",
     "sample_arrangements",
     "sample_units",
+    "solution_path",
     "solve",
     "wedge_volumes",
     "zonotope_vertices",

@@ -5,15 +5,15 @@ orthants. On a cone a sample whose :math:`x_i^\top r_k` have one sign contribute
 exactly. An undecided sample with :math:`z_i > 0` is convex and lies below its chord through the
 generators; one with :math:`z_i < 0` is concave and lies below every tangent. So there are numbers
 :math:`q_k` with :math:`g(\sum \lambda_k r_k) \le \sum_k \lambda_k q_k` for all
-:math:`\lambda \ge 0`, and for every unit vector e with :math:`r_k^\top e > 0`
+:math:`\lambda \ge 0`; the maximum of that over the cone and the ball is the length of the shortest
+w with :math:`r_k^\top w \ge q_k` (`convexlib.simplicial`), and the tangents are chosen to make w
+shorter still. The bound's excess is of the order of the square of the cone's angle, and 0 once no
+hyperplane crosses the cone. Samples with one hyperplane must be merged first (the tilt t is what
+antipodal ones leave): a convex and a concave term on a common kink have an excess of the order of
+the angle itself.
 
-.. math:: g(u) \le \max_k \frac{(q_k)_+}{r_k^\top e} \; (u^\top e)
-               \le \max_k \frac{(q_k)_+}{r_k^\top e}, \qquad \|u\| \le 1.
-
-The bound is too large by the square of the cone's angle times the density of hyperplanes, and
-exact once no hyperplane crosses it, so cones shrink only near maxima that compete. Samples with one
-hyperplane must be merged first (the tilt t is what antipodal ones leave): a convex and a concave
-term on a common kink have a bound that is too large by the angle itself.
+A child inherits its parent's undecided samples, and their heights: halving an edge
+computes one new height per sample, the mean of two.
 
 **Rounding is covered.** Generators are midpoints :math:`(a+b)/2` of points of the l1 sphere with
 integer start: dyadic numbers that doubles hold exactly to depth 50, so the cones cover everything.
@@ -22,11 +22,33 @@ Signs that rounding could flip change the terms by at most what the error term a
 
 from __future__ import annotations
 
+from time import monotonic
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
+
+from convexlib.simplicial import edge_to_halve, shortest_slope
+
+Floats = NDArray[np.float64]
 
 _EPS = float(np.finfo(np.float64).eps)
 _MAX_DEPTH = 50  # halvings of a unit coordinate that double precision represents exactly
+_CHUNK = 5_000_000  # heights computed between two looks at the clock: some 50 ms
+_SWEEPS = 4  # over the tangents of a cone
+
+
+def rounding(rows: Floats, z: Floats, tilt: Floats) -> tuple[Floats, float]:
+    """What a height may be off by (n,), and what a bound may be: the errors of `search`."""
+    n, r = rows.shape
+    largest = np.abs(rows).max(axis=1)
+    # A height is exact at the axes; every halving rounds once, on the l1 sphere.
+    slack = (_MAX_DEPTH + 2) * _EPS * largest
+    # Sums of n terms, each with the error of its height; the l1 norm of u is at most sqrt(r), and
+    # R w >= q is checked to r^3 roundings because r_k^T c >= r^(-3/2).
+    weight = float(np.abs(z) @ largest + np.abs(tilt).max())
+    terms = 2 * n + 4 * _MAX_DEPTH + 32 * (r + 1) ** 2
+    return slack, r**0.5 * terms * _EPS * weight
 
 
 # Kernels carry no annotations: numba infers their types from the arguments.
@@ -47,201 +69,231 @@ def value_of(rows, z, tilt, direction):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def search(  # type: ignore[no-untyped-def]
-    rows, z, tilt, target, rtol, max_nodes, error, slack, start
+def _expand(  # type: ignore[no-untyped-def]
+    rows, squares, z, tilt, error, slack, goal, rtol, max_nodes, best, state, counts, stack, pool
 ):
-    """Depth-first search; returns (lower, upper, direction, nodes, exhausted)."""
-    n, r = rows.shape
-    capacity = 2**r + r * (_MAX_DEPTH + 2) * r
-    generators = np.empty((capacity, r, r))
-    linear = np.zeros((capacity, r))
-    starts = np.zeros(capacity, np.int64)
-    ends = np.zeros(capacity, np.int64)
-    bounds = np.empty(capacity)
-    depths = np.zeros((capacity, r), np.int64)
-    pool = np.empty(n * 4 + 16, np.int64)
-    values = np.empty(r)
+    """Search until done or _CHUNK heights later; False if the pool must grow first.
+
+    `state` holds (lower, upper), `counts` (cones that wait, nodes), `stack` one entry per cone that
+    waits, and `pool` the undecided samples of the cones above them.
+    """
+    generators, linear, spans, bounds, depths, halved = stack
+    members, heights, tangents = pool
+    r = rows.shape[1]
+    R = np.empty((r, r))
+    base = np.empty(r)
     q = np.empty(r)
-    centre = np.empty(r)
-    slope = np.empty(r)
     fixed = np.empty(r)
-    tangents = np.empty(n)
-    best = start.copy()
-    lower = value_of(rows, z, tilt, start)
-    upper = 0.0
-    for i in range(n):
-        pool[i] = i
-    top = 0
-    for orthant in range(2**r):
-        generators[top] = 0.0
-        for k in range(r):
-            generators[top, k, k] = 1.0 - 2.0 * ((orthant >> k) & 1)
-        linear[top] = tilt
-        ends[top] = n
-        bounds[top] = np.inf
-        top += 1
-    nodes = 0
-    while top > 0:
-        if nodes >= max_nodes:
-            for k in range(top):
-                upper = max(upper, bounds[k])
-            return lower, upper, best, nodes, True
-        top -= 1
-        if bounds[top] <= max(target, lower) * (1.0 + rtol):
+    centre = np.empty(r)
+    shares = np.empty(r)
+    mu = np.empty(r)
+    v = np.empty(r)
+    w = np.empty(r)
+    trial = np.empty(r)
+    slope = np.empty(r)
+    Q = np.empty((r, r))
+    L = np.empty((r, r))
+    used = np.empty(r, np.bool_)
+    halvings = np.empty(r, np.int64)
+    work = 0
+    while counts[0] > 0 and counts[1] < max_nodes and work < _CHUNK:
+        top = counts[0] - 1
+        level = max(goal, state[0]) * (1.0 + rtol)
+        if bounds[top] <= level:
             # The incumbent rose since this cone was put aside.
-            upper = max(upper, bounds[top])
+            state[1] = max(state[1], bounds[top])
+            counts[0] = top
             continue
-        nodes += 1
-        R = generators[top].copy()
-        depth = depths[top].copy()
-        begin = starts[top]
-        end = ends[top]
+        begin, end = spans[top]
+        if 2 * end - begin > members.shape[0]:
+            return False
+        counts[0] = top
+        counts[1] += 1
+        work += end - begin + 16
+        R[:] = generators[top]
+        fixed[:] = linear[top]
+        halvings[:] = depths[top]
         parent = bounds[top]
-        for a in range(r):
-            fixed[a] = linear[top, a]
-            centre[a] = 0.0
+        replaced, other = halved[top]
+        centre[:] = 0.0
         for k in range(r):
             length = 0.0
             for a in range(r):
                 length += R[k, a] * R[k, a]
-            length = 1.0 / np.sqrt(length)
+            shares[k] = 1.0 / np.sqrt(length)
             for a in range(r):
-                centre[a] += R[k, a] * length
+                centre[a] += R[k, a] * shares[k]
         length = np.sqrt((centre * centre).sum())
-        for a in range(r):
-            centre[a] /= length
+        centre /= length
         # Split the parent's undecided samples into decided ones and the rest.
-        if end + (end - begin) > pool.shape[0]:
-            larger = np.empty(2 * pool.shape[0] + (end - begin), np.int64)
-            larger[:end] = pool[:end]
-            pool = larger
+        base[:] = 0.0
+        slope[:] = 0.0
         last = end
-        for k in range(r):
-            q[k] = 0.0
-        for a in range(r):
-            slope[a] = 0.0
+        concave = False
         at_centre = 0.0
         for index in range(begin, end):
-            i = pool[index]
+            i = members[index]
             lowest = np.inf
             highest = -np.inf
+            if replaced < 0:  # an orthant
+                for k in range(r):
+                    v[k] = rows[i, k] * R[k, k]
+            else:
+                for k in range(r):
+                    v[k] = heights[index, k]
+                v[replaced] = 0.5 * (v[replaced] + v[other])
             for k in range(r):
-                dot = 0.0
-                for a in range(r):
-                    dot += rows[i, a] * R[k, a]
-                values[k] = dot
-                lowest = min(lowest, dot)
-                highest = max(highest, dot)
+                lowest = min(lowest, v[k])
+                highest = max(highest, v[k])
             if lowest >= -slack[i]:
                 for a in range(r):
                     fixed[a] += z[i] * rows[i, a]
                 continue
             if highest <= slack[i]:
                 continue
-            pool[last] = i
-            last += 1
             middle = 0.0
-            for a in range(r):
-                middle += rows[i, a] * centre[a]
+            for k in range(r):
+                middle += v[k] * shares[k]
+                heights[last, k] = v[k]
+            members[last] = i
+            tangents[last] = 1.0 if middle > 0.0 else 0.0
+            last += 1
             if middle > 0.0:
-                at_centre += z[i] * middle
+                at_centre += z[i] * middle / length
                 for a in range(r):
                     slope[a] += z[i] * rows[i, a]
-            if z[i] > 0.0:
-                for k in range(r):
-                    if values[k] > 0.0:
-                        q[k] += z[i] * values[k]
+            if z[i] < 0.0:
+                concave = True
             else:
-                tangents[i] = 1.0 if middle > 0.0 else 0.0
+                for k in range(r):
+                    if v[k] > 0.0:
+                        base[k] += z[i] * v[k]
         for a in range(r):
             at_centre += fixed[a] * centre[a]
+            for k in range(r):
+                base[k] += fixed[a] * R[k, a]
+        if at_centre > state[0]:
+            value = value_of(rows, z, tilt, centre)
+            if value > state[0]:
+                state[0] = value
+                best[:] = centre
+                level = max(goal, value) * (1.0 + rtol)
+        q[:] = base
+        for index in range(end, last):
+            weight = tangents[index] * z[members[index]]
+            if weight < 0.0:
+                for k in range(r):
+                    q[k] += weight * heights[index, k]
+        bound = shortest_slope(R, q, centre, Q, L, used, mu, trial, w)
+        for a in range(r):
             slope[a] += fixed[a]
-        # Any tangents t in [0, 1] bound the concave terms. Those that make the slope shortest
-        # give the best bound where a maximum lies on their kinks: coordinate descent.
-        for _ in range(4):
+        gained = 0.0
+        for sweep in range(_SWEEPS):
+            # Any tangents in [0, 1] are valid. Those that make the slope shortest give the best
+            # bound where a maximum lies on their kinks: coordinate descent.
+            if not concave or bound + error <= level:
+                break
+            if sweep > 0 and bound + error - level > gained:
+                break
+            work += last - end
+            q[:] = base
             for index in range(end, last):
-                i = pool[index]
+                i = members[index]
                 if z[i] < 0.0:
                     dot = 0.0
-                    length = 0.0
                     for a in range(r):
                         dot += rows[i, a] * slope[a]
-                        length += rows[i, a] * rows[i, a]
-                    t = min(max(tangents[i] - dot / (z[i] * length), 0.0), 1.0)
-                    for a in range(r):
-                        slope[a] += (t - tangents[i]) * z[i] * rows[i, a]
-                    tangents[i] = t
-        for k in range(r):
-            for a in range(r):
-                q[k] += fixed[a] * R[k, a]
-        for index in range(end, last):
-            i = pool[index]
-            if z[i] < 0.0 and tangents[i] > 0.0:
-                for k in range(r):
-                    dot = 0.0
-                    for a in range(r):
-                        dot += rows[i, a] * R[k, a]
-                    q[k] += tangents[i] * z[i] * dot
-        # Two choices of e: the centre, and the gradient there (exact inside one cell).
-        bound = np.inf
-        length = np.sqrt((slope * slope).sum())
-        for choice in range(2):
-            ratio = 0.0
-            for k in range(r):
-                height = 0.0
-                for a in range(r):
-                    height += R[k, a] * (centre[a] if choice == 0 else slope[a] / length)
-                if height <= 1e-8:
-                    ratio = np.inf
-                elif q[k] + error > 0.0:
-                    ratio = max(ratio, (q[k] + error) / height)
-            bound = min(bound, ratio * (1.0 + 8.0 * (r + 2.0) * _EPS))
-            if length == 0.0:
-                break
-        bound = min(bound, parent)
-        if at_centre > lower:
-            value = value_of(rows, z, tilt, centre)
-            if value > lower:
-                lower = value
-                best[:] = centre
-        if bound <= max(target, lower) * (1.0 + rtol):
-            upper = max(upper, bound)
+                    t = min(max(tangents[index] - dot / (z[i] * squares[i]), 0.0), 1.0)
+                    change = (t - tangents[index]) * z[i]
+                    if change != 0.0:
+                        tangents[index] = t
+                        for a in range(r):
+                            slope[a] += change * rows[i, a]
+                    for k in range(r):
+                        q[k] += t * z[i] * heights[index, k]
+            swept = shortest_slope(R, q, centre, Q, L, used, mu, trial, w)
+            gained = max(bound - swept, 0.0)
+            bound = min(bound, swept)
+        bound = min(bound + error, parent)
+        if bound <= level:
+            state[1] = max(state[1], bound)
             continue
-        if length > lower:
-            # The shortest slope points at the maximum that the bound foresees: try it.
-            for a in range(r):
-                slope[a] /= length
-            value = value_of(rows, z, tilt, slope)
-            if value > lower:
-                lower = value
-                best[:] = slope
-        # Halve the longest edge.
-        first = 0
-        second = 0
-        longest = -1.0
-        for k in range(r):
-            for m in range(k + 1, r):
-                edge = 0.0
-                for a in range(r):
-                    edge += (R[k, a] - R[m, a]) ** 2
-                if edge > longest:
-                    longest = edge
-                    first = k
-                    second = m
-        level = max(depth[first], depth[second]) + 1 if r > 1 else _MAX_DEPTH + 1
-        if level > _MAX_DEPTH:
-            upper = max(upper, bound)
+        # The bound is attained at w / ||w||, if the chords and tangents are: try it.
+        length = np.sqrt((w * w).sum())
+        if length > state[0]:
+            value = value_of(rows, z, tilt, w / length)
+            if value > state[0]:
+                state[0] = value
+                best[:] = w / length
+        first, second = edge_to_halve(R)
+        depth = max(halvings[first], halvings[second]) + 1
+        if r == 1 or depth > _MAX_DEPTH:
+            state[1] = max(state[1], bound)
             continue
         for child in range(2):
             replaced = first if child == 0 else second
             generators[top] = R
             for a in range(r):
                 generators[top, replaced, a] = 0.5 * (R[first, a] + R[second, a])
-            depths[top] = depth
-            depths[top, replaced] = level
+            depths[top] = halvings
+            depths[top, replaced] = depth
             linear[top] = fixed
-            starts[top] = end
-            ends[top] = last
+            spans[top] = end, last
             bounds[top] = bound
+            halved[top] = replaced, first + second - replaced
             top += 1
-    return lower, upper, best, nodes, False
+        counts[0] = top
+    return True
+
+
+def search(
+    rows: Floats,
+    z: Floats,
+    tilt: Floats,
+    goal: float,
+    rtol: float,
+    max_nodes: int,
+    start: Floats,
+    deadline: float = np.inf,
+) -> tuple[float, float, Floats, int, bool]:
+    """Depth-first search for max g over the unit ball; `z` has no zeros.
+
+    Stops when the maximum is known to be at most ``max(goal, lower) * (1 + rtol)``, or early, after
+    `max_nodes` cones or at the `deadline` (of `time.monotonic`). Returns lower and upper bound,
+    the direction of the lower one, the number of cones, and whether it stopped early.
+    """
+    n, r = rows.shape
+    slack, error = rounding(rows, z, tilt)
+    best = start.copy()
+    state = np.array([value_of(rows, z, tilt, start), 0.0])
+    orthants = 2**r
+    capacity = orthants + _MAX_DEPTH * r + 2
+    generators = np.zeros((capacity, r, r))
+    for orthant in range(orthants):
+        np.fill_diagonal(generators[orthant], 1 - 2 * ((orthant >> np.arange(r)) & 1))
+    stack = (
+        generators,
+        np.repeat(tilt[None], capacity, axis=0),
+        np.tile(np.array([0, n]), (capacity, 1)),
+        np.full(capacity, np.inf),
+        np.zeros((capacity, r), np.int64),
+        np.full((capacity, 2), -1),
+    )
+    pool = (np.resize(np.arange(n), 4 * n), np.empty((4 * n, r)), np.zeros(4 * n))
+    counts = np.array([orthants, 0])
+    squares = (rows * rows).sum(axis=1)
+    while counts[0] and counts[1] < max_nodes and monotonic() < deadline:
+        # Back in Python now and then: for the clock, and so that an interrupt is heard.
+        fits = _expand(
+            *(rows, squares, z, tilt, error, slack, goal, rtol, max_nodes),
+            *(best, state, counts, stack, pool),
+        )
+        if not fits:
+            members, heights, tangents = (
+                np.resize(part, (2 * len(part), *part.shape[1:])) for part in pool
+            )
+            pool = members, heights, tangents
+    lower, upper = state
+    if counts[0]:
+        upper = max(upper, stack[3][: counts[0]].max())
+    return float(lower), float(upper), best, int(counts[1]), bool(counts[0])

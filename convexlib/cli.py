@@ -17,10 +17,13 @@ import torch
 
 from convexlib import datasets, store
 from convexlib.errors import ConvexlibError, DataError, InputError, SolverError
-from convexlib.experiments import ecg, runner
+from convexlib.experiments import ecg, nyse, runner, three_layer, uci
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
-EXPERIMENTS = {experiment.name: experiment for experiment in (ecg.EXPERIMENT,)}
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (ecg.EXPERIMENT, nyse.EXPERIMENT, three_layer.EXPERIMENT, uci.EXPERIMENT)
+}
 GIVE_UP = 3  # downloads that fail one after the other before the rest is left out
 
 
@@ -135,7 +138,8 @@ def fetch(chosen: argparse.Namespace) -> int:
                 complain(f"gave up after {GIVE_UP} failures in a row; is there a network?")
                 break
         else:
-            in_a_row = 0
+            if label != "data":  # what ships was here all along and says nothing of the network
+                in_a_row = 0
             print(f"{entry.name}: {label}, {path}", flush=True)
     return FAILED if failed else DONE
 
@@ -180,7 +184,7 @@ def list_experiments(_: argparse.Namespace) -> int:
             wanted = {runner.file_name(config) for config in experiment.configs(profile)}
             there = wanted & {path.name for path in folder.glob("*.json")}
             counts.append(f"{profile} {len(there)}/{len(wanted)}")
-        print(f"{name:8}{', '.join(counts):24}{experiment.title}")
+        print(f"{name:13}{', '.join(counts):26}{experiment.title}")
     return DONE
 
 

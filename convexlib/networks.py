@@ -21,16 +21,16 @@ class TwoLayerReLU(nn.Module):
     ----------
     U : Tensor (m, d)
         First-layer weights, one neuron a row.
-    alpha : Tensor (m,)
-        Output weights.
+    alpha : Tensor (m,) or (m, c)
+        Output weights; of c outputs with two axes.
     """
 
     def __init__(self, U: Tensor, alpha: Tensor) -> None:
         super().__init__()
-        if U.ndim != 2 or alpha.shape != U.shape[:1]:
+        if U.ndim != 2 or alpha.ndim not in (1, 2) or alpha.shape[:1] != U.shape[:1]:
             raise InputError(
                 f"U has shape {tuple(U.shape)} and alpha {tuple(alpha.shape)}; expected (m, d) "
-                "and (m,)."
+                "and (m,) or (m, c)."
             )
         self.U = nn.Parameter(U.detach().clone())
         self.alpha = nn.Parameter(alpha.detach().clone())
@@ -45,7 +45,7 @@ class TwoLayerReLU(nn.Module):
         return torch.relu(X @ self.U.T)
 
     def forward(self, X: Tensor) -> Tensor:
-        """Outputs (n,) for inputs (n, d)."""
+        """Outputs (n,) or (n, c) for inputs (n, d)."""
         return self.hidden(X) @ self.alpha
 
     def extra_repr(self) -> str:
@@ -145,6 +145,8 @@ def read_two_layer(network: nn.Module) -> TwoLayerWeights:
             "program (result.gap) is its certificate. Expected a ReLU network."
         )
     if isinstance(network, TwoLayerReLU):
+        if network.alpha.ndim == 2:
+            raise _several_outputs(network.alpha.shape[1])
         return TwoLayerWeights(
             network.U.detach().double(), network.alpha.detach().double(), False, None
         )
@@ -159,13 +161,16 @@ def read_two_layer(network: nn.Module) -> TwoLayerWeights:
     assert isinstance(first, nn.Linear)
     assert isinstance(last, nn.Linear)
     if last.out_features != 1:
-        raise NotCertifiableError(
-            f"the output layer has {last.out_features} outputs; expected 1. Certify each output's "
-            "own network."
-        )
+        raise _several_outputs(last.out_features)
     U = first.weight.detach().double()
     if first.bias is not None:
         U = torch.cat([U, first.bias.detach().double()[:, None]], dim=1)
     bias = None if last.bias is None else float(last.bias.detach().double())
     alpha = last.weight.detach().double()[0]
     return TwoLayerWeights(U, alpha, first.bias is not None, bias)
+
+
+def _several_outputs(count: int) -> NotCertifiableError:
+    return NotCertifiableError(
+        f"the output layer has {count} outputs; expected 1. Certify each output's own network."
+    )

@@ -3,25 +3,37 @@ r"""The best neuron for a dual point: :math:`\max_{\|u\| \le 1} |z^\top (Xu)_+|`
 This one number decides everything: at :math:`z = y` it is ``beta_max``, at any z it says whether z
 is dual feasible, and its maximiser is the neuron that column generation adds. The problem is
 nonconvex, hard in general but not for data of low rank: `convexlib.branch_and_bound` finds the
-maximum and proves it, started from a local one (`convexlib.ascent`).
+maximum and proves it, started from a local one (`convexlib.ascent`). Where it would take too long,
+`convexlib.quadratic_bound` has a bound at any rank.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from time import monotonic
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convexlib.ascent import ascend
-from convexlib.branch_and_bound import search, value_of
+from convexlib.ascent import ascend, climb
+from convexlib.branch_and_bound import rounding, search
+from convexlib.condense import Condensed, condense, row_space
+from convexlib.quadratic_bound import quadratic_bound
+
+__all__ = ["Pricing", "ascend", "price", "row_space", "spectral_bound"]
 
 Floats = NDArray[np.float64]
 
 _EPS = float(np.finfo(np.float64).eps)
+_SUBNORMAL = float(np.finfo(np.float64).tiny)
+_BRANCHING_RANK = 8  # more dimensions have too many orthants to begin with
+_EASY = 20_000  # cones after which the cheaper bounds are worth computing
+_STARTS = 64  # random directions for the local ascent
+_FINER = 5.0  # the excess asked for is divided by this until the budget is spent
+_SPARE = 12  # times the cones of the last search that are left, to ask for everything
 
 
 @dataclass(frozen=True)
@@ -37,10 +49,12 @@ class Pricing:
     sign : int
         +1 or -1: the best neuron has an output weight of this sign.
     complete : bool
-        Whether upper <= max(target, lower) * (1 + rtol); otherwise the node budget ran out first
-        and `upper` is valid but loose.
+        Whether upper <= max(target, lower) * (1 + rtol), up to rounding; otherwise the budget ran
+        out first and `upper` is valid but loose.
     nodes : int
         Cones examined.
+    method : str
+        What `upper` comes from: ``"branch and bound"``, ``"quadratic"`` or ``"spectral"``.
     """
 
     lower: float
@@ -49,6 +63,7 @@ class Pricing:
     sign: int
     complete: bool
     nodes: int
+    method: str
 
 
 def spectral_bound(X: Tensor, z: Tensor) -> float:
@@ -74,68 +89,14 @@ def spectral_bound(X: Tensor, z: Tensor) -> float:
     return (0.5 * linear + 0.5 * worst) * margin
 
 
-def row_space(X: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Coordinates (n, r) and an orthonormal basis (d, r) of the row space, and an error bound.
-
-    Returns (C, Q, error) with ||X - C Q^T||_2 <= error; (X, I, 0) when X has full column rank,
-    so that well-posed data are used as they are.
-    """
-    n, d = X.shape
-    _, sizes, Vt = torch.linalg.svd(X, full_matrices=False)
-    tolerance = 1e-12 * float(sizes[0])
-    rank = max(int((sizes > tolerance).sum()), 1)
-    if rank == d:
-        return X, torch.eye(d, dtype=X.dtype, device=X.device), 0.0
-    Q = Vt[:rank].T
-    C = X @ Q
-    rounding = 4.0 * (d + rank) * _EPS * float(torch.linalg.matrix_norm(X))
-    return C, Q, float(torch.linalg.matrix_norm(X - C @ Q.T)) + rounding
-
-
-def merge_parallel(X: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
-    r"""One row for all samples on a line through 0: shorter sums, and kinks that are one-sided.
-
-    With :math:`x_i = c_i x`, :math:`(c a)_+ = c (a)_+` for c > 0 and :math:`|c| ((a)_+ - a)` for
-    c < 0. Returns rows (m, d), weights (m,), coefficients t (m,) and an error bound such that
-    :math:`z^\top (Xu)_+` is the weights' sum over rows plus :math:`t^\top (\text{rows}\, u)`, to
-    within the error for all unit u.
-    """
-    columns = X.abs().argmax(dim=1)
-    leading = X.gather(1, columns[:, None])[:, 0]  # the largest entry of each row, with its sign
-    kept = leading != 0.0
-    X, z, leading = X[kept], z[kept], leading[kept]
-    if not len(X):
-        return X.new_zeros(1, X.shape[1]), z.new_zeros(1), z.new_zeros(1), 0.0
-    # The ratios of exact multiples round alike; others differ in the last digits.
-    _, group = torch.unique((X / leading[:, None]).mul(2.0**40).round(), dim=0, return_inverse=True)
-    m = int(group.max()) + 1
-    first = torch.full((m,), len(X)).scatter_reduce(0, group, torch.arange(len(X)), "amin")
-    rows = X[first]
-    factors = leading / leading[first[group]]  # c_i
-    shares = z * factors.abs()
-    weights = z.new_zeros(m).index_add_(0, group, shares)
-    tilts = z.new_zeros(m).index_add_(0, group, torch.where(factors < 0, -shares, 0.0))
-    distances = torch.linalg.vector_norm(X - factors[:, None] * rows[group], dim=1)
-    rounding = (len(X) + 8) * _EPS * torch.linalg.vector_norm(X, dim=1)
-    return rows, weights, tilts, float(z.abs() @ (distances + rounding))
-
-
-def _starts(X: Tensor, z: Tensor, Q: Tensor) -> dict[int, Floats]:
-    """The best direction of a short local ascent for z and for -z, in the coordinates Q."""
-    C = X @ Q
-    generator = torch.Generator().manual_seed(0)
-    random = torch.randn(64, C.shape[1], generator=generator, dtype=torch.float64)
-    heights, directions = ascend(C, z, torch.cat([random, -random]))
-    best = {1: heights.argmax(), -1: heights.argmin()}
-    return {side: directions[index].numpy() for side, index in best.items()}
-
-
 def price(
     X: Tensor,
     z: Tensor,
     target: float = 0.0,
     rtol: float = 1e-9,
     max_nodes: int = 2_000_000,
+    *,
+    max_seconds: float = math.inf,
 ) -> Pricing:
     r"""Bound :math:`\max_{\|u\|\le 1} |z^\top (Xu)_+|` from both sides.
 
@@ -151,71 +112,122 @@ def price(
     rtol : float
         Relative accuracy.
     max_nodes : int
-        Cones to examine before giving up with a valid but loose upper bound.
+        Cones to examine per sign before giving up with a valid but loose upper bound.
+    max_seconds : float
+        Wall-clock time after which no more cones are examined.
 
     Returns
     -------
     Pricing
-        `upper` is rigorous: floating-point error is included.
+        `upper` is rigorous: floating-point error is included. `lower` is the best of many local
+        maxima.
 
     Notes
     -----
-    At most 8 coordinates are searched; data of higher rank get the spectral bound at once.
-    Checked by ``tests/test_pricing.py``.
+    At most 8 coordinates are searched; data of higher rank get the quadratic bound at once.
+    Checked by ``tests/test_pricing.py`` and ``tests/test_adversarial_bounds.py``.
     """
-    X, z = X.detach().double().cpu(), z.detach().double().cpu()
-    merged, weights, tilts, loss = merge_parallel(X, z)
-    C, Q, snap = row_space(merged)
-    n, r = C.shape
-    # What merging and the change of coordinates may hide.
-    hidden = loss + snap * float(
-        torch.linalg.vector_norm(weights) + torch.linalg.vector_norm(tilts)
-    )
-    fallback = spectral_bound(X, z)
-    rows: Floats = np.ascontiguousarray(C.numpy())
-    largest = np.abs(rows).max(axis=1)
-    slack = 4.0 * (r + 1) * _EPS * largest
-    # Sums of n terms, each at most |z_i| max_j |x_ij| because generators lie on the l1 sphere.
-    sizes = (weights.abs() + tilts.abs()).numpy()
-    error = float((2 * n + 12 * (r + 1)) * _EPS * (sizes @ largest))
-    heights, tilt = weights.numpy(), (tilts @ C).numpy()
-    if r > 8:
-        max_nodes = 0
-    lower, upper, sign, nodes, exhausted = 0.0, 0.0, 1, 0, False
-    direction = np.zeros(r)
-    start = _starts(X, z, Q)
-    # Less than what either side attains already, or than rounding, need not be told apart: a
-    # side whose own maximum is 0 would otherwise be searched for ever.
-    attained = max(side * value_of(rows, heights, tilt, start[side]) for side in (1, -1))
-    target = max(target, attained, 2.0 * math.sqrt(r) * error)
-    for side in (1, -1):
-        if max_nodes == 0:
-            exhausted, upper = True, math.inf
-            break
-        goal, sided, sided_tilt = max(target, lower), side * heights, side * tilt
-        low, high, best, count, stopped = search(
-            rows, sided, sided_tilt, goal, rtol, max_nodes, error, slack, start[side]
-        )
-        nodes += count
-        exhausted |= stopped
-        accuracy = rtol
-        while stopped and accuracy < 0.1:
-            # A depth-first search that is cut short leaves large cones behind: one that asks for
-            # less and ends has the tighter bound.
-            accuracy = max(100.0 * accuracy, 1e-8)
-            low, coarse, best, count, stopped = search(
-                rows, sided, sided_tilt, goal, accuracy, max_nodes // 4, error, slack, best
-            )
-            nodes, high = nodes + count, min(high, coarse)
-        upper = max(upper, high + hidden)
-        if low > lower:
-            lower, direction, sign = low, best, side
-    upper = min(upper, fallback)
+    deadline = monotonic() + max_seconds
+    data = condense(X.detach().double().cpu(), z.detach().double().cpu())
+    noise = rounding(data.rows, data.weights, data.tilt)[1]
+    # Less than rounding need not be told apart, nor than what either side attains already: a side
+    # whose own maximum is 0 would otherwise be searched for ever.
+    goal = max(_scaled(target, -data.exponent), 2.0 * noise, 1e-280)
+    sides = _local_maxima(data)
+    goal = max(goal, *(side.lower for side in sides))
+    for side in sides:
+        _bound(data, side, goal, rtol, max_nodes, deadline)
+        goal = max(goal, side.lower)
+    best = max(sides, key=lambda side: side.lower)
+    worst = max(sides, key=lambda side: side.upper)
+    upper = _scaled(worst.upper + data.hidden, data.exponent)
+    if worst.upper > 0.0 and upper < _SUBNORMAL:
+        upper = math.nextafter(upper, math.inf)  # rounded, perhaps down
     return Pricing(
-        lower=lower,
+        lower=_scaled(best.lower, data.exponent),
         upper=upper,
-        direction=Q @ torch.from_numpy(direction),
-        sign=sign,
-        complete=not exhausted,
-        nodes=nodes,
+        direction=data.basis @ torch.from_numpy(best.direction),
+        sign=best.sign,
+        complete=worst.upper <= goal * (1.0 + rtol),
+        nodes=sum(side.nodes for side in sides),
+        method=worst.method,
     )
+
+
+@dataclass
+class _Side:
+    """What is known about max g for the dual point times `sign`."""
+
+    sign: int
+    lower: float
+    direction: Floats
+    upper: float = math.inf
+    method: str = ""
+    nodes: int = 0
+
+
+def _local_maxima(data: Condensed) -> list[_Side]:
+    """The best direction of a short local ascent for z and for -z."""
+    generator = torch.Generator().manual_seed(0)
+    starts = torch.randn(_STARTS, data.rank, generator=generator, dtype=torch.float64)
+    sides = []
+    for sign in (1, -1):
+        heights, directions = climb(data.rows, data.weights, data.tilt, starts.numpy(), sign)
+        index = int((sign * heights).argmax())
+        sides.append(_Side(sign, sign * float(heights[index]), directions[index]))
+    return sides
+
+
+def _bound(
+    data: Condensed, side: _Side, goal: float, rtol: float, max_nodes: int, deadline: float
+) -> None:
+    """Lower the side's bound to ``goal * (1 + rtol)``, or as far as the budget goes."""
+    rows, z, tilt = data.rows, side.sign * data.weights, side.sign * data.tilt
+
+    def branch(accuracy: float, budget: int) -> bool:
+        if budget <= 0 or data.rank > _BRANCHING_RANK:
+            return False
+        low, high, found, count, stopped = search(
+            rows, z, tilt, goal, accuracy, budget, side.direction, deadline
+        )
+        side.nodes += count
+        if high < side.upper:
+            side.upper, side.method = high, "branch and bound"
+        if low > side.lower:
+            side.lower, side.direction = low, found
+        return not stopped
+
+    if branch(rtol, min(_EASY, max_nodes // 4)):
+        return
+    for name, bound in (("spectral", _spectral), ("quadratic", quadratic_bound)):
+        high = bound(rows, z, tilt, goal)
+        if high < side.upper:
+            side.upper, side.method = high, name
+    # A depth-first search that is cut short leaves large cones behind. One that asks for less and
+    # ends has the tighter bound, and costs a fraction of the next one, which asks for more.
+    accuracy, factor, count = side.upper / goal - 1.0, _FINER, math.inf
+    while accuracy > rtol and factor > 1.3:
+        finer = accuracy / factor
+        left = max_nodes - side.nodes
+        # Below some accuracy the count grows slowly: go to the end at once where that can be paid.
+        if finer < _FINER * rtol or _SPARE * count < left:
+            finer = rtol
+        before = side.nodes
+        if branch(finer, 2 * left // 3):
+            accuracy, count = finer, side.nodes - before
+        else:
+            factor = factor**0.5
+
+
+def _spectral(rows: Floats, z: Floats, tilt: Floats, goal: float) -> float:
+    return float(np.linalg.norm(tilt)) * (1.0 + 1e-12) + spectral_bound(
+        torch.from_numpy(rows), torch.from_numpy(z)
+    )
+
+
+def _scaled(value: float, exponent: int) -> float:
+    """Value times a power of two; inf where that overflows."""
+    try:
+        return math.ldexp(value, exponent)
+    except OverflowError:
+        return math.inf

@@ -27,3 +27,18 @@ def shrink_into_cones(
         flat = blocks.reshape(-1, blocks.shape[-1])
         blocks = projector(flat, threshold).reshape(blocks.shape)
     return group_soft_threshold(blocks, threshold) if threshold > 0 else blocks
+
+
+def shrink_singular_values(blocks: Tensor, threshold: float) -> Tensor:
+    r"""Soft-threshold the singular values of blocks (..., d, c).
+
+    The proximal map of :math:`t \|Z\|_*`.
+    """
+    # A block whose Frobenius norm is below the threshold has no larger singular value.
+    large = torch.linalg.matrix_norm(blocks) > threshold
+    result = torch.zeros_like(blocks)
+    if bool(large.any()):
+        left, values, right = torch.linalg.svd(blocks[large], full_matrices=False)
+        values = (values - threshold).clamp(min=0.0)
+        result[large] = (left * values[:, None, :]) @ right
+    return result

@@ -16,6 +16,7 @@ class Status(Enum):
     CONVERGED = "converged: the relative duality gap is at most tol"
     MAX_ITER = "stopped at max_iter before the gap reached tol; raise max_iter or tol"
     STALLED = "stopped because rounding allows no further progress; the gap reported is valid"
+    INTERRUPTED = "interrupted; this is the best found so far and the gap reported is valid"
     UNPROVEN = (
         "the generated patterns are optimal among those examined, but the best neuron could not "
         "be bounded tightly enough to prove it; the gap reported is valid"
@@ -64,6 +65,8 @@ class Result:
         The patterns that the blocks of `weights` belong to, where there are any.
     history : tuple of Record
         Primal and dual values as they came.
+    detail : str
+        What a solver adds to its status for people: which bound `dual` is, and why no better one.
     """
 
     weights: Tensor
@@ -78,6 +81,7 @@ class Result:
     scope: str = "program"
     arrangements: Arrangements | None = field(default=None, repr=False)
     history: tuple[Record, ...] = field(default=(), repr=False)
+    detail: str = ""
 
     @property
     def converged(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,18 @@ def check_data(X: Any, y: Any) -> tuple[Tensor, Tensor]:
     return X, y
 
 
+def check_outputs(X: Any, Y: Any) -> tuple[Tensor, Tensor]:
+    """Return data (n, d) and targets of several outputs (n, c) as `check_data` returns one."""
+    X, Y = as_tensor(X, "X"), as_tensor(Y, "Y")
+    check_same_kind(X, Y, "Y")
+    X, Y = check_matrix(X), check_matrix(Y, "Y")
+    if len(Y) != len(X):
+        raise InputError(f"Y has {len(Y)} rows; expected {len(X)}, one per row of X.")
+    check_scale(X, "X")
+    check_scale(Y, "Y")
+    return X, Y
+
+
 def check_real(value: Any, name: str) -> float:
     """Return a finite real scalar (booleans are refused)."""
     if isinstance(value, Tensor | np.ndarray) and value.ndim == 0:
@@ -200,3 +213,8 @@ def check_choice(value: Any, options: Sequence[str], name: str) -> str:
         listed = ", ".join(repr(option) for option in options)
         raise InputError(f"{name} is {value!r}; expected one of {listed}.")
     return value
+
+
+def readable_count(count: int) -> str:
+    """Return a count for a message: its digits, or a power of ten (which no float may reach)."""
+    return str(count) if count < 10**7 else f"{Decimal(count):.1e}"

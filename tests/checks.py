@@ -15,6 +15,7 @@ from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU
 from convexlib.problems.base import Problem
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result, Status
+from tests.reference_losses import dual_value, loss_value
 
 ROUNDING = 1e-12
 
@@ -26,8 +27,8 @@ def as_numpy(values):
     return np.asarray(values, dtype=np.float64)
 
 
-def network_objective(network: nn.Module, X, y, beta: float) -> float:
-    """1/2 sum of squared errors + beta/2 sum of squared weights, by loops."""
+def network_objective(network: nn.Module, X, y, beta: float, loss: str = "squared") -> float:
+    """The loss of the outputs + beta/2 sum of squared weights, by loops."""
     X, y = as_numpy(X), as_numpy(y)
     gates, bias, output_bias = None, 0.0, 0.0
     if isinstance(network, TwoLayerReLU):
@@ -42,8 +43,8 @@ def network_objective(network: nn.Module, X, y, beta: float) -> float:
     else:
         raise TypeError(f"cannot read {type(network).__name__}")
     bias = np.broadcast_to(bias, len(U))
-    objective = 0.0
-    for x, target in zip(X, y, strict=True):
+    outputs = []
+    for x in X:
         output = output_bias
         for j in range(len(U)):
             inner = math.fsum(x * U[j]) + bias[j]
@@ -51,7 +52,8 @@ def network_objective(network: nn.Module, X, y, beta: float) -> float:
                 output += max(inner, 0.0) * alpha[j]
             elif math.fsum(x * gates[j]) >= 0:
                 output += inner * alpha[j]
-        objective += 0.5 * (output - target) ** 2
+        outputs.append(output)
+    objective = loss_value(loss, np.array(outputs), y)
     decay = sum(float(np.sum(as_numpy(p) ** 2)) for p in network.parameters())
     return objective + 0.5 * beta * decay
 
@@ -74,11 +76,14 @@ def neuron_values(X, z, directions) -> np.ndarray:
     return np.abs(z @ np.maximum(X @ directions.T, 0.0))
 
 
-def check_kkt(X, y, beta, masks, weights, z, *, gap: float, gated: bool) -> tuple[float, float]:
+def check_kkt(
+    X, y, beta, masks, weights, z, *, gap: float, gated: bool, loss: str = "squared"
+) -> tuple[float, float]:
     """Check feasibility, dual feasibility, complementarity and stationarity; return both values.
 
     With blocks v and correlations c = X^T D z (negated for the w's), the duality gap is exactly
-    1/2 ||y - f - z||^2 + sum (beta ||v|| - c^T v), a sum of nonnegative terms: each is checked.
+    L(f) + L*(-z) + f^T z + sum (beta ||v|| - c^T v), a sum of nonnegative terms: each is checked
+    (for the squared loss the first three are 1/2 ||y - f - z||^2).
     """
     X, y, z, weights = as_numpy(X), as_numpy(y), as_numpy(z), as_numpy(weights)
     masks = np.asarray(masks.cpu() if isinstance(masks, torch.Tensor) else masks, dtype=bool)
@@ -103,10 +108,13 @@ def check_kkt(X, y, beta, masks, weights, z, *, gap: float, gated: bool) -> tupl
             slackness.append(slack)
             fitted += sign * mask * (X @ v)
             penalty += np.linalg.norm(v)
-    primal = 0.5 * np.sum((fitted - y) ** 2) + beta * penalty
-    dual = y @ z - 0.5 * z @ z
+    primal = loss_value(loss, fitted, y) + beta * penalty
+    dual = dual_value(loss, z, y)
     allowed = gap * primal + 1e-9 * primal
-    assert 0.5 * np.sum((y - fitted - z) ** 2) <= allowed, "not stationary"
+    young = loss_value(loss, fitted, y) - dual + fitted @ z
+    if loss == "squared":
+        young = 0.5 * np.sum((y - fitted - z) ** 2)  # the same without cancellation
+    assert -1e-9 * primal <= young <= allowed, "not stationary"
     assert sum(slackness) <= allowed, "not complementary"
     return float(primal), float(dual)
 
@@ -138,7 +146,8 @@ def check_result(problem: Problem, result: Result, tol: float = 1e-6) -> nn.Modu
     """Check a result completely; return the network, whose objective is checked too."""
     check_record(problem, result, tol)
     network = problem.to_network(result)
-    objective = network_objective(network, problem.X, problem.y, problem.beta)
+    loss = problem.loss.name
+    objective = network_objective(network, problem.X, problem.y, problem.beta, loss)
     np.testing.assert_allclose(objective, result.value, rtol=1e-9)
     np.testing.assert_allclose(problem.objective(network), objective, rtol=1e-9)
     if isinstance(problem, TwoLayer):
@@ -153,6 +162,7 @@ def check_result(problem: Problem, result: Result, tol: float = 1e-6) -> nn.Modu
             result.z,
             gap=result.gap,
             gated=problem.gated,
+            loss=loss,
         )
         np.testing.assert_allclose(primal, result.value, rtol=1e-9)
         np.testing.assert_allclose(dual, result.dual, rtol=1e-9, atol=1e-12 * result.value)

@@ -132,6 +132,7 @@ def test_support_bounds_hold_for_any_multipliers(name):
             projector.sizes[:] = rng.integers(0, projector.active.shape[1] + 1, len(c))
             projector.active[:] = rng.integers(0, len(X), projector.active.shape)
             projector.multipliers[:] = rng.exponential(size=projector.active.shape)
+            projector.ages[:] = -1  # no factors belong to these active sets
         assert (projector.support_bounds(points).numpy() >= np.array(exact)).all()
     projector(points)
     np.testing.assert_allclose(projector.support_bounds(points).numpy(), exact, atol=1e-12)

@@ -5,7 +5,11 @@ import pytest
 import torch
 
 from convexlib.cones import ConeProjector
-from convexlib.prox import group_soft_threshold, shrink_into_cones
+from convexlib.prox import (
+    group_soft_threshold,
+    shrink_into_cones,
+    shrink_singular_values,
+)
 
 
 def blocks_of(seed, shape=(2, 5, 3)):
@@ -62,3 +66,22 @@ def test_without_a_projector_only_the_threshold_acts():
         shrink_into_cones(blocks, None, 0.7), group_soft_threshold(blocks, 0.7)
     )
     assert shrink_into_cones(blocks, None) is blocks
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (2, 6), (4, 1)])
+@pytest.mark.parametrize("threshold", [0.0, 0.8, 100.0])
+def test_shrinking_singular_values_is_a_proximal_map(shape, threshold):
+    """The difference to the point is in the threshold times the subdifferential of the norm."""
+    blocks = blocks_of(5, (2, 3, *shape))
+    point = shrink_singular_values(blocks, threshold)
+    difference = blocks - point
+    largest = torch.linalg.matrix_norm(difference, ord=2)
+    assert float(largest.max()) <= threshold + 1e-12
+    nuclear = torch.linalg.svdvals(point).sum(dim=-1)
+    torch.testing.assert_close((difference * point).sum(dim=(-2, -1)), threshold * nuclear)
+
+
+def test_singular_values_of_one_column_are_its_length():
+    blocks = blocks_of(6, (7, 4, 1))
+    shrunk = shrink_singular_values(blocks, 1.2)[..., 0]
+    torch.testing.assert_close(shrunk, group_soft_threshold(blocks[..., 0], 1.2))

@@ -14,7 +14,8 @@ from torch import nn
 
 from convexlib.arrangements import Arrangements
 from convexlib.batchnorm_network import read_batchnorm, unnormalised
-from convexlib.certify.two_layer import Certificate, certify
+from convexlib.certify.certificate import Certificate
+from convexlib.certify.two_layer import certify_two_layer
 from convexlib.problems.base import check_same_device
 from convexlib.validation import check_beta, check_data
 from convexlib.whitening import whiten
@@ -31,6 +32,8 @@ def certify_batchnorm(
     max_nodes: int = 5_000_000,
 ) -> Certificate:
     r"""Bound the distance of a batch-normalised network from the global optimum.
+
+    `certify` does this for every network of this kind; here other networks are refused.
 
     The objective is that of `BatchNorm`: :math:`\tfrac12\|f(X) - y\|^2 + \tfrac\beta2
     \sum(\gamma^2 + \delta^2 + \alpha^2)` with the statistics of the full batch. The scale and shift
@@ -72,7 +75,7 @@ def certify_batchnorm(
 
     Notes
     -----
-    Source: Ergen et al. (2022). Checked by ``tests/test_certify_batchnorm.py``.
+    Source: Ergen et al. (2022). Checked by ``tests/certify/test_batchnorm.py``.
     """
     X, y = check_data(X, y)
     beta = check_beta(beta)
@@ -81,11 +84,11 @@ def certify_batchnorm(
     whitening = whiten(X)
     if arrangements is not None:
         arrangements = replace(arrangements, gates=arrangements.gates.double())
-    inner = certify(
+    inner = certify_two_layer(
         unnormalised(weights, X, whitening),
         whitening.features,
         y.double(),
-        beta=beta,
+        beta,
         arrangements=arrangements,
         refine=refine,
         max_nodes=max_nodes,

@@ -17,8 +17,9 @@ import cvxpy as cp
 import torch
 from torch import Tensor, nn
 
+from convexlib.arrangements import Arrangements
 from convexlib.errors import InputError
-from convexlib.losses import SquaredLoss
+from convexlib.losses import Loss, SmoothLoss
 from convexlib.networks import outputs, squared_weights
 from convexlib.result import Result
 
@@ -42,7 +43,11 @@ class Problem(ABC):
     X: Tensor
     y: Tensor
     beta: float
-    loss: SquaredLoss
+    loss: Loss
+
+    @abstractmethod
+    def with_beta(self, beta: float) -> Problem:
+        """The same problem with another regularisation."""
 
     @abstractmethod
     def zeros(self) -> Tensor:
@@ -81,7 +86,8 @@ class Problem(ABC):
         return self.loss.dual_value(z, self.y)
 
     def dual_scaling(self, z: Tensor) -> Tensor:
-        """The multiple of z that is feasible and has the largest dual value."""
+        """The feasible multiple of z (put into the loss's domain) with the best dual value."""
+        z = self.loss.restrict(z, self.y)
         norm = self.dual_norm(z)
         limit = self.beta / norm if norm > 0 else float("inf")
         return self.loss.best_scale(z, self.y, limit) * z
@@ -101,6 +107,54 @@ class Problem(ABC):
         fitted = outputs(exact, self.X.double())
         decay = 0.5 * self.beta * float(squared_weights(exact))
         return self.loss.value(fitted, self.y.double()) + decay
+
+
+ProximalMap = Callable[[Tensor, float], Tensor]
+
+
+class LinearProgram(Problem):
+    r"""A program whose outputs are linear in the weights, with a smooth loss.
+
+    .. math:: \min_{w \in K} L(A w) + \beta\,\Omega(w) .
+
+    `A` is `fitted`, its adjoint is `correlations`; where there are several outputs A acts on each
+    in the same way. Gradient methods need no more than this and the proximal map.
+    """
+
+    loss: SmoothLoss
+    arrangements: Arrangements | None
+
+    @property
+    @abstractmethod
+    def constrained(self) -> bool:
+        """Whether there are cones K."""
+
+    @abstractmethod
+    def correlations(self, z: Tensor) -> Tensor:
+        """The adjoint of `fitted`, in the shape of the weights."""
+
+    @abstractmethod
+    def gram(self) -> Tensor:
+        r"""The matrix :math:`A A^\top` (n, n), for one output."""
+
+    @abstractmethod
+    def proximal_map(self) -> ProximalMap:
+        r"""A new map :math:`(w, t) \mapsto \arg\min_{v \in K} \tfrac12\|v - w\|^2 + t\,\Omega(v)`.
+
+        It may keep warm starts, so that a solver should ask for one and use it throughout.
+        """
+
+    def lipschitz(self, n_iter: int = 100, margin: float = 1.02) -> float:
+        r"""The largest eigenvalue of :math:`A A^\top` by power iteration, a little too large."""
+        generator = torch.Generator().manual_seed(0)
+        z = torch.randn(self.y.shape, generator=generator, dtype=torch.float64).to(self.y)
+        largest = 0.0
+        for _ in range(n_iter):
+            z = self.fitted(self.correlations(z / torch.linalg.vector_norm(z)))
+            previous, largest = largest, float(torch.linalg.vector_norm(z))
+            if abs(largest - previous) <= 1e-4 * largest:
+                break
+        return margin * largest
 
 
 def double(network: nn.Module) -> nn.Module:

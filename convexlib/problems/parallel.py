@@ -2,10 +2,11 @@ r"""What the programs over units have in common: one block of weights per unit a
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import cvxpy as cp
 import numpy as np
@@ -14,10 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convexlib.errors import InputError
-from convexlib.losses import SquaredLoss
+from convexlib.errors import InputError, ProblemError
+from convexlib.losses import Loss
 from convexlib.parallel_networks import ParallelReLU
+from convexlib.pricing import price
 from convexlib.problems.base import CvxpyProgram, Problem, weights_of
+from convexlib.problems.generated_units import leaves_of, no_units
 from convexlib.problems.path_losses import PiecewiseLoss
 from convexlib.problems.unit_lists import enumerate_units
 from convexlib.problems.units import Units, check_widths
@@ -32,6 +35,10 @@ class UnitProgram(Problem):
     :math:`V_k, W_k \in \mathbb R^{m \times d}` are the leaves of unit k with output weight +1 and
     -1, in the unit's cone. Subclasses choose the norm and how leaves become weights.
     ``weights`` has shape (2, K, m, d).
+
+    With ``units="generate"`` the list is empty and a block stands for a whole sub-network, whatever
+    its patterns: shape (2, K, 2m, d), first the leaves that are added, then those that are
+    subtracted, at most m of them nonzero.
     """
 
     units: Units
@@ -44,7 +51,7 @@ class UnitProgram(Problem):
         beta: float,
         width: int | Sequence[int],
         depth: int,
-        units: Units | None,
+        units: Units | Literal["generate"] | None,
         max_units: int,
     ) -> None:
         """Check the arguments and find the units."""
@@ -55,10 +62,12 @@ class UnitProgram(Problem):
         check_positive_int(max_units, "max_units")
         if units is None:
             units = enumerate_units(self.X, self.widths, self.depth, max_units)
+        elif isinstance(units, str) and units == "generate":
+            units = no_units(len(self.X), self.widths)
         if not isinstance(units, Units):
             raise InputError(
-                f"units is {type(units).__name__}; expected Units from enumerate_units or "
-                "sample_units, or None."
+                f"units is {type(units).__name__} {str(units)[:40]!r}; expected Units from "
+                'enumerate_units or sample_units, None or "generate".'
             )
         if units.widths != self.widths or units.outputs.shape[1] != len(self.X):
             raise InputError(
@@ -67,6 +76,23 @@ class UnitProgram(Problem):
                 "and depth."
             )
         self.units = units
+        if self.generates and self.depth != 3:
+            raise ProblemError(
+                f'units="generate" with depth={self.depth}: only sub-networks of depth 3 are '
+                "generated. Use units=sample_units(X, n_units=..., depth=...) instead."
+            )
+
+    @property
+    def generates(self) -> bool:
+        """Whether the problem has no list of units, so that a solve generates them."""
+        return len(self.units) == 0
+
+    def with_units(self, units: Units) -> Self:
+        """The same problem over other units of the same widths."""
+        other = copy.copy(self)
+        other.__dict__.pop("cones", None)
+        other.units = units
+        return other
 
     @abstractmethod
     def norms(self, blocks: Tensor) -> Tensor:
@@ -75,27 +101,38 @@ class UnitProgram(Problem):
     @property
     def scope(self) -> str:
         """What a bound is about: ``"network"`` if the units are exhaustive, else ``"program"``."""
-        return "network" if self.units.exhaustive else "program"
+        return "network" if self.units.exhaustive or self.generates else "program"
 
     @cached_property
     def cones(self) -> UnitCones:
         """Support functions and projections of the units' cones."""
         units = self.units
+        if self.generates:
+            raise ProblemError(
+                f"{self!r} has no units of its own, and so no cones and no program to write down. "
+                "solve(problem) generates them; units=sample_units(X, n_units=...) fixes some."
+            )
         data = self.X.double().cpu().numpy()
         return UnitCones(data, units.leaves, units.nodes, units.outputs)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Shape of the weights, (2, K, m, d)."""
+        """Shape of the weights, (2, K, m, d); (2, 0, 2m, d) before units are generated."""
         K, m, _ = self.units.leaves.shape
-        return (2, K, m, self.X.shape[1])
+        return (2, K, 2 * m if self.generates else m, self.X.shape[1])
 
     def zeros(self) -> Tensor:
         """Weights (2, K, m, d) that are all zero."""
         return self.X.new_zeros(self.shape)
 
     def fitted(self, weights: Tensor) -> Tensor:
-        r"""Outputs (n,): :math:`\sum_k A_k (V_k - W_k)`."""
+        r"""Outputs (n,): :math:`\sum_k A_k (V_k - W_k)`, or those of generated sub-networks."""
+        if self.generates:
+            hidden = torch.relu(torch.einsum("td,skjd->stkj", self.X, weights))
+            m = hidden.shape[3] // 2
+            inner = hidden[..., :m].sum(dim=3) - hidden[..., m:].sum(dim=3)  # (2, n, K)
+            sides = torch.relu(inner).sum(dim=2)
+            return sides[0] - sides[1]
         signed = weights[0] - weights[1]
         active = signed.abs().sum(dim=(1, 2)).nonzero().ravel()
         outputs = torch.from_numpy(self.units.outputs[active.cpu().numpy()]).to(signed)
@@ -107,6 +144,8 @@ class UnitProgram(Problem):
 
     def project(self, weights: Tensor) -> Tensor:
         """The nearest weights in the cones."""
+        if self.generates:
+            return weights
         result = self.zeros()
         for side in range(2):
             active = weights[side].abs().sum(dim=(1, 2)).nonzero().ravel()
@@ -117,6 +156,8 @@ class UnitProgram(Problem):
 
     def violation(self, weights: Tensor) -> float:
         """Largest violation of a wall of unit length, at least 0."""
+        if self.generates:
+            return 0.0
         directions = torch.from_numpy(self.cones.directions).to(self.X)
         worst = 0.0
         for side in range(2):
@@ -138,8 +179,15 @@ class UnitProgram(Problem):
     def dual_norm(self, z: Tensor) -> float:
         r"""Largest :math:`\max\{\pm z^\top A_k U : U \in K_k, \|U\| \le 1\}` over the units.
 
-        An upper bound that holds for any multipliers, with rounding included.
+        An upper bound that holds for any multipliers, with rounding included. Without a list of
+        units it is a looser one, over all sub-networks: those of positive signs alone are larger,
+        :math:`0 \le h(U, s) \le \sum_{s_j = 1} (X u_j)_+`, so that a two-layer maximum at
+        :math:`z_+`, or at :math:`z_-`, bounds it.
         """
+        if self.generates:
+            parts = (z.clamp(min=0.0), (-z).clamp(min=0.0))
+            two = max(price(self.X, part, rtol=1e-6, max_nodes=20_000).upper for part in parts)
+            return two * (1.0 if self.by_sum else self.widths[0] ** 0.5)
         point = z.double().cpu().numpy()
         everything = np.arange(len(self.units))
         best = worst = 0.0
@@ -165,14 +213,12 @@ class UnitProgram(Problem):
                 left = left[upper[left] > best]
         return max(worst, best)
 
-    def dual_scaling(self, z: Tensor) -> Tensor:
-        """The multiple of z, moved into the loss's domain, with the largest dual value."""
-        if isinstance(self.loss, PiecewiseLoss):
-            z = self.loss.restrict(z, self.y)
-        return super().dual_scaling(z)
-
     def blocks_of(self, result: Result | Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
         """Nonzero blocks (B, m, d), their signs level by level, and their output signs (B,)."""
+        if self.generates:
+            weights = weights_of(result, (2, "K", *self.shape[2:]))
+            side, index = self.norms(weights).nonzero(as_tuple=True)
+            return (*leaves_of(weights[side, index]), 1.0 - 2.0 * side.to(weights))
         weights = weights_of(result, self.shape)
         side, index = self.norms(weights).nonzero(as_tuple=True)
         chosen = index.cpu().numpy()
@@ -223,14 +269,15 @@ class UnitProgram(Problem):
 
     def __repr__(self) -> str:
         n, d = self.X.shape
-        known = "all" if self.units.exhaustive else "some"
+        known = f"{'all' if self.units.exhaustive else 'some'} {len(self.units)} units"
+        known = "units generated" if self.generates else known
         return (
-            f"{type(self).__name__}(n={n}, d={d}, widths={self.widths}, {known} "
-            f"{len(self.units)} units, beta={self.beta:g})"
+            f"{type(self).__name__}(n={n}, d={d}, widths={self.widths}, {known}, "
+            f"beta={self.beta:g})"
         )
 
 
-def _cvxpy_loss(loss: SquaredLoss, outputs: cp.Variable, y: Tensor) -> cp.Expression:
+def _cvxpy_loss(loss: Loss, outputs: cp.Variable, y: Tensor) -> cp.Expression:
     if isinstance(loss, PiecewiseLoss):
         parts = [
             cp.multiply(slope.double().cpu().numpy(), outputs) + offset.double().cpu().numpy()

@@ -3,14 +3,15 @@ r"""Path regularisation: parallel deep networks with a group norm per unit."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from convexlib.errors import ProblemError
 from convexlib.networks import outputs
-from convexlib.parallel_networks import ParallelReLU, path_norm
+from convexlib.parallel_networks import ParallelReLU
+from convexlib.path_norms import parallel_outputs, path_norm
 from convexlib.problems.base import check_same_device, double
 from convexlib.problems.parallel import UnitProgram
 from convexlib.problems.path_losses import get_path_loss
@@ -55,9 +56,10 @@ class PathRegularized(UnitProgram):
     loss : {"squared", "absolute", "hinge"}
         ``"absolute"`` is :math:`\|f - y\|_1`, ``"hinge"`` :math:`\sum_i (1 - y_i f_i)_+` for
         labels of ±1.
-    units : Units, optional
+    units : Units, None or "generate"
         None lists all units, or refuses with advice; other units (see `sample_units`) give a
-        program whose value is an **upper bound** on the training problem's.
+        program whose value is an **upper bound** on the training problem's. ``"generate"`` (depth
+        3, squared loss) keeps no list and searches, as for `ThreeLayer`.
     max_units : int
         Limit of the list.
 
@@ -95,7 +97,7 @@ class PathRegularized(UnitProgram):
         width: int | Sequence[int] = 2,
         depth: int = 3,
         loss: str = "squared",
-        units: Units | None = None,
+        units: Units | Literal["generate"] | None = None,
         max_units: int = 100_000,
     ) -> None:
         self._setup(X, y, beta, width, depth, units, max_units)
@@ -129,17 +131,14 @@ class PathRegularized(UnitProgram):
     def objective(self, network: nn.Module) -> float:
         r"""Training objective :math:`L(f(X)) + \beta\,` `path_norm` of a network, in float64.
 
-        The network may be whatever `path_norm` reads; the program bounds those whose sub-networks
-        are no wider and as deep as the problem's.
+        The network may be whatever `path_norm` reads. The program bounds those whose sub-networks
+        end in one neuron, are no wider than the problem's and as deep. A standard network of a
+        wider last hidden layer is bounded in the form ``as_parallel(network)``.
         """
         check_same_device(network, self.X)
         exact = double(network)
         regulariser = path_norm(exact)
-        X = self.X.double()
-        if isinstance(exact, nn.ModuleList):
-            fitted = torch.stack([outputs(part, X) for part in exact]).sum(dim=0)
-        else:
-            fitted = outputs(exact, X)
+        fitted = parallel_outputs(exact, self.X.double())
         return self.loss.value(fitted, self.y.double()) + self.beta * regulariser
 
     def decay_objective(self, network: nn.Module) -> float:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from convexlib.errors import InputError
-from convexlib.losses import SquaredLoss, get_loss
+from convexlib.losses import Loss, get_loss
 from convexlib.validation import check_choice
 
 
 @dataclass(frozen=True)
-class PiecewiseLoss(SquaredLoss):
+class PiecewiseLoss(Loss):
     r""":math:`L(f) = \sum_i \max_p (a_{pi} f_i + b_{pi})`, nonnegative and Lipschitz."""
 
     def pieces(self, y: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -86,10 +86,14 @@ class HingeLoss(PiecewiseLoss):
         return torch.where(y * fitted < 1.0, y, torch.zeros_like(y))
 
 
-LOSSES = {"squared": get_loss("squared"), "absolute": AbsoluteLoss(), "hinge": HingeLoss()}
+LOSSES: dict[str, Loss] = {
+    "squared": get_loss("squared"),
+    "absolute": AbsoluteLoss(),
+    "hinge": HingeLoss(),
+}
 
 
-def get_path_loss(name: str, y: Tensor) -> SquaredLoss:
+def get_path_loss(name: str, y: Tensor) -> Loss:
     """Return the loss called `name`, or refuse it, or labels that do not suit it."""
     loss = LOSSES[check_choice(name, tuple(LOSSES), "loss")]
     if isinstance(loss, HingeLoss) and not bool((y.abs() == 1.0).all()):

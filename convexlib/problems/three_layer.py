@@ -2,7 +2,7 @@ r"""Three layers: parallel sub-networks with weight decay on the upper two layer
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,21 +50,24 @@ class ThreeLayer(UnitProgram):
         Regularisation, > 0, in the units of the objective above.
     width : int
         Neurons :math:`m_1` in the first layer of every sub-network.
-    units : Units, optional
+    units : Units, None or "generate"
         None lists all units, or refuses with advice; other units (see `sample_units`) give a
-        program whose value is an **upper bound** on the training problem's.
+        program whose value is an **upper bound** on the training problem's. ``"generate"`` keeps
+        no list: ``solve`` searches for sub-networks by local ascent (no proof that it finds the
+        best), and its lower bound, over all networks, is valid but loose.
     max_units : int
         Limit of the list.
 
     Attributes
     ----------
     X, y, beta, loss, units
-        As given; X and y as tensors.
+        As given; X and y as tensors. ``"generate"`` becomes an empty list of units.
     widths : tuple of int
         ``(width,)``.
     scope : str
-        ``"network"`` if the units are proven to be all of them: then a solve's lower bound holds
-        for every network of this width with any number of sub-networks. Otherwise ``"program"``.
+        ``"network"`` if the units are proven to be all of them, or generated: then a solve's lower
+        bound holds for every network of this width with any number of sub-networks. Otherwise
+        ``"program"``.
 
     Raises
     ------
@@ -75,7 +78,8 @@ class ThreeLayer(UnitProgram):
 
     Notes
     -----
-    ``weights`` has shape (2, K, m1, d): the leaves of every unit with output weight +1 and -1.
+    ``weights`` has shape (2, K, m1, d): the leaves of every unit with output weight +1 and -1;
+    (2, K, 2 m1, d) with ``"generate"``, see `UnitProgram`.
     Source: Ergen & Pilanci (2021). Checked by ``tests/problems/test_three_layer.py``.
     """
 
@@ -88,7 +92,7 @@ class ThreeLayer(UnitProgram):
         *,
         beta: float,
         width: int = 2,
-        units: Units | None = None,
+        units: Units | Literal["generate"] | None = None,
         max_units: int = 100_000,
     ) -> None:
         self.loss = get_loss("squared")
@@ -110,11 +114,7 @@ class ThreeLayer(UnitProgram):
         Then :math:`\|W_1\|_F = 1` and the weight decay of a sub-network is :math:`\beta S`.
         """  # noqa: D205
         blocks, (signs,), side = self.blocks_of(result)
-        sizes = torch.linalg.vector_norm(blocks, dim=2)  # (B, m)
-        total = sizes.sum(dim=1)
-        roots = (sizes * total[:, None]).sqrt()[:, :, None]
-        U = torch.where(roots > 0, blocks / torch.where(roots > 0, roots, 1.0), 0.0)
-        return ParallelReLU(U, [signs * sizes.sqrt()[:, None]], side * total.sqrt())
+        return cheapest_network(blocks, signs[:, 0], side)
 
     def objective(self, network: nn.Module) -> float:
         r"""Training objective of a three-layer `ParallelReLU`, in float64.
@@ -147,3 +147,16 @@ class ThreeLayer(UnitProgram):
         decay = float((w_2**2).sum() + (w_3**2).sum())
         fitted = outputs(exact, self.X.double())
         return self.loss.value(fitted, self.y.double()) + 0.5 * self.beta * decay
+
+
+def cheapest_network(leaves: Tensor, signs: Tensor, side: Tensor) -> ParallelReLU:
+    """The weights of least penalty with given leaves (B, m, d), signs (B, m) and sides (B,)."""
+    sizes = torch.linalg.vector_norm(leaves, dim=2)  # (B, m)
+    # Below this the squares of a leaf's entries vanish, and so does its direction.
+    sizes = torch.where(sizes > torch.finfo(sizes.dtype).tiny ** 0.5, sizes, 0.0)
+    total = sizes.sum(dim=1)
+    used = sizes[:, :, None] > 0
+    shares = sizes / torch.where(total > 0, total, 1.0)[:, None]
+    directions = torch.where(used, leaves / torch.where(used, sizes[:, :, None], 1.0), 0.0)
+    U = directions * shares.sqrt()[:, :, None]
+    return ParallelReLU(U, [(signs * sizes.sqrt())[:, None]], side * total.sqrt())

@@ -15,12 +15,13 @@ from convexlib.errors import InputError, ProblemError
 from convexlib.losses import get_loss
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, balanced
 from convexlib.pricing import price
-from convexlib.problems.base import CvxpyProgram, Problem, weights_of
+from convexlib.problems.base import CvxpyProgram, LinearProgram, ProximalMap, weights_of
+from convexlib.prox import shrink_into_cones
 from convexlib.result import Result
 from convexlib.validation import check_beta, check_data, check_positive_int
 
 
-class TwoLayer(Problem):
+class TwoLayer(LinearProgram):
     r"""Two-layer ReLU training with weight decay, as a convex program.
 
     The training problem, over networks of any width :math:`m \ge m^*` with :math:`m^* \le n+1`,
@@ -34,15 +35,16 @@ class TwoLayer(Problem):
               + \beta \sum_i \left(\|v_i\| + \|w_i\|\right)
               \quad\text{s.t.}\quad (2D_i - I) X v_i \ge 0,\; (2D_i - I) X w_i \ge 0 .
 
-    With ``gated=True`` the constraints are dropped and one block per pattern is left: the gated
-    ReLU network, a plain group Lasso. There is no 1/n anywhere.
+    Another `loss` takes the place of the squared one in both. With ``gated=True`` the constraints
+    are dropped and one block per pattern is left: the gated ReLU network, a plain group Lasso.
+    There is no 1/n anywhere.
 
     Parameters
     ----------
     X : array (n, d)
         Data. A bias is a column of ones (and is regularised).
     y : array (n,)
-        Targets.
+        Targets; labels -1 and 1 for the losses of classes.
     beta : float
         Regularisation, > 0, in the units of the objective above.
     arrangements : Arrangements, None or "generate"
@@ -50,8 +52,9 @@ class TwoLayer(Problem):
         ``solve`` generates them and bounds the optimum over all networks.
     gated : bool
         The gated problem.
-    loss : str
-        ``"squared"``.
+    loss : {"squared", "logistic", "squared_hinge"}
+        :math:`\tfrac12\|f - y\|^2`, :math:`\sum_i \log(1 + e^{-y_i f_i})` or
+        :math:`\tfrac12 \sum_i (1 - y_i f_i)_+^2`. Of the networks, `certify` knows the first only.
     max_patterns : int
         Limit of the enumeration.
 
@@ -65,7 +68,7 @@ class TwoLayer(Problem):
     Raises
     ------
     InputError
-        For unusable data, beta or arrangements.
+        For unusable data, beta or arrangements, and targets that are not labels where they must be.
     TooManyArrangementsError
         If arrangements=None and there are more than max_patterns.
     ProblemError
@@ -76,7 +79,8 @@ class TwoLayer(Problem):
     -----
     ``weights`` has shape (S, P, d): ``weights[0]`` holds the v_i and ``weights[1]`` the w_i;
     S = 1 for a gated problem. Source: Pilanci & Ergen (2020), Theorem 1; gated: Mishkin, Sahiner &
-    Pilanci (2022). Checked by ``tests/problems/test_two_layer.py``.
+    Pilanci (2022). Checked by ``tests/problems/test_two_layer.py``, for the losses of classes by
+    ``tests/problems/test_two_layer_losses.py``.
     """
 
     def __init__(
@@ -93,13 +97,13 @@ class TwoLayer(Problem):
         self.X, self.y = check_data(X, y)
         self.beta = check_beta(beta)
         self.loss = get_loss(loss)
+        self.loss.check_targets(self.y)
         self.gated = bool(gated)
         check_positive_int(max_patterns, "max_patterns")
-        self.arrangements: Arrangements | None
         if arrangements is None:
             self.arrangements = enumerate_arrangements(self.X, max_patterns=max_patterns)
         elif isinstance(arrangements, Arrangements):
-            self.arrangements = _check_arrangements(arrangements, self.X)
+            self.arrangements = check_arrangements(arrangements, self.X)
         elif isinstance(arrangements, str) and arrangements == "generate":
             if self.gated:
                 raise ProblemError(
@@ -174,12 +178,16 @@ class TwoLayer(Problem):
             return positive - negative
         signed = weights[0] if self.gated else weights[0] - weights[1]  # (P, d)
         active = signed.abs().sum(dim=1).nonzero().ravel()
-        return ((self.X @ signed[active].T) * self.masks[active].T).sum(dim=1)
+        return ((self.masks[active].T @ signed[active]) * self.X).sum(dim=1)
 
     def correlations(self, z: Tensor) -> Tensor:
         r"""The adjoint (S, P, d) of `fitted`: :math:`X^\top D_i z` and its negative."""
-        positive = (self.masks * z) @ self.X  # (P, d)
+        positive = self.masks @ (z[:, None] * self.X)  # (P, d), and no (P, n) on the way
         return positive[None] if self.gated else torch.stack([positive, -positive])
+
+    def gram(self) -> Tensor:
+        r""":math:`S\, X X^\top \circ \sum_i d_i d_i^\top` (n, n), where :math:`D_i = diag(d_i)`."""
+        return self.shape[0] * (self.X @ self.X.T) * (self.masks.T @ self.masks)
 
     def penalty(self, weights: Tensor) -> float:
         """Sum of the Euclidean norms of the blocks."""
@@ -188,6 +196,16 @@ class TwoLayer(Problem):
     def projector(self) -> ConeProjector | None:
         """A new projector onto the cones of the blocks, in their order; None without cones."""
         return None if self.gated else ConeProjector(self.X, self._patterns.masks, copies=2)
+
+    @property
+    def constrained(self) -> bool:
+        """Whether the blocks have cones."""
+        return not self.gated
+
+    def proximal_map(self) -> ProximalMap:
+        """Soft-thresholds the blocks' projections onto their cones, each warm-started."""
+        projector = self.projector()
+        return lambda weights, threshold: shrink_into_cones(weights, projector, threshold)
 
     def violation(self, weights: Tensor) -> float:
         r"""Largest :math:`-s\,x^\top v/\|x\|` over the cone constraints, at least 0."""
@@ -233,19 +251,19 @@ class TwoLayer(Problem):
 
     def to_cvxpy(self) -> CvxpyProgram:
         """The program for CVXPY, one variable (P, d) per sign."""
-        X, y = self.X.cpu().numpy(), self.y.cpu().numpy()
+        X = self.X.cpu().numpy()
         masks = self.masks.cpu().numpy()
         variables = [cp.Variable(self.shape[1:]) for _ in range(self.shape[0])]
         signed = variables[0] if self.gated else variables[0] - variables[1]
         # The outputs are a variable of their own, so that their link's multiplier is z.
-        outputs = cp.Variable(len(y))
+        outputs = cp.Variable(len(X))
         link = outputs == cp.sum(cp.multiply(X @ signed.T, masks.T), axis=1)
         penalty = sum(cp.sum(cp.norm(variable, 2, axis=1)) for variable in variables)
         constraints = [link]
         if not self.gated:
             signs = 2.0 * masks - 1.0
             constraints += [cp.multiply(signs, variable @ X.T) >= 0 for variable in variables]
-        objective = cp.Minimize(0.5 * cp.sum_squares(outputs - y) + self.beta * penalty)
+        objective = cp.Minimize(self.loss.expression(outputs, self.y) + self.beta * penalty)
 
         def read_weights() -> Tensor:
             values = [torch.as_tensor(variable.value) for variable in variables]
@@ -261,10 +279,11 @@ class TwoLayer(Problem):
         n, d = self.X.shape
         patterns = "generated" if self.arrangements is None else f"{self.n_patterns} patterns"
         kind = "gated" if self.gated else "relu"
-        return f"TwoLayer({kind}, n={n}, d={d}, {patterns}, beta={self.beta:g})"
+        loss = "" if self.loss.name == "squared" else f", {self.loss.name}"
+        return f"TwoLayer({kind}, n={n}, d={d}, {patterns}, beta={self.beta:g}{loss})"
 
 
-def _check_arrangements(arrangements: Arrangements, X: Tensor) -> Arrangements:
+def check_arrangements(arrangements: Arrangements, X: Tensor) -> Arrangements:
     """Refuse patterns of other data."""
     masks = arrangements.masks
     if masks.ndim != 2 or masks.shape[1] != len(X) or len(masks) == 0:

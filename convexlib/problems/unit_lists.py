@@ -102,9 +102,10 @@ def _leaf_units(patterns: Arrangements) -> Units:
 def _advice(widths: tuple[int, ...]) -> str:
     width = widths[0] if len(set(widths)) == 1 else widths
     depth = "" if len(widths) == 1 else f", depth={len(widths) + 2}"
+    search = ', or units="generate", which searches for some' if len(widths) == 1 else ""
     return (
         f"Raise max_units, or pass units=sample_units(X, n_units=..., width={width}{depth}), whose "
-        "program gives an upper bound."
+        f"program gives an upper bound{search}."
     )
 
 

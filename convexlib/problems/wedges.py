@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 
 import numpy as np
 from torch import Tensor
@@ -14,6 +13,7 @@ from convexlib.errors import ProblemError
 from convexlib.exact import Floats
 from convexlib.geometry import subset_normals
 from convexlib.rowspace import reduce_rows
+from convexlib.validation import readable_count
 
 BLOCK = 4_000_000  # entries of the dictionary at a time
 
@@ -73,12 +73,11 @@ def wedge_neurons(A: Floats, d: int, norm: int, exact: bool, limit: int) -> Floa
     rows = reduced.rows / reduced.scale
     count = math.comb(len(rows), width - 1)
     if count > limit:
-        readable = str(count) if count < 10**7 else f"{Decimal(count):.1e}"
         raise ProblemError(
-            f"X has shape {(n, d)}: {readable} wedges of {width - 1} among {len(rows)} vectors, "
-            f"more than max_wedges={limit}. Raise max_wedges, take fewer columns or samples, or "
-            'use TwoLayer(X, y, beta=..., arrangements="generate"), whose penalty is the Euclidean '
-            "norm."
+            f"X has shape {(n, d)}: {readable_count(count)} wedges of {width - 1} among "
+            f"{len(rows)} vectors, more than max_wedges={limit}. Raise max_wedges, take fewer "
+            'columns or samples, or use TwoLayer(X, y, beta=..., arrangements="generate"), whose '
+            "penalty is the Euclidean norm."
         )
     normals = subset_normals(rows)
     sizes = np.linalg.norm(normals[:, :d], norm, axis=1)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from torch import Tensor
 
 from convexlib.arrangements import Arrangements
 from convexlib.errors import ConvergenceWarning, SolverError
-from convexlib.problems.base import Problem
+from convexlib.problems.base import LinearProgram, Problem
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Record, Result, Status, relative_gap
+
+# The trackers of the solve under way: see `watching`.
+_running: ContextVar[list[Tracker] | None] = ContextVar("running", default=None)
 
 
 class Tracker:
@@ -27,6 +33,9 @@ class Tracker:
         self.dual = problem.dual_value(self.z)
         self.arrangements: Arrangements | None = None
         self.history: list[Record] = []
+        running = _running.get()
+        if running is not None and not running:
+            running.append(self)
 
     def update(
         self,
@@ -56,6 +65,7 @@ class Tracker:
         n_iter: int,
         scope: str = "program",
         arrangements: Arrangements | None = None,
+        detail: str = "",
     ) -> Result:
         """Close the run; anything but convergence warns once."""
         result = Result(
@@ -71,14 +81,41 @@ class Tracker:
             scope=scope,
             arrangements=self.arrangements if arrangements is None else arrangements,
             history=tuple(self.history),
+            detail=detail,
         )
         if status is not Status.CONVERGED:
             warnings.warn(
-                f"{self.method} on {self.problem}: {status}. Relative gap {result.gap:.1e}.",
+                f"{self.method} on {self.problem}: {status}. Relative gap {result.gap:.1e}."
+                + (f" {detail}" if detail else ""),
                 ConvergenceWarning,
                 stacklevel=4,
             )
         return result
+
+
+@contextmanager
+def watching() -> Iterator[list[Tracker]]:
+    """The first tracker made inside, in a list: what an interrupt can still give back.
+
+    Solvers called by a solver have trackers too, but those know of a part only.
+    """
+    first: list[Tracker] = []
+    token = _running.set(first)
+    try:
+        yield first
+    finally:
+        _running.reset(token)
+
+
+def interrupted(first: list[Tracker], problem: Problem) -> Result:
+    """The best that an interrupted solver had, labelled; it goes on where there is none."""
+    if not first:
+        raise KeyboardInterrupt
+    n_iter = first[0].history[-1].iteration if first[0].history else 0
+    patterns = getattr(problem, "arrangements", None)
+    generated = isinstance(problem, TwoLayer) and patterns is None
+    scope = "network" if generated else getattr(problem, "scope", "program")
+    return first[0].result(Status.INTERRUPTED, n_iter, scope=scope, arrangements=patterns)
 
 
 def need_two_layer(problem: Problem, method: str) -> TwoLayer:
@@ -87,9 +124,35 @@ def need_two_layer(problem: Problem, method: str) -> TwoLayer:
         raise SolverError(
             f'{method} solves TwoLayer programs; got {type(problem).__name__}. Use method="auto".'
         )
+    _need_patterns(problem, method)
+    return problem
+
+
+def need_linear_program(problem: Problem, method: str) -> LinearProgram:
+    """Refuse a problem that is not a TwoLayer or VectorOutput with fixed patterns."""
+    if not isinstance(problem, LinearProgram):
+        raise SolverError(
+            f"{method} solves TwoLayer and VectorOutput programs; got {type(problem).__name__}. "
+            'Use method="auto".'
+        )
+    _need_patterns(problem, method)
+    return problem
+
+
+def need_unconstrained(problem: Problem, method: str) -> LinearProgram:
+    """Refuse a problem with cone constraints, too."""
+    problem = need_linear_program(problem, method)
+    if problem.constrained:
+        raise SolverError(
+            f"{method} needs an unconstrained program; {type(problem).__name__}(gated=False) has "
+            "cone constraints. Use method='admm', 'ssnal' or 'auto'."
+        )
+    return problem
+
+
+def _need_patterns(problem: LinearProgram, method: str) -> None:
     if problem.arrangements is None:
         raise SolverError(
             f'{method} needs fixed patterns; this problem has arrangements="generate". '
             'Use method="generate" or give it patterns.'
         )
-    return problem

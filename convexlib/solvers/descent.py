@@ -1,7 +1,7 @@
 r"""The baselines: stochastic gradient descent and Adam on the non-convex training problem.
 
-.. math:: F(U, \alpha) = \tfrac12 \Big\|\sum_j (X u_j)_+ \alpha_j - y\Big\|^2
-          + \tfrac\beta2 \sum_j \left(\|u_j\|^2 + \alpha_j^2\right)
+.. math:: F(U, \alpha) = L\Big(\sum_j (X u_j)_+ \alpha_j^\top\Big)
+          + \tfrac\beta2 \sum_j \left(\|u_j\|^2 + \|\alpha_j\|^2\right)
 
 is what the convex programs solve, with the same beta and no 1/n. All learning rates and seeds of a
 tuning grid are trained at once, as one network with two leading axes (seeds, rates), so that the
@@ -18,16 +18,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from convexlib.losses import SmoothLoss
 from convexlib.solvers.training import (
+    SQUARED,
     Recorder,
     Training,
+    as_columns,
     check_limits,
     check_rates,
     check_seeds,
+    check_task,
     initial_weights,
     now,
 )
-from convexlib.validation import check_beta, check_choice, check_data, check_positive_int
+from convexlib.validation import check_beta, check_choice, check_positive_int
 
 __all__ = ["OPTIMIZERS", "train"]
 
@@ -53,6 +57,7 @@ def train(
     seconds: float | None = None,
     batch_size: int | None = None,
     n_records: int = 100,
+    loss: str = "squared",
     progress: bool = False,
 ) -> Training:
     r"""Train a two-layer ReLU network for every pair of a learning rate and a seed.
@@ -61,8 +66,8 @@ def train(
     ----------
     X : array (n, d)
         Data; device and dtype are kept.
-    y : array (n,)
-        Targets.
+    y : array (n,) or (n, c)
+        Targets; with two axes the network has c outputs, which share its neurons.
     beta : float
         Weight of the regulariser in F above, where it is part of the gradient (for Adam too).
     width : int
@@ -80,6 +85,8 @@ def train(
         Samples per step, drawn without replacement in each epoch; all of them by default.
     n_records : int
         How often the objective is recorded, at moments that are denser in the beginning.
+    loss : {"squared", "logistic", "squared_hinge"}
+        As for `TwoLayer`.
     progress : bool
         Show a progress bar on a terminal.
 
@@ -90,7 +97,7 @@ def train(
     Raises
     ------
     InputError
-        For unusable data, grids or limits.
+        For unusable data, grids or limits, and targets that do not suit the loss.
 
     Notes
     -----
@@ -100,18 +107,18 @@ def train(
     minimiser is the same. A ConvergenceWarning is given if no run improves on its start. Checked
     by ``tests/solvers/test_descent.py``.
     """
-    X, y = check_data(X, y)
+    X, y, chosen = check_task(X, y, loss)
     beta, width = check_beta(beta), check_positive_int(width, "width")
     base, _, schedule = check_choice(optimizer, OPTIMIZERS, "optimizer").partition("-")
     rates, seeds = check_rates(rates), check_seeds(seeds)
     steps_limit, time_limit = check_limits(n_steps, seconds)
     size = len(X) if batch_size is None else check_positive_int(batch_size, "batch_size")
     n_records = check_positive_int(n_records, "n_records")
-    U, alpha = initial_weights(seeds, len(rates), width, X)
+    U, alpha = initial_weights(seeds, len(rates), width, X, tuple(y.shape[1:]))
     rate = torch.tensor(rates, dtype=X.dtype, device=X.device)[:, None]  # (R, 1)
-    update = _Adam(U, alpha) if base == "adam" else _descend(len(X))
-    record = Recorder(X, y, beta)
-    supply = _batches(X, y, size, seeds)
+    update = Adam(U, alpha) if base == "adam" else _descend(len(X))
+    record = Recorder(X, y, beta, chosen)
+    supply = batches(X, y, size, seeds)
 
     record(0, 0.0, U, alpha)
     step, spent, began = 0, 0.0, now(X)
@@ -119,8 +126,8 @@ def train(
     bar = tqdm(total=n_records, desc=optimizer, disable=None if progress else True)
     while done < 1.0:
         batch_X, batch_y = next(supply)
-        scale = len(X) / batch_y.shape[-1]
-        slopes = gradients(batch_X, batch_y, U, alpha, beta, scale)
+        scale = len(X) / batch_y.shape[1]
+        slopes = gradients(batch_X, batch_y, U, alpha, beta, scale, chosen)
         update(U, alpha, slopes, rate * SCHEDULES[schedule](done))
         step += 1
         elapsed = spent + now(X) - began
@@ -137,22 +144,30 @@ def train(
 
 
 def gradients(
-    X: Tensor, y: Tensor, U: Tensor, alpha: Tensor, beta: float, scale: float
+    X: Tensor,
+    y: Tensor,
+    U: Tensor,
+    alpha: Tensor,
+    beta: float,
+    scale: float,
+    loss: SmoothLoss = SQUARED,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of `scale` times the loss plus the regulariser, in U and in alpha.
 
-    X (S, b, d) and y (S, b) hold a batch for each seed; U (S, R, m, d) and alpha (S, R, m).
+    X (S, b, d) and y (S, b) or (S, b, c) hold a batch for each seed; U (S, R, m, d) and alpha
+    (S, R, m) or (S, R, m, c).
     """
+    targets, last = as_columns(y, alpha)  # (S, b, c), (S, R, m, c)
     inputs = X[:, None]  # (S, 1, b, d)
     hidden = torch.matmul(inputs, U.transpose(2, 3)).relu_()  # (S, R, b, m)
-    residual = (hidden @ alpha[..., None] - y[:, None, :, None]).mul_(scale)  # (S, R, b, 1)
-    by_alpha = (residual.transpose(2, 3) @ hidden)[:, :, 0]
-    back = (hidden > 0) * (residual * alpha[:, :, None])  # (S, R, b, m)
+    slope = loss.dual_point(hidden @ last, targets[:, None]).mul_(-scale)  # (S, R, b, c)
+    by_alpha = (hidden.transpose(2, 3) @ slope).reshape(alpha.shape)
+    back = (hidden > 0) * (slope @ last.transpose(2, 3))  # (S, R, b, m)
     by_U = torch.matmul(back.transpose(2, 3), inputs)
     return by_U.add_(U, alpha=beta), by_alpha.add_(alpha, alpha=beta)
 
 
-class _Adam:
+class Adam:
     """Adam's update (Kingma and Ba, 2015), one rate per column of the grid."""
 
     def __init__(self, *weights: Tensor) -> None:
@@ -179,19 +194,19 @@ def _descend(n: int) -> Callable[[Tensor, Tensor, tuple[Tensor, Tensor], Tensor]
     """Return the update of gradient descent on F / n."""
 
     def update(U: Tensor, alpha: Tensor, slopes: tuple[Tensor, Tensor], rate: Tensor) -> None:
-        U.sub_(slopes[0] * (rate / n)[..., None])
-        alpha.sub_(slopes[1] * (rate / n))
+        for part, slope in zip((U, alpha), slopes, strict=True):
+            part.sub_(slope * (rate / n).view(-1, *[1] * (part.ndim - 2)))
 
     return update
 
 
-def _batches(
+def batches(
     X: Tensor, y: Tensor, size: int, seeds: Sequence[int]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches (S, b, d) and (S, b) without end, in a new order of each seed per epoch."""
+    """Yield batches (S, b, d), (S, b) or (S, b, c), for ever, in a new order of each per epoch."""
     n = len(X)
     if size >= n:
-        everything = X.expand(len(seeds), *X.shape), y.expand(len(seeds), n)
+        everything = X.expand(len(seeds), *X.shape), y.expand(len(seeds), *y.shape)
         while True:
             yield everything
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]

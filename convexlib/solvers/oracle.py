@@ -14,9 +14,8 @@ from torch import Tensor
 from convexlib.errors import SolverError
 from convexlib.problems.base import Problem
 from convexlib.problems.parallel import UnitProgram
-from convexlib.prox import shrink_into_cones
 from convexlib.result import Result, Status
-from convexlib.solvers.base import Tracker, need_two_layer
+from convexlib.solvers.base import Tracker, need_linear_program
 
 # Entries of the dense design matrix beyond which an interior-point method takes minutes and
 # gigabytes.
@@ -35,7 +34,7 @@ def oracle(problem: Problem, *, tol: float = 1e-6, max_design: int = MAX_DESIGN)
         If the problem is too large, or the solver's status is not optimal.
     """
     if not isinstance(problem, UnitProgram):
-        problem = need_two_layer(problem, "oracle")
+        problem = need_linear_program(problem, "oracle")
     size = problem.zeros().numel() * len(problem.y)
     if size > max_design:
         raise SolverError(
@@ -64,7 +63,7 @@ def oracle(problem: Problem, *, tol: float = 1e-6, max_design: int = MAX_DESIGN)
     if isinstance(problem, UnitProgram):
         weights, scope, patterns = problem.project(weights), problem.scope, None
     else:
-        weights = shrink_into_cones(weights, problem.projector())
+        weights = problem.proximal_map()(weights, 0.0)
         scope, patterns = "program", problem.arrangements
     gap = tracker.update(1, weights, problem.dual_scaling(program.read_z()))
     status = Status.CONVERGED if gap <= tol else Status.STALLED

@@ -11,9 +11,9 @@ from torch import Tensor
 from convexlib.errors import ConvergenceWarning
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.solvers.generate import generate
-from convexlib.solvers.ssnal import ssnal
 
 _TOL = 1e-7
+_LOOSE, _ROUNDS = 1e-3, 10  # where nothing can be proved
 _BIAS_STEPS = 15  # solves at most to find the output bias
 
 
@@ -62,14 +62,10 @@ def refine_dual(
 
 def _solve(problem: TwoLayer, directions: Tensor, prove: bool) -> tuple[Tensor, float, Tensor]:
     """Dual point, value and neurons of a problem; nothing here needs to have converged."""
+    # Where nothing can be proved the bound is too loose for more than a few rounds to matter.
+    tol, rounds, nodes = (_TOL, 40, None) if prove else (_LOOSE, _ROUNDS, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        nodes = 20_000_000 if prove else 100_000
-        result = generate(problem, tol=_TOL, max_iter=40, directions=directions, max_nodes=nodes)
-        z = result.z
-        if not result.converged and result.arrangements is not None:
-            # Without a proof the result's z is scaled by a loose bound, which prefers poor ones.
-            final = problem.with_arrangements(result.arrangements)
-            z = ssnal(final, tol=0.1 * _TOL, start=result.weights).z
+        result = generate(problem, tol=tol, max_iter=rounds, directions=directions, max_nodes=nodes)
     neurons = result.weights[torch.linalg.vector_norm(result.weights, dim=2) > 0]
-    return z, result.value, neurons
+    return result.z, result.value, neurons

@@ -2,8 +2,10 @@ r"""What training runs leave behind: their curves against time and the best netw
 
 The objective recorded is the one that the convex programs solve,
 
-.. math:: F(U, \alpha) = \tfrac12 \Big\|\sum_j (X u_j)_+ \alpha_j - y\Big\|^2
-          + \tfrac\beta2 \sum_j \left(\|u_j\|^2 + \alpha_j^2\right).
+.. math:: F(U, \alpha) = L\Big(\sum_j (X u_j)_+ \alpha_j^\top\Big)
+          + \tfrac\beta2 \sum_j \left(\|u_j\|^2 + \|\alpha_j\|^2\right),
+
+with one output or several.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +23,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convexlib.errors import ConvergenceWarning, InputError
+from convexlib.losses import SmoothLoss, get_loss
 from convexlib.networks import TwoLayerReLU
-from convexlib.validation import check_positive_int, check_real
+from convexlib.validation import (
+    as_tensor,
+    check_data,
+    check_outputs,
+    check_positive_int,
+    check_real,
+)
 
-__all__ = ["Recorder", "Training", "check_limits", "check_rates", "check_seeds", "initial_weights"]
+__all__ = [
+    "Recorder",
+    "Training",
+    "check_limits",
+    "check_rates",
+    "check_seeds",
+    "check_task",
+    "initial_weights",
+]
 
 ROWS = 4096  # evaluated at once: bounds the memory of a record
+SQUARED = get_loss("squared")
 
 Floats = NDArray[np.float64]
 
@@ -73,35 +92,53 @@ class Training:
         return int(np.isinf(self.objective[:, :, -1]).sum())
 
 
+def check_task(X: Any, y: Any, loss: str) -> tuple[Tensor, Tensor, SmoothLoss]:
+    """Return data (n, d), targets (n,) or (n, c) and the loss they suit."""
+    y = as_tensor(y, "y")
+    X, y = check_outputs(X, y) if y.ndim == 2 else check_data(X, y)
+    chosen = get_loss(loss)
+    chosen.check_targets(y)
+    return X, y, chosen
+
+
 def initial_weights(
-    seeds: Sequence[int], n_rates: int, width: int, X: Tensor
+    seeds: Sequence[int], n_rates: int, width: int, X: Tensor, outputs: tuple[int, ...] = ()
 ) -> tuple[Tensor, Tensor]:
-    """He's initial weights (S, R, m, d) and (S, R, m), the same for every rate."""
+    """He's initial weights (S, R, m, d) and (S, R, m, *outputs), the same for every rate."""
     d = X.shape[1]
     drawn = []
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
         first = torch.randn(width, d, generator=generator, dtype=torch.float64) * (2 / d) ** 0.5
-        last = torch.randn(width, generator=generator, dtype=torch.float64) * (2 / width) ** 0.5
+        last = torch.randn(width, *outputs, generator=generator, dtype=torch.float64)
+        last *= (2 / width) ** 0.5
         drawn.append((first, last))
     U, alpha = (torch.stack(parts).to(X)[:, None] for parts in zip(*drawn, strict=True))
-    return U.repeat(1, n_rates, 1, 1), alpha.repeat(1, n_rates, 1)
+    return U.repeat(1, n_rates, 1, 1), alpha.repeat(1, n_rates, *[1] * alpha[0, 0].ndim)
 
 
-def objectives(X: Tensor, y: Tensor, U: Tensor, alpha: Tensor, beta: float) -> Tensor:
+def as_columns(y: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """Targets (..., n) and output weights (S, R, m) with a last axis for one output."""
+    return (y[..., None], alpha[..., None]) if alpha.ndim == 3 else (y, alpha)
+
+
+def objectives(
+    X: Tensor, y: Tensor, U: Tensor, alpha: Tensor, beta: float, loss: SmoothLoss = SQUARED
+) -> Tensor:
     """Return the objective (S, R) of every network on all data."""
-    loss = torch.zeros(U.shape[:2], dtype=X.dtype, device=X.device)
+    y, alpha = as_columns(y, alpha)  # (n, c), (S, R, m, c)
+    total = torch.zeros(U.shape[:2], dtype=X.dtype, device=X.device)
     for rows, targets in zip(X.split(ROWS), y.split(ROWS), strict=True):
-        fitted = (torch.matmul(rows, U.transpose(2, 3)).relu_() @ alpha[..., None])[..., 0]
-        loss += ((fitted - targets) ** 2).sum(dim=2)
-    return 0.5 * (loss + beta * ((U**2).sum(dim=(2, 3)) + (alpha**2).sum(dim=2)))
+        fitted = torch.matmul(rows, U.transpose(2, 3)).relu_() @ alpha  # (S, R, rows, c)
+        total += loss.terms(fitted, targets).sum(dim=(2, 3))
+    return total + 0.5 * beta * ((U**2).sum(dim=(2, 3)) + (alpha**2).sum(dim=(2, 3)))
 
 
 class Recorder:
     """Keeps the curves of a grid (S, R) of runs, and the best network."""
 
-    def __init__(self, X: Tensor, y: Tensor, beta: float) -> None:
-        self.X, self.y, self.beta = X, y, beta
+    def __init__(self, X: Tensor, y: Tensor, beta: float, loss: SmoothLoss = SQUARED) -> None:
+        self.X, self.y, self.beta, self.loss = X, y, beta, loss
         self.steps: list[int] = []
         self.seconds: list[float] = []
         self.curves: list[Floats] = []
@@ -110,8 +147,8 @@ class Recorder:
         self.network: TwoLayerReLU | None = None
 
     def __call__(self, step: int, seconds: float, U: Tensor, alpha: Tensor) -> None:
-        """Take the weights (S, R, m, d) and (S, R, m) at a moment."""
-        values = objectives(self.X, self.y, U, alpha, self.beta)
+        """Take the weights (S, R, m, d) and (S, R, m) or (S, R, m, c) at a moment."""
+        values = objectives(self.X, self.y, U, alpha, self.beta, self.loss)
         values = values.where(values.isfinite(), math.inf)
         self.steps.append(step)
         self.seconds.append(seconds)

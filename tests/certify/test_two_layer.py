@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 import convexlib as cl
-from convexlib.errors import InputError, NotCertifiableError
-from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU
+from convexlib.networks import TwoLayerReLU
 from tests.checks import network_objective, neuron_values, small_instance
 from tests.generators import EXACT
 
@@ -160,7 +159,7 @@ def test_high_rank_has_a_loose_but_valid_bound():
     network = sequential(12, first_bias=False, last_bias=False)
     certificate = cl.certify(network, X, y, beta=8.0, refine=False)
     check_certificate(certificate, network, X, y, 8.0)
-    assert certificate.method == "spectral"
+    assert certificate.method == "quadratic"
     assert certificate.rigorous
     assert 0 < certificate.dual < certificate.primal
 
@@ -224,80 +223,3 @@ def test_the_network_is_left_alone():
     cl.certify(network, X, y, beta=0.2)
     assert network.training
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
-
-
-def poisoned(value, place):
-    network = sequential(2)
-    with torch.no_grad():
-        list(network.parameters())[place].view(-1)[0] = value
-    return network
-
-
-X0, Y0 = data_of()
-DEEP = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1))
-GATED = TwoLayerGatedReLU(torch.ones(2, 2), torch.ones(2), torch.ones(2, 2))
-PLAIN = sequential(2, first_bias=False)
-REFUSED = {
-    "gated": (GATED, {}, NotCertifiableError, "the network is gated"),
-    "deep": (DEEP, {}, NotCertifiableError, "cannot certify Linear -> ReLU -> Linear -> ReLU"),
-    "outputs": (
-        nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)),
-        {},
-        NotCertifiableError,
-        "the output layer has 2 outputs; expected 1",
-    ),
-    "nan": (poisoned(np.nan, 0), {}, NotCertifiableError, "non-finite weights"),
-    "inf": (poisoned(np.inf, 2), {}, NotCertifiableError, "non-finite weights"),
-    "nan bias": (poisoned(np.nan, 3), {}, NotCertifiableError, "non-finite weights"),
-    "overflow": (poisoned(1e200, 0), {}, NotCertifiableError, "objective overflows"),
-    "overflowing bias": (poisoned(1e200, 3), {}, NotCertifiableError, "objective overflows"),
-    "features": (
-        sequential(3),
-        {},
-        InputError,
-        r"the network takes 3 features but X has shape \(10, 2\); expected \(n, 3\)",
-    ),
-    "no network": ("net", {}, InputError, r"network is str; expected a torch\.nn\.Module"),
-    "device": (
-        sequential(2).to("meta"),
-        {},
-        InputError,
-        "X is on device cpu but the network is on device meta",
-    ),
-    "beta": (PLAIN, {"beta": 0.0}, InputError, "expected beta > 0"),
-    "data": (PLAIN, {"X": X0[0]}, InputError, "expected two axes"),
-    "targets": (PLAIN, {"y": Y0[:3]}, InputError, "y has 3 entries; expected 10"),
-    "nan data": (PLAIN, {"X": X0 * np.nan}, InputError, "X contains 20 non-finite values"),
-    "no patterns": (
-        PLAIN,
-        {"arrangements": "generate"},
-        InputError,
-        "arrangements is str; expected Arrangements or None",
-    ),
-    "patterns of fewer rows": (
-        PLAIN,
-        {"arrangements": cl.enumerate_arrangements(X0[:5])},
-        InputError,
-        r"are not those of the first layer's data, of shape \(10, 2\)",
-    ),
-    "patterns without the bias": (
-        sequential(2),
-        {"arrangements": cl.enumerate_arrangements(X0)},
-        InputError,
-        r"of shape \(10, 3\)\. Make them from X, with a last column of ones",
-    ),
-    "patterns of other data": (
-        PLAIN,
-        {"arrangements": cl.enumerate_arrangements(X0[::-1])},
-        InputError,
-        "are not those of the first layer's data",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_refusals(case):
-    network, changes, kind, message = REFUSED[case]
-    arguments = {"X": X0, "y": Y0, "beta": 0.1} | changes
-    with pytest.raises(kind, match=message):
-        cl.certify(network, arguments.pop("X"), arguments.pop("y"), **arguments)

@@ -10,6 +10,7 @@ from torch import nn
 import convexlib as cl
 from convexlib.errors import ConvergenceWarning, InputError, ProblemError, SolverError
 from tests.checks import check_record
+from tests.searches import least_found
 
 
 def instance(seed):
@@ -80,7 +81,7 @@ def path_objective(network, X, y, beta, norm=1):
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(20))
 def test_the_exact_dictionary_has_the_optimum_of_all_networks(seed, bias):
     X, y, fraction = instance(seed)
     problem = cl.WedgeLasso(X, y, beta=1.0, bias=bias)
@@ -106,6 +107,25 @@ def test_the_exact_dictionary_has_the_optimum_of_all_networks(seed, bias):
     b = rng.standard_normal(5000) * np.abs(X).max() if bias else 0.0
     assert np.abs(z @ np.maximum(X @ W.T + b, 0.0)).max() <= beta * (1 + 1e-9)
     assert best_neuron(X, z, bias) <= beta * (1 + 1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_network_of_a_serious_search_is_below(seed, bias):
+    rng = np.random.default_rng(seed)
+    X, y = rng.standard_normal((7, 2)), rng.standard_normal(7)
+    value = cl.solve(cl.WedgeLasso(X, y, beta=0.1, bias=bias), tol=1e-10).value
+    inputs, targets = torch.from_numpy(X), torch.from_numpy(y)
+
+    def objective(U, b, alpha, b0):
+        hidden = torch.relu(inputs @ U.mT + b[:, None] * bias)  # (S, n, m)
+        fitted = torch.einsum("snm,sm->sn", hidden, alpha) + b0 * bias
+        squares = (U.abs().sum(dim=2) ** 2).sum(dim=1) + (alpha**2).sum(dim=1)
+        return 0.5 * ((fitted - targets) ** 2).sum(dim=1) + 0.05 * squares
+
+    found = least_found(objective, [(10, 2), (10,), (10,), (1,)], seed=seed)
+    assert value * (1 - 1e-9) <= found <= value * 1.05
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 import convexlib as cl
-from convexlib.errors import InputError, ProblemError
+from convexlib.errors import InputError, ProblemError, TooManyArrangementsError
 from tests.problems.unit_programs import circle, forward, program_value, seed_one
+from tests.test_path_norms import random_network, standard
 
 
 def check_network(problem: cl.PathRegularized, result: cl.Result) -> cl.ParallelReLU:
@@ -20,20 +21,6 @@ def check_network(problem: cl.PathRegularized, result: cl.Result) -> cl.Parallel
     assert problem.decay_objective(network) >= result.value * (1 - 1e-12)
     assert problem.violation(result.weights) <= 1e-10
     return network
-
-
-def random_network(widths, K, d, seed) -> cl.ParallelReLU:
-    rng = np.random.default_rng(seed)
-    m = nodes = int(np.prod(widths))
-    inner = []
-    for children in widths:
-        nodes //= children
-        inner.append(torch.from_numpy(rng.standard_normal((K, nodes, children))))
-    return cl.ParallelReLU(
-        torch.from_numpy(rng.standard_normal((K, m, d))),
-        inner,
-        torch.from_numpy(rng.standard_normal(K)),
-    )
 
 
 def test_circle() -> None:
@@ -57,14 +44,16 @@ def test_seed_one_and_the_oracle() -> None:
         assert result.value == pytest.approx(0.06083577, abs=1e-8)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(20))
 def test_agrees_with_the_program_without_reductions(seed: int) -> None:
     rng = np.random.default_rng(100 + seed)
     n, d = int(rng.integers(2, 4)), 1 + seed % 2
     X, y, beta = rng.standard_normal((n, d)), rng.standard_normal(n), 10 ** rng.uniform(-2, -0.5)
     problem = cl.PathRegularized(X, y, beta=beta)
     result = cl.solve(problem, tol=1e-8)
-    assert result.value == pytest.approx(program_value(X, y, beta, "group"), rel=1e-6)
+    assert result.value == pytest.approx(
+        program_value(X, y, beta, "group", accuracy=1e-8), rel=1e-6
+    )
     check_network(problem, result)
 
 
@@ -108,10 +97,14 @@ def test_trees_of_four_layers() -> None:
     with torch.no_grad():
         reached = result.z @ network.hidden(problem.X) * network.alpha / network.path_norms()
     assert float(reached.abs().max()) <= 0.1
-    # The first bound of the relaxation: fully connected sub-networks unroll into trees.
-    layers = [nn.Linear(1, 2, False), nn.ReLU(), nn.Linear(2, 2, False), nn.ReLU()]
-    full = nn.Sequential(*layers, nn.Linear(2, 1, False)).double()
-    assert problem.objective(full) >= result.dual
+    # A relaxation of fully connected sub-networks, which unroll into trees.
+    for seed in range(20):
+        full = standard(1, 2, 2, 1, seed=seed)
+        with torch.no_grad():
+            full[-1].weight.mul_(0.1)
+        assert problem.objective(full) >= result.dual
+        tree = cl.as_parallel(full)
+        assert problem.objective(tree) == pytest.approx(problem.objective(full), rel=1e-12)
 
 
 @pytest.mark.parametrize("loss", ["absolute", "hinge"])
@@ -156,41 +149,19 @@ def test_low_rank_sandwich(loss: str, spread: float) -> None:
     assert found.value == pytest.approx(best.value, rel=1e-6)
 
 
-def test_path_norm_counts_paths() -> None:
+def test_what_would_explode_is_refused() -> None:
     rng = np.random.default_rng(0)
-    A, B, c = rng.standard_normal((3, 2)), rng.standard_normal((2, 3)), rng.standard_normal((1, 2))
-    net = nn.Sequential(
-        nn.Linear(2, 3, False), nn.ReLU(), nn.Linear(3, 2, False), nn.ReLU(), nn.Linear(2, 1, False)
-    ).double()
-    with torch.no_grad():
-        for layer, weight in zip((net[0], net[2], net[4]), (A, B, c), strict=True):
-            layer.weight.copy_(torch.from_numpy(weight))
-    paths = [
-        (A[i, a] * B[j, i] * c[0, j]) ** 2 for a in range(2) for i in range(3) for j in range(2)
-    ]
-    assert cl.path_norm(net) == pytest.approx(np.sqrt(sum(paths)))
-    assert cl.path_norm(nn.ModuleList([net, net])) == pytest.approx(2 * np.sqrt(sum(paths)))
-    X, y, beta = seed_one()
-    both = nn.ModuleList([net, net])
-    problem = cl.PathRegularized(X, y, beta=beta)
-    fitted = 2 * net(torch.from_numpy(X)).detach().numpy()[:, 0]
-    expected = 0.5 * np.sum((fitted - y) ** 2) + 2 * beta * np.sqrt(sum(paths))
-    assert problem.objective(both) == pytest.approx(expected)
-    tree = random_network((2, 3), 4, 2, 1)
-    U, (w, v), alpha = tree.U.detach(), [p.detach() for p in tree.inner], tree.alpha.detach()
-    squares = [
-        sum(
-            float(alpha[k] * v[k, 0, p] * w[k, p, c] * U[k, 2 * p + c, a]) ** 2
-            for p in range(3) for c in range(2) for a in range(2)
-        )
-        for k in range(4)
-    ]  # fmt: skip
-    assert cl.path_norm(tree) == pytest.approx(np.sqrt(squares).sum())
-    data = torch.from_numpy(X)
-    np.testing.assert_allclose(
-        tree.balanced()(data).detach(), tree(data).detach(), rtol=1e-10, atol=1e-12
-    )
-    assert cl.path_norm(tree.balanced()) == pytest.approx(cl.path_norm(tree))
+    X, y = rng.standard_normal((60, 3)), rng.standard_normal(60)
+    advice = r"more than max_units=100000\. Raise max_units, or pass units=sample_units\(X, n_units"
+    for arguments, count in (
+        ({}, r"up to 1\.9e\+7 choices of"),
+        ({"width": 4}, r"up to .*e\+\d+ choices of"),
+        ({"depth": 4}, r"choices of units of width 2, 2"),
+    ):
+        with pytest.raises(TooManyArrangementsError, match=f"{count}.*{advice}"):
+            cl.PathRegularized(X, y, beta=0.1, **arguments)
+    few = cl.sample_units(X, 50, depth=4)
+    assert cl.PathRegularized(X, y, beta=0.1, depth=4, units=few).scope == "program"
 
 
 def test_messages() -> None:

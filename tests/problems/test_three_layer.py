@@ -5,7 +5,13 @@ import pytest
 import torch
 
 import convexlib as cl
-from convexlib.errors import ConvergenceWarning, InputError, ProblemError, SolverError
+from convexlib.errors import (
+    ConvergenceWarning,
+    InputError,
+    ProblemError,
+    SolverError,
+    TooManyArrangementsError,
+)
 from tests.problems.unit_programs import circle, forward, program_value, seed_one
 
 EXACT = 0.07265342213  # proven on the circle, over all networks of width 2
@@ -116,17 +122,46 @@ def test_seed_one() -> None:
     )
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_agrees_with_the_program_without_reductions(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    n, d = int(rng.integers(2, 4)), 1 + seed % 2
-    X, y, beta = rng.standard_normal((n, d)), rng.standard_normal(n), 10 ** rng.uniform(-2, -0.5)
-    if seed % 4 == 3:  # a target that needs a negative sign
-        y = np.maximum(np.maximum(X @ [2.0, 0.0], 0) - np.maximum(X @ [1.5, 2.0], 0), 0) + 0.1 * y
+KINDS = ("general", "negative sign", "zero row", "twice the same row", "opposite rows", "rank one",
+         "bias", "one column")  # fmt: skip
+
+
+def small_instance(kind: str, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """(X, y, beta) with two or three samples, degenerate as `kind` says."""
+    rng = np.random.default_rng(100 * KINDS.index(kind) + seed)
+    n = 2 if kind in ("general", "negative sign", "bias") and seed == 0 else 3
+    X, y = rng.standard_normal((n, 2)), rng.standard_normal(n)
+    if kind == "negative sign":  # a target that needs a subtraction in the second layer
+        plus, minus = np.maximum(X @ [2.0, 0.0], 0), np.maximum(X @ [1.5, 2.0], 0)
+        y = np.maximum(plus - minus, 0) + 0.1 * y
+    elif kind == "zero row":
+        X[1] = 0.0
+    elif kind == "twice the same row":
+        X[2] = X[0]
+    elif kind == "opposite rows":
+        X[2] = -2.0 * X[0]
+    elif kind == "rank one":
+        X = np.outer(X[:, 0], [1.0, -2.0])
+    elif kind == "bias":
+        X[:, 1] = 1.0
+    elif kind == "one column":
+        X = X[:, :1]
+    return X, y, 10 ** rng.uniform(-2, -0.5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", KINDS)
+def test_agrees_with_the_program_without_reductions(kind: str, seed: int) -> None:
+    # 24 instances against the program written in CVXPY with all units and no reduction.
+    X, y, beta = small_instance(kind, seed)
     problem = cl.ThreeLayer(X, y, beta=beta)
     result = cl.solve(problem, tol=1e-8)
-    assert result.value == pytest.approx(program_value(X, y, beta, "sum"), rel=1e-6)
+    assert result.scope == "network"
+    expected = program_value(X, y, beta, "sum")
+    assert result.value == pytest.approx(expected, rel=1e-6)
     check_network(problem, result)
+    found = problem.objective(problem.to_network(result))
+    assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_oracle_agrees() -> None:
@@ -190,14 +225,31 @@ def test_messages() -> None:
     wide = cl.ThreeLayer(X, y, beta=beta, width=1)
     with pytest.raises(ProblemError, match="have width 2; expected at most 1"):
         wide.objective(network)
-    with pytest.raises(InputError, match="units is str; expected Units from enumerate_units"):
-        cl.ThreeLayer(X, y, beta=beta, units="generate")
+    with pytest.raises(InputError, match="units is str 'all'; expected Units from"):
+        cl.ThreeLayer(X, y, beta=beta, units="all")
     with pytest.raises(InputError, match=r"units have widths \(2,\) and 4 samples; expected"):
         cl.ThreeLayer(X, y, beta=beta, width=1, units=problem.units)
     with pytest.raises(InputError, match=r"weights have shape \(1, 2\); expected"):
         problem.to_network(torch.zeros(1, 2))
     with pytest.raises(SolverError, match="units solves ThreeLayer and PathRegularized; got Two"):
         cl.solve(cl.TwoLayer(X, y, beta=beta), method="units")
-    with pytest.raises(SolverError, match="fista solves TwoLayer programs; got ThreeLayer"):
+    with pytest.raises(SolverError, match="fista solves .*programs; got ThreeLayer"):
         cl.solve(problem, method="fista")
     assert repr(problem).startswith("ThreeLayer(n=4, d=2, widths=(2,), all ")
+
+
+def test_explosion_is_refused_with_its_count_and_ways_out() -> None:
+    rng = np.random.default_rng(0)
+    for rows, width, count in ((20, 2, "8074760 choices"), (12, 6, r"[0-9.e+]+ choices")):
+        with pytest.raises(TooManyArrangementsError, match=f"up to {count} of units of width") as e:
+            cl.ThreeLayer(rng.standard_normal((rows, 4)), np.ones(rows), beta=0.1, width=width)
+        assert "Raise max_units" in str(e.value)
+        assert f"units=sample_units(X, n_units=..., width={width})" in str(e.value)
+        assert 'units="generate"' in str(e.value)
+    with pytest.raises(TooManyArrangementsError, match=r"depth=5\), whose program") as e:
+        cl.PathRegularized(rng.standard_normal((20, 4)), np.ones(20), beta=0.1, depth=5)
+    assert "generate" not in str(e.value)
+    with pytest.raises(
+        TooManyArrangementsError, match=r"X has shape \(500, 30\): up to .* patterns"
+    ):
+        cl.ThreeLayer(rng.standard_normal((500, 30)), np.ones(500), beta=0.1)

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 import convexlib as cl
-from convexlib.errors import SolverError
-from convexlib.solvers.fista import fista, lipschitz
+from convexlib.solvers.fista import fista
 from tests.checks import check_record, check_result
 
 
@@ -17,19 +16,13 @@ def gated(n=12, d=3, seed=0, fraction=0.05):
     return problem.with_beta(fraction * problem.beta_max())
 
 
-def test_cone_problems_are_refused():
-    problem = cl.TwoLayer(np.eye(2), [1.0, 2.0], beta=0.1)
-    with pytest.raises(SolverError, match=r"fista needs an unconstrained program.*'ssnal'"):
-        cl.solve(problem, method="fista")
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_step_is_the_largest_eigenvalue(seed):
     problem = gated(seed=seed)
     blocks = problem.masks[:, :, None] * problem.X  # (P, n, d)
     design = blocks.permute(1, 0, 2).reshape(len(problem.y), -1)
     largest = float(torch.linalg.matrix_norm(design, ord=2)) ** 2
-    assert largest <= lipschitz(problem) <= 1.03 * largest
+    assert largest <= problem.lipschitz() <= 1.03 * largest
 
 
 @pytest.mark.parametrize("fraction", [0.9, 0.5, 0.2])

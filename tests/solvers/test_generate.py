@@ -1,14 +1,25 @@
 """Column generation: the global optimum without a list of patterns."""
 
+import itertools
+import sys
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import convexlib as cl
-from convexlib.errors import ConvergenceWarning
+from convexlib.errors import ConvergenceWarning, InputError
 from convexlib.pricing import price
+from convexlib.solvers import merging
+from convexlib.solvers.descent import train
 from convexlib.solvers.generate import generate, patterns_of
-from tests.checks import check_record, check_result, neuron_values
+from tests.checks import check_record, check_result, neuron_values, small_instance
+from tests.generators import EXACT, ROUNDED
+
+module = sys.modules["convexlib.solvers.generate"]
 
 
 def generating(n, d, seed=0, fraction=0.05, bias=False):
@@ -30,6 +41,134 @@ def test_reaches_the_optimum_over_all_patterns(n, d, fraction):
     assert result.scope == "network"
     listed = cl.TwoLayer(problem.X, problem.y, beta=problem.beta)
     assert result.value == pytest.approx(cl.solve(listed).value, rel=2e-6)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_instances_against_enumeration(seed):
+    X, y, fraction = small_instance(seed)
+    listed = cl.TwoLayer(X, y, beta=1.0)
+    listed = listed.with_beta(fraction * listed.beta_max())
+    expected = cl.solve(listed, tol=1e-8).value
+    result = generate(cl.TwoLayer(X, y, beta=listed.beta, arrangements="generate"))
+    check_result(cl.TwoLayer(X, y, beta=listed.beta, arrangements="generate"), result)
+    assert result.value == pytest.approx(expected, rel=1.1e-6)
+    assert result.dual <= expected * (1 + 1e-8)
+
+
+SMALL = [name for name, (X, count) in (EXACT | ROUNDED).items() if count <= 400 and X.any()]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_degenerate_data_against_enumeration(name):
+    X, _ = (EXACT | ROUNDED)[name]
+    y = np.random.default_rng(3).standard_normal(len(X))
+    listed = cl.TwoLayer(X, y, beta=1.0)
+    listed = listed.with_beta(0.05 * listed.beta_max())
+    expected = cl.solve(listed, tol=1e-8).value
+    result = generate(cl.TwoLayer(X, y, beta=listed.beta, arrangements="generate"), tol=1e-5)
+    assert result.converged
+    assert result.value == pytest.approx(expected, rel=1.1e-5)
+    assert result.dual <= expected * (1 + 1e-8)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 4), st.integers(0, 200), st.sampled_from([1e-1, 1e-4]))
+def test_bounds_bracket_the_optimum_whatever_the_budget(seed, max_iter, max_nodes, tol):
+    X, y, fraction = small_instance(seed)
+    listed = cl.TwoLayer(X, y, beta=1.0)
+    listed = listed.with_beta(fraction * listed.beta_max())
+    best = cl.solve(listed, tol=1e-7)
+    problem = cl.TwoLayer(X, y, beta=listed.beta, arrangements="generate")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        result = generate(problem, tol=tol, max_iter=max_iter, max_nodes=max_nodes)
+    check_record(problem, result, tol)
+    assert result.dual <= best.value * (1 + 1e-9)
+    assert result.value >= best.dual * (1 - 1e-9)
+    assert result.dual > 0
+
+
+@pytest.mark.parametrize("loss", ["logistic", "squared_hinge"])
+@pytest.mark.parametrize("seed", range(3))
+def test_losses_of_classes_against_enumeration(loss, seed):
+    X, y, _ = small_instance(seed + 50)
+    y = np.where(y > 0, 1.0, -1.0)
+    listed = cl.TwoLayer(X, y, beta=1.0, loss=loss)
+    listed = listed.with_beta(0.1 * listed.beta_max())
+    expected = cl.solve(listed, tol=1e-8).value
+    problem = cl.TwoLayer(X, y, beta=listed.beta, arrangements="generate", loss=loss)
+    result = generate(problem)
+    check_record(problem, result, 1e-6)
+    assert result.converged
+    assert result.value == pytest.approx(expected, rel=1.1e-6)
+    assert problem.objective(problem.to_network(result)) == pytest.approx(result.value, rel=1e-9)
+    directions = np.random.default_rng(0).standard_normal((2000, X.shape[1]))
+    assert neuron_values(X, result.z, directions).max() <= problem.beta * (1 + 1e-12)
+
+
+def test_merging_collinear_rows_changes_nothing(monkeypatch):
+    problem = generating(15, 3, fraction=0.02)
+    X = torch.cat([problem.X, 2 * problem.X, problem.X[:4] / 3, 0 * problem.X[:2]])
+    y = torch.from_numpy(np.random.default_rng(5).standard_normal(len(X)))
+    problem = cl.TwoLayer(X, y, beta=problem.beta, arrangements="generate")
+    merged = cl.solve(problem)
+    assert check_result(problem, merged)
+    monkeypatch.setattr(module, "merge_rows", merging.as_it_is)
+    whole = cl.solve(problem)
+    assert merged.value == pytest.approx(whole.value, rel=2e-6)
+
+
+def test_trained_neurons_start_the_search_at_larger_ranks():
+    problem = generating(60, 6, fraction=0.1)
+    options = {"tol": 1e-2, "max_iter": 1, "max_nodes": 0}
+    with pytest.warns(ConvergenceWarning):
+        auto = generate(problem, **options)
+    with pytest.warns(ConvergenceWarning):
+        adam = generate(problem, seeding="adam", **options)
+    with pytest.warns(ConvergenceWarning):
+        none = generate(problem, seeding="none", **options)
+    assert torch.equal(auto.weights, adam.weights)  # the seed decides
+    assert auto.value < none.value
+    with pytest.raises(InputError, match="seeding is 'sgd'"):
+        generate(problem, seeding="sgd")
+
+
+def test_never_above_a_sweep_of_adam():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((150, 10))
+    y = np.maximum(X @ rng.standard_normal((10, 5)), 0) @ rng.choice([-1.0, 1.0], 5)
+    y += 0.1 * y.std() * rng.standard_normal(len(y))
+    problem = cl.TwoLayer(X, y, beta=1.0, arrangements="generate")
+    problem = problem.with_beta(1e-2 * problem.beta_max())
+    options = {"width": 100, "rates": (0.1, 0.03, 0.01, 0.003), "seeds": (0,), "n_steps": 800}
+    sweep = train(X, y, beta=problem.beta, optimizer="adam-cosine", **options)
+    with pytest.warns(ConvergenceWarning, match="Local search finds no neuron above"):
+        result = generate(problem, max_iter=8)
+    assert result.value < sweep.best_objective
+    values = [record.primal for record in result.history]
+    assert all(later <= earlier for earlier, later in itertools.pairwise(values))
+    assert 0 < result.dual < result.value
+
+
+def test_an_interrupt_keeps_the_best(monkeypatch):
+    problem = generating(40, 3)
+    calls = itertools.count()
+
+    def interrupted(*args, **options):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return solver(*args, **options)
+
+    solver = module.ssnal
+    monkeypatch.setattr(module, "ssnal", interrupted)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        result = generate(problem)
+    check_record(problem, result, 1e-6)
+    assert result.status is cl.Status.INTERRUPTED
+    assert 0 < result.dual <= result.value < problem.value(problem.zeros())
+    monkeypatch.undo()
+    best = generate(problem)
+    assert result.dual <= best.value
+    assert result.value >= best.dual
 
 
 def test_beyond_enumeration():
@@ -75,6 +214,17 @@ def test_a_small_budget_is_unproven_and_valid():
     assert result.status is cl.Status.UNPROVEN
     assert 0 < result.dual <= best.value
     assert result.value >= best.dual
+    assert result.detail.startswith("Its bound over all networks is proven (")
+    assert "rank 4" in result.detail
+    assert "were that the maximum, the relative gap would be" in result.detail
+
+
+def test_rounds_that_are_not_enough_have_a_bound():
+    problem = generating(60, 4, fraction=0.02)
+    with pytest.warns(ConvergenceWarning, match="stopped at max_iter"):
+        result = generate(problem, max_iter=2)
+    check_record(problem, result, 1e-6)
+    assert result.dual > 0.5 * result.value
 
 
 def test_high_rank_gets_a_spectral_bound():

@@ -24,49 +24,29 @@ PROBLEMS = {
     "gated": {"gated": True},
     "generate": {"arrangements": "generate"},
 }
-METHODS = [
-    ("relu", "ssnal"),
-    ("relu", "oracle"),
-    ("gated", "ssnal"),
-    ("gated", "fista"),
-    ("gated", "oracle"),
-    ("generate", "generate"),
-]
-
-
-@pytest.mark.parametrize(("kind", "method"), METHODS)
-def test_every_method_solves_its_problems(kind, method):
-    problem = problem_of(0.05, **PROBLEMS[kind])
-    result = cl.solve(problem, method=method)
-    check_result(problem, result)
-    assert result.converged
-    assert result.method == method
-    assert str(result.status).startswith("converged")
-
-
-@pytest.mark.parametrize("fraction", [0.5, 0.03])
-@pytest.mark.parametrize("kind", ["relu", "gated"])
-def test_methods_agree(kind, fraction):
-    problem = problem_of(fraction, **PROBLEMS[kind])
-    results = [
-        cl.solve(problem, tol=1e-7, method=method) for name, method in METHODS if name == kind
-    ]
-    for result in results:
-        assert result.value == pytest.approx(results[0].value, rel=2e-7)
-        fitted = problem.fitted(result.weights)
-        torch.testing.assert_close(
-            fitted, problem.fitted(results[0].weights), rtol=0, atol=1e-2 * fraction**0.5
-        )
 
 
 @pytest.mark.parametrize(
     ("kind", "chosen"), [("relu", "ssnal"), ("gated", "ssnal"), ("generate", "generate")]
 )
 def test_auto_says_what_it_chose(kind, chosen):
-    result = cl.solve(problem_of(0.3, **PROBLEMS[kind]))
+    problem = problem_of(0.3, **PROBLEMS[kind])
+    result = cl.solve(problem)
+    check_result(problem, result)
     assert result.method == chosen
     assert f"method='{chosen}'" in repr(result)
     assert "status=CONVERGED" in repr(result)
+    assert str(result.status).startswith("converged")
+
+
+@pytest.mark.parametrize(("penalty", "chosen"), [("nuclear", "admm"), ("one-output", "ssnal")])
+def test_auto_for_several_outputs(penalty, chosen, monkeypatch):
+    options = {"beta": 1.0, "gated": True, "penalty": penalty}
+    problem = cl.VectorOutput(X, np.stack([Y, Y**2], axis=1), **options)
+    problem = problem.with_beta(0.5 * problem.beta_max())
+    assert cl.solve(problem).method == chosen
+    monkeypatch.setattr("convexlib.solvers.solve.MAX_SAMPLES", 9)
+    assert cl.solve(problem).method == ("fista" if penalty == "nuclear" else "ssnal")
 
 
 def test_results_repeat():
@@ -86,26 +66,16 @@ def test_tolerances_are_met(kind, tol):
     assert result.converged
 
 
-UNFINISHED = [
-    ("relu", "ssnal", {"max_iter": 2}),
-    ("gated", "ssnal", {"max_iter": 1}),
-    ("gated", "fista", {"max_iter": 5}),
-    ("generate", "generate", {"max_iter": 1}),
-    ("generate", "generate", {"max_nodes": 1}),
-]
-
-
-@pytest.mark.parametrize(("kind", "method", "options"), UNFINISHED)
-def test_unfinished_solves_warn_once_and_say_so(kind, method, options):
-    problem = problem_of(1e-3, **PROBLEMS[kind])
+@pytest.mark.parametrize("options", [{"max_iter": 1}, {"max_nodes": 1}])
+def test_unfinished_generation_warns_once_and_says_so(options):
+    problem = problem_of(1e-3, arrangements="generate")
     best = cl.solve(problem)
     with pytest.warns(ConvergenceWarning) as caught:
-        result = cl.solve(problem, method=method, **options)
+        result = cl.solve(problem, **options)
     assert len(caught) == 1
-    assert method in str(caught[0].message)
+    assert str(caught[0].message).startswith("generate on TwoLayer")
     assert str(result.status) in str(caught[0].message)
     assert f"Relative gap {result.gap:.1e}" in str(caught[0].message)
-    assert not result.converged
     check_record(problem, result, 1e-6)
     # What it returns is still true: a feasible point, and a bound below the optimum.
     assert result.value >= best.dual
@@ -155,20 +125,12 @@ def test_what_is_no_problem_is_refused():
         cl.solve(X)
 
 
-@pytest.mark.parametrize("method", ["ssnal", "fista", "oracle"])
-def test_methods_for_fixed_patterns_refuse_generation(method):
-    message = rf'{method} needs fixed patterns; this problem has arrangements="generate"'
-    with pytest.raises(SolverError, match=message):
-        cl.solve(problem_of(arrangements="generate"), method=method)
-
-
 def test_generation_refuses_fixed_patterns():
     with pytest.raises(SolverError, match=r'generate needs TwoLayer\(\.\.\., arrangements="gen'):
         cl.solve(problem_of(), method="generate")
 
 
-@pytest.mark.parametrize(("kind", "method"), [m for m in METHODS if m[1] != "oracle"])
 @pytest.mark.parametrize("max_iter", [0, -1, 2.5])
-def test_bad_iteration_limits_are_refused(kind, method, max_iter):
+def test_bad_iteration_limits_are_refused(max_iter):
     with pytest.raises(InputError, match=rf"max_iter is {max_iter}; expected an integer >= 1"):
-        cl.solve(problem_of(**PROBLEMS[kind]), method=method, max_iter=max_iter)
+        cl.solve(problem_of(arrangements="generate"), max_iter=max_iter)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from convexlib.errors import InputError, ProblemError
-from convexlib.losses import SquaredLoss
+from convexlib.losses import Loss, SquaredLoss
 from convexlib.problems.mirrors.chains import abs_chains, abs_count, leaky_chains, leaky_count
 from convexlib.problems.mirrors.dictionaries import (
     Chains,
@@ -20,7 +20,15 @@ from convexlib.problems.mirrors.dictionaries import (
 )
 from convexlib.problems.mirrors.features import SWITCHING, Floats
 from convexlib.problems.mirrors.losses import QuantileLoss
-from convexlib.validation import as_tensor, check_choice, check_positive_int, check_real
+from convexlib.validation import (
+    as_tensor,
+    check_choice,
+    check_positive_int,
+    check_real,
+    readable_count,
+)
+
+COUNTED = 40  # counts grow with depth, and those of this many layers are hopeless
 
 
 def as_column(x: Any) -> Tensor:
@@ -68,7 +76,18 @@ def check_widths(widths: Any, depth: int, activation: str) -> tuple[int, ...]:
     return (check_positive_int(widths, "widths"),)
 
 
-def make_loss(name: str, quantile: Any) -> SquaredLoss:
+def check_reflections(reflections: Any, depth: int, activation: str) -> bool:
+    """Return whether ReLU features with kinks at reflections are wanted."""
+    if reflections and (activation != "relu" or depth < 4):
+        raise InputError(
+            f"reflections=True with activation={activation!r} and depth={depth}; expected "
+            "activation='relu' and depth >= 4. The dictionary of 'abs' has its own from "
+            "depth 3 on; leave reflections out."
+        )
+    return bool(reflections)
+
+
+def make_loss(name: str, quantile: Any) -> Loss:
     """Return the squared loss or the pinball loss of a quantile in (0, 1)."""
     check_choice(name, ("squared", "quantile"), "loss")
     tau = check_real(quantile, "quantile")
@@ -95,6 +114,9 @@ def make_dictionary(
         If more than `limit` candidate columns would have to be examined.
     """
     n = len(x)
+    if n == 1:  # every unit is constant
+        return Ramps(x, activation, slope)
+    deep = min(depth, COUNTED)
     if activation in SWITCHING:
         count = sum(comb(n - 1, k) for k in range(1, min(switches, n - 1) + 1))
     elif depth == 2:
@@ -102,18 +124,18 @@ def make_dictionary(
     elif activation == "relu":
         count = ClippedRamps.size(n, reflections)
     else:
-        count = leaky_count(n, depth) if activation == "leaky" else abs_count(n, depth)
+        count = leaky_count(n, deep) if activation == "leaky" else abs_count(n, deep)
     if count > limit:
         narrower = " or widths" if activation in SWITCHING else ""
         plainer = ", leave reflections out" if reflections else ""
         raise ProblemError(
             f"{n} distinct inputs, activation={activation!r} and depth={depth} give up to "
-            f"{float(count):.2g} candidate features, more than max_features={limit}. Round x to "
-            f"fewer distinct values, lower depth{narrower}{plainer}, or raise max_features."
+            f"{readable_count(count)} candidate features, more than max_features={limit}. Round x "
+            f"to fewer distinct values, lower depth{narrower}{plainer}, or raise max_features."
         )
     if activation in SWITCHING:
         return Switches(x, activation, switches)
-    if depth == 2 or n == 1:
+    if depth == 2:
         return Ramps(x, activation, slope)
     if activation == "relu":
         return ClippedRamps(x, depth, reflections)

@@ -14,12 +14,12 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from convexlib.errors import SolverError
-from convexlib.losses import SquaredLoss
+from convexlib.losses import Loss
 from convexlib.problems.base import CvxpyProgram
 
 
 @dataclass(frozen=True)
-class QuantileLoss(SquaredLoss):
+class QuantileLoss(Loss):
     r""":math:`L(f) = \sum_i \rho_\tau(y_i - f_i)`, :math:`\rho_\tau(r) = \max(\tau r, (\tau-1) r)`.
 
     Its best constant is a tau-quantile of y; tau = 1/2 is half the absolute deviation. The dual
@@ -48,6 +48,10 @@ class QuantileLoss(SquaredLoss):
             return -float("inf")
         return float(y @ z)
 
+    def restrict(self, z: Tensor, y: Tensor) -> Tensor:
+        r"""Return the entries clipped to :math:`[\tau - 1, \tau]`."""
+        return z.clamp(self.tau - 1.0, self.tau)
+
     def best_scale(self, z: Tensor, y: Tensor, limit: float) -> float:
         """Return the s in [0, limit] which maximises the dual value of s z."""
         if float(y @ z) <= 0.0:
@@ -55,6 +59,14 @@ class QuantileLoss(SquaredLoss):
         bounds = torch.where(z > 0, self.tau / z, (self.tau - 1.0) / z)
         bounds = bounds[z != 0]
         return min(limit, float(bounds.min())) if len(bounds) else 0.0
+
+
+def best_constant(loss: Loss, y: Tensor) -> float:
+    """Return the constant with the least loss: the mean of y, or its (observed) quantile."""
+    if not isinstance(loss, QuantileLoss):
+        return float(y.mean())
+    place = int(np.ceil(loss.tau * len(y) - 1e-9)) - 1
+    return float(torch.sort(y).values[min(max(place, 0), len(y) - 1)])
 
 
 def flattest_subgradient(
@@ -101,7 +113,7 @@ def flattest_subgradient(
         z[tied], bound = solution.x[:-1], solution.x[-1]
 
 
-def cvxpy_lasso(A: NDArray[np.float64], y: Tensor, beta: float, loss: SquaredLoss) -> CvxpyProgram:
+def cvxpy_lasso(A: NDArray[np.float64], y: Tensor, beta: float, loss: Loss) -> CvxpyProgram:
     r"""Return :math:`\min L(Az + \xi \mathbf 1) + \beta \|z\|_1` for CVXPY."""
     targets = y.double().cpu().numpy()
     z, bias, fitted = cp.Variable(A.shape[1]), cp.Variable(), cp.Variable(len(targets))

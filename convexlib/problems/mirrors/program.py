@@ -2,6 +2,7 @@ r"""One-dimensional networks are Lasso models whose features are mirrors of the 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -12,29 +13,25 @@ from torch import Tensor, nn
 
 from convexlib.errors import InputError
 from convexlib.networks import outputs
-from convexlib.problems.base import CvxpyProgram, Problem, check_same_device, double, weights_of
+from convexlib.problems.base import CvxpyProgram, Problem, check_same_device, weights_of
 from convexlib.problems.mirrors.arguments import (
     as_column,
+    check_reflections,
     check_slope,
     check_widths,
     make_dictionary,
     make_loss,
 )
 from convexlib.problems.mirrors.dictionaries import Dictionary
-from convexlib.problems.mirrors.features import (
-    ACTIVATIONS,
-    SWITCHING,
-    ChainFeature,
-    Feature,
-    Floats,
+from convexlib.problems.mirrors.features import ACTIVATIONS, SWITCHING, Feature, Floats
+from convexlib.problems.mirrors.losses import (
+    QuantileLoss,
+    best_constant,
+    cvxpy_lasso,
+    flattest_subgradient,
 )
-from convexlib.problems.mirrors.losses import QuantileLoss, cvxpy_lasso, flattest_subgradient
-from convexlib.problems.mirrors.networks import (
-    ParallelUnits,
-    SwitchingUnits,
-    build_switching,
-    build_units,
-)
+from convexlib.problems.mirrors.networks import ParallelUnits, SwitchingUnits, check_units
+from convexlib.problems.mirrors.weights import build_switching, build_units
 from convexlib.result import Result
 from convexlib.validation import check_beta, check_choice, check_data, check_positive_int
 
@@ -42,17 +39,16 @@ from convexlib.validation import check_beta, check_choice, check_data, check_pos
 class Mirrors(Problem):
     r"""Training of parallel narrow networks on one feature, as a Lasso.
 
-    For networks :math:`f(x) = \xi + \sum_k \alpha_k h_k(x)` of any number of narrow units (one
-    neuron per layer) with L layers of weights, the training problem
+    For networks :math:`f(x) = \xi + \sum_k \alpha_k h_k(x)` of any number of units with one neuron
+    per layer and L layers of weights, training with free biases,
 
-    .. math:: \min \tfrac12 \|f(x) - y\|^2 + \tfrac\beta{L} \sum |\text{weight}|^L
-              \qquad\text{(biases free)}
+    .. math:: \min \tfrac12 \|f(x) - y\|^2 + \tfrac\beta{L} \sum |\text{weight}|^L ,
 
     equals the Lasso over a finite dictionary A that x alone determines,
 
     .. math:: \min_{z, \xi} \tfrac12 \|A z + \xi \mathbf 1 - y\|^2 + \beta \|z\|_1 .
 
-    Sign and threshold units are trees, whose inner weights are free; the regulariser is
+    Sign and threshold units are trees with free inner weights, priced by
     :math:`\tfrac\beta2 \sum (\text{amplitude}^2 + \text{output weight}^2)`. No 1/n anywhere.
 
     Parameters
@@ -70,13 +66,12 @@ class Mirrors(Problem):
     slope : float
         Of ``"leaky"``, strictly between 0 and 1.
     widths : int or sequence of int, optional
-        Sign and threshold networks with depth >= 3: an int m is the first layer of every parallel
-        unit (default 2), whose features have at most m switches at every depth; a sequence of
-        depth - 2 ints is a tree with these numbers of children from the leaves upwards, whose
-        features have at most their product.
+        Sign and threshold networks with depth >= 3: an int m (default 2) is the size of each unit's
+        first layer and the most switches of a feature; a sequence of depth - 2 ints is a tree with
+        these numbers of children from the leaves upwards, with at most their product of switches.
     reflections : bool
         ReLU with depth >= 4: add the clipped ramps with a kink at a reflection
-        :math:`2 x_m - x_n`. They do not change the optimal value, but optima may use them.
+        :math:`2 x_m - x_n`, which optima may use but the optimal value does not need.
     loss : {"squared", "quantile"}
         :math:`\tfrac12 \|f - y\|^2`, or the pinball loss :math:`\sum \rho_\tau(y - f)` with
         :math:`\tau` = `quantile`.
@@ -129,13 +124,7 @@ class Mirrors(Problem):
         self.activation = check_choice(activation, ACTIVATIONS, "activation")
         self.slope = check_slope(slope) if activation == "leaky" else 0.0
         self.widths = check_widths(widths, self.depth, self.activation)
-        self.reflections = bool(reflections)
-        if self.reflections and (activation != "relu" or self.depth < 4):
-            raise InputError(
-                f"reflections=True with activation={activation!r} and depth={depth}; expected "
-                "activation='relu' and depth >= 4. The dictionary of 'abs' has its own from "
-                "depth 3 on; leave reflections out."
-            )
+        self.reflections = check_reflections(reflections, self.depth, self.activation)
         self.loss = make_loss(loss, quantile)
         check_positive_int(max_features, "max_features")
         values = self.X[:, 0].double().cpu().numpy()
@@ -195,11 +184,7 @@ class Mirrors(Problem):
 
     def best_constant(self) -> float:
         """Return the mean of y, or its quantile (an observed value)."""
-        if isinstance(self.loss, QuantileLoss):
-            ordered = torch.sort(self.y.double()).values
-            place = int(np.ceil(self.loss.tau * len(ordered) - 1e-9)) - 1
-            return float(ordered[min(max(place, 0), len(ordered) - 1)])
-        return float(self.y.double().mean())
+        return best_constant(self.loss, self.y.double())
 
     def fitted(self, weights: Tensor) -> Tensor:
         r"""Return the outputs (n,): :math:`A z + \xi \mathbf 1`, in float64."""
@@ -221,11 +206,16 @@ class Mirrors(Problem):
         np.add.at(total, self.row, z.double().cpu().numpy())
         return self.dictionary.correlations(total)
 
+    def centred(self, z: Tensor) -> Tensor:
+        """Return z in float64 with mean zero, as the free output bias asks."""
+        z = z.double()
+        return z - z.mean()
+
     def dual_norm(self, z: Tensor) -> float:
         r""":math:`\max_j |A_j^\top z|` for z centred to :math:`1^\top z = 0`."""
         if self.n_features == 0:
             return 0.0
-        return float(np.abs(self.correlations(z.double() - z.double().mean())).max())
+        return float(np.abs(self.correlations(self.centred(z))).max())
 
     def beta_max(self) -> float:
         r"""Return the least beta with a constant optimum: :math:`\max_j |A_j^\top (y-\bar y)|`.
@@ -249,12 +239,11 @@ class Mirrors(Problem):
 
     def dual_value(self, z: Tensor) -> float:
         """Dual objective at z centred; a lower bound on the optimum when that is feasible."""
-        return self.loss.dual_value(z.double() - z.double().mean(), self.y.double())
+        return self.loss.dual_value(self.centred(z), self.y.double())
 
     def dual_scaling(self, z: Tensor) -> Tensor:
         """Return the multiple of z, centred, that is feasible and has the largest dual value."""
-        z = z.double() - z.double().mean()
-        norm = self.dual_norm(z)
+        z, norm = self.centred(z), self.dual_norm(z)
         limit = self.beta / norm if norm > 0 else float("inf")
         return self.loss.best_scale(z, self.y.double(), limit) * z
 
@@ -267,14 +256,10 @@ class Mirrors(Problem):
         weights = weights_of(result, (self.n_features + 1,))
         active = weights[:-1].nonzero().ravel()
         features = [self.feature(index) for index in active.tolist()]
-        if self.activation not in SWITCHING:
-            chains = [feature for feature in features if isinstance(feature, ChainFeature)]
-            chain_options = (self.activation, self.slope, self.depth)
-            return build_units(weights[active], chains, weights[-1], *chain_options)
-        places = [feature.kinks.tolist() for feature in features]
-        outside = float(self.x[-1] + max(np.ptp(self.x), 1.0))
-        options = (self.activation, self.widths, self.depth, outside)
-        return build_switching(weights[active], places, weights[-1], *options)
+        given = weights[active], features, weights[-1], self.activation
+        if self.activation in SWITCHING:
+            return build_switching(*given, self.widths, self.depth, self.x)
+        return build_units(*given, self.slope, self.depth)
 
     def objective(self, network: nn.Module) -> float:
         r"""Training objective :math:`L(f(x)) + \tfrac\beta{L}\sum|w|^L`, biases free, in float64.
@@ -282,21 +267,10 @@ class Mirrors(Problem):
         Takes the networks of `to_network`, trained or not. For sign and threshold units the
         regulariser is :math:`\tfrac\beta2 \sum (\text{amplitude}^2 + \text{output weight}^2)`.
         """
-        if not isinstance(network, ParallelUnits | SwitchingUnits):
-            raise InputError(
-                f"network is {type(network).__name__}; expected ParallelUnits or SwitchingUnits, "
-                "such as problem.to_network(result)."
-            )
-        expected = (self.activation, self.depth)
-        if (network.activation, network.depth) != expected:
-            raise InputError(
-                f"the network has activation {network.activation!r} and depth {network.depth}; "
-                f"expected {self.activation!r} and {self.depth}."
-            )
-        check_same_device(network, self.X)
-        exact = double(network)
+        units = check_units(network, self.activation, self.depth)
+        check_same_device(units, self.X)
+        exact = copy.deepcopy(units).double()
         fitted = outputs(exact, self.X.double())
-        assert isinstance(exact, ParallelUnits | SwitchingUnits)
         decay = float(exact.regulariser().detach())
         return self.loss.value(fitted, self.y.double()) + self.beta * decay
 

@@ -1,0 +1,127 @@
+r"""The proof that a certificate is: one dual point, scaled until no neuron or unit exceeds beta.
+
+A training problem :math:`\min \tfrac12\|f - y\|^2 + \beta\,\Omega` whose penalty adds up over units
+h (neurons, or whole sub-networks) of any number has, for **every** z with :math:`|z^\top h| \le
+\beta` for all units of unit price, the lower bound
+
+.. math:: d(z) = y^\top z - \tfrac12 \|z\|^2 .
+
+(Each unit adds at most its price to :math:`z^\top f`; sum over units and use :math:`\tfrac12
+\|f - y\|^2 \ge z^\top (y - f) - \tfrac12 \|z\|^2`.) So all that has to be known is an upper bound
+on the best unit for z.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convexlib.result import relative_gap
+
+EPS = float(np.finfo(np.float64).eps)
+
+# Of a point: an upper bound on its best unit, whether that is proven, and how it was found.
+UnitBound = Callable[[Tensor], tuple[float, bool, str]]
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """A bracket of the optimum: ``dual <= p* <= primal``.
+
+    Attributes
+    ----------
+    primal : float
+        Training objective of the network, in float64.
+    dual : float
+        Lower bound on the training objective of every network with this architecture and any
+        number of neurons or sub-networks.
+    gap, relative_gap : float
+        ``primal - dual`` and the same divided by primal.
+    rigorous : bool
+        Whether `dual` is proven, floating-point error included. False only when feasibility was
+        checked on patterns or units that are not proven exhaustive.
+    z : Tensor (n,)
+        The feasible dual point behind `dual`.
+    max_neuron : float
+        The bound on max |z^T h| over neurons or units h of price 1 that was used, at most beta.
+    method : str
+        How that maximum was bounded: ``"branch and bound"``, ``"enumeration"``, ``"quadratic"``,
+        ``"spectral"``, ``"positive leaves"``, ``"given patterns"`` or ``"given units"``.
+    regularizer : str
+        The penalty of the objective: ``"weight decay"``, ``"three layers"`` or ``"path"``.
+    """
+
+    primal: float
+    dual: float
+    rigorous: bool
+    z: Tensor
+    max_neuron: float
+    method: str
+    regularizer: str = "weight decay"
+
+    @property
+    def gap(self) -> float:
+        """Primal minus dual, at least 0."""
+        return max(self.primal - self.dual, 0.0)
+
+    @property
+    def relative_gap(self) -> float:
+        """(primal - dual) / primal."""
+        return relative_gap(self.primal, self.dual)
+
+    def __repr__(self) -> str:
+        kind = "rigorous" if self.rigorous else "not proven"
+        return (
+            f"Certificate(primal={self.primal:.9g}, dual={self.dual:.9g}, "
+            f"relative_gap={self.relative_gap:.1e}, {kind}, method={self.method!r}, "
+            f"regularizer={self.regularizer!r})"
+        )
+
+
+def best_certificate(
+    primal: float,
+    points: Iterable[Tensor],
+    y: Tensor,
+    beta: float,
+    bound: UnitBound,
+    *,
+    regularizer: str,
+    bias_weight: float = 0.0,
+) -> Certificate:
+    r"""The certificate of the best of some dual points, each scaled to be feasible.
+
+    `bias_weight` is :math:`1/\beta` for networks with an output bias, which is decayed: it adds
+    :math:`-\tfrac1{2\beta} (1^\top z)^2` to d(z) and nothing else.
+    """
+    candidates = []
+    for point in points:
+        reach, rigorous, method = bound(point)
+        z = _scaled(point, y, beta, reach, bias_weight)
+        dual = max(_dual_value(z, y, bias_weight), 0.0)
+        size = float(torch.linalg.vector_norm(point))
+        shrunk = reach * float(torch.linalg.vector_norm(z)) / size if size > 0 else 0.0
+        candidates.append(Certificate(primal, dual, rigorous, z, shrunk, method, regularizer))
+    return max(candidates, key=lambda candidate: candidate.dual)
+
+
+def _scaled(z: Tensor, y: Tensor, beta: float, bound: float, bias_weight: float) -> Tensor:
+    """The multiple of z with the largest dual value among the feasible ones."""
+    curvature = float(z @ z) + bias_weight * float(z.sum()) ** 2
+    if curvature == 0.0:
+        return z
+    best = max(float(y @ z) / curvature, 0.0)
+    # A few eps smaller, so that rounding cannot make it infeasible.
+    limit = beta / bound * (1.0 - 8.0 * EPS) if bound > 0 else np.inf
+    return min(best, limit) * z
+
+
+def _dual_value(z: Tensor, y: Tensor, bias_weight: float) -> float:
+    """d(z), lowered by the rounding error of its own evaluation."""
+    linear, square, total = float(y @ z), float(z @ z), float(z.sum())
+    value = linear - 0.5 * square - 0.5 * bias_weight * total**2
+    sizes = float(y.abs() @ z.abs()) + square + 2.0 * bias_weight * float(z.abs().sum()) ** 2
+    return value - 2.0 * (len(z) + 8) * EPS * sizes

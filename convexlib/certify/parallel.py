@@ -1,0 +1,154 @@
+r"""Certificates of parallel deep networks: every unit, a whole sub-network, is bounded.
+
+The units of small data are listed by exact arithmetic, and then the bound is tight. Otherwise the
+bound of `convexlib.certify.positive_leaves` holds, or that over units which the caller gives. Units
+of one neuron per layer are two-layer neurons, :math:`(\cdots((Xu)_+)_+ \cdots)_+ = (Xu)_+`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from math import prod, sqrt
+
+import torch
+from torch import Tensor, nn
+
+from convexlib.certify.certificate import EPS, Certificate, UnitBound, best_certificate
+from convexlib.certify.positive_leaves import bound_positive, positive_dual
+from convexlib.certify.two_layer import bound_neurons
+from convexlib.errors import (
+    ConvergenceWarning,
+    InputError,
+    NotCertifiableError,
+    SolverError,
+    TooManyArrangementsError,
+)
+from convexlib.parallel_networks import ParallelReLU
+from convexlib.path_norms import as_parallel, parallel_outputs, read_parallel
+from convexlib.problems.base import double
+from convexlib.problems.parallel import UnitProgram
+from convexlib.problems.path import PathRegularized
+from convexlib.problems.three_layer import ThreeLayer
+from convexlib.problems.unit_lists import enumerate_units
+from convexlib.problems.units import Units
+from convexlib.solvers.refine import refine_dual
+from convexlib.solvers.units import generate_units
+
+_TOL = 1e-9  # of the solve that refines the dual point
+
+
+def certify_parallel(
+    network: nn.Module,
+    X: Tensor,
+    y: Tensor,
+    beta: float,
+    *,
+    regularizer: str,
+    units: Units | None = None,
+    refine: bool = True,
+    max_nodes: int = 5_000_000,
+    max_units: int = 100_000,
+) -> Certificate:
+    """See `convexlib.certify.certify`; X and y are checked tensors."""
+    exact = double(network).cpu()
+    reading = read_parallel(exact)
+    data, y = X.double().cpu(), y.double().cpu()
+    if reading.features != data.shape[1]:
+        raise InputError(
+            f"the network takes {reading.features} features but X has shape {tuple(X.shape)}; "
+            f"expected (n, {reading.features})."
+        )
+    by_path = regularizer == "path"
+    penalty = float(reading.path_norms.sum()) if by_path else _upper_decay(as_parallel(exact))
+    residual = y - parallel_outputs(exact, data)
+    primal = 0.5 * float(residual @ residual) + beta * penalty
+    if not math.isfinite(primal):
+        raise NotCertifiableError(
+            "the network has non-finite weights, or so large ones that its objective overflows. "
+            "Train it again with a smaller learning rate."
+        )
+
+    widths = reading.widths
+    problem = _program(data, y, beta, widths, regularizer, units, max_units)
+    if problem is not None:
+        method = "enumeration" if units is None else "given units"
+        bound = _over_units(problem, method)
+        better = _refined(problem) if refine else None
+    elif prod(widths) == 1:
+        bound = _over_neurons(data, beta, max_nodes)
+        nothing = data.new_zeros(0, data.shape[1])
+        better = refine_dual(data, y, beta, nothing) if refine else None
+    else:
+        factor = sqrt(prod(widths)) * (1.0 + EPS) if by_path else 1.0
+        bound = _over_positive_leaves(data, beta, factor, max_nodes)
+        better = positive_dual(data, y, beta / factor) if refine else None
+    points = [residual] if better is None else [residual, better]
+    return best_certificate(primal, points, y, beta, bound, regularizer=regularizer)
+
+
+def _upper_decay(network: ParallelReLU) -> float:
+    """Half the squared weights above the first layer, which must not be larger than 1."""
+    sizes = torch.linalg.vector_norm(network.U.detach(), dim=(1, 2))
+    largest = max(sizes.tolist(), default=0.0)
+    # Networks made in float32 are as close to 1 as that allows.
+    if largest > 1.0 + 1e-5:
+        raise NotCertifiableError(
+            f"a first layer has Frobenius norm {largest:.9g}; expected at most 1, the constraint "
+            'of regularizer="three layers". Divide it by its norm and multiply the layer above by '
+            'it, or use regularizer="path".'
+        )
+    second = network.inner[0].detach() * sizes.clamp(min=1.0)[:, None, None]
+    return 0.5 * float((second**2).sum() + (network.alpha.detach() ** 2).sum())
+
+
+def _program(
+    data: Tensor,
+    y: Tensor,
+    beta: float,
+    widths: tuple[int, ...],
+    regularizer: str,
+    units: Units | None,
+    max_units: int,
+) -> UnitProgram | None:
+    """The program over given or over all units; None if those are too many, or only neurons."""
+    if units is None:
+        if prod(widths) == 1:
+            return None
+        try:
+            units = enumerate_units(data, widths, len(widths) + 2, max_units)
+        except TooManyArrangementsError:
+            return None
+        if not units.exhaustive:
+            return None  # data of unclear rank: the bound that needs no list is a proof
+    if regularizer == "path":
+        depth = len(widths) + 2
+        return PathRegularized(data, y, beta=beta, width=widths, depth=depth, units=units)
+    return ThreeLayer(data, y, beta=beta, width=widths[0], units=units)
+
+
+def _refined(problem: UnitProgram) -> Tensor | None:
+    with warnings.catch_warnings():
+        # More than rounding allows is asked for; what comes out is bounded afterwards anyway.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        try:
+            return generate_units(problem, tol=_TOL).z
+        except SolverError:
+            return None  # the residual of the network is a dual point too
+
+
+def _over_units(problem: UnitProgram, method: str) -> UnitBound:
+    # Given units are those of some data, which cannot be told from them: they prove nothing here.
+    return lambda z: (problem.dual_norm(z), method == "enumeration", method)
+
+
+def _over_neurons(data: Tensor, beta: float, max_nodes: int) -> UnitBound:
+    return lambda z: bound_neurons(data, z, beta, None, max_nodes)
+
+
+def _over_positive_leaves(data: Tensor, beta: float, factor: float, max_nodes: int) -> UnitBound:
+    def bound(z: Tensor) -> tuple[float, bool, str]:
+        reach = factor * bound_positive(data, z, beta / factor, max_nodes)
+        return reach, True, "positive leaves"
+
+    return bound

@@ -1,0 +1,259 @@
+"""Compiled projection onto one polyhedral cone, and onto many.
+
+Reductions may be reordered by the compiler (`_FAST`), which changes rounding only; no kernel
+relies on the order of a sum, and infinities and NaN keep their meaning.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+# Relative sizes below which a violation or a component counts as rounding noise.
+_VIOLATION = 1e-13
+_DEPENDENT = 1e-11
+_REFRESH = 64  # updates of a factorisation after which it is made afresh
+_FAST = {"reassoc", "contract", "nsz"}
+
+
+# Kernels carry no annotations: numba infers their types from the arguments.
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _orthogonalise(normal, basis, q, coefficients):  # type: ignore[no-untyped-def]
+    """Subtract from `normal` its components along basis[:q] (twice, for orthogonality)."""
+    d = normal.shape[0]
+    for k in range(q):
+        coefficients[k] = 0.0
+    for _ in range(2):
+        for k in range(q):
+            dot = 0.0
+            for a in range(d):
+                dot += basis[k, a] * normal[a]
+            coefficients[k] += dot
+            for a in range(d):
+                normal[a] -= dot * basis[k, a]
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _factor(rows, signs, active, q, basis, triangle):  # type: ignore[no-untyped-def]
+    """QR factors of the active normals; returns the first dependent position, or -1."""
+    d = rows.shape[1]
+    normal = np.empty(d)
+    column = np.empty(d + 1)
+    for k in range(q):
+        for a in range(d):
+            normal[a] = signs[active[k]] * rows[active[k], a]
+        _orthogonalise(normal, basis, k, column)
+        size = np.sqrt((normal * normal).sum())
+        if size < _DEPENDENT:
+            return k
+        for m in range(k):
+            triangle[m, k] = column[m]
+        triangle[k, k] = size
+        for a in range(d):
+            basis[k, a] = normal[a] / size
+    return -1
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _back_substitute(triangle, q, right, solution):  # type: ignore[no-untyped-def]
+    for k in range(q - 1, -1, -1):
+        value = right[k]
+        for m in range(k + 1, q):
+            value -= triangle[k, m] * solution[m]
+        solution[k] = value / triangle[k, k]
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _remove(k, q, active, multipliers, basis, triangle):  # type: ignore[no-untyped-def]
+    """Drop the k-th active normal; Givens rotations make the factor triangular again."""
+    d = basis.shape[1]
+    for m in range(k, q - 1):
+        active[m] = active[m + 1]
+        multipliers[m] = multipliers[m + 1]
+        for row in range(m + 2):
+            triangle[row, m] = triangle[row, m + 1]
+    for m in range(k, q - 1):
+        root = np.hypot(triangle[m, m], triangle[m + 1, m])
+        cosine, sine = triangle[m, m] / root, triangle[m + 1, m] / root
+        triangle[m, m] = root
+        triangle[m + 1, m] = 0.0
+        for column in range(m + 1, q - 1):
+            upper, lower = triangle[m, column], triangle[m + 1, column]
+            triangle[m, column] = cosine * upper + sine * lower
+            triangle[m + 1, column] = cosine * lower - sine * upper
+        for a in range(d):
+            upper, lower = basis[m, a], basis[m + 1, a]
+            basis[m, a] = cosine * upper + sine * lower
+            basis[m + 1, a] = cosine * lower - sine * upper
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _most_violated(rows, signs, projection, level):  # type: ignore[no-untyped-def]
+    """The constraint with the smallest slack below `level`, or -1."""
+    n, d = rows.shape
+    worst = -1
+    for j in range(n):
+        dot = 0.0
+        for a in range(d):
+            dot += rows[j, a] * projection[a]
+        if signs[j] * dot < level:
+            level = signs[j] * dot
+            worst = j
+    return worst
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def project_from(  # type: ignore[no-untyped-def]
+    rows, signs, point, threshold, active, q, age, multipliers, basis, triangle, projection
+):
+    """Project `point` onto {u : signs[j] rows[j]·u >= 0}; rows have unit length (or are zero).
+
+    `active[:q]` is the starting active set; unless `age` is negative, `basis` (orthonormal rows)
+    and `triangle` hold the QR factors of its normals, updated that often. `active`,
+    `multipliers`, `basis`, `triangle` and `projection` are written in place; returns the size of
+    the final active set and the age of its factors. Distances only grow as constraints are added,
+    so the norm of the iterate only falls: as soon as it is at most `threshold` the projection is
+    reported as zero (the multipliers then prove that its norm is at most `threshold`).
+    """
+    n, d = rows.shape
+    normal = np.empty(d)
+    coefficients = np.zeros(d + 1)
+    ratios = np.zeros(d + 1)
+    size = np.sqrt((point * point).sum())
+
+    # Warm start: drop dependent normals and negative multipliers until the rest is optimal for
+    # the constraints it contains.
+    q = min(q, d)
+    while (age < 0 or age >= _REFRESH) and q > 0:
+        drop = _factor(rows, signs, active, q, basis, triangle)
+        if drop < 0:
+            break
+        for m in range(drop, q - 1):
+            active[m] = active[m + 1]
+        q -= 1
+    if age < 0 or age >= _REFRESH:
+        age = 0
+    while q > 0:
+        for k in range(q):
+            dot = 0.0
+            for a in range(d):
+                dot += basis[k, a] * point[a]
+            coefficients[k] = -dot
+        _back_substitute(triangle, q, coefficients, multipliers)
+        lowest = 0.0
+        drop = -1
+        for k in range(q):
+            if multipliers[k] < lowest:
+                lowest = multipliers[k]
+                drop = k
+        if drop < 0:
+            break
+        _remove(drop, q, active, multipliers, basis, triangle)
+        q -= 1
+        age += 1
+    for a in range(d):
+        projection[a] = point[a]
+    _orthogonalise(projection, basis, q, coefficients)
+
+    for _ in range(50 * (n + d)):
+        norm = np.sqrt((projection * projection).sum())
+        if norm <= threshold or norm <= _VIOLATION * size:
+            for a in range(d):
+                projection[a] = 0.0
+            break
+        worst = _most_violated(rows, signs, projection, -_VIOLATION * size)
+        if worst < 0:
+            break
+        multiplier = 0.0
+        while True:
+            for a in range(d):
+                normal[a] = signs[worst] * rows[worst, a]
+            slack = 0.0
+            for a in range(d):
+                slack += normal[a] * projection[a]
+            _orthogonalise(normal, basis, q, coefficients)
+            _back_substitute(triangle, q, coefficients, ratios)
+            length = (normal * normal).sum()
+            full = -slack / length if length > _DEPENDENT**2 else np.inf
+            partial = np.inf
+            blocking = -1
+            for k in range(q):
+                if ratios[k] > 0.0 and multipliers[k] < partial * ratios[k]:
+                    partial = multipliers[k] / ratios[k]
+                    blocking = k
+            step = min(full, partial)
+            if step == np.inf:
+                # Only rounding brings us here (the origin is always feasible): the violated
+                # normal is a nonnegative combination of active ones, hence satisfied exactly.
+                multipliers[q] = 0.0
+                break
+            for k in range(q):
+                multipliers[k] = max(multipliers[k] - step * ratios[k], 0.0)
+            multiplier += step
+            if full < np.inf:
+                for a in range(d):
+                    projection[a] += step * normal[a]
+            if full <= partial:
+                root = np.sqrt(length)
+                for a in range(d):
+                    basis[q, a] = normal[a] / root
+                for k in range(q):
+                    triangle[k, q] = coefficients[k]
+                triangle[q, q] = root
+                active[q] = worst
+                multipliers[q] = multiplier
+                q += 1
+                age += 1
+                break
+            _remove(blocking, q, active, multipliers, basis, triangle)
+            q -= 1
+            age += 1
+        if step == np.inf:
+            break
+        # Steps accumulate rounding; the projection is the point minus its active components.
+        for a in range(d):
+            projection[a] = point[a]
+        _orthogonalise(projection, basis, q, coefficients)
+    return q, age
+
+
+@njit(cache=True, nogil=True)
+def project_one(  # type: ignore[no-untyped-def]
+    rows, signs, point, threshold, active, q, multipliers, basis, projection
+):
+    """`project_from` without factors to start from; returns the size of the active set."""
+    d = rows.shape[1]
+    triangle = np.zeros((d + 1, d + 1))
+    q, _ = project_from(
+        rows, signs, point, threshold, active, q, -1, multipliers, basis, triangle, projection
+    )
+    return q
+
+
+@njit(cache=True, nogil=True)
+def project_few(  # type: ignore[no-untyped-def]
+    rows, signs, blocks, points, threshold,
+    active, sizes, ages, multipliers, bases, triangles, projections,
+):  # fmt: skip
+    """Project the points of `blocks` onto the cones signs[b % P], one after the other."""
+    patterns = signs.shape[0]
+    for b in blocks:
+        sizes[b], ages[b] = project_from(
+            rows, signs[b % patterns], points[b], threshold, active[b], sizes[b], ages[b],
+            multipliers[b], bases[b], triangles[b], projections[b],
+        )  # fmt: skip
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def project_many(  # type: ignore[no-untyped-def]
+    rows, signs, blocks, points, threshold,
+    active, sizes, ages, multipliers, bases, triangles, projections,
+):  # fmt: skip
+    """`project_few` on all threads."""
+    patterns = signs.shape[0]
+    for index in prange(blocks.shape[0]):
+        b = blocks[index]
+        sizes[b], ages[b] = project_from(
+            rows, signs[b % patterns], points[b], threshold, active[b], sizes[b], ages[b],
+            multipliers[b], bases[b], triangles[b], projections[b],
+        )  # fmt: skip

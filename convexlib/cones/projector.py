@@ -1,0 +1,88 @@
+"""Projection onto the cones of many patterns."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from convexlib.cones.kernels import project_few, project_many
+
+Floats = NDArray[np.float64]
+
+_PARALLEL = 200_000  # entries of all constraints below which threads cost more than they save
+
+
+class ConeProjector:
+    """Projects points onto the cones of many patterns at once, each warm-started.
+
+    Parameters
+    ----------
+    X : Tensor (n, d)
+        The data, float64.
+    masks : bool Tensor (P, n)
+        The patterns. Block b of a projection belongs to pattern ``b % P``, so 2 P blocks carry
+        the positive and the negative neurons of every pattern.
+    copies : int
+        Number of blocks per pattern.
+
+    Notes
+    -----
+    The projection is CPU work (a compiled loop over blocks); points on another device travel to
+    the CPU and back. State kept between calls: the active sets, whose orthonormal bases are in
+    ``bases[b, :sizes[b]]`` and whose multipliers are in ``multipliers[b, :sizes[b]]``, and their
+    triangular factors: 2 (d + 1)^2 numbers a block.
+    """
+
+    def __init__(self, X: Tensor, masks: Tensor, copies: int = 1) -> None:
+        data = X.detach().cpu().numpy().astype(np.float64)
+        lengths = np.linalg.norm(data, axis=1, keepdims=True)
+        self.rows: Floats = np.ascontiguousarray(data / np.where(lengths > 0, lengths, 1.0))
+        self.signs: NDArray[np.int8] = np.where(masks.cpu().numpy(), 1, -1).astype(np.int8)
+        n_blocks, d = copies * len(self.signs), data.shape[1]
+        self.active = np.zeros((n_blocks, d + 1), dtype=np.int64)
+        self.sizes = np.zeros(n_blocks, dtype=np.int64)
+        self.ages = np.full(n_blocks, -1, dtype=np.int64)
+        self.multipliers: Floats = np.zeros((n_blocks, d + 1))
+        self.bases: Floats = np.zeros((n_blocks, d + 1, d))
+        self._triangles: Floats = np.zeros((n_blocks, d + 1, d + 1))
+        self._projections: Floats = np.zeros((n_blocks, d))
+
+    def __call__(self, points: Tensor, threshold: float = 0.0) -> Tensor:
+        """Project points (B, d); those found to have norm <= threshold are returned as 0."""
+        array = np.ascontiguousarray(points.detach().cpu().numpy(), dtype=np.float64)
+        result = np.zeros_like(array)
+        # A projection is never longer than its point.
+        blocks = np.flatnonzero(np.linalg.norm(array, axis=1) > threshold)
+        if len(blocks):
+            # Where torch has been given one thread, numba's pool would be a second one.
+            wide = len(blocks) * self.rows.size > _PARALLEL and torch.get_num_threads() > 1
+            project = project_many if wide else project_few
+            project(
+                self.rows, self.signs, blocks, array, threshold, self.active, self.sizes,
+                self.ages, self.multipliers, self.bases, self._triangles, self._projections,
+            )  # fmt: skip
+            result[blocks] = self._projections[blocks]
+        return torch.from_numpy(result).to(points)
+
+    def support_bounds(self, points: Tensor) -> Tensor:
+        r"""Upper bounds (B,) on :math:`\max\{c_b^\top u : u \in K_b, \|u\| \le 1\}`.
+
+        Valid for any multipliers (see the package's text); tight after projecting the same
+        points with threshold 0. Rounding of the bound itself is covered: each entry is inflated
+        by the error bound of the sums that it is made of.
+        """
+        array = np.ascontiguousarray(points.detach().cpu().numpy(), dtype=np.float64)
+        active = self.active[: len(array)]
+        kept = np.arange(active.shape[1]) < self.sizes[: len(array), None]  # (B, d + 1)
+        patterns = np.arange(len(array)) % len(self.signs)
+        weights = np.where(kept, self.multipliers[: len(array)], 0.0)
+        weights = weights * self.signs[patterns[:, None], active]
+        residuals = array + np.einsum("bk,bkd->bd", weights, self.rows[active])
+        # The rows are the rounded unit rows; the true normals are parallel to the data rows up
+        # to a few eps, which the same inflation covers.
+        unit = np.finfo(np.float64).eps * 4 * (array.shape[1] + 4)
+        inflation = np.abs(weights).sum(axis=1) + np.linalg.norm(array, axis=1)
+        bounds = np.linalg.norm(residuals, axis=1) + unit * inflation
+        return torch.from_numpy(bounds).to(points)

@@ -1,0 +1,71 @@
+"""NYSE: what to read from the records: the choice of beta, the table, and what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["chosen", "missed", "networks", "table"]
+
+REFERRED = ("convex", "generated", "sgd-cosine", "adam-cosine")  # one objective for all of them
+
+
+def networks(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records of the multivariate task, from the largest beta down."""
+    records = [record for record in found if record["config"]["part"] == "network"]
+    return sorted(records, key=lambda record: -record["config"]["ratio"])
+
+
+def chosen(found: Sequence[dict[str, Any]], method: str) -> tuple[float, list[dict[str, Any]]]:
+    """Return the ratio with the lowest mean validation error, and the runs at it."""
+    paths = [(r["config"]["ratio"], r["result"]["methods"][method]) for r in networks(found)]
+    return min(paths, key=lambda path: float(np.mean([run["validation"] for run in path[1]])))
+
+
+def missed(record: dict[str, Any]) -> str | None:
+    """Say why a record misses its tolerance, or return None."""
+    config, result = record["config"], record["result"]
+    if config["part"] == "network":
+        bound = result["methods"]["generated"][0]["dual"]
+        for name in REFERRED:
+            if min(run["objective"] for run in result["methods"][name]) < bound:
+                return f"{name} ends below the lower bound {bound:.6g}"
+        gaps = [run["gap"] for name in ("convex", "gated") for run in result["methods"][name]]
+        if max(gaps) > config["tol"]:
+            return f"relative gap {max(gaps):.1e} > tol {config['tol']:.1e}"
+    if config["part"] == "series" and max(run["gap"] for run in result["path"]) > 1e-6:
+        return "a relative gap of the Lasso is above 1e-6"
+    return None
+
+
+def table(found: Sequence[dict[str, Any]]) -> str:
+    """Return mean (spread over seeds) at every beta, and the linear models."""
+    head = ("beta/max", "method", "objective", "validation", "(sd)", "test", "(sd)")
+    lines = ["{:>8} {:12} {:>10} {:>11} {:>8} {:>8} {:>8}".format(*head)]
+    for record in networks(found):
+        for name, runs in record["result"]["methods"].items():
+            objective = np.mean([run["objective"] for run in runs])
+            line = f"{record['config']['ratio']:8g} {name:12} {objective:10.2f}"
+            for part, width in (("validation", 11), ("test", 8)):
+                errors = [run[part] for run in runs]
+                line += f" {np.mean(errors):{width}.4f} {np.std(errors):8.4f}"
+            lines.append(line)
+    for record in found:
+        result = record["result"]
+        if record["config"]["part"] == "linear":
+            best = min(result["ridge"], key=lambda row: row["validation"])
+            for name, row in (("constant", result["constant"]), ("ridge", best)):
+                lines.append(f"{'':8} {name:12} {row['validation']:22.4f} {row['test']:17.4f}")
+        if record["config"]["part"] == "long":
+            values = [run["objective"] for run in result["runs"]]
+            seconds = record["config"]["seconds"]
+            lines.append(
+                f"{record['config']['ratio']:8g} {f'Adam, {seconds:g} s':12} {min(values):10.2f}"
+            )
+        if record["config"]["part"] == "series":
+            best = min(result["path"], key=lambda row: row["validation"])
+            name = f"{record['config']['loss']}, depth {record['config']['depth']}"
+            lines.append(f"{'':4} {name:18} {best['validation']:20.4f} {best['test']:17.4f}")
+    return "\n".join(lines)

@@ -1,0 +1,163 @@
+"""Performance profiles: how many problems a method solves to an accuracy, and how fast.
+
+A problem is solved to a tolerance when ``(objective - best) / best <= tol``, where best is the
+lowest objective that any of the compared methods has reached on it (Dolan and More, 2002, with the
+accuracies of Mishkin, Sahiner and Pilanci, 2022).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from convexlib.plots.style import COLOURS, DASHES
+
+__all__ = [
+    "POOLS",
+    "TOLERANCES",
+    "by_problem",
+    "plot_profiles",
+    "profile",
+    "ranks",
+    "table",
+    "times_to",
+]
+
+TOLERANCES = (1.0, 0.5, 0.1, 1e-2, 1e-3, 1e-6)
+# Gated networks are another class, with other optima: they are compared with the rest, as in the
+# paper, and the ReLU networks are compared among themselves.
+POOLS = (
+    ("gated", "relu", "sgd", "adam"),
+    ("relu", "sgd", "adam"),
+    ("relu", "generated", "sgd", "adam"),
+)
+ROUNDING = 1e-9  # a curve keeps eight digits
+
+Key = tuple[str, float]
+Results = Mapping[Key, Mapping[str, Mapping[str, Any]]]
+
+
+def by_problem(
+    found: Sequence[Mapping[str, Any]], methods: Sequence[str]
+) -> dict[Key, dict[str, dict[str, Any]]]:
+    """Return the results of `methods` of every problem (data, lambda) that has all of them."""
+    results: dict[Key, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for record in found:
+        config = record["config"]
+        if config["method"] in methods:
+            results[config["data"], config["lambda"]][config["method"]] = record["result"]
+    return {key: part for key, part in sorted(results.items()) if len(part) == len(methods)}
+
+
+def times_to(
+    problems: Results, methods: Sequence[str], tol: float, alone: bool = True
+) -> dict[str, NDArray[np.float64]]:
+    """Return each method's seconds until each problem is solved to `tol`; infinite where it is not.
+
+    A grid of runs counts with the share of one run, as if its best rate and seed had been known;
+    with ``alone=False`` it counts in full.
+    """
+    times: dict[str, list[float]] = {method: [] for method in methods}
+    for results in problems.values():
+        best = min(results[method]["objective"] for method in methods)
+        for method in methods:
+            result = results[method]
+            if result["objective"] > best * (1.0 + tol + ROUNDING):
+                times[method].append(np.inf)
+                continue
+            # The last point stands for the network that was scored: digits may hide it.
+            values = np.array([*result["curve"]["objective"][:-1], result["objective"]])
+            first = int((values <= best * (1.0 + tol + ROUNDING)).argmax())
+            share = result.get("runs", 1) if alone else 1
+            times[method].append(result["curve"]["seconds"][first] / share)
+    return {method: np.array(values) for method, values in times.items()}
+
+
+def profile(times: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return seconds and the share of all problems that are solved by then, as a step function."""
+    solved = np.sort(times[np.isfinite(times)])
+    return solved, np.arange(1, len(solved) + 1) / max(len(times), 1)
+
+
+def ranks(problems: Results, methods: Sequence[str], score: str = "test_accuracy") -> Any:
+    """Return the mean rank of each method's `score` (1 is the highest; ties share their ranks)."""
+    if not problems:
+        return {method: float("nan") for method in methods}
+    scores = np.array([[part[method][score] for method in methods] for part in problems.values()])
+    above = (scores[:, None, :] > scores[:, :, None]).sum(axis=2)
+    equal = (scores[:, None, :] == scores[:, :, None]).sum(axis=2)  # at least 1: itself
+    mean = (1.0 + above + 0.5 * (equal - 1)).mean(axis=0)
+    return dict(zip(methods, map(float, mean), strict=True))
+
+
+def table(found: Sequence[Mapping[str, Any]]) -> str:
+    """Return the shares solved, times, gaps and accuracies as text."""
+    lines = []
+    for methods in POOLS:
+        problems = by_problem(found, methods)
+        lines.append(f"{len(problems)} problems with {', '.join(methods)}")
+        if not problems:
+            continue
+        lines.append(f"{'solved to':12}" + "".join(f"{tol:>10g}" for tol in TOLERANCES))
+        reached = {tol: times_to(problems, methods, tol) for tol in TOLERANCES}
+        for method in methods:
+            shares = [float(np.isfinite(reached[tol][method]).mean()) for tol in TOLERANCES]
+            lines.append(f"{method:12}" + "".join(f"{share:10.3f}" for share in shares))
+        lines.append(f"{'median s':12}" + "".join(f"{tol:>10g}" for tol in TOLERANCES))
+        for method in methods:
+            medians = [float(np.median(reached[tol][method])) for tol in TOLERANCES]
+            lines.append(f"{method:12}" + "".join(f"{value:10.3g}" for value in medians))
+        rank = ranks(problems, methods)
+        lines.append(f"{'method':12}{'test':>10}{'rank':>10}{'s a run':>10}{'max gap':>10}")
+        for method in methods:
+            lines.append(_summary(method, [part[method] for part in problems.values()], rank))
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def _summary(method: str, results: Sequence[Mapping[str, Any]], rank: Mapping[str, float]) -> str:
+    """One line: mean test accuracy, its mean rank, mean seconds of a run, the largest gap."""
+    accuracy = np.mean([result["test_accuracy"] for result in results])
+    seconds = np.mean([result["seconds"] / result.get("runs", 1) for result in results])
+    gaps = [result["relative_gap"] for result in results if "relative_gap" in result]
+    gap = f"{max(gaps):10.1e}" if gaps else ""
+    return f"{method:12}{accuracy:10.4f}{rank[method]:10.2f}{seconds:10.3g}{gap}"
+
+
+def plot_profiles(
+    found: Sequence[Mapping[str, Any]],
+    methods: Sequence[str],
+    tolerances: Sequence[float],
+    alone: bool = True,
+) -> Figure:
+    """Draw the share of problems solved against seconds, one panel for each tolerance."""
+    problems = by_problem(found, methods)
+    fig, axes = plt.subplots(
+        1, len(tolerances), sharey=True, squeeze=False, figsize=(3.2 * len(tolerances), 3.0)
+    )
+    for ax, tol in zip(axes[0], tolerances, strict=True):
+        times = times_to(problems, methods, tol, alone=alone)
+        finite = np.concatenate([part[np.isfinite(part) & (part > 0)] for part in times.values()])
+        ends = (finite.min(), finite.max()) if len(finite) else (0.1, 1.0)
+        for k, method in enumerate(methods):
+            seconds, shares = profile(times[method])
+            last = shares[-1] if len(shares) else 0.0
+            ax.step(
+                np.concatenate([[0.8 * ends[0]], seconds, [1.25 * ends[1]]]),
+                np.concatenate([[0.0], shares, [last]]),
+                where="post",
+                color=COLOURS[k % len(COLOURS)],
+                linestyle=DASHES[k % len(DASHES)],
+                label=method,
+            )
+        ax.set(xscale="log", xlabel="seconds", ylim=(-0.02, 1.02), title=f"to {tol:g}")
+    axes[0, 0].set_ylabel("share of problems solved")
+    axes[0, -1].legend(loc="lower right")
+    fig.tight_layout()
+    return fig

@@ -1,0 +1,233 @@
+"""The methods of the UCI experiment: from a table and settings to what a record keeps.
+
+*Convex*: each output is solved by itself to a relative gap of `tol`; the network that the weights
+stand for is scored, and the lower bound is computed anew from the dual points.
+
+*Generated*: the ReLU program again, but patterns are generated for so many rounds, beginning with
+those of a briefly trained network. The bound is on all networks, of any width; at these ranks it
+is far from tight.
+
+*Descent*: for each output, all learning rates and seeds are trained at once, in float32, for so
+many epochs of so many batches; the rate is halved 19 times on the way. An output keeps the best
+network that any of its runs met at a record. That is more than one run of one rate could do:
+outputs tune their own rates, and the best moment counts, not the last.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from convexlib.arrangements import Arrangements, sample_arrangements
+from convexlib.errors import ConvergenceWarning
+from convexlib.networks import TwoLayerReLU
+from convexlib.problems.two_layer import TwoLayer
+from convexlib.problems.vector_output import VectorOutput
+from convexlib.result import Result
+from convexlib.solvers.descent import train
+from convexlib.solvers.solve import solve
+from convexlib.solvers.training import now
+
+if TYPE_CHECKING:
+    from convexlib.experiments.uci import Task
+
+__all__ = ["METHODS", "convex", "descent", "generated", "patterns", "side_by_side"]
+
+RECORDS = 40  # of the objective, on the way
+SEED = 0  # of the patterns
+
+
+def patterns(X: Tensor, count: int) -> Arrangements:
+    """Return the distinct patterns of `count` Gaussian gates, without the one of zeros."""
+    drawn = sample_arrangements(X, count, seed=SEED)
+    return drawn.select(drawn.masks.any(dim=1))
+
+
+def convex(task: Task, config: dict[str, Any]) -> dict[str, Any]:
+    """Solve the program over sampled patterns, output by output."""
+    X, n = task.X, len(task.X)
+    began = now(X)
+    program = VectorOutput(
+        X,
+        task.Y,
+        beta=n * config["lambda"],
+        arrangements=patterns(X, config["patterns"]),
+        gated=config["method"] == "gated",
+    )
+    count = len(program.masks)  # made before the columns are, which then share them
+    setup = now(X) - began
+    results, seconds = _solved(program.columns, tol=config["tol"])
+    network = program.to_network(torch.stack([result.weights for result in results], dim=-1))
+    bounds = [
+        column.dual_value(column.dual_scaling(result.z))
+        for column, result in zip(program.columns, results, strict=True)
+    ]
+    return {
+        **_scores(program, task, network),
+        **_proof(program.objective(network), sum(bounds), results, n),
+        "patterns": count,
+        "newton_steps": sum(result.n_iter for result in results),
+        "seconds": round(setup + sum(seconds), 4),
+        "curve": _solver_curve(results, seconds, setup, n),
+    }
+
+
+def generated(task: Task, config: dict[str, Any]) -> dict[str, Any]:
+    """Solve the ReLU program over generated patterns, output by output."""
+    X, n = task.X, len(task.X)
+    beta = n * config["lambda"]
+    columns = [TwoLayer(X, targets, beta=beta, arrangements="generate") for targets in task.Y.T]
+    results, seconds = _solved(columns, tol=config["tol"], max_iter=config["rounds"])
+    pairs = list(zip(columns, results, strict=True))
+    network = side_by_side([column.to_network(result) for column, result in pairs])
+    problem = _referee(task, beta)
+    return {
+        **_scores(problem, task, network),
+        **_proof(problem.objective(network), sum(result.dual for result in results), results, n),
+        "seconds": round(sum(seconds), 4),
+        "curve": _solver_curve(results, seconds, 0.0, n),
+    }
+
+
+def descent(task: Task, config: dict[str, Any]) -> dict[str, Any]:
+    """Train the whole grid of rates and seeds, output by output."""
+    X, n = task.X, len(task.X)
+    beta = n * config["lambda"]
+    single = X.float()
+    runs = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # no run may beat the start at all
+        for targets in task.Y.T:
+            run = train(
+                single,
+                targets.float().contiguous(),
+                beta=beta,
+                width=config["width"],
+                optimizer=f"{config['method']}-step",
+                rates=config["rates"],
+                seeds=config["seeds"],
+                n_steps=config["epochs"] * config["batches"],
+                batch_size=math.ceil(n / config["batches"]),
+                n_records=RECORDS,
+            )
+            runs.append(run)
+    network = side_by_side([run.best_network for run in runs])
+    # With the same number of steps, all outputs are recorded at the same moments.
+    seconds = np.sum([run.seconds for run in runs], axis=0)
+    values = np.sum([run.best_curve for run in runs], axis=0) / n
+    return {
+        **_scores(_referee(task, beta), task, network),
+        "runs": len(config["rates"]) * len(config["seeds"]),
+        "best_rates": [run.best_rate for run in runs],
+        "best_seeds": [run.best_seed for run in runs],
+        "diverged": sum(run.n_diverged for run in runs),
+        "steps": int(runs[0].steps[-1]),
+        "seconds": round(float(seconds[-1]), 4),
+        "curve": _curve(seconds, values),
+    }
+
+
+METHODS: dict[str, Callable[[Task, dict[str, Any]], dict[str, Any]]] = {
+    "gated": convex,
+    "relu": convex,
+    "generated": generated,
+    "sgd": descent,
+    "adam": descent,
+}
+
+
+def side_by_side(networks: list[TwoLayerReLU]) -> TwoLayerReLU:
+    """One network (float64, c outputs) of c networks with one output each."""
+    U = torch.cat([network.U.detach().double() for network in networks])  # (c m, d)
+    alpha = torch.block_diag(*[network.alpha.detach().double()[:, None] for network in networks])
+    return TwoLayerReLU(U, alpha)
+
+
+def _solved(columns: list[TwoLayer], **options: Any) -> tuple[list[Result], list[float]]:
+    """Solve the problems of the outputs; the seconds of each."""
+    first = columns[0]
+    rows = first.X[:20]
+    small = TwoLayer(rows, first.y[:20], beta=0.02, arrangements=patterns(rows, 20))
+    results, seconds = [], []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the record holds the gap
+        solve(small, tol=1e-2)  # compiles the kernels before the clock starts
+        for column in columns:
+            began = now(column.X)
+            results.append(solve(column, **options))
+            seconds.append(now(column.X) - began)
+    return results, seconds
+
+
+def _referee(task: Task, beta: float) -> VectorOutput:
+    """A problem that scores ReLU networks; what patterns it has does not matter for that."""
+    return VectorOutput(task.X, task.Y, beta=beta, arrangements=patterns(task.X, 20))
+
+
+def _proof(primal: float, dual: float, results: list[Result], n: int) -> dict[str, Any]:
+    """The lower bound, its relative gap to the network, and what the solver says of both."""
+    return {
+        "dual": dual / n,
+        "relative_gap": max(1.0 - dual / primal, 0.0),
+        "program_value": sum(result.value for result in results) / n,
+        "scope": results[0].scope,
+        "status": sorted({result.status.name for result in results}),
+    }
+
+
+def _scores(problem: VectorOutput, task: Task, network: nn.Module) -> dict[str, Any]:
+    """Score a network in float64: objective F, accuracies, neurons; beside them F of no network."""
+    n = len(task.X)
+    with torch.no_grad():
+        found = [_classes(network(X)) for X in (task.X, task.X_test)]
+    labels = task.labels, task.labels_test
+    accuracy = [float((a == b).double().mean()) for a, b in zip(found, labels, strict=True)]
+    return {
+        "shape": [*task.X.shape, task.Y.shape[1]],
+        "zero": 0.5 * float((task.Y**2).sum()) / n,
+        "objective": problem.objective(network) / n,
+        "train_accuracy": accuracy[0],
+        "test_accuracy": accuracy[1],
+        "neurons": len(network.alpha),  # type: ignore[arg-type]
+    }
+
+
+def _classes(outputs: Tensor) -> Tensor:
+    """Return the classes (n,) of outputs (n, c)."""
+    return (outputs[:, 0] > 0).long() if outputs.shape[1] == 1 else outputs.argmax(dim=1)
+
+
+def _solver_curve(
+    results: list[Result], seconds: list[float], setup: float, n: int
+) -> dict[str, list[float]]:
+    """The objective as the outputs are solved one after the other.
+
+    A history keeps time on the wall; it is brought to the scale of the processor time measured.
+    """
+    value = sum(result.history[0].primal for result in results)
+    times, values, before = [], [], setup
+    for result, spent in zip(results, seconds, strict=True):
+        value -= result.history[0].primal
+        scale = spent / result.seconds if result.seconds > 0 else 0.0
+        for record in result.history:
+            times.append(before + scale * record.seconds)
+            values.append(value + record.primal)
+        before += spent
+        value += result.value
+    return _curve(np.array(times), np.array(values) / n)
+
+
+def _curve(seconds: np.ndarray, values: np.ndarray) -> dict[str, list[float]]:
+    """The moments at which the best value became lower, and that value, in few digits."""
+    best = np.minimum.accumulate(values)
+    lower = np.concatenate([[True], best[1:] < best[:-1]])
+    return {
+        "seconds": [round(float(second), 4) for second in seconds[lower]],
+        "objective": [float(f"{value:.8g}") for value in best[lower]],
+    }

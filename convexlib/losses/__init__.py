@@ -1,0 +1,32 @@
+r"""Losses, each with the pieces of its dual.
+
+A program :math:`\min_w L(Aw) + \beta \Omega(w)` has the dual
+:math:`\max_z -L^*(-z)` subject to :math:`\Omega^\circ(A^\top z) \le \beta`, and at the optimum
+:math:`z = -\nabla L(Aw)`. There is no 1/n in any of them. Outputs, targets and z have one shape,
+(n,) or (n, c); a loss sums over all entries. Sums are taken in float64.
+"""
+
+from convexlib.losses.base import Loss, SmoothLoss
+from convexlib.losses.logistic import LogisticLoss
+from convexlib.losses.squared import SquaredLoss
+from convexlib.losses.squared_hinge import SquaredHingeLoss
+from convexlib.validation import check_choice
+
+__all__ = [
+    "LOSSES",
+    "LogisticLoss",
+    "Loss",
+    "SmoothLoss",
+    "SquaredHingeLoss",
+    "SquaredLoss",
+    "get_loss",
+]
+
+LOSSES: dict[str, SmoothLoss] = {
+    loss.name: loss for loss in (SquaredLoss(), LogisticLoss(), SquaredHingeLoss())
+}
+
+
+def get_loss(name: str) -> SmoothLoss:
+    """Return the loss called `name`, or refuse with the list of those there are."""
+    return LOSSES[check_choice(name, tuple(LOSSES), "loss")]

@@ -1,0 +1,160 @@
+"""The outer iteration: multipliers, penalty, working set and certificate."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from convexlib.problems.base import Problem
+from convexlib.problems.two_layer import TwoLayer
+from convexlib.result import Result, Status
+from convexlib.solvers.base import Tracker, need_two_layer
+from convexlib.solvers.ssnal.blocks import Blocks
+from convexlib.solvers.ssnal.newton import Subproblem, minimise
+from convexlib.solvers.ssnal.precision import in_float64, rounded
+from convexlib.solvers.ssnal.system import NewtonSystem
+from convexlib.validation import check_positive_int
+
+_FIRST = 3.0  # penalty, in units that make sigma X^T X of order one per column
+_WARM = 64.0  # times that for multipliers that are nearly right
+_GROWTH = ((5, 4.0), (12, 2.0), (math.inf, 1.3))  # of sigma after at most so many Newton steps
+_NEAR = 0.9  # share of beta from which on a pattern's correlation counts as near
+_CROWDED = 0.8  # share of the patterns beyond which a working set does not pay
+_SINGLE = 1e-8, 1e8
+_STALLED = 12  # outer iterations without a gain in the gap
+_ROUNDING = 1e-14  # of a gradient, against y
+
+
+def ssnal(
+    problem: Problem,
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 200,
+    start: Tensor | None = None,
+    start_z: Tensor | None = None,
+    progress: bool = False,
+) -> Result:
+    """Solve a TwoLayer problem with given patterns.
+
+    The arithmetic is float64 whatever the data's dtype; of float32 problems the weights and z are
+    rounded in the end, and the value, the dual bound and the gap are those of the rounded ones,
+    computed in float64. (In float32 the sums of the objective alone are wrong by more than 1e-6.)
+
+    Parameters
+    ----------
+    problem : TwoLayer
+        Gated or ReLU, with any of the losses. On a CUDA device all dense algebra stays there; the
+        projections onto the cones of a ReLU problem are CPU work.
+    tol : float
+        Relative duality gap at which to stop.
+    max_iter : int
+        Outer iterations, of a few Newton steps each. ``result.n_iter`` counts Newton steps.
+    start, start_z : Tensor
+        Weights (S, P, d) and a dual point (n,) to start from.
+    progress : bool
+        Show a progress bar on a terminal.
+    """
+    problem = need_two_layer(problem, "ssnal")
+    check_positive_int(max_iter, "max_iter")
+    exact = in_float64(problem)
+    tracker = Tracker(exact, "ssnal")
+    run = _Run(exact, tracker, start, start_z)
+    with tqdm(total=max_iter, desc="ssnal", disable=None if progress else True) as bar:
+        status = run.iterate(tol, max_iter, bar)
+    if exact is not problem:
+        return rounded(problem, tracker, status, run.steps, tol)
+    return tracker.result(status, run.steps, arrangements=problem.arrangements)
+
+
+class _Run:
+    """One solve."""
+
+    def __init__(
+        self, problem: TwoLayer, tracker: Tracker, start: Tensor | None, start_z: Tensor | None
+    ) -> None:
+        self.problem, self.tracker = problem, tracker
+        self.all = self.blocks = Blocks(problem)
+        self.certifier = problem.projector()
+        n, d = problem.X.shape
+        self.system = NewtonSystem(n, problem.n_patterns + d)
+        if not _SINGLE[0] <= float(problem.X.abs().max()) <= _SINGLE[1]:
+            self.system.sharpen()  # products of X would leave the range of float32
+        self.sigma = _FIRST * d / max(float((problem.X**2).sum()), 1e-300)
+        self.u = problem.zeros()
+        self.steps = 0
+        origin = problem.loss.dual_point(torch.zeros_like(problem.y), problem.y)
+        self.z, self.correlations = self._feasible(origin, self.all.correlations(origin))
+        if start is not None:
+            self.u = self.all.shrink(start.to(problem.X), 0.0).point  # into the cones
+            self.sigma *= _WARM
+        if start_z is not None:
+            z = problem.loss.restrict(start_z.to(problem.y), problem.y)
+            z, correlations = self._feasible(z, self.all.correlations(z))
+            if problem.dual_value(z) > problem.dual_value(self.z):
+                self.z, self.correlations = z, correlations
+        if start is not None:
+            self._choose()
+        tracker.update(0, self.u, self.z)
+
+    def iterate(self, tol: float, max_iter: int, bar: tqdm) -> Status:
+        """Until the gap is at most tol."""
+        if self.tracker.gap <= tol:
+            return Status.CONVERGED
+        stalled = 0
+        for iteration in range(1, max_iter + 1):
+            previous = self.tracker.gap
+            steps = self._subproblem()
+            feasible, _ = self._feasible(self.z, self.correlations)
+            gap = self.tracker.update(iteration, self.u, feasible)
+            bar.update()
+            bar.set_postfix_str(f"gap {gap:.1e}")
+            if gap <= tol:
+                return Status.CONVERGED
+            stalled = stalled + 1 if gap > 0.9 * previous and iteration > 3 else 0
+            if stalled >= _STALLED:
+                return Status.STALLED
+            self._choose()
+            # A penalty that grows fast makes subproblems hard, which shows in their steps.
+            self.sigma *= next(factor for limit, factor in _GROWTH if steps <= limit)
+        return Status.MAX_ITER
+
+    def _subproblem(self) -> int:
+        """New z and multipliers over the working set; the Newton steps that it took."""
+        kept = self.blocks.kept
+        sub = Subproblem(self.blocks, self.system, self.u[:, kept], self.sigma)
+        state = sub.evaluate(self.z, self.correlations[:, kept])
+        floor = _ROUNDING * float(torch.linalg.vector_norm(self.problem.y))
+        state, steps = minimise(sub, state, floor)
+        self.steps += steps
+        self.z, self.u = state.z, torch.zeros_like(self.u)
+        self.u[:, kept] = state.point
+        whole = self.blocks is self.all
+        self.correlations = state.correlations if whole else self.all.correlations(self.z)
+        return steps
+
+    def _choose(self) -> None:
+        """Keep the patterns in use and those whose constraint is violated or nearly so.
+
+        The certificate looks at all patterns, so that one left out by mistake comes back. With
+        cones the projector passes over the short ones by itself.
+        """
+        if self.certifier is not None:
+            return
+        norms = torch.linalg.vector_norm(self.correlations[0], dim=1)
+        kept = (norms >= _NEAR * self.problem.beta) | self.u[0].any(dim=1)
+        crowded = int(kept.sum()) > _CROWDED * len(kept)
+        self.blocks = self.all if crowded else Blocks(self.problem, kept.nonzero().ravel())
+
+    def _feasible(self, z: Tensor, correlations: Tensor) -> tuple[Tensor, Tensor]:
+        """The best feasible multiple of z in the domain, and its correlations."""
+        beta = self.problem.beta
+        blocks = correlations.reshape(-1, correlations.shape[2])
+        if self.certifier is not None:
+            blocks = self.certifier(blocks, beta)
+        norm = float(torch.linalg.vector_norm(blocks, dim=1).max())
+        limit = beta / norm if norm > beta else 1.0
+        scale = self.problem.loss.best_scale(z, self.problem.y, limit)
+        return scale * z, scale * correlations

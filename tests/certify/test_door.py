@@ -1,0 +1,191 @@
+"""One door for all networks: what goes where, and what is refused by name."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import convexlib as cl
+from convexlib.errors import InputError, NotCertifiableError
+from convexlib.networks import TwoLayerGatedReLU
+from tests.certify.test_parallel import random_network
+from tests.certify.test_two_layer import data_of, sequential
+from tests.problems.unit_programs import seed_one
+
+
+def test_batch_normalisation_goes_through_the_same_door() -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((8, 2)), rng.standard_normal(8)
+    problem = cl.BatchNorm(X, y, beta=0.1)
+    network = problem.to_network(cl.solve(problem, tol=1e-9))
+    certificate = cl.certify(network, X, y, beta=0.1)
+    assert certificate.rigorous
+    assert certificate.relative_gap <= 1e-6
+    named = cl.certify_batchnorm(network, X, y, beta=0.1)
+    assert (certificate.primal, certificate.dual) == (named.primal, named.dual)
+    with pytest.raises(InputError, match='batch-normalised network is measured by "weight decay"'):
+        cl.certify(network, X, y, beta=0.1, regularizer="path")
+
+
+def stack(*layers: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(2, 3), *layers, nn.Linear(3, 1))
+
+
+REFUSED = {
+    "threshold": (stack(nn.Threshold(0.0, 1.0)), 'Linear -> Threshold -> Linear.*"threshold"'),
+    "leaky": (stack(nn.LeakyReLU()), 'LeakyReLU -> Linear.*activation="leaky"'),
+    "smooth": (stack(nn.Tanh()), "Linear -> Tanh -> Linear; .*Only piecewise linear networks"),
+    "dropout": (stack(nn.ReLU(), nn.Dropout()), "Dropout -> Linear.*changes the objective"),
+    "convolution": (nn.Conv1d(1, 1, 1), "cannot certify Conv1d.*Only fully connected layers"),
+    "normalised": (stack(nn.ReLU(), nn.BatchNorm1d(3)), "It is read in Linear -> BatchNorm1d"),
+    "linear": (nn.Linear(2, 1), "cannot certify Linear; expected a TwoLayerReLU, a ParallelReLU"),
+    "one layer": (nn.Sequential(nn.Linear(2, 1)), "cannot certify Linear; expected"),
+    "empty": (nn.ModuleList(), "cannot certify ModuleList"),
+    "nan": (cl.ParallelReLU(torch.full((1, 2, 2), np.nan), [torch.ones(1, 1, 2)], torch.ones(1)),
+            "non-finite weights"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_other_networks_are_refused_by_name(case: str) -> None:
+    network, message = REFUSED[case]
+    X, y, beta = seed_one()
+    with pytest.raises(NotCertifiableError, match=message):
+        cl.certify(network, X, y, beta=beta, regularizer="path")
+
+
+def test_mirrors_have_their_own_certificate() -> None:
+    problem = cl.Mirrors([0.0, 1.0, 2.0], [0.0, 1.0, 0.0], beta=0.1, activation="threshold")
+    network = problem.to_network(cl.solve(problem))
+    with pytest.raises(NotCertifiableError, match=r"SwitchingUnits.*whose result\.gap is its"):
+        cl.certify(network, np.ones((3, 1)), np.ones(3), beta=0.1)
+
+
+def test_messages() -> None:
+    X, y, beta = seed_one()
+    network, deep = random_network(2), random_network(2, (2, 2))
+    kind = {"regularizer": "three layers"}
+    with pytest.raises(InputError, match='not given.*3 layers; expected "three layers" or "path"'):
+        cl.certify(network, X, y, beta=beta)
+    with pytest.raises(InputError, match='is "three layers" and the network has 4 layers'):
+        cl.certify(deep, X, y, beta=beta, **kind)
+    with pytest.raises(NotCertifiableError, match="not positively homogeneous of degree one"):
+        cl.certify(deep, X, y, beta=beta, regularizer="weight decay")
+    patterns, two = cl.enumerate_arrangements(X), cl.TwoLayerReLU(torch.ones(1, 2), torch.ones(1))
+    with pytest.raises(InputError, match="arrangements were given for a network of 3 layers"):
+        cl.certify(network, X, y, beta=beta, arrangements=patterns, **kind)
+    with pytest.raises(InputError, match="units were given for a network of 2 layers"):
+        cl.certify(two, X, y, beta=beta, units=cl.sample_units(X, 3))
+    with pytest.raises(InputError, match=r"takes 3 features but X has shape \(4, 2\)"):
+        cl.certify(random_network(3), X, y, beta=beta, **kind)
+    large = cl.ParallelReLU(2 * network.U, list(network.inner), network.alpha)
+    with pytest.raises(NotCertifiableError, match="Frobenius norm 2; expected at most 1"):
+        cl.certify(large, X, y, beta=beta, **kind)
+    with pytest.raises(InputError, match="units have widths"):
+        cl.certify(network, X, y, beta=beta, units=cl.sample_units(X, 9, width=3), **kind)
+
+
+def poisoned(value, place):
+    network = sequential(2)
+    with torch.no_grad():
+        list(network.parameters())[place].view(-1)[0] = value
+    return network
+
+
+X0, Y0 = data_of()
+DEEP = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1))
+GATED = TwoLayerGatedReLU(torch.ones(2, 2), torch.ones(2), torch.ones(2, 2))
+PLAIN = sequential(2, first_bias=False)
+REFUSED_TWO = {
+    "gated": (GATED, {}, NotCertifiableError, "the network is gated"),
+    "deep": (
+        DEEP,
+        {},
+        InputError,
+        'not given and the network has 3 layers; expected "three layers" or "path"',
+    ),
+    "deep decay": (
+        DEEP,
+        {"regularizer": "weight decay"},
+        NotCertifiableError,
+        "weight decay on all 3 layers has no convex program of this kind",
+    ),
+    "shallow": (
+        PLAIN,
+        {"regularizer": "three layers"},
+        InputError,
+        'regularizer is "three layers" but the network has 2',
+    ),
+    "regularizer": (
+        PLAIN,
+        {"regularizer": "l1"},
+        InputError,
+        "regularizer is 'l1'; expected one of 'weight decay', 'three layers', 'path'",
+    ),
+    "output bias on no path": (
+        sequential(2),
+        {"regularizer": "path"},
+        NotCertifiableError,
+        "has an output bias, which lies on no path",
+    ),
+    "outputs": (
+        nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)),
+        {},
+        NotCertifiableError,
+        "the output layer has 2 outputs; expected 1",
+    ),
+    "nan": (poisoned(np.nan, 0), {}, NotCertifiableError, "non-finite weights"),
+    "inf": (poisoned(np.inf, 2), {}, NotCertifiableError, "non-finite weights"),
+    "nan bias": (poisoned(np.nan, 3), {}, NotCertifiableError, "non-finite weights"),
+    "overflow": (poisoned(1e200, 0), {}, NotCertifiableError, "objective overflows"),
+    "overflowing bias": (poisoned(1e200, 3), {}, NotCertifiableError, "objective overflows"),
+    "features": (
+        sequential(3),
+        {},
+        InputError,
+        r"the network takes 3 features but X has shape \(10, 2\); expected \(n, 3\)",
+    ),
+    "no network": ("net", {}, InputError, r"network is str; expected a torch\.nn\.Module"),
+    "device": (
+        sequential(2).to("meta"),
+        {},
+        InputError,
+        "X is on device cpu but the network is on device meta",
+    ),
+    "beta": (PLAIN, {"beta": 0.0}, InputError, "expected beta > 0"),
+    "data": (PLAIN, {"X": X0[0]}, InputError, "expected two axes"),
+    "targets": (PLAIN, {"y": Y0[:3]}, InputError, "y has 3 entries; expected 10"),
+    "nan data": (PLAIN, {"X": X0 * np.nan}, InputError, "X contains 20 non-finite values"),
+    "no patterns": (
+        PLAIN,
+        {"arrangements": "generate"},
+        InputError,
+        "arrangements is str; expected Arrangements or None",
+    ),
+    "patterns of fewer rows": (
+        PLAIN,
+        {"arrangements": cl.enumerate_arrangements(X0[:5])},
+        InputError,
+        r"are not those of the first layer's data, of shape \(10, 2\)",
+    ),
+    "patterns without the bias": (
+        sequential(2),
+        {"arrangements": cl.enumerate_arrangements(X0)},
+        InputError,
+        r"of shape \(10, 3\)\. Make them from X, with a last column of ones",
+    ),
+    "patterns of other data": (
+        PLAIN,
+        {"arrangements": cl.enumerate_arrangements(X0[::-1])},
+        InputError,
+        "are not those of the first layer's data",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_TWO)
+def test_two_layer_refusals(case):
+    network, changes, kind, message = REFUSED_TWO[case]
+    arguments = {"X": X0, "y": Y0, "beta": 0.1} | changes
+    with pytest.raises(kind, match=message):
+        cl.certify(network, arguments.pop("X"), arguments.pop("y"), **arguments)

@@ -1,0 +1,222 @@
+"""The NYSE comparison: data by another road, one objective for all, programs against CVXPY."""
+
+import cvxpy as cp
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from sklearn.linear_model import Ridge
+from sklearn.metrics import mean_pinball_loss, r2_score
+
+import convexlib as cl
+from convexlib.experiments.nyse import (
+    EXPERIMENT,
+    METHODS,
+    RATES,
+    chosen,
+    compute,
+    configs,
+    missed,
+    table,
+)
+from convexlib.experiments.nyse_data import COLUMNS, PARTS, load_task, mean_pinball
+from convexlib.experiments.runner import digest, run
+
+LINEAR = next(c for c in configs("quick") if c["part"] == "linear")
+SERIES = next(c for c in configs("quick") if c["part"] == "series")
+NETWORK = {
+    **next(c for c in configs("quick") if c["part"] == "network"),
+    "n_fit": 80,
+    "width": 8,
+    "start_steps": 20,
+    "gates": 5,
+    "ratio": 0.1,
+}
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    (found,) = run("nyse", compute, [NETWORK], folder=tmp_path_factory.mktemp("results"))
+    return found
+
+
+def test_rows_are_the_days_before():
+    table_ = cl.datasets.load_nyse()
+    flagged = table_[table_["train"]]
+    means, scales = flagged[list(COLUMNS)].mean(), flagged[list(COLUMNS)].std(ddof=0)
+    units = (table_[list(COLUMNS)] - means) / scales
+    task = load_task(lags=5)
+    for lag in range(1, 6):
+        for place, name in enumerate(COLUMNS):
+            expected = units[name].shift(lag).to_numpy()[5:]
+            assert_allclose(task.X[:, 3 * (lag - 1) + place].numpy(), expected, atol=1e-12)
+    assert (task.X[:, -1] == 1).all()
+    assert_allclose(task.y.numpy(), units["log_volume"].to_numpy()[5:], atol=1e-12)
+    assert len(task.flagged[1]) == len(flagged) - 5 == 4276
+    assert len(task.part("test")[1]) == (~table_["train"]).sum() == 1770
+    assert_allclose(task.yesterday().X[:, 0].numpy(), task.X[:, 1].numpy())
+
+
+def test_parts_follow_each_other():
+    task, recent = load_task(), load_task(n_fit=100)
+    ends = [(task.parts[name].start, task.parts[name].stop) for name in PARTS]
+    assert ends[0][0] == 0
+    assert ends[-1][1] == len(task.y)
+    assert ends[0][1] == ends[1][0]
+    assert ends[1][1] == ends[2][0]
+    assert recent.parts["fit"] == slice(ends[0][1] - 100, ends[0][1])
+    assert recent.parts["test"] == task.parts["test"]
+
+
+def test_linear_models_are_those_of_scikit_learn():
+    result = compute({**LINEAR, "n_fit": None})
+    task = load_task()
+    X, y = (part.numpy() for part in task.part("fit"))
+    test_X, test_y = (part.numpy() for part in task.part("test"))
+    row = next(row for row in result["ridge"] if row["strength"] == 10.0)
+    expected = Ridge(alpha=10.0).fit(X[:, :-1], y).predict(test_X[:, :-1])
+    assert_allclose(row["test"], np.mean((expected - test_y) ** 2), rtol=1e-9)
+    all_X, all_y = (part.numpy() for part in task.flagged)
+    expected = test_X @ np.linalg.lstsq(all_X, all_y, rcond=None)[0]
+    explained = 1 - result["autoregression"]["test"] / result["variance"]["test"]
+    assert_allclose(explained, r2_score(test_y, expected), rtol=1e-9)
+    assert 0.41 < explained < 0.42  # the R^2 in the book that ships these data
+    assert_allclose(result["constant"]["test"], np.mean((test_y - y.mean()) ** 2), rtol=1e-12)
+
+
+def test_no_network_is_below_the_bound(record):
+    methods, bound = (
+        record["result"]["methods"],
+        record["result"]["methods"]["generated"][0]["dual"],
+    )
+    assert set(methods) == set(METHODS)
+    assert bound > 0
+    for name in ("convex", "generated", *RATES):
+        assert all(run_["objective"] >= bound for run_ in methods[name])
+    assert missed(record) is None
+
+
+def test_the_generated_network_is_the_one_that_was_scored(record):
+    generated = record["result"]["methods"]["generated"][0]
+    task = load_task(n_fit=80)
+    X, y = (part.numpy() for part in task.part("fit"))
+    U, alpha = np.array(generated["U"]), np.array(generated["alpha"])
+
+    def network(inputs):
+        return np.maximum(inputs @ U.T, 0) @ alpha
+
+    beta = record["result"]["beta"]
+    value = 0.5 * np.sum((network(X) - y) ** 2) + 0.5 * beta * ((U**2).sum() + (alpha**2).sum())
+    assert_allclose(generated["objective"], value, rtol=1e-12)
+    for name in PARTS:
+        inputs, targets = (part.numpy() for part in task.part(name))
+        assert_allclose(generated[name], np.mean((network(inputs) - targets) ** 2), rtol=1e-10)
+
+
+def test_descent_has_the_time_of_the_convex_method(record):
+    result = record["result"]
+    convex = [run_["seconds"] for run_ in result["methods"]["convex"]]
+    assert_allclose(result["budget"], np.mean(convex), atol=1e-3)
+    for name in RATES:
+        runs = result["methods"][name]
+        assert [run_["seed"] for run_ in runs] == NETWORK["seeds"]
+        assert all(run_["rate"] in NETWORK["rates"][name] for run_ in runs)
+        assert all(run_["seconds"] >= 0.99 * result["budget"] for run_ in runs)
+
+
+def test_long_runs_are_scored_by_the_same_objective(record):
+    long = next(c for c in configs("full") if c["part"] == "long")
+    config = {**long, "n_fit": 80, "width": 8, "seconds": 0.2, "ratio": 0.1}
+    result = compute(config)
+    assert result["beta"] == record["result"]["beta"]
+    assert [(r["rate"], r["seed"]) for r in result["runs"]] == [
+        (rate, seed) for rate in config["rates"] for seed in config["seeds"]
+    ]
+    bound = record["result"]["methods"]["generated"][0]["dual"]
+    assert all(r["objective"] >= bound and r["seconds"] >= 0.2 for r in result["runs"])
+
+
+def lasso_optimum(x, y, beta, loss):
+    """Two-layer networks of one input with free biases: the Lasso over all ramps at the data."""
+    ramps = np.maximum(np.hstack([x[:, None] - x, x - x[:, None]]), 0)
+    z, bias = cp.Variable(ramps.shape[1]), cp.Variable()
+    errors = y - ramps @ z - bias
+    fit = 0.5 * cp.sum_squares(errors) if loss == "squared" else cp.sum(
+        cp.maximum(0.9 * errors, -0.1 * errors)
+    )  # fmt: skip
+    return cp.Problem(cp.Minimize(fit + beta * cp.norm1(z))).solve(solver=cp.CLARABEL)
+
+
+@pytest.mark.parametrize("loss", ["squared", "quantile"])
+def test_series_is_the_lasso_over_all_ramps(loss):
+    config = {**SERIES, "n_fit": 60, "loss": loss, "quantile": 0.9, "ratios": [0.1, 0.01]}
+    result = compute(config)
+    X, y = (part.numpy() for part in load_task(n_fit=60).yesterday().part("fit"))
+    for row in result["path"]:
+        expected = lasso_optimum(X[:, 0], y, row["ratio"] * result["beta_max"], loss)
+        assert_allclose(row["objective"], expected, rtol=1e-6)
+        assert row["gap"] < 1e-8
+    assert result["linear"]["fit"] < result["constant"]["fit"]
+
+
+def test_quantile_line_is_the_best_one():
+    config = {**SERIES, "n_fit": 200, "loss": "quantile", "quantile": 0.9, "ratios": [0.1]}
+    result = compute(config)
+    X, y = (part.numpy() for part in load_task(n_fit=200).yesterday().part("fit"))
+    slope, height = cp.Variable(), cp.Variable()
+    errors = y - slope * X[:, 0] - height
+    best = cp.Problem(cp.Minimize(cp.sum(cp.maximum(0.9 * errors, -0.1 * errors)) / len(y))).solve(
+        solver=cp.CLARABEL
+    )
+    assert_allclose(result["linear"]["fit"], best, rtol=1e-6)
+    assert 0.88 < result["path"][0]["below"]["fit"] < 0.92
+
+
+def test_pinball_is_that_of_scikit_learn():
+    generator = torch.Generator().manual_seed(0)
+    y, fitted = torch.randn(2, 50, generator=generator, dtype=torch.float64)
+    expected = mean_pinball_loss(y.numpy(), fitted.numpy(), alpha=0.3)
+    assert_allclose(mean_pinball(y, fitted, 0.3), expected, rtol=1e-12)
+
+
+def altered(record, ratio, method, **changes):
+    """A record at another ratio, with changes to all runs of a method."""
+    methods = record["result"]["methods"]
+    runs = [run_ | changes for run_ in methods[method]]
+    result = record["result"] | {"methods": methods | {method: runs}}
+    return {**record, "config": record["config"] | {"ratio": ratio}, "result": result}
+
+
+def test_beta_is_chosen_by_the_validation_error_alone(record):
+    found = [
+        altered(record, 0.1, "convex", validation=0.5, test=0.1),
+        altered(record, 0.01, "convex", validation=0.4, test=0.9),
+        altered(record, 0.001, "convex", validation=0.6, test=0.2),
+    ]
+    ratio, runs = chosen(found, "convex")
+    assert ratio == 0.01
+    assert all(run_["test"] == 0.9 for run_ in runs)
+
+
+def test_what_is_wrong_is_told(record):
+    assert "convex ends below the lower bound" in missed(
+        altered(record, 0.1, "convex", objective=0.0)
+    )
+    assert missed(altered(record, 0.1, "gated", gap=0.5)) == "relative gap 5.0e-01 > tol 1.0e-04"
+
+
+def test_table_has_a_line_for_each_method(record):
+    lines = table([record]).splitlines()
+    assert sorted(line.split()[1] for line in lines[1:]) == sorted(METHODS)
+
+
+def test_profiles():
+    full, quick = configs("full"), configs("quick")
+    kinds = {config["part"] for config in full}
+    assert kinds == {"linear", "series", "network", "long"}
+    assert {config["part"] for config in quick} == kinds - {"long"}
+    assert all(len(c["seeds"]) == 10 for c in full if c["part"] == "network")
+    assert len({digest(config) for config in full + quick}) == len(full) + len(quick)
+    assert configs("quick", seeds=(7, 8))[-1]["seeds"] == [7, 8]
+    assert {config["device"] for config in configs("quick", device="cuda")} == {"cuda"}
+    assert EXPERIMENT.name == "nyse"

@@ -1,0 +1,113 @@
+"""Profiles, ranks and the table on records made by hand."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from convexlib.experiments.profiles import (
+    TOLERANCES,
+    by_problem,
+    plot_profiles,
+    profile,
+    ranks,
+    table,
+    times_to,
+)
+
+# Objectives in time, seconds, test accuracy and number of runs. On "a" the best value is 1.0, on
+# "b" it is 2.0.
+CURVES = {
+    ("a", "relu"): ([4.0, 1.5, 1.0], [1.0, 2.0, 3.0], 0.9, 1),
+    ("a", "sgd"): ([1.8, 1.05], [10.0, 20.0], 0.8, 10),
+    ("b", "relu"): ([9.0, 5.0], [1.0, 4.0], 0.5, 1),
+    ("b", "sgd"): ([3.0, 2.0], [6.0, 8.0], 0.5, 10),
+}
+METHODS = ("relu", "sgd")
+
+
+def record(data, method, values, seconds, accuracy, runs):
+    result = {
+        "objective": values[-1],
+        "curve": {"objective": values, "seconds": seconds},
+        "test_accuracy": accuracy,
+        "seconds": seconds[-1],
+    }
+    if runs > 1:
+        result["runs"] = runs
+    else:
+        result["relative_gap"] = 1e-7
+    return {"config": {"data": data, "lambda": 0.1, "method": method}, "result": result}
+
+
+@pytest.fixture
+def found():
+    return [record(*key, *curve) for key, curve in CURVES.items()]
+
+
+def test_only_problems_with_all_methods_count(found):
+    assert list(by_problem(found, METHODS)) == [("a", 0.1), ("b", 0.1)]
+    assert list(by_problem(found[:3], METHODS)) == [("a", 0.1)]
+    assert list(by_problem(found[:3], ("relu",))) == [("a", 0.1), ("b", 0.1)]
+
+
+@pytest.mark.parametrize(
+    ("tol", "relu", "sgd"),
+    [
+        (2.0, [2.0, 4.0], [1.0, 0.6]),  # at most 3.0 and 6.0
+        (1.0, [2.0, np.inf], [1.0, 0.6]),  # at most 2.0 and 4.0
+        (0.5, [2.0, np.inf], [2.0, 0.6]),  # at most 1.5 and 3.0
+        (0.1, [3.0, np.inf], [2.0, 0.8]),
+        (0.01, [3.0, np.inf], [np.inf, 0.8]),
+    ],
+)
+def test_times_are_those_of_the_first_value_that_is_low_enough(found, tol, relu, sgd):
+    problems = by_problem(found, METHODS)
+    times = times_to(problems, METHODS, tol)
+    assert_allclose(times["relu"], relu)
+    assert_allclose(times["sgd"], sgd)  # a tenth: the share of one of ten runs
+    whole = times_to(problems, METHODS, tol, alone=False)
+    assert_allclose(whole["sgd"], 10 * np.array(sgd))
+    assert_allclose(whole["relu"], relu)
+
+
+def test_the_best_is_that_of_the_methods_compared(found):
+    alone = times_to(by_problem(found, ("relu",)), ("relu",), 0.01)
+    assert_allclose(alone["relu"], [3.0, 4.0])
+
+
+def test_a_profile_counts_what_is_solved_by_then():
+    seconds, shares = profile(np.array([3.0, np.inf, 1.0, np.inf, 2.0]))
+    assert_allclose(seconds, [1, 2, 3])
+    assert_allclose(shares, [0.2, 0.4, 0.6])
+    assert [len(part) for part in profile(np.array([np.inf]))] == [0, 0]
+
+
+def test_ties_share_their_ranks(found):
+    assert ranks(by_problem(found, METHODS), METHODS) == {"relu": 1.25, "sgd": 1.75}
+    assert all(np.isnan(value) for value in ranks({}, METHODS).values())
+
+
+def test_the_table_names_shares_and_gaps(found):
+    for key in ("adam", "gated"):
+        found += [record(data, key, [10.0], [1.0], 0.1, 1) for data in ("a", "b")]
+    lines = table(found).splitlines()
+    assert lines[0] == "2 problems with gated, relu, sgd, adam"
+    assert lines[1].split() == ["solved", "to", *(f"{tol:g}" for tol in TOLERANCES)]
+    assert lines[3].split() == ["relu", "0.500", "0.500", "0.500", "0.500", "0.500", "0.500"]
+    assert lines[4].split() == ["sgd", "1.000", "1.000", "1.000", "0.500", "0.500", "0.500"]
+    summary = next(line for line in lines[7:] if line.startswith("relu") and "e-07" in line)
+    assert summary.split() == ["relu", "0.7000", "1.25", "3.5", "1.0e-07"]
+    assert lines[-1] == "0 problems with relu, generated, sgd, adam"
+
+
+def test_the_picture_has_a_step_line_for_each_method(found):
+    fig = plot_profiles(found, METHODS, (1.0, 0.01))
+    first, second = fig.axes
+    lines = {line.get_label(): line for line in first.lines}
+    assert list(lines) == list(METHODS)
+    # One problem of two is solved after 2 seconds, and that stays so.
+    assert_array_equal(lines["relu"].get_xdata()[1:-1], [2.0])
+    assert_array_equal(lines["relu"].get_ydata(), [0.0, 0.5, 0.5])
+    assert_array_equal(second.lines[1].get_ydata(), [0.0, 0.5, 0.5])
+    plt.close(fig)

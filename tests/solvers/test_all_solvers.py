@@ -1,0 +1,232 @@
+"""One battery for every solver of the two-layer programs, every loss, gated and ReLU."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import convexlib as cl
+from convexlib.errors import ConvergenceWarning, InputError, SolverError
+from tests.checks import check_record, check_result
+from tests.reference_losses import NAMES, dual_value, loss_value, targets_for
+from tests.reference_programs import program_value
+
+METHODS = {
+    "ssnal": (True, False),
+    "oracle": (True, False),
+    "admm": (True, False),
+    "fista": (True,),
+    "proximal_gradient": (True,),
+}
+CASES = [
+    pytest.param(method, loss, gated, id=f"{method}-{loss}-{'gated' if gated else 'relu'}")
+    for method, kinds in METHODS.items()
+    for loss in NAMES
+    for gated in kinds
+]
+ITERATIVE = [case for case in CASES if case.values[0] != "oracle"]
+
+
+def problem_of(X, y, loss, gated, fraction=0.3, arrangements=None):
+    """The problem with beta a fraction of its beta_max (or of 1 if that is 0)."""
+    y = targets_for(loss, np.asarray(y, dtype=float))
+    options = {"gated": gated, "loss": loss, "arrangements": arrangements}
+    problem = cl.TwoLayer(X, y, beta=1.0, **options)
+    return problem.with_beta(fraction * (problem.beta_max() or 1.0))
+
+
+def gaussian(seed, n=8, d=2):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, d)), rng.standard_normal(n)
+
+
+# --- the optimum, its conditions and its network -------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "loss", "gated"), CASES)
+@pytest.mark.parametrize("fraction", [0.8, 0.2])
+def test_optimum_of_the_program_written_out(method, loss, gated, fraction):
+    problem = problem_of(*gaussian(0), loss, gated, fraction)
+    result = cl.solve(problem, method=method)
+    check_result(problem, result)
+    assert result.converged
+    assert result.method == method
+    assert problem.violation(result.weights) <= 1e-12
+    masks = problem.arrangements.masks
+    expected = program_value(problem.X, problem.y, problem.beta, masks, gated=gated, loss=loss)
+    assert result.value == pytest.approx(expected, rel=1.1e-6)
+
+
+DEGENERATE = {
+    "one sample": (np.array([[1.5, -0.5]]), [0.7]),
+    "one feature": (np.array([[1.0], [-2.0], [0.5]]), [1.0, -0.3, 2.0]),
+    "wide": gaussian(1, n=3, d=6),
+    "equal rows": (np.repeat(gaussian(2, n=3)[0], 2, axis=0), [1.0, -1.0, 0.5, 2.0, -2.0, -1.0]),
+    "zero row": (np.array([[0.0, 0.0], [1.0, 2.0], [-1.0, 1.0]]), [1.0, 2.0, -1.0]),
+    "no data": (np.zeros((3, 2)), [1.0, -2.0, 0.5]),
+    "equal targets": (gaussian(3)[0], np.zeros(8)),  # labels are then all 1
+    "opposite labels": (np.ones((2, 1)), [1.0, -1.0]),
+}
+
+
+@pytest.mark.parametrize(("method", "loss", "gated"), CASES)
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_degenerate_data(method, loss, gated, name):
+    problem = problem_of(*DEGENERATE[name], loss, gated)
+    result = cl.solve(problem, method=method)
+    check_result(problem, result)
+    assert result.converged
+    if name in ("no data", "opposite labels") or (name, loss) == ("equal targets", "squared"):
+        # An interior point is never exactly zero.
+        assert method == "oracle" or not result.weights.any()
+        nothing = loss_value(loss, np.zeros(len(problem.y)), problem.y.numpy())
+        assert result.value == pytest.approx(nothing, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(("method", "loss", "gated"), CASES)
+@pytest.mark.parametrize("active", ["all", "some", "none"])
+def test_a_single_pattern(method, loss, gated, active):
+    X, y = gaussian(5)
+    X = X if active == "some" else np.abs(X)
+    gate = torch.tensor([[1.0, 1.0]], dtype=torch.float64) * (-1.0 if active == "none" else 1.0)
+    arrangements = cl.Arrangements(gate @ torch.from_numpy(X).T >= 0, gate)
+    problem = problem_of(X, y, loss, gated, arrangements=arrangements)
+    result = cl.solve(problem, method=method)
+    check_result(problem, result)
+    assert result.converged
+    assert bool(result.weights.any()) == (active != "none")
+
+
+# --- metamorphic relations ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "loss", "gated"), CASES)
+def test_permuted_rows_and_negated_targets(method, loss, gated):
+    X, y = gaussian(6)
+    problem = problem_of(X, y, loss, gated)
+    result = cl.solve(problem, method=method, tol=1e-7)
+    order = np.random.default_rng(0).permutation(len(X))
+    permuted = problem_of(X[order], y[order], loss, gated)
+    other = cl.solve(permuted, method=method, tol=1e-7)
+    assert other.value == pytest.approx(result.value, rel=2e-7)
+    fitted = permuted.fitted(other.weights)
+    torch.testing.assert_close(fitted, problem.fitted(result.weights)[order], rtol=0, atol=3e-3)
+    mirrored = problem_of(X, -y, loss, gated)
+    other = cl.solve(mirrored, method=method, tol=1e-7)
+    assert other.value == pytest.approx(result.value, rel=2e-7)
+    # What solves one solves the other: v and w change places (a gated v changes its sign).
+    swapped = -result.weights if gated else result.weights.flip(0)
+    assert mirrored.value(swapped) == pytest.approx(result.value, rel=1e-13)
+    assert mirrored.violation(swapped) <= 1e-12
+
+
+@pytest.mark.parametrize(
+    ("method", "loss", "gated"), [case for case in CASES if case.values[1] == "squared"]
+)
+def test_scaled_targets_scale_the_value_twice(method, loss, gated):
+    X, y = gaussian(7)
+    problem = problem_of(X, y, loss, gated)
+    scaled = cl.TwoLayer(X, 7.3 * y, beta=7.3 * problem.beta, gated=gated)
+    values = [cl.solve(p, method=method, tol=1e-7).value for p in (problem, scaled)]
+    assert values[1] == pytest.approx(7.3**2 * values[0], rel=2e-7)
+
+
+@pytest.mark.parametrize(
+    ("method", "loss", "gated"), [case for case in CASES if not case.values[2]]
+)
+def test_another_pattern_never_raises_the_value(method, loss, gated):
+    X, y = gaussian(8)
+    full = problem_of(X, y, loss, gated, fraction=0.2)
+    order = np.random.default_rng(0).permutation(full.n_patterns)
+    values = []
+    for size in (1, 4, len(order)):
+        part = full.with_arrangements(full.arrangements.select(order[:size]))
+        values.append(cl.solve(part, method=method).value)
+    assert values[0] >= values[1] * (1 - 1e-6) >= values[2] * (1 - 2e-6)
+    assert values[0] > values[2] * (1 + 1e-3)
+
+
+@pytest.mark.parametrize("loss", NAMES)
+@pytest.mark.parametrize("gated", [True, False])
+def test_methods_agree_on_the_outputs(loss, gated):
+    problem = problem_of(*gaussian(9), loss, gated, fraction=0.4)
+    outputs = [
+        problem.fitted(cl.solve(problem, method=method, tol=1e-8).weights)
+        for method, kinds in METHODS.items()
+        if gated in kinds
+    ]
+    for fitted in outputs[1:]:
+        torch.testing.assert_close(fitted, outputs[0], rtol=0, atol=2e-3)
+
+
+# --- unfinished solves and refusals ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "loss", "gated"), ITERATIVE)
+def test_unfinished_solves_warn_once_and_stay_true(method, loss, gated):
+    problem = problem_of(*gaussian(10), loss, gated, fraction=0.05)
+    optimum = cl.solve(problem, method="oracle")
+    with pytest.warns(ConvergenceWarning) as caught:
+        result = cl.solve(problem, method=method, max_iter=1)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    message = str(caught[0].message)
+    assert message.startswith(f"{method} on TwoLayer")
+    assert str(result.status) in message
+    assert f"Relative gap {result.gap:.1e}" in message
+    check_record(problem, result, 1e-6)
+    assert result.value >= optimum.dual
+    assert result.dual <= optimum.value
+    objective = problem.objective(problem.to_network(result))
+    assert objective == pytest.approx(result.value, rel=1e-9)
+
+
+@given(
+    case=st.sampled_from(ITERATIVE),
+    seed=st.integers(0, 10_000),
+    max_iter=st.integers(1, 40),
+    fraction=st.sampled_from([0.02, 0.2, 0.9]),
+)
+def test_dual_below_optimum_below_primal_wherever_a_solve_stops(case, seed, max_iter, fraction):
+    method, loss, gated = case.values
+    rng = np.random.default_rng(seed)
+    X, y = gaussian(seed, n=int(rng.integers(1, 7)), d=int(rng.integers(1, 4)))
+    problem = problem_of(X, y, loss, gated, fraction)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        optimum = cl.solve(problem, method="oracle")
+        result = cl.solve(problem, method=method, max_iter=max_iter)
+    assert result.dual <= optimum.value * (1 + 1e-9)
+    assert result.value >= optimum.dual * (1 - 1e-9)
+    assert result.dual == pytest.approx(dual_value(loss, result.z, problem.y), abs=1e-9)
+    assert problem.dual_norm(result.z) <= problem.beta * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("method", ["fista", "proximal_gradient"])
+def test_gradient_methods_refuse_cones(method):
+    message = rf"{method} needs an unconstrained program; TwoLayer\(gated=False\) has cone.*'admm'"
+    with pytest.raises(SolverError, match=message):
+        cl.solve(problem_of(*gaussian(0), "squared", False), method=method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_refuse_what_they_cannot_solve(method):
+    X, y = gaussian(0)
+    generating = cl.TwoLayer(X, y, beta=0.1, arrangements="generate")
+    message = rf'{method} needs fixed patterns; this problem has arrangements="generate"'
+    with pytest.raises(SolverError, match=message):
+        cl.solve(generating, method=method)
+    mirrors = cl.Mirrors(X[:, 0], y, beta=0.1)
+    with pytest.raises(SolverError, match=rf"{method} solves .*; got Mirrors\. Use method"):
+        cl.solve(mirrors, method=method)
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "oracle"])
+@pytest.mark.parametrize("max_iter", [0, -1, 2.5])
+def test_bad_iteration_limits_are_refused(method, max_iter):
+    problem = problem_of(*gaussian(0), "squared", True)
+    with pytest.raises(InputError, match=rf"max_iter is {max_iter}; expected an integer >= 1"):
+        cl.solve(problem, method=method, max_iter=max_iter)

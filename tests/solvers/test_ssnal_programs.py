@@ -1,0 +1,322 @@
+"""Semismooth Newton on known optima, all losses, hard inputs, float32, interrupts and memory."""
+
+import warnings
+
+import cvxpy as cp
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_breast_cancer
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import convexlib as cl
+from convexlib.solvers.base import Tracker
+from convexlib.solvers.ssnal import curvature, ssnal
+from convexlib.solvers.ssnal.curvature import GatedCurvature
+from convexlib.solvers.ssnal.system import NewtonSystem
+from tests.checks import check_record, check_result
+
+LOSSES = ("squared", "logistic", "squared_hinge")
+
+
+def planted(n, d, n_patterns):
+    """Ten planted neurons with noise; unit columns and ||y||^2 = n."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, d))
+    W, signs = rng.standard_normal((d, 10)) / np.sqrt(d), rng.choice([-1.0, 1.0], 10)
+    y = np.maximum(X @ W, 0) @ signs
+    return X, y + 0.1 * y.std() * rng.standard_normal(n), n_patterns
+
+
+def cancer():
+    X, label = load_breast_cancer(return_X_y=True)
+    return (X - X.mean(0)) / X.std(0), 2.0 * label - 1, 300
+
+
+INSTANCES = {"s": lambda: planted(200, 10, 50), "a": lambda: planted(500, 20, 200), "c": cancer}
+# Found by another implementation, to about ten digits; beta is a fraction of the gated beta_max.
+OPTIMA = [
+    ("s", True, 1e-2, 4.21586921),
+    ("a", True, 1e-1, 72.438532885),
+    ("a", True, 1e-2, 10.8774817905),
+    ("a", True, 1e-3, 1.20085321),
+    ("c", True, 1e-2, 42.396205841),
+    ("s", False, 1e-2, 13.1120783),
+    ("a", False, 1e-2, 45.58516145),
+]
+
+
+@pytest.mark.parametrize(("name", "gated", "fraction", "optimum"), OPTIMA)
+def test_known_optima(name, gated, fraction, optimum):
+    X, y, n_patterns = INSTANCES[name]()
+    X, y = X / np.linalg.norm(X, axis=0), y * np.sqrt(len(y)) / np.linalg.norm(y)
+    gates = np.random.default_rng(1).standard_normal((X.shape[1], n_patterns)).T
+    masks = torch.from_numpy(gates @ X.T > 0)
+    patterns = cl.Arrangements(masks, torch.from_numpy(gates.copy()))
+    problem = cl.TwoLayer(X, y, beta=1.0, arrangements=patterns, gated=True)
+    beta = fraction * problem.beta_max()
+    problem = cl.TwoLayer(X, y, beta=beta, arrangements=patterns, gated=gated)
+    result = ssnal(problem)
+    check_record(problem, result, 1e-6)
+    assert result.converged
+    assert result.value == pytest.approx(optimum, rel=2e-8 if gated else 2e-7)
+    assert result.dual <= optimum * (1 + 1e-8)
+    assert problem.violation(result.weights) <= 1e-12
+
+
+def program(loss, gated, fraction, n=25, d=3, seed=0, n_patterns=20):
+    rng = np.random.default_rng(seed)
+    X, y = rng.standard_normal((n, d)), rng.standard_normal(n)
+    y = y if loss == "squared" else np.sign(y)
+    patterns = cl.sample_arrangements(X, n_patterns, seed=seed)
+    problem = cl.TwoLayer(X, y, beta=1.0, arrangements=patterns, gated=gated, loss=loss)
+    return problem.with_beta(fraction * problem.beta_max())
+
+
+def optimum_by_cvxpy(problem, loss):
+    """The program written out, one block at a time."""
+    X, y, masks = problem.X.numpy(), problem.y.numpy(), problem.masks.numpy()
+    outputs, penalty, constraints = 0, 0, []
+    for mask in masks:
+        for sign in (1.0,) if problem.gated else (1.0, -1.0):
+            v = cp.Variable(X.shape[1])
+            outputs = outputs + sign * cp.multiply(mask, X @ v)
+            penalty = penalty + cp.norm(v)
+            if not problem.gated:
+                constraints.append(cp.multiply(2 * mask - 1, X @ v) >= 0)
+    losses = {
+        "squared": lambda: 0.5 * cp.sum_squares(outputs - y),
+        "logistic": lambda: cp.sum(cp.logistic(-cp.multiply(y, outputs))),
+        "squared_hinge": lambda: 0.5 * cp.sum(cp.square(cp.pos(1 - cp.multiply(y, outputs)))),
+    }
+    written = cp.Problem(cp.Minimize(losses[loss]() + problem.beta * penalty), constraints)
+    written.solve(solver=cp.CLARABEL)
+    assert written.status == "optimal"
+    return written.value
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("gated", [True, False])
+def test_losses_against_cvxpy(loss, gated):
+    problem = program(loss, gated, 0.05)
+    result = ssnal(problem, tol=1e-8)
+    check_record(problem, result, 1e-8)
+    assert result.converged
+    assert result.value == pytest.approx(optimum_by_cvxpy(problem, loss), rel=1e-6)
+    assert problem.violation(result.weights) <= 1e-14
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("fraction", [1e-3, 0.3])
+def test_the_dual_point_is_feasible_and_gives_the_bound(loss, gated, fraction):
+    problem = program(loss, gated, fraction, seed=3)
+    result = ssnal(problem)
+    assert result.converged
+    assert problem.dual_norm(result.z) <= problem.beta * (1 + 1e-12)
+    a = (problem.y * result.z).numpy()
+    dual = {
+        "squared": lambda: np.sum(a) - 0.5 * np.sum(result.z.numpy() ** 2),
+        "logistic": lambda: -np.sum(a * np.log(a) + (1 - a) * np.log1p(-a)),
+        "squared_hinge": lambda: np.sum(a) - 0.5 * np.sum(a**2),
+    }[loss]()
+    assert result.dual == pytest.approx(dual, rel=1e-12)
+    if loss != "squared":
+        assert (a >= 0).all()
+
+
+def badly_scaled(kind):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((60, 5)), rng.standard_normal(60)
+    U, _ = np.linalg.qr(rng.standard_normal((60, 5)))
+    V, _ = np.linalg.qr(rng.standard_normal((5, 5)))
+    return {
+        "condition": ((U * np.logspace(0, -8, 5)) @ V, y),
+        "columns": (X * np.logspace(0, -8, 5), y),
+        "rows": (X * np.logspace(-6, 6, 60)[:, None], y),
+        "rank": (X[:, :2] @ rng.standard_normal((2, 5)), y),
+        "duplicates": (np.repeat(X[:6], 10, axis=0), y),
+        "one sample": (X[:1], y[:1]),
+        "wide": (rng.standard_normal((6, 20)), y[:6]),
+        "zero targets": (X, 0.0 * y),
+        "tiny targets": (X, 1e-30 * y),
+        "huge data": (1e60 * X, y),
+        "tiny data": (1e-60 * X, y),
+    }[kind]
+
+
+KINDS = ["condition", "columns", "rows", "rank", "duplicates", "one sample", "wide"]
+KINDS += ["zero targets", "tiny targets", "huge data", "tiny data"]
+
+
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("loss", ["squared", "squared_hinge"])
+def test_hard_inputs_converge(kind, gated, loss):
+    X, y = badly_scaled(kind)
+    y = y if loss == "squared" else np.where(y >= 0, 1.0, -1.0)
+    patterns = cl.sample_arrangements(X, 30, seed=0)
+    problem = cl.TwoLayer(X, y, beta=1.0, arrangements=patterns, gated=gated, loss=loss)
+    largest = problem.beta_max()
+    problem = problem.with_beta(1e-2 * largest if largest > 0 else 1.0)
+    result = ssnal(problem)
+    check_record(problem, result, 1e-6)
+    assert result.converged
+
+
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("fraction", [1e-6, 1e-4, 0.99, 1.0 - 1e-9, 1.0 + 1e-9, 10.0])
+def test_beta_from_next_to_nothing_to_above_the_largest(gated, fraction):
+    problem = program("squared", gated, fraction)
+    result = ssnal(problem)
+    check_result(problem, result)
+    assert result.converged
+    if fraction > 1:
+        assert not result.weights.any()
+        assert result.n_iter == 0
+
+
+def test_a_stall_is_said():
+    problem = program("squared", False, 1e-3)
+    with pytest.warns(cl.errors.ConvergenceWarning, match=r"ssnal on .*: stopped"):
+        result = ssnal(problem, tol=1e-30)
+    assert not result.converged
+    assert result.gap < 1e-12
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_float32_problems_are_solved_in_float64(gated):
+    exact = program("squared", gated, 1e-3, n=60, d=5)
+    X, y = exact.X.float(), exact.y.float()
+    patterns = cl.sample_arrangements(X, 20, seed=0)
+    single = cl.TwoLayer(X, y, beta=exact.beta, arrangements=patterns, gated=gated)
+    result = ssnal(single)
+    check_record(single, result, 1e-6)
+    assert result.converged
+    assert result.weights.dtype == result.z.dtype == torch.float32
+    double = cl.Arrangements(patterns.masks, patterns.gates.double())
+    same = cl.TwoLayer(X.double(), y.double(), beta=exact.beta, arrangements=double, gated=gated)
+    # The value and the bound are those of the rounded weights and z.
+    assert result.value == pytest.approx(same.value(result.weights.double()), rel=1e-13)
+    assert result.dual == pytest.approx(same.dual_value(result.z.double()), rel=1e-13)
+    assert same.dual_norm(result.z.double()) <= same.beta
+    assert result.value == pytest.approx(ssnal(same).value, rel=2e-6)
+    with pytest.warns(cl.errors.ConvergenceWarning, match="rounding"):
+        assert not ssnal(single, tol=1e-12).converged
+
+
+def interrupt_after(monkeypatch, updates):
+    """Interrupt at some call of Tracker.update."""
+    plain, calls = Tracker.update, []
+
+    def update(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) > updates:
+            raise KeyboardInterrupt
+        return plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(Tracker, "update", update)
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_an_interrupted_solve_gives_the_best_so_far(monkeypatch, gated):
+    problem = program("squared", gated, 1e-3)
+    full = cl.solve(problem)
+    interrupt_after(monkeypatch, 4)
+    with pytest.warns(cl.errors.ConvergenceWarning, match="ssnal on .*interrupted"):
+        result = cl.solve(problem)
+    assert result.status is cl.Status.INTERRUPTED
+    check_record(problem, result, 1e-6)
+    assert result.dual <= full.value <= result.value
+    assert 0 < result.gap < 1
+    monkeypatch.undo()
+    interrupt_after(monkeypatch, 4)
+    with pytest.raises(KeyboardInterrupt):  # without the door there is nobody to label it
+        ssnal(problem)
+
+
+def test_interrupted_before_it_began(monkeypatch):
+    problem = program("squared", True, 1e-2)
+
+    def stop(self, *_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tracker, "__init__", stop)
+    with pytest.raises(KeyboardInterrupt):
+        cl.solve(problem)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the largest tensor that an operation returns."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor):
+            self.numel = max(self.numel, out.untyped_storage().nbytes() // 8)
+        return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gated", [True, False])
+def test_the_design_matrix_is_never_formed(monkeypatch, gated):
+    problem = program("squared", gated, 0.05, n=300, d=12, n_patterns=150)
+    n, d, P = 300, 12, problem.n_patterns
+    monkeypatch.setattr(curvature, "_FEW", 0)
+    with LargestTensor() as largest:
+        assert ssnal(problem).converged
+    assert largest.numel <= n * max(n, P + d)
+    assert largest.numel < n * P * d / 4
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_newton_equations_by_every_road(dense):
+    """Dense or Nyström preconditioners, one after the other, against a direct solve."""
+    generator = torch.Generator().manual_seed(0)
+    n, d, J = 400, 12, 60
+    X = torch.randn(n, d, generator=generator, dtype=torch.float64) / n**0.5
+    masks = (torch.randn(J, d, generator=generator, dtype=torch.float64) @ X.T > 0).double()
+    w = torch.randn(J, d, generator=generator, dtype=torch.float64)
+    w = w / torch.linalg.vector_norm(w, dim=1, keepdim=True)
+    c = torch.rand(J, generator=generator, dtype=torch.float64)
+    K = GatedCurvature(X, masks, w, c)
+    design = (X[:, None, :] * masks.T[:, :, None]).flatten(1)
+    eye = torch.eye(d, dtype=X.dtype)
+    middle = torch.block_diag(
+        *(eye + r * (torch.outer(u, u) - eye) for r, u in zip(c, w, strict=True))
+    )
+    expected = design @ middle @ design.T
+    torch.testing.assert_close(K.dense(), expected)
+    torch.testing.assert_close(K.columns() @ K.columns().T, expected)
+    v = torch.randn(n, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(K.times(v), expected @ v)
+    system = NewtonSystem(n, J + d)
+    system.dense_allowed = dense
+    h = 1.0 + torch.rand(n, generator=generator, dtype=torch.float64)
+    h[:7] = torch.inf  # these stay
+    for sigma in (1.0, 30.0, 300.0, 3000.0):
+        step = system.solve(K, sigma, h, v, 1e-5)
+        assert not step[:7].any()
+        free = torch.linalg.solve(torch.diag(h[7:]) + sigma * expected[7:, 7:], -v[7:])
+        assert float((step[7:] - free).norm()) <= 1e-3 * float(free.norm())
+
+
+def test_faces_with_and_without_columns(monkeypatch):
+    problem = program("squared", False, 0.01, n=60, d=6)
+    columns = ssnal(problem, tol=1e-9)
+    monkeypatch.setattr(curvature, "_FEW", 0)
+    products = ssnal(problem, tol=1e-9)
+    check_result(problem, products, tol=1e-9)
+    assert products.value == pytest.approx(columns.value, rel=2e-9)
+
+
+def test_progress_is_shown_on_a_terminal_only(capsys):
+    ssnal(program("squared", True, 0.1), progress=True)
+    assert capsys.readouterr().err == ""
+
+
+def test_no_warning_without_cause():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ssnal(program("logistic", False, 0.01))
