@@ -210,11 +210,14 @@ def _bound(
         finer = accuracy / factor
         left = max_nodes - side.nodes
         # Below some accuracy the count grows slowly: go to the end at once where that can be paid.
-        if finer < _FINER * rtol or _SPARE * count < left:
+        leap = _SPARE * count < left
+        if finer < _FINER * rtol or leap:
             finer = rtol
         before = side.nodes
-        if branch(finer, 2 * left // 3):
+        if branch(finer, left // 2 if leap else 2 * left // 3):
             accuracy, count = finer, side.nodes - before
+        elif leap:
+            count = math.inf  # and never again
         else:
             factor = factor**0.5
 

@@ -27,6 +27,7 @@ from convexlib.solvers.base import Tracker
 from convexlib.solvers.heuristic_pricing import search
 from convexlib.solvers.merging import merge_rows
 from convexlib.solvers.pattern_set import extended, patterns_of
+from convexlib.solvers.precision import in_float64, round_weights
 from convexlib.solvers.proof import bound_neurons
 from convexlib.solvers.seeding import trained_neurons
 from convexlib.solvers.ssnal import ssnal
@@ -77,7 +78,9 @@ def generate(
         With ``scope="network"``: `value` and `dual` bracket the optimum over all networks, of any
         width. If the proof is incomplete, ``status`` is ``Status.UNPROVEN`` and the gap is valid
         but may be far from tight; the warning says what local search knows. A KeyboardInterrupt
-        ends the search with the best of what has been found.
+        ends the search with the best of what has been found. A float32 problem is solved in
+        float64: its weights and z are rounded at the end, `value` is that of the rounded weights
+        and `dual` that of z before rounding.
     """
     if not isinstance(problem, TwoLayer) or problem.arrangements is not None:
         raise SolverError(
@@ -86,14 +89,16 @@ def generate(
         )
     check_positive_int(max_iter, "max_iter")
     check_choice(seeding, ("auto", "adam", "none"), "seeding")
-    run = _Run(problem, tol, max_nodes, seed)
+    exact = in_float64(problem)
+    run = _Run(exact, tol, max_nodes, seed)
+    directions = None if directions is None else directions.to(exact.X)
     with tqdm(total=max_iter, desc="rounds", disable=None if progress else True) as bar:
         try:
             run.begin(directions, seeding)
             status = run.rounds(max_iter, bar)
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
-    return run.result(status)
+    return run.result(status, problem.X.dtype)
 
 
 class _Run:
@@ -157,7 +162,7 @@ class _Run:
             self.arrangements, start = extended(self.arrangements, weights, added)
         return Status.MAX_ITER
 
-    def result(self, status: Status) -> Result:
+    def result(self, status: Status, dtype: torch.dtype) -> Result:
         """Close the run, with the best bound that its dual points give."""
         detail = ""
         if status is not Status.CONVERGED:
@@ -166,8 +171,11 @@ class _Run:
                 quick = status is Status.INTERRUPTED
                 self._prove(self.candidate, _QUICK if quick else self.max_nodes)
             detail = self._detail()
+        round_weights(self.tracker, dtype)
         if self.tracker.gap <= self.tol:
             status, detail = Status.CONVERGED, ""
+        elif status is Status.CONVERGED:
+            status = Status.STALLED
         return self.tracker.result(status, self.iteration, scope="network", detail=detail)
 
     def _solve(self, tol: float, start: Tensor | None) -> Result:

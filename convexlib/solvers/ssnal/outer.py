@@ -12,9 +12,9 @@ from convexlib.problems.base import Problem
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result, Status
 from convexlib.solvers.base import Tracker, need_two_layer
+from convexlib.solvers.precision import in_float64, rounded
 from convexlib.solvers.ssnal.blocks import Blocks
 from convexlib.solvers.ssnal.newton import Subproblem, minimise
-from convexlib.solvers.ssnal.precision import in_float64, rounded
 from convexlib.solvers.ssnal.system import NewtonSystem
 from convexlib.validation import check_positive_int
 

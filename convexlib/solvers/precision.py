@@ -45,6 +45,17 @@ def rounded(problem: TwoLayer, tracker: Tracker, status: Status, steps: int, tol
     return closing.result(status, steps, arrangements=problem.arrangements)
 
 
+def round_weights(tracker: Tracker, dtype: torch.dtype) -> None:
+    """Put a float64 run's weights and z into another precision, with the value they have there.
+
+    The bound stays that of the unrounded z: it is about the problem, whatever its dual point.
+    """
+    if dtype is torch.float64:
+        return
+    tracker.weights, tracker.z = tracker.weights.to(dtype), tracker.z.to(dtype)
+    tracker.primal = tracker.problem.value(tracker.weights.double())
+
+
 def _inside(exact: Problem, z: Tensor) -> Tensor:
     """A feasible point near z, exactly representable in its dtype."""
     eps = torch.finfo(z.dtype).eps
