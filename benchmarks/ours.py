@@ -39,10 +39,7 @@ def path(task: Task, output: Output) -> None:
     largest = problem.beta_max()
     betas = np.geomspace(largest, task.beta, task.options["n_betas"] + 1)[1:]
     began = output.begin()
-    steps: list[cl.Result] = []
-    for beta in betas:
-        start = {"start": steps[-1].weights, "start_z": steps[-1].z} if steps else {}
-        steps.append(cl.solve(problem.with_beta(float(beta)), tol=task.tol, **start))
+    steps = cl.solution_path(problem, betas.tolist(), tol=task.tol)
     seconds = time.perf_counter() - began
     gaps = [step.gap for step in steps]
     arrays = {"weights": steps[-1].weights.numpy(), "z": steps[-1].z.numpy()}
