@@ -73,7 +73,9 @@ def _ladder(task: Task, output: Output, solve) -> None:  # type: ignore[no-untyp
     few, rows = min(5, len(task.masks)), min(50, len(task.y))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "did not converge": the referee decides
-        solve(_design(task.X[:rows], task.masks[:few, :rows]), task.y[:rows], 1.0, 1e-2)
+        corner, y = _design(task.X[:rows], task.masks[:few, :rows]), task.y[:rows]
+        # A regularisation that leaves blocks active: otherwise the inner loops stay uncompiled.
+        solve(corner, y, 0.01 * float(np.abs(corner.T @ y).max()) / rows, 1e-6)
         design = _design(task.X, task.masks)
         for tol in task.options.get("tolerances", TOLERANCES):
             began = output.begin()
