@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def adelie(task: Task, output: Output) -> None:
     _ladder(task, output, solve)
 
 
-def _ladder(task: Task, output: Output, solve) -> None:  # type: ignore[no-untyped-def]
+def _ladder(task: Task, output: Output, solve: Callable[..., np.ndarray]) -> None:
     """Solve at each tolerance; compile first, on a corner of the problem."""
     few, rows = min(5, len(task.masks)), min(50, len(task.y))
     with warnings.catch_warnings():

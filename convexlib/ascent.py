@@ -29,7 +29,7 @@ _SMALLEST = 1e-9  # radius at which a start is done
 
 # Kernels carry no annotations: numba infers their types from the arguments.
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _dot(a, b):  # type: ignore[no-untyped-def]
+def _dot(a, b):  # type: ignore[no-untyped-def]  # numba infers
     total = 0.0
     for k in range(len(a)):
         total += a[k] * b[k]
@@ -37,7 +37,7 @@ def _dot(a, b):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _heights(rows, z, tilt, sign, u, s):  # type: ignore[no-untyped-def]
+def _heights(rows, z, tilt, sign, u, s):  # type: ignore[no-untyped-def]  # numba infers
     """Write s = rows @ u and return sign * g(u)."""
     value = _dot(tilt, u)
     for i in range(len(rows)):
@@ -48,7 +48,7 @@ def _heights(rows, z, tilt, sign, u, s):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _model(rows, norms, z, tilt, sign, s, radius, tau, near, w):  # type: ignore[no-untyped-def]
+def _model(rows, norms, z, tilt, sign, s, radius, tau, near, w):  # type: ignore[no-untyped-def]  # numba infers
     """The shortest w for the samples whose hyperplanes are within the radius."""
     w[:] = sign * tilt
     count = 0
@@ -80,7 +80,7 @@ def _model(rows, norms, z, tilt, sign, s, radius, tau, near, w):  # type: ignore
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _climb(rows, norms, z, tilt, directions, values, n_iter):  # type: ignore[no-untyped-def]
+def _climb(rows, norms, z, tilt, directions, values, n_iter):  # type: ignore[no-untyped-def]  # numba infers
     """Move unit `directions` (m, d) to local maxima of their side; write the signed values."""
     n, d = rows.shape
     for k in prange(directions.shape[0]):

@@ -53,7 +53,7 @@ def rounding(rows: Floats, z: Floats, tilt: Floats) -> tuple[Floats, float]:
 
 # Kernels carry no annotations: numba infers their types from the arguments.
 @njit(cache=True, nogil=True)
-def value_of(rows, z, tilt, direction):  # type: ignore[no-untyped-def]
+def value_of(rows, z, tilt, direction):  # type: ignore[no-untyped-def]  # numba infers
     """Value of g, tilt @ direction + z^T (rows @ direction)_+."""
     n, r = rows.shape
     total = 0.0
@@ -69,7 +69,7 @@ def value_of(rows, z, tilt, direction):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _expand(  # type: ignore[no-untyped-def]
+def _expand(  # type: ignore[no-untyped-def]  # numba infers
     rows, squares, z, tilt, error, slack, goal, rtol, max_nodes, best, state, counts, stack, pool
 ):
     """Search until done or _CHUNK heights later; False if the pool must grow first.

@@ -19,7 +19,7 @@ from numba import njit
 
 # Kernels carry no annotations: numba infers their types from the arguments.
 @njit(cache=True, nogil=True)
-def shortest_slope(  # type: ignore[no-untyped-def]
+def shortest_slope(  # type: ignore[no-untyped-def]  # numba infers
     R, q, centre, Q, L, used, multipliers, w, best
 ):
     """Bound max q^T lambda over the cone and the ball; `best` holds the w behind the bound.
@@ -117,7 +117,7 @@ def shortest_slope(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def edge_to_halve(R):  # type: ignore[no-untyped-def]
+def edge_to_halve(R):  # type: ignore[no-untyped-def]  # numba infers
     """Two generators: the longest edge."""
     r = len(R)
     longest = -1.0

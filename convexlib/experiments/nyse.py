@@ -97,6 +97,7 @@ def _linear(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     ridge = []
     for strength in config["ridges"]:
         w = torch.linalg.solve(X.T @ X + strength * torch.diag(penalty), X.T @ y)
+        # A default binds this round's w; mypy cannot type such a lambda.
         ridge.append({"strength": strength, **scores(task, lambda A, w=w: A @ w)})  # type: ignore[misc]
     spread = {name: float(task.part(name)[1].var(correction=0)) for name in PARTS}
     return {

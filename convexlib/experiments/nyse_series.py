@@ -46,6 +46,7 @@ def predict_series(task: Task, config: dict[str, Any]) -> dict[str, Any]:
                 "kinks": sorted(
                     {float(k) for _, f in at_beta.active_features(result) for k in f.kinks}
                 ),
+                # A default binds this round's network; mypy cannot type such a lambda.
                 **scores(task, lambda A, f=network: f(A[:, 0]), measure),  # type: ignore[misc]
                 "below": scores(task, lambda A, f=network: f(A[:, 0]), share_below),  # type: ignore[misc]
             }

@@ -25,7 +25,7 @@ from typing import Any
 import numba
 import torch
 from joblib import Parallel, delayed
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # no stubs
 from tqdm import tqdm
 
 from convexlib.errors import DataError, InputError

@@ -194,7 +194,7 @@ def _scores(problem: VectorOutput, task: Task, network: nn.Module) -> dict[str, 
         "objective": problem.objective(network) / n,
         "train_accuracy": accuracy[0],
         "test_accuracy": accuracy[1],
-        "neurons": len(network.alpha),  # type: ignore[arg-type]
+        "neurons": len(network.alpha),  # type: ignore[arg-type]  # a Tensor
     }
 
 

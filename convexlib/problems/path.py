@@ -120,11 +120,11 @@ class PathRegularized(UnitProgram):
         return torch.linalg.vector_norm(blocks, dim=(-2, -1))
 
     def to_network(self, result: Result | Tensor) -> ParallelReLU:
-        r"""The network with :math:`W_1 = U`, inner weights s and output weight ±1 for every
-        nonzero block; its path norm is the program's penalty.
+        r"""The network whose path norm is the program's penalty.
 
+        Every nonzero block gives :math:`W_1 = U`, inner weights s and output weight ±1.
         ``network.balanced()`` is the same function scaled for `decay_objective`.
-        """  # noqa: D205
+        """
         blocks, inner, side = self.blocks_of(result)
         return ParallelReLU(blocks, inner, side)
 

@@ -107,12 +107,13 @@ class ThreeLayer(UnitProgram):
         return torch.linalg.vector_norm(blocks, dim=-1).sum(dim=-1)
 
     def to_network(self, result: Result | Tensor) -> ParallelReLU:
-        r"""The network with :math:`w_{1j} = u_j / \sqrt{\|u_j\| S}`, :math:`w_{2j} = s_j
-        \sqrt{\|u_j\|}` and :math:`w_3 = \pm\sqrt S` for every nonzero block,
-        :math:`S = \sum_j \|u_j\|`.
+        r"""The network whose weight decay is the program's penalty.
 
-        Then :math:`\|W_1\|_F = 1` and the weight decay of a sub-network is :math:`\beta S`.
-        """  # noqa: D205
+        Every nonzero block, with :math:`S = \sum_j \|u_j\|`, gives
+        :math:`w_{1j} = u_j / \sqrt{\|u_j\| S}`, :math:`w_{2j} = s_j \sqrt{\|u_j\|}` and
+        :math:`w_3 = \pm\sqrt S`. Then :math:`\|W_1\|_F = 1` and the weight decay
+        of a sub-network is :math:`\beta S`.
+        """
         blocks, (signs,), side = self.blocks_of(result)
         return cheapest_network(blocks, signs[:, 0], side)
 

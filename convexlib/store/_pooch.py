@@ -9,6 +9,6 @@ import warnings
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="IProgress not found")
-    import pooch  # type: ignore[import-untyped]
+    import pooch  # type: ignore[import-untyped]  # no stubs
 
 __all__ = ["pooch"]

@@ -14,7 +14,7 @@ _ROUNDS = 100  # projections for one maximum over the l2,1 ball
 
 # Kernels carry no annotations: numba infers their types from the arguments.
 @njit(cache=True, nogil=True)
-def walls(directions, leaves, nodes, rows):  # type: ignore[no-untyped-def]
+def walls(directions, leaves, nodes, rows):  # type: ignore[no-untyped-def]  # numba infers
     """Write the walls of one unit as unit rows (R, m d); returns R."""
     n, d = directions.shape
     m = leaves.shape[0]
@@ -42,7 +42,7 @@ def walls(directions, leaves, nodes, rows):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _group_maximum(rows, c, threshold, best):  # type: ignore[no-untyped-def]
+def _group_maximum(rows, c, threshold, best):  # type: ignore[no-untyped-def]  # numba infers
     """Maximise c^T U over the cone and the Frobenius ball: (lower, upper), maximiser in best."""
     size = c.shape[0]
     active = np.zeros(size + 1, np.int64)
@@ -65,7 +65,7 @@ def _group_maximum(rows, c, threshold, best):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _sum_maximum(rows, c, m, threshold, rtol, best):  # type: ignore[no-untyped-def]
+def _sum_maximum(rows, c, m, threshold, rtol, best):  # type: ignore[no-untyped-def]  # numba infers
     """Maximise c^T U over the cone and sum_j ||u_j|| <= 1: (lower, upper), maximiser in best."""
     size = c.shape[0]
     d = size // m
@@ -175,7 +175,7 @@ def _sum_maximum(rows, c, m, threshold, rtol, best):  # type: ignore[no-untyped-
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def maxima(  # type: ignore[no-untyped-def]
+def maxima(  # type: ignore[no-untyped-def]  # numba infers
     X, directions, leaves, nodes, outputs, index, z, by_sum, threshold, rtol,
     lower, upper, best,
 ):  # fmt: skip
@@ -221,7 +221,7 @@ def maxima(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def projections(directions, leaves, nodes, index, points, results):  # type: ignore[no-untyped-def]
+def projections(directions, leaves, nodes, index, points, results):  # type: ignore[no-untyped-def]  # numba infers
     """Projections of points (B, m d) onto the cones of the units `index`, written in place."""
     n = directions.shape[0]
     m = leaves.shape[1]

@@ -95,14 +95,14 @@ def test_duplicates_and_the_pattern_of_zeros_are_left_out():
     assert len(cl.sample_arrangements(X, 50)) == 2
 
 
-def test_there_are_438_problems_and_the_quick_ones_ship():
+def test_there_are_438_problems_and_the_quick_ones_are_small():
     full = configs("full")
     assert len({(c["data"], c["lambda"]) for c in full}) == 438
     assert len({digest(c) for c in full}) == len(full) == 438 * len(METHODS)
     assert_allclose(uci.LAMBDAS, [10**e for e in (-5, -4.2, -3.4, -2.6, -1.8, -1)], rtol=1e-9)
     assert [c["data"] for c in full[:24]] == ["monks-3"] * 24  # the smallest table
     catalogue = uci.store.catalogue()
-    assert all(catalogue[c["data"]].ships for c in configs("quick"))
+    assert all(catalogue[c["data"]].shape[0] < 300 for c in configs("quick"))
     assert {c["device"] for c in configs("quick", device="cuda")} == {"cuda"}
 
 

@@ -167,12 +167,12 @@ def test_the_next_source_is_tried_and_all_are_named(server) -> None:
 
 def test_without_a_network_every_source_is_named() -> None:
     with pytest.raises(DataError) as caught:
-        datasets.load_uci("pima")
+        datasets.load_uci("wine")
     message = str(caught.value)
     assert message.count("http://127.0.0.1:1/") == 2
     assert "Connection refused" in message
-    assert "set CONVEXLIB_MIRROR to a folder that holds uci/pima_R.dat.xz" in message
-    assert "`convexlib data fetch pima`" in message
+    assert "set CONVEXLIB_MIRROR to a folder that holds uci/wine_R.dat.xz" in message
+    assert "`convexlib data fetch wine`" in message
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, server) -> None:

@@ -35,7 +35,7 @@ def test_the_places_are_searched_in_order(
         ("mirror", tmp_path / "mirror"),
         ("data", folders),
     ):
-        (folder / "uci").mkdir(parents=True, exist_ok=True)
+        (folder / "uci").mkdir(parents=True)
         if label == "cache":
             (tmp_path / "mirror").mkdir()
         (folder / "uci" / "tiny_R.dat").write_text(TABLE)
@@ -63,4 +63,4 @@ def test_a_wrong_file_in_the_mirror_is_refused_before_any_other(
 def test_a_mirror_that_is_no_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVEXLIB_MIRROR", "/no/such/folder")
     with pytest.raises(DataError, match="CONVEXLIB_MIRROR is '/no/such/folder', which is no fol"):
-        datasets.load_uci("pima")
+        datasets.load_uci("wine")
