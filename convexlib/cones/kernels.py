@@ -13,6 +13,7 @@ from numba import njit, prange
 _VIOLATION = 1e-13
 _DEPENDENT = 1e-11
 _REFRESH = 64  # updates of a factorisation after which it is made afresh
+_CHUNK = 64  # constraints that are looked through at once
 _FAST = {"reassoc", "contract", "nsz"}
 
 
@@ -88,25 +89,43 @@ def _remove(k, q, active, multipliers, basis, triangle):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def _most_violated(rows, signs, projection, level):  # type: ignore[no-untyped-def]  # numba infers
-    """The constraint with the smallest slack below `level`, or -1."""
-    n, d = rows.shape
-    worst = -1
-    for j in range(n):
-        dot = 0.0
+def _find_violated(columns, signs, projection, level, first, slacks):  # type: ignore[no-untyped-def]  # numba infers
+    """A constraint with a slack below `level`, or -1, and the chunk in which the search ended.
+
+    It is the most violated one of the first chunk that has any, from chunk `first` on: to look
+    through all constraints every time would cost more than the better choice saves.
+    """
+    d, n = columns.shape
+    chunks = (n + _CHUNK - 1) // _CHUNK
+    for k in range(chunks):
+        chunk = (first + k) % chunks
+        low = chunk * _CHUNK
+        size = min(_CHUNK, n - low)
+        for j in range(size):
+            slacks[j] = 0.0
         for a in range(d):
-            dot += rows[j, a] * projection[a]
-        if signs[j] * dot < level:
-            level = signs[j] * dot
-            worst = j
-    return worst
+            component = projection[a]
+            for j in range(size):
+                slacks[j] += columns[a, low + j] * component
+        worst = -1
+        for j in range(size):
+            slack = signs[low + j] * slacks[j]
+            if slack < level:
+                level = slack
+                worst = low + j
+        if worst >= 0:
+            return worst, chunk
+    return -1, first
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def project_from(  # type: ignore[no-untyped-def]  # numba infers
-    rows, signs, point, threshold, active, q, age, multipliers, basis, triangle, projection
-):
+    rows, columns, signs, point, threshold,
+    active, q, age, multipliers, basis, triangle, projection,
+):  # fmt: skip
     """Project `point` onto {u : signs[j] rows[j]·u >= 0}; rows have unit length (or are zero).
+
+    `columns` is the transpose of `rows`, contiguous like it.
 
     `active[:q]` is the starting active set; unless `age` is negative, `basis` (orthonormal rows)
     and `triangle` hold the QR factors of its normals, updated that often. `active`,
@@ -119,6 +138,8 @@ def project_from(  # type: ignore[no-untyped-def]  # numba infers
     normal = np.empty(d)
     coefficients = np.zeros(d + 1)
     ratios = np.zeros(d + 1)
+    slacks = np.empty(min(n, _CHUNK))
+    chunk = 0
     size = np.sqrt((point * point).sum())
 
     # Warm start: drop dependent normals and negative multipliers until the rest is optimal for
@@ -161,7 +182,8 @@ def project_from(  # type: ignore[no-untyped-def]  # numba infers
             for a in range(d):
                 projection[a] = 0.0
             break
-        worst = _most_violated(rows, signs, projection, -_VIOLATION * size)
+        level = -_VIOLATION * size
+        worst, chunk = _find_violated(columns, signs, projection, level, chunk, slacks)
         if worst < 0:
             break
         multiplier = 0.0
@@ -224,29 +246,31 @@ def project_one(  # type: ignore[no-untyped-def]  # numba infers
     """`project_from` without factors to start from; returns the size of the active set."""
     d = rows.shape[1]
     triangle = np.zeros((d + 1, d + 1))
+    columns = np.ascontiguousarray(rows.T)
     q, _ = project_from(
-        rows, signs, point, threshold, active, q, -1, multipliers, basis, triangle, projection
-    )
+        rows, columns, signs, point, threshold,
+        active, q, -1, multipliers, basis, triangle, projection,
+    )  # fmt: skip
     return q
 
 
 @njit(cache=True, nogil=True)
 def project_few(  # type: ignore[no-untyped-def]  # numba infers
-    rows, signs, blocks, points, threshold,
+    rows, columns, signs, blocks, points, threshold,
     active, sizes, ages, multipliers, bases, triangles, projections,
 ):  # fmt: skip
     """Project the points of `blocks` onto the cones signs[b % P], one after the other."""
     patterns = signs.shape[0]
     for b in blocks:
         sizes[b], ages[b] = project_from(
-            rows, signs[b % patterns], points[b], threshold, active[b], sizes[b], ages[b],
-            multipliers[b], bases[b], triangles[b], projections[b],
+            rows, columns, signs[b % patterns], points[b], threshold, active[b], sizes[b],
+            ages[b], multipliers[b], bases[b], triangles[b], projections[b],
         )  # fmt: skip
 
 
 @njit(cache=True, nogil=True, parallel=True)
 def project_many(  # type: ignore[no-untyped-def]  # numba infers
-    rows, signs, blocks, points, threshold,
+    rows, columns, signs, blocks, points, threshold,
     active, sizes, ages, multipliers, bases, triangles, projections,
 ):  # fmt: skip
     """`project_few` on all threads."""
@@ -254,6 +278,6 @@ def project_many(  # type: ignore[no-untyped-def]  # numba infers
     for index in prange(blocks.shape[0]):
         b = blocks[index]
         sizes[b], ages[b] = project_from(
-            rows, signs[b % patterns], points[b], threshold, active[b], sizes[b], ages[b],
-            multipliers[b], bases[b], triangles[b], projections[b],
+            rows, columns, signs[b % patterns], points[b], threshold, active[b], sizes[b],
+            ages[b], multipliers[b], bases[b], triangles[b], projections[b],
         )  # fmt: skip

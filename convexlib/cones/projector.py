@@ -12,6 +12,7 @@ from convexlib.cones.kernels import project_few, project_many
 Floats = NDArray[np.float64]
 
 _PARALLEL = 200_000  # entries of all constraints below which threads cost more than they save
+_BATCH = 128  # projections between two looks at the longest one
 
 
 class ConeProjector:
@@ -39,6 +40,7 @@ class ConeProjector:
         data = X.detach().cpu().numpy().astype(np.float64)
         lengths = np.linalg.norm(data, axis=1, keepdims=True)
         self.rows: Floats = np.ascontiguousarray(data / np.where(lengths > 0, lengths, 1.0))
+        self._columns: Floats = np.ascontiguousarray(self.rows.T)
         self.signs: NDArray[np.int8] = np.where(masks.cpu().numpy(), 1, -1).astype(np.int8)
         n_blocks, d = copies * len(self.signs), data.shape[1]
         self.active = np.zeros((n_blocks, d + 1), dtype=np.int64)
@@ -60,11 +62,30 @@ class ConeProjector:
             wide = len(blocks) * self.rows.size > _PARALLEL and torch.get_num_threads() > 1
             project = project_many if wide else project_few
             project(
-                self.rows, self.signs, blocks, array, threshold, self.active, self.sizes,
-                self.ages, self.multipliers, self.bases, self._triangles, self._projections,
+                self.rows, self._columns, self.signs, blocks, array, threshold, self.active,
+                self.sizes, self.ages, self.multipliers, self.bases, self._triangles,
+                self._projections,
             )  # fmt: skip
             result[blocks] = self._projections[blocks]
         return torch.from_numpy(result).to(points)
+
+    def longest(self, points: Tensor, floor: float = 0.0) -> float:
+        """The largest norm of the projections of points (B, d), or `floor` if that is larger.
+
+        Most projections are cut short, as soon as they are known not to be the longest one.
+        """
+        lengths = torch.linalg.vector_norm(points, dim=1)
+        order = torch.argsort(lengths, descending=True)  # the long ones first: they raise the floor
+        some = points.new_zeros(points.shape)
+        for part in order.split(_BATCH):
+            part = part[lengths[part] > floor]
+            if not len(part):
+                break
+            some[part] = points[part]
+            projected = self(some, floor)[part]
+            floor = max(floor, float(torch.linalg.vector_norm(projected, dim=1).max()))
+            some[part] = 0.0
+        return floor
 
     def support_bounds(self, points: Tensor) -> Tensor:
         r"""Upper bounds (B,) on :math:`\max\{c_b^\top u : u \in K_b, \|u\| \le 1\}`.

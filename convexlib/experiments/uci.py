@@ -113,7 +113,7 @@ def configs(
     descent: dict[str, Any] = {
         "rates": list(RATES[2:5] if quick else RATES),
         "seeds": list(seeds if seeds is not None else range(1 if quick else 3)),
-        "epochs": 20 if quick else 200,
+        "epochs": 20 if quick else 100,
         "batches": 10,
         "width": 50,
     }

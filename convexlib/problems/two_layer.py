@@ -231,7 +231,7 @@ class TwoLayer(LinearProgram):
         blocks = self.correlations(z).reshape(-1, self.X.shape[1])
         projector = self.projector()
         if projector is not None:
-            blocks = projector(blocks)
+            return projector.longest(blocks)
         return float(torch.linalg.vector_norm(blocks, dim=1).max())
 
     def to_network(self, result: Result | Tensor) -> TwoLayerReLU:

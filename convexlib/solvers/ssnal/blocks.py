@@ -1,8 +1,9 @@
 r"""The blocks of a two-layer program: their images, their proximal maps and their curvature.
 
 Nothing here forms the design matrix with its n x P d entries: :math:`X^\top D_i z` for all
-patterns is one product ``masks @ (z X)``, its adjoint a sum over columns of
-``(masks^T @ U) X``, and neither has a temporary larger than X.
+patterns is one product ``(X^T z) @ masks^T``, its adjoint a sum over rows of ``(U^T @ masks) X^T``,
+and neither has a temporary larger than X. (In this order BLAS is up to twice as fast as in the
+transposed one: the long side comes last.)
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ class Blocks:
 
     def correlations(self, z: Tensor) -> Tensor:
         """The adjoint of `images`, (S, P', d)."""
-        positive = self.masks @ (z[:, None] * self.problem.X)
+        positive = ((self.problem.X.T * z) @ self.masks.T).T.contiguous()  # (P, d)
         return positive[None] if self.problem.gated else torch.stack([positive, -positive])
 
     def images(self, blocks: Tensor) -> Tensor:
         """Outputs (n,) of blocks (S, P', d)."""
         signed = blocks[0] if self.problem.gated else blocks[0] - blocks[1]
         active = signed.any(dim=1).nonzero().ravel()
-        return ((self.masks_of(active).T @ signed[active]) * self.problem.X).sum(dim=1)
+        return ((signed[active].T @ self.masks_of(active)) * self.problem.X.T).sum(dim=0)
 
     def shrink(self, blocks: Tensor, threshold: float) -> Shrunk:
         """Proximal map of threshold times the norm, on the cones where there are any."""

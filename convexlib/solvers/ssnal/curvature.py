@@ -88,10 +88,10 @@ class GatedCurvature(Curvature):
 
     def times(self, v: Tensor) -> Tensor:
         """K v for v (n,)."""
-        blocks = self.masks @ (v[:, None] * self.X)  # (J, d)
+        blocks = ((self.X.T * v) @ self.masks.T).T  # (J, d)
         inner = (blocks * self.w).sum(dim=1, keepdim=True)
         blocks = blocks * (1.0 - self.c)[:, None] + inner * self._along
-        return ((self.masks.T @ blocks) * self.X).sum(dim=1)
+        return ((blocks.T @ self.masks) * self.X.T).sum(dim=0)
 
     def columns(self) -> Tensor:
         """B (n, rank)."""
@@ -128,11 +128,11 @@ class ConeCurvature(Curvature):
 
     def times(self, v: Tensor) -> Tensor:
         """K v for v (n,)."""
-        blocks = self.masks @ (v[:, None] * self.X)  # (J, d)
+        blocks = ((self.X.T * v) @ self.masks.T).T  # (J, d)
         for chosen, L in self.groups:
             inner = torch.einsum("bdk,bd->bk", L, blocks[chosen])
             blocks[chosen] = torch.einsum("bdk,bk->bd", L, inner)
-        return ((self.masks.T @ blocks) * self.X).sum(dim=1)
+        return ((blocks.T @ self.masks) * self.X.T).sum(dim=0)
 
     def _pieces(self) -> Iterator[Tensor]:
         """The columns, about n of them at a time."""

@@ -102,7 +102,7 @@ def minimise(sub: Subproblem, state: State, floor: float) -> tuple[State, int]:
         if size <= floor or (steps > 0 and size <= moved):
             return state, steps
         found = sub.search(state, sub.direction(state))
-        if found is None and sub.system.sharpen():
+        if found is None and sub.system.sharpen(factors=True):
             found = sub.search(state, sub.direction(state))
         if found is None:  # rounding hides all descent
             return state, steps

@@ -81,7 +81,7 @@ class _Run:
         n, d = problem.X.shape
         self.system = NewtonSystem(n, problem.n_patterns + d)
         if not _SINGLE[0] <= float(problem.X.abs().max()) <= _SINGLE[1]:
-            self.system.sharpen()  # products of X would leave the range of float32
+            self.system.sharpen(factors=True)  # products of X would leave the range of float32
         self.sigma = _FIRST * d / max(float((problem.X**2).sum()), 1e-300)
         self.u = problem.zeros()
         self.steps = 0
@@ -153,8 +153,9 @@ class _Run:
         beta = self.problem.beta
         blocks = correlations.reshape(-1, correlations.shape[2])
         if self.certifier is not None:
-            blocks = self.certifier(blocks, beta)
-        norm = float(torch.linalg.vector_norm(blocks, dim=1).max())
+            norm = self.certifier.longest(blocks, beta)
+        else:
+            norm = float(torch.linalg.vector_norm(blocks, dim=1).max())
         limit = beta / norm if norm > beta else 1.0
         scale = self.problem.loss.best_scale(z, self.problem.y, limit)
         return scale * z, scale * correlations

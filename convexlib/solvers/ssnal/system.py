@@ -2,9 +2,9 @@ r"""The Newton equation :math:`(\mathrm{diag}(h) + \sigma K)\,\Delta = -g`.
 
 With few columns it is solved by the Woodbury formula. Otherwise by conjugate gradients, whose
 preconditioner is a Cholesky factorisation of an earlier, similar matrix for as long as that costs
-less than a new one; products and factors are in single precision until that turns out not to be
-enough. Where even an n x n matrix is too large, the preconditioner is a randomised (Nyström)
-approximation of K.
+less than a new one. Products are in single precision until that turns out not to be enough, and
+factors for as long as they precondition well. Where even an n x n matrix is too large, the
+preconditioner is a randomised (Nyström) approximation of K.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class NewtonSystem:
 
     def __init__(self, n: int, n_columns: int) -> None:
         self.dense_allowed = n <= max(_SMALL, 4 * n_columns)
-        self.dtype = torch.float32
+        self.dtype = self._factor_dtype = torch.float32
         self.iterations = 0  # of CG, in all
         self._last = 0  # iterations of the last solve
         self._precondition: Solve | None = None
@@ -50,11 +50,12 @@ class NewtonSystem:
             return scale * woodbury(scale[:, None] * K.columns(), sigma)(right)
         return scale * self._iterate(K, sigma, scale, right, rtol)
 
-    def sharpen(self) -> bool:
-        """Work in double precision from now on; whether that is new."""
+    def sharpen(self, factors: bool = False) -> bool:
+        """Multiply (and factor) in double precision from now on; whether that is new."""
         new = self.dtype is torch.float32
-        if new:
-            self.dtype, self._precondition = torch.float64, None
+        self.dtype = torch.float64
+        if factors and self._factor_dtype is torch.float32:
+            new, self._factor_dtype, self._precondition = True, torch.float64, None
         return new
 
     def _iterate(
@@ -68,7 +69,7 @@ class NewtonSystem:
         while True:
             cheap, rough = K.to(self.dtype), scale.to(self.dtype)
             if fresh:
-                self._factor(cheap, sigma, rough)
+                self._factor(K.to(self._factor_dtype), sigma, scale.to(self._factor_dtype))
 
             def product(v: Tensor, cheap: Curvature = cheap, rough: Tensor = rough) -> Tensor:
                 return v + sigma * (rough * cheap.times(rough * v.to(rough))).to(v)
@@ -77,7 +78,7 @@ class NewtonSystem:
             step, used = conjugate_gradients(product, right, self._precondition, rtol, patience)
             self.iterations += used
             self._last = used
-            if used < patience or (fresh and not self.sharpen()):
+            if used < patience or (fresh and not self.sharpen(factors=True)):
                 return step
             fresh = True
 
