@@ -15,6 +15,7 @@ CASES = {name: X for name, (X, _) in EXACT.items()} | {
     "one column": np.array([[1.0], [-2.0], [0.5]]),
     "nearly parallel": np.array([[1.0, 0.0, 0.0], [1.0, 1e-9, 0.0], [1.0, -1e-9, 1e-9], [0, 1, 1]]),
     "many": np.random.default_rng(0).standard_normal((60, 8)),
+    "chunks": np.random.default_rng(1).standard_normal((300, 8)),  # more than are looked at at once
 }
 
 
@@ -115,6 +116,18 @@ def test_short_projections_become_zero():
     torch.testing.assert_close(kept[longer], lengths[longer])
     # The multipliers kept for those that were cut prove that they are short.
     assert (cut.support_bounds(c) <= lengths.clamp(min=threshold) * (1 + 1e-9)).all()
+
+
+@pytest.mark.parametrize("name", ["many", "chunks", "grid 3", "duplicates", "one sample"])
+def test_the_longest_projection(name):
+    X = CASES[name]
+    full, masks = projector_of(X, n_patterns=300, copies=2)
+    quick, _ = projector_of(X, n_patterns=300, copies=2)
+    c = torch.from_numpy(np.random.default_rng(7).standard_normal((2 * len(masks), X.shape[1])))
+    expected = float(torch.linalg.vector_norm(full(c), dim=1).max())
+    for floor in (0.0, 0.5 * expected, 2.0 * expected):
+        assert quick.longest(c, floor) == pytest.approx(max(expected, floor), rel=1e-12)
+    assert quick.longest(torch.zeros_like(c)) == 0.0
 
 
 @pytest.mark.parametrize("name", ["many", "grid 3", "general", "zero row", "one sample"])

@@ -11,11 +11,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import convexlib as cl
 from convexlib.solvers.base import Tracker
-from convexlib.solvers.ssnal import curvature, ssnal
+from convexlib.solvers.ssnal import curvature, preconditioners, ssnal
+from convexlib.solvers.ssnal import system as system_module
 from convexlib.solvers.ssnal.curvature import GatedCurvature
+from convexlib.solvers.ssnal.preconditioners import Preconditioner, choose
 from convexlib.solvers.ssnal.system import NewtonSystem
 from tests.checks import check_record, check_result
 
+BUILDERS = (preconditioners.dense, preconditioners.columns, preconditioners.nystroem)
 LOSSES = ("squared", "logistic", "squared_hinge")
 
 
@@ -270,9 +273,9 @@ def test_the_design_matrix_is_never_formed(monkeypatch, gated):
     assert largest.numel < n * P * d / 4
 
 
-@pytest.mark.parametrize("dense", [True, False])
-def test_newton_equations_by_every_road(dense):
-    """Dense or Nyström preconditioners, one after the other, against a direct solve."""
+@pytest.mark.parametrize("build", [None, *BUILDERS])
+def test_newton_equations_by_every_road(build, monkeypatch):
+    """The direct formula and every preconditioner, new and reused, against a direct solve."""
     generator = torch.Generator().manual_seed(0)
     n, d, J = 400, 12, 60
     X = torch.randn(n, d, generator=generator, dtype=torch.float64) / n**0.5
@@ -291,8 +294,11 @@ def test_newton_equations_by_every_road(dense):
     torch.testing.assert_close(K.columns() @ K.columns().T, expected)
     v = torch.randn(n, generator=generator, dtype=torch.float64)
     torch.testing.assert_close(K.times(v), expected @ v)
+    if build is not None:
+        monkeypatch.setattr(system_module, "_DIRECT", 0.0)
+        best = Preconditioner(build, work=1e9, apply=1e5)
+        monkeypatch.setattr(system_module, "choose", lambda *_: best)
     system = NewtonSystem(n, J + d)
-    system.dense_allowed = dense
     h = 1.0 + torch.rand(n, generator=generator, dtype=torch.float64)
     h[:7] = torch.inf  # these stay
     for sigma in (1.0, 30.0, 300.0, 3000.0):
@@ -300,6 +306,20 @@ def test_newton_equations_by_every_road(dense):
         assert not step[:7].any()
         free = torch.linalg.solve(torch.diag(h[7:]) + sigma * expected[7:, 7:], -v[7:])
         assert float((step[7:] - free).norm()) <= 1e-3 * float(free.norm())
+
+
+@pytest.mark.parametrize(
+    ("n", "J", "n_columns", "expected"),
+    [
+        (1000, 100, 500, preconditioners.dense),
+        (8000, 100, 220, preconditioners.columns),  # n^3 is more than n (J d)^2
+        (20_000, 400, 420, preconditioners.nystroem),  # neither matrix may be so large
+    ],
+)
+def test_the_preconditioner_is_the_one_of_least_work(n, J, n_columns, expected):
+    zeros = torch.zeros
+    K = GatedCurvature(zeros(n, 20), zeros(J, n), zeros(J, 20), zeros(J))
+    assert choose(K, n, n_columns).build is expected
 
 
 def test_faces_with_and_without_columns(monkeypatch):
