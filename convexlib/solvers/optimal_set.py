@@ -1,0 +1,160 @@
+r"""All optima of a two-layer program from one of them.
+
+**Theorem.** Let z be the dual optimum and
+:math:`q_{is} = \mathrm{Proj}_{K_i}(s X^\top D_i z)/\beta` for the patterns i and signs s = ±1.
+Weights are optimal if and only if each block is :math:`\alpha_{is} q_{is}` with
+:math:`\alpha_{is} \ge 0`, zero where :math:`\|q_{is}\| < 1`, and
+
+.. math:: \sum_{is} \alpha_{is}\, g_{is} = f^\star, \qquad g_{is} = s D_i X q_{is} .
+
+*Proof.* L is strictly convex, so the optimal outputs f* are unique, and so is z = -L'(f*). By weak
+duality weights with outputs f* are optimal if and only if
+:math:`\beta \|v\| = s z^\top D_i X v` for every block v. For v in K_i,
+:math:`s z^\top D_i X v \le \beta \langle q_{is}, v\rangle \le \beta \|q_{is}\| \|v\|
+\le \beta \|v\|` (the first step is Moreau's decomposition), with equality only for v = 0, or
+:math:`\|q_{is}\| = 1` and v a multiple of :math:`q_{is}`. Conversely such multiples attain it:
+a projection onto a cone has :math:`\langle X^\top D_i z, q\rangle = \beta \|q\|^2`. ∎
+
+So the optima are a polytope, over finitely many neurons that z determines; its vertices have
+linearly independent images :math:`g`, hence at most n neurons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linprog
+from torch import Tensor
+
+from convexlib.errors import InputError, SolverError
+from convexlib.problems.two_layer import TwoLayer
+from convexlib.prox import shrink_into_cones
+from convexlib.result import Result
+from convexlib.solvers.base import need_two_layer
+
+_TIGHT = 1e-5  # relative slack of the dual constraint below which a neuron may be used
+_SAME = 1e-5  # distance of unit neurons that are one neuron on the wall of several cells
+_ROUNDING = 1e-7  # relative size of coefficients that only make up for the inexact outputs
+
+
+@dataclass(frozen=True, eq=False)
+class OptimalSet:
+    r"""The optimal networks of a program: :math:`\{\alpha \ge 0 : G \alpha = f^\star\}`.
+
+    Attributes
+    ----------
+    problem : TwoLayer
+        The program.
+    side, pattern : Tensor (k,)
+        The block of every possible neuron: 0 for v, 1 for w, and the index i.
+    neurons : Tensor (k, d)
+        The unit vectors q.
+    images : Tensor (n, k)
+        Their outputs G, with signs.
+    fitted : Tensor (n,)
+        The outputs f* of all optima.
+    slack : float
+        How far the nearest dual constraint of another neuron is from being active, relative to
+        beta (1 if there is none). It should be far above 1e-5.
+    """
+
+    problem: TwoLayer
+    side: Tensor
+    pattern: Tensor
+    neurons: Tensor
+    images: Tensor
+    fitted: Tensor
+    slack: float
+
+    def __len__(self) -> int:
+        """Number of neurons that any optimum may use."""
+        return len(self.neurons)
+
+    def weights(self, alpha: Tensor) -> Tensor:
+        """The program's weights for coefficients (k,)."""
+        weights = self.problem.zeros()
+        weights[self.side, self.pattern] = alpha.to(weights)[:, None] * self.neurons
+        return weights
+
+    def vertex(self, costs: Tensor) -> Tensor:
+        r"""The optimum (k,) with the least :math:`\sum_j c_j \alpha_j`, at a vertex."""
+        G, f = self.images.cpu().numpy(), self.fitted.cpu().numpy()
+        # Outputs are known to the solver's accuracy: the sum of absolute errors is a cost, too.
+        n, k = G.shape
+        c = costs.double().cpu().numpy()
+        penalty = 1e4 * (1.0 + np.abs(c).max(initial=0.0))
+        errors = np.full(2 * n, penalty / max(np.abs(G).max(initial=0.0), 1e-300))
+        found = linprog(
+            np.concatenate([c, errors]), A_eq=np.hstack([G, np.eye(n), -np.eye(n)]), b_eq=f
+        )
+        if found.status != 0:
+            raise SolverError(f"linprog ended with: {found.message}")
+        alpha = found.x[:k]
+        alpha[alpha <= _ROUNDING * alpha.max(initial=0.0)] = 0.0
+        return torch.from_numpy(alpha).to(self.images)
+
+    def ranges(self) -> Tensor:
+        """The smallest and largest coefficient (k, 2) that each neuron has among the optima."""
+        unit = torch.eye(len(self)).to(self.images)
+        rows = [[self.vertex(e) @ e, self.vertex(-e) @ e] for e in unit]
+        return torch.tensor(rows).to(self.images).reshape(-1, 2)
+
+    def is_unique(self) -> bool:
+        """Whether there is one optimal network, up to splitting of neurons."""
+        ranges = self.ranges()
+        if not len(ranges):
+            return True
+        return bool((ranges[:, 1] - ranges[:, 0] <= 1e-4 * ranges.max()).all())
+
+
+def optimal_set(problem: TwoLayer, result: Result) -> OptimalSet:
+    """All optima of a program with fixed patterns, from an accurate solution of it.
+
+    Parameters
+    ----------
+    problem : TwoLayer
+        With patterns, gated or not.
+    result : Result
+        ``solve(problem, tol=1e-10)``; a loose solution misjudges which dual constraints are active.
+
+    Raises
+    ------
+    InputError
+        If the gap of the result is above 1e-8.
+    SolverError
+        For other problems.
+
+    Notes
+    -----
+    Source: Mishkin & Pilanci (2023); proof in the module's text. Checked by
+    ``tests/solvers/test_optimal_set.py``.
+    """
+    problem = need_two_layer(problem, "optimal_set")
+    if result.gap > 1e-8:
+        raise InputError(
+            f"the result has a relative gap of {result.gap:.1e}; expected at most 1e-8. Solve with "
+            "tol=1e-10."
+        )
+    z = problem.loss.dual_point(problem.fitted(result.weights), problem.y)
+    blocks = shrink_into_cones(problem.correlations(z), problem.projector())
+    sizes = torch.linalg.vector_norm(blocks, dim=2)  # (S, P)
+    tight = sizes >= problem.beta * (1.0 - _TIGHT)
+    rest = float((sizes[~tight] / problem.beta).max()) if bool((~tight).any()) else 0.0
+    side, pattern = tight.nonzero(as_tuple=True)
+    neurons = blocks[side, pattern] / sizes[side, pattern][:, None]
+    if not problem.gated and len(neurons):
+        own = _distinct(torch.cat([neurons, 2.0 * side.to(neurons)[:, None]], dim=1))
+        side, pattern, neurons = side[own], pattern[own], neurons[own]
+    outputs = problem.masks[pattern] * (neurons @ problem.X.T)  # (k, n)
+    images = (outputs * (1.0 - 2.0 * side.to(outputs))[:, None]).T
+    fitted = problem.fitted(result.weights)
+    return OptimalSet(problem, side, pattern, neurons, images, fitted, 1.0 - rest)
+
+
+def _distinct(rows: Tensor) -> Tensor:
+    """Indices of the first of all rows that are equal up to rounding."""
+    close = torch.cdist(rows, rows) < _SAME
+    first = close.to(torch.uint8).argmax(dim=1)
+    return (first == torch.arange(len(rows), device=rows.device)).nonzero().ravel()

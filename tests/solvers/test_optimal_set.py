@@ -1,0 +1,104 @@
+"""Optimal sets: every member is optimal, every optimum is a member, vertices are minimal."""
+
+import numpy as np
+import pytest
+import torch
+
+import convexlib as cl
+from convexlib.errors import InputError, SolverError
+from tests.checks import network_objective
+
+
+def hexagon(beta=0.2):
+    angles = np.arange(6) * np.pi / 3
+    X = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return cl.TwoLayer(X, np.ones(6), beta=beta)
+
+
+def random_problem(seed, gated=False):
+    rng = np.random.default_rng(seed)
+    X, y = rng.standard_normal((8, 2)), rng.standard_normal(8)
+    problem = cl.TwoLayer(X, y, beta=1.0, gated=gated)
+    return problem.with_beta(0.1 * problem.beta_max())
+
+
+def members(found, count=5, seed=0):
+    """Vertices of random directions, and a point between them."""
+    generator = torch.Generator().manual_seed(seed)
+    costs = torch.randn(count, len(found), generator=generator, dtype=torch.float64)
+    vertices = [found.vertex(c) for c in costs]
+    return [*vertices, sum(vertices) / count]
+
+
+def test_the_hexagon_has_a_segment_of_optima():
+    """Three neurons of length a at every other corner give f = a: 3 (1 - a)^2 + 3 beta a."""
+    problem = hexagon()
+    result = cl.solve(problem, tol=1e-10)
+    found = cl.optimal_set(problem, result)
+    assert result.value == pytest.approx(3 * (0.1) ** 2 + 0.2 * 3 * 0.9)
+    assert len(found) == 6
+    assert np.linalg.matrix_rank(found.images.numpy(), tol=1e-6) == 5
+    np.testing.assert_allclose(found.ranges(), [[0.0, 0.9]] * 6, atol=1e-6)
+    assert not found.is_unique()
+    assert found.slack > 0.1
+    for alpha in members(found):
+        network = problem.to_network(found.weights(alpha))
+        value = network_objective(network, problem.X, problem.y, problem.beta)
+        assert value == pytest.approx(result.value, rel=1e-8)
+        assert problem.violation(found.weights(alpha)) < 1e-7
+    vertex = problem.to_network(found.weights(found.vertex(torch.arange(6.0).double())))
+    assert vertex.n_neurons == 3
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_every_optimum_is_a_member(seed, gated):
+    problem = random_problem(seed, gated)
+    result = cl.solve(problem, tol=1e-10)
+    found = cl.optimal_set(problem, result)
+    assert torch.linalg.vector_norm(found.neurons, dim=1).numpy() == pytest.approx(1.0)
+    other = cl.solve(problem, method="oracle", tol=1e-8)  # another solver, another optimum
+    norms = torch.linalg.vector_norm(other.weights, dim=2)
+    for side, pattern in (norms > 1e-3 * norms.max()).nonzero().tolist():
+        unit = other.weights[side, pattern] / norms[side, pattern]
+        same = found.side == side
+        distances = torch.linalg.vector_norm(found.neurons[same] - unit, dim=1)
+        assert float(distances.min()) < 1e-3
+    for alpha in members(found):
+        assert problem.value(found.weights(alpha)) == pytest.approx(result.value, rel=1e-6)
+        active = found.images[:, alpha > 1e-7].numpy()
+        if alpha is not members(found)[-1] and active.size:
+            assert (alpha > 1e-7).sum() <= len(problem.y)
+
+
+def test_generic_data_have_one_optimum():
+    problem = random_problem(0)
+    found = cl.optimal_set(problem, cl.solve(problem, tol=1e-10))
+    assert found.is_unique()
+    assert np.linalg.matrix_rank(found.images.numpy(), tol=1e-6) == len(found)
+
+
+def test_pruning_ends_at_a_vertex():
+    problem = hexagon()
+    found = cl.optimal_set(problem, cl.solve(problem, tol=1e-10))
+    middle = problem.to_network(found.weights(torch.full((6,), 0.45, dtype=torch.float64)))
+    assert middle.n_neurons == 6
+    pruned = cl.prune_neurons(middle, problem.X)
+    assert pruned.n_neurons <= 5
+    assert problem.objective(pruned) == pytest.approx(problem.objective(middle), rel=1e-9)
+
+
+def test_the_zero_network_is_the_only_optimum_above_beta_max():
+    problem = hexagon(beta=10.0)
+    found = cl.optimal_set(problem, cl.solve(problem, tol=1e-10))
+    assert len(found) == 0
+    assert found.is_unique()
+
+
+def test_refusals():
+    problem = random_problem(1)
+    with pytest.raises(InputError, match="Solve with tol=1e-10"):
+        cl.optimal_set(problem, cl.solve(problem, tol=1e-2))
+    generated = cl.TwoLayer(problem.X, problem.y, beta=0.1, arrangements="generate")
+    with pytest.raises(SolverError, match="needs fixed patterns"):
+        cl.optimal_set(generated, cl.solve(problem))
