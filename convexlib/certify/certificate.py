@@ -1,14 +1,15 @@
 r"""The proof that a certificate is: one dual point, scaled until no neuron or unit exceeds beta.
 
-A training problem :math:`\min \tfrac12\|f - y\|^2 + \beta\,\Omega` whose penalty adds up over units
-h (neurons, or whole sub-networks) of any number has, for **every** z with :math:`|z^\top h| \le
-\beta` for all units of unit price, the lower bound
+A training problem :math:`\min L(f) + \beta\,\Omega` whose penalty adds up over units h (neurons,
+or whole sub-networks) of any number has, for **every** z with :math:`|z^\top h| \le \beta` for all
+units of unit price, the lower bound
 
-.. math:: d(z) = y^\top z - \tfrac12 \|z\|^2 .
+.. math:: d(z) = -L^*(-z) = \min_f L(f) + z^\top f , \quad\text{for the squared loss}\quad
+          d(z) = y^\top z - \tfrac12 \|z\|^2 .
 
-(Each unit adds at most its price to :math:`z^\top f`; sum over units and use :math:`\tfrac12
-\|f - y\|^2 \ge z^\top (y - f) - \tfrac12 \|z\|^2`.) So all that has to be known is an upper bound
-on the best unit for z.
+(Each unit adds at most its price to :math:`z^\top f`; sum over units: :math:`L(f) + \beta\,\Omega
+\ge L(f) + z^\top f \ge d(z)`.) So all that has to be known is an upper bound on the
+best unit for z.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convexlib.losses import SmoothLoss, get_loss
+from convexlib.losses.shifted import best_of_scales
 from convexlib.result import relative_gap
 
 EPS = float(np.finfo(np.float64).eps)
@@ -30,7 +33,7 @@ UnitBound = Callable[[Tensor], tuple[float, bool, str]]
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """A bracket of the optimum: ``dual <= p* <= primal``.
+    r"""A bracket of the optimum: ``dual <= p* <= primal``.
 
     Attributes
     ----------
@@ -47,12 +50,15 @@ class Certificate:
     z : Tensor (n,)
         The feasible dual point behind `dual`.
     max_neuron : float
-        The bound on max |z^T h| over neurons or units h of price 1 that was used, at most beta.
+        The bound on :math:`\max |z^\top h|` over neurons or units h of price 1 that was used, at
+        most beta.
     method : str
         How that maximum was bounded: ``"branch and bound"``, ``"enumeration"``, ``"quadratic"``,
         ``"spectral"``, ``"positive leaves"``, ``"given patterns"`` or ``"given units"``.
     regularizer : str
         The penalty of the objective: ``"weight decay"``, ``"three layers"`` or ``"path"``.
+    loss : str
+        The loss of the objective: ``"squared"``, ``"logistic"`` or ``"squared_hinge"``.
     """
 
     primal: float
@@ -62,6 +68,7 @@ class Certificate:
     max_neuron: float
     method: str
     regularizer: str = "weight decay"
+    loss: str = "squared"
 
     @property
     def gap(self) -> float:
@@ -91,37 +98,53 @@ def best_certificate(
     *,
     regularizer: str,
     bias_weight: float = 0.0,
+    loss: str = "squared",
 ) -> Certificate:
     r"""The certificate of the best of some dual points, each scaled to be feasible.
 
     `bias_weight` is :math:`1/\beta` for networks with an output bias, which is decayed: it adds
     :math:`-\tfrac1{2\beta} (1^\top z)^2` to d(z) and nothing else.
     """
+    kind = get_loss(loss)
     candidates = []
     for point in points:
-        reach, rigorous, method = bound(point)
-        z = _scaled(point, y, beta, reach, bias_weight)
-        dual = max(_dual_value(z, y, bias_weight), 0.0)
-        size = float(torch.linalg.vector_norm(point))
+        inside = kind.restrict(point, y)
+        reach, rigorous, method = bound(inside)
+        z = _scaled(inside, y, beta, reach, bias_weight, kind)
+        dual = max(_dual_value(z, y, bias_weight, kind), 0.0)
+        size = float(torch.linalg.vector_norm(inside))
         shrunk = reach * float(torch.linalg.vector_norm(z)) / size if size > 0 else 0.0
-        candidates.append(Certificate(primal, dual, rigorous, z, shrunk, method, regularizer))
+        candidates.append(Certificate(primal, dual, rigorous, z, shrunk, method, regularizer, loss))
     return max(candidates, key=lambda candidate: candidate.dual)
 
 
-def _scaled(z: Tensor, y: Tensor, beta: float, bound: float, bias_weight: float) -> Tensor:
+def _scaled(
+    z: Tensor, y: Tensor, beta: float, bound: float, bias_weight: float, loss: SmoothLoss
+) -> Tensor:
     """The multiple of z with the largest dual value among the feasible ones."""
-    curvature = float(z @ z) + bias_weight * float(z.sum()) ** 2
-    if curvature == 0.0:
-        return z
-    best = max(float(y @ z) / curvature, 0.0)
     # A few eps smaller, so that rounding cannot make it infeasible.
     limit = beta / bound * (1.0 - 8.0 * EPS) if bound > 0 else np.inf
-    return min(best, limit) * z
+    if not bool(z.any()):
+        return z
+    if bias_weight == 0.0:
+        return loss.best_scale(z, y, limit) * z
+    total = float(z.sum())
+    if loss.name == "squared":
+        curvature = float(z @ z) + bias_weight * total**2
+        return min(max(float(y @ z) / curvature, 0.0), limit) * z
+
+    def value(s: float) -> float:
+        return loss.dual_value(s * z, y) - 0.5 * bias_weight * (s * total) ** 2
+
+    return best_of_scales(value, limit) * z
 
 
-def _dual_value(z: Tensor, y: Tensor, bias_weight: float) -> float:
+def _dual_value(z: Tensor, y: Tensor, bias_weight: float, loss: SmoothLoss) -> float:
     """d(z), lowered by the rounding error of its own evaluation."""
-    linear, square, total = float(y @ z), float(z @ z), float(z.sum())
-    value = linear - 0.5 * square - 0.5 * bias_weight * total**2
-    sizes = float(y.abs() @ z.abs()) + square + 2.0 * bias_weight * float(z.abs().sum()) ** 2
-    return value - 2.0 * (len(z) + 8) * EPS * sizes
+    slack = 2.0 * (len(z) + 8) * EPS
+    total, sizes = float(z.sum()), 2.0 * bias_weight * float(z.abs().sum()) ** 2
+    value = loss.dual_value(z, y) - 0.5 * bias_weight * total**2
+    if loss.name == "logistic":
+        # Terms of an entropy are at most log 2, and each is off by a few EPS.
+        return value - slack * (2.0 * len(z) + sizes)
+    return value - slack * (float(y.abs() @ z.abs()) + float(z @ z) + sizes)

@@ -11,11 +11,9 @@ from convexlib.certify.batchnorm import certify_batchnorm
 from convexlib.certify.certificate import Certificate
 from convexlib.certify.kinds import BATCHNORM, REGULARIZERS, depth_of, kinds_of, regularizer_of
 from convexlib.certify.parallel import certify_parallel
-from convexlib.certify.two_layer import certify_two_layer
-from convexlib.errors import InputError
-from convexlib.networks import TwoLayerReLU
-from convexlib.parallel_networks import ParallelReLU
-from convexlib.path_norms import as_parallel
+from convexlib.certify.two_layer import as_two_layer, certify_two_layer
+from convexlib.errors import InputError, NotCertifiableError
+from convexlib.losses import LOSSES
 from convexlib.problems.base import check_same_device
 from convexlib.problems.units import Units
 from convexlib.validation import check_beta, check_choice, check_data, check_positive_int
@@ -27,6 +25,7 @@ def certify(
     y: Any,
     *,
     beta: float,
+    loss: str = "squared",
     regularizer: str | None = None,
     arrangements: Arrangements | None = None,
     units: Units | None = None,
@@ -36,8 +35,9 @@ def certify(
 ) -> Certificate:
     r"""Bound the distance of a ReLU network from the global optimum.
 
-    The objective is :math:`\tfrac12\|f(X) - y\|^2 + \beta\,\Omega`, without 1/n. Network and
-    `regularizer` choose :math:`\Omega`:
+    The objective is :math:`L(f(X)) + \beta\,\Omega`, without 1/n, where L is
+    :math:`\tfrac12\|f(X) - y\|^2` unless another `loss` is named. Network and `regularizer` choose
+    :math:`\Omega`:
 
     =============================  ==================  ============================================
     network                        ``regularizer``     :math:`\Omega`
@@ -66,6 +66,9 @@ def certify(
         Targets.
     beta : float
         Regularisation of the objective above.
+    loss : {"squared", "logistic", "squared_hinge"}
+        See `TwoLayer`; networks of two layers without batch normalisation know all of them, others
+        the first.
     regularizer : {"weight decay", "three layers", "path"}, optional
         None takes the default of the table; from three layers on there is none, as no penalty is
         the usual one.
@@ -108,6 +111,7 @@ def certify(
     check_positive_int(max_units, "max_units")
     if regularizer is not None:
         check_choice(regularizer, REGULARIZERS, "regularizer")
+    check_choice(loss, tuple(LOSSES), "loss")
     depth = depth_of(network)
     regularizer = regularizer_of(network, depth, regularizer)
     name, other = ("units", units) if depth == 2 else ("arrangements", arrangements)
@@ -115,6 +119,11 @@ def certify(
         wanted = "arrangements" if depth == 2 else "units"
         raise InputError(
             f"{name} were given for a network of {depth} layers; expected {wanted}, or neither."
+        )
+    if loss != "squared" and (depth > 2 or kinds_of(network) == BATCHNORM):
+        raise NotCertifiableError(
+            f"loss is {loss!r} and the network has {depth} layers or batch normalisation; expected "
+            'loss="squared" for those.'
         )
     if depth > 2:
         return certify_parallel(
@@ -126,14 +135,6 @@ def certify(
             network, X, y, beta=beta, arrangements=arrangements, refine=refine, max_nodes=max_nodes
         )
     return certify_two_layer(
-        _two_layer(network), X, y, beta, regularizer=regularizer, arrangements=arrangements,
-        refine=refine, max_nodes=max_nodes,
+        as_two_layer(network), X, y, beta, loss=loss, regularizer=regularizer,
+        arrangements=arrangements, refine=refine, max_nodes=max_nodes,
     )  # fmt: skip
-
-
-def _two_layer(network: nn.Module) -> nn.Module:
-    """Parallel sub-networks of one neuron each as one two-layer network."""
-    if isinstance(network, ParallelReLU | nn.ModuleList):
-        parallel = as_parallel(network)
-        return TwoLayerReLU(parallel.U[:, 0], parallel.alpha)
-    return network

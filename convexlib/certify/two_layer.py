@@ -6,6 +6,8 @@ under the path norm it is :math:`\|u\| |\alpha|` itself. So both have one lower 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,14 @@ from convexlib.arrangements import Arrangements, count_bound, enumerate_arrangem
 from convexlib.certify.certificate import EPS, Certificate, best_certificate
 from convexlib.cones import ConeProjector
 from convexlib.errors import InputError, NotCertifiableError
-from convexlib.networks import TwoLayerWeights, read_two_layer
+from convexlib.losses import SmoothLoss, get_loss
+from convexlib.networks import TwoLayerReLU, TwoLayerWeights, read_two_layer
+from convexlib.parallel_networks import ParallelReLU
+from convexlib.path_norms import as_parallel
 from convexlib.pricing import price, row_space
 from convexlib.solvers.refine import refine_dual
 
-_BRANCHING_RANK = 5  # up to here branch and bound is the cheaper proof
+BRANCHING_RANK = 5  # up to here branch and bound is the cheaper proof
 _LISTABLE = 50_000  # patterns worth enumerating for a proof above that rank
 
 
@@ -30,38 +35,93 @@ def certify_two_layer(
     y: Tensor,
     beta: float,
     *,
+    loss: str = "squared",
     regularizer: str = "weight decay",
     arrangements: Arrangements | None = None,
     refine: bool = True,
     max_nodes: int = 5_000_000,
+    points: Sequence[Tensor] = (),
 ) -> Certificate:
-    """See `convexlib.certify.certify`; X and y are checked tensors."""
+    """See `convexlib.certify.certify`; X and y are checked tensors, `points` more dual points."""
     parts = read_two_layer(network)
-    _check_weights(parts, X)
-    data, y = parts.augment(X).cpu(), y.double().cpu()
+    state = Standing.of(parts, X, y, loss)
     if arrangements is not None:
-        _check_arrangements(arrangements, data)
-    U, alpha, bias = parts.U.cpu(), parts.alpha.cpu(), parts.output_bias or 0.0
-    residual = y - torch.relu(data @ U.T) @ alpha - bias
-    primal = 0.5 * float(residual @ residual) + beta * _penalty(parts, regularizer)
-    if not np.isfinite(primal):
-        raise NotCertifiableError(
-            "the network's objective overflows: its weights are too large. Train it again with a "
-            "smaller learning rate."
-        )
-    points = [residual]
+        _check_arrangements(arrangements, state.data)
+    primal = state.objective(beta, regularizer)
+    points = [state.z, *points]
     if refine:
-        prove = row_space(data)[0].shape[1] <= _BRANCHING_RANK
-        points.append(refine_dual(data, y, beta, U, parts.output_bias, prove=prove))
+        prove = row_space(state.data)[0].shape[1] <= BRANCHING_RANK
+        points.append(
+            refine_dual(
+                state.data, state.y, beta, parts.U.cpu(), parts.output_bias, prove=prove, loss=loss
+            )
+        )
     return best_certificate(
         primal,
         points,
-        y,
+        state.y,
         beta,
-        lambda z: bound_neurons(data, z, beta, arrangements, max_nodes),
+        lambda z: bound_neurons(state.data, z, beta, arrangements, max_nodes),
         regularizer=regularizer,
         bias_weight=0.0 if parts.output_bias is None else 1.0 / beta,
+        loss=loss,
     )
+
+
+def as_two_layer(network: nn.Module) -> nn.Module:
+    """Parallel sub-networks of one neuron each as one two-layer network; others as they are."""
+    if isinstance(network, ParallelReLU | nn.ModuleList):
+        parallel = as_parallel(network)
+        return TwoLayerReLU(parallel.U[:, 0], parallel.alpha)
+    return network
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """A two-layer network on its data, in float64 on the CPU.
+
+    Attributes
+    ----------
+    parts : TwoLayerWeights
+        The network.
+    data : Tensor (n, d) or (n, d + 1)
+        The data that its first layer sees, a column of ones included if that has a bias.
+    y, fitted : Tensor (n,)
+        Targets and outputs.
+    loss : SmoothLoss
+        The loss.
+    """
+
+    parts: TwoLayerWeights
+    data: Tensor
+    y: Tensor
+    fitted: Tensor
+    loss: SmoothLoss
+
+    @classmethod
+    def of(cls, parts: TwoLayerWeights, X: Tensor, y: Tensor, loss: str) -> Standing:
+        """Evaluate a network; refuse weights and targets that do not fit."""
+        _check_weights(parts, X)
+        kind, data, targets = get_loss(loss), parts.augment(X).cpu(), y.double().cpu()
+        kind.check_targets(targets)
+        bias = parts.output_bias or 0.0
+        fitted = torch.relu(data @ parts.U.cpu().T) @ parts.alpha.cpu() + bias
+        return cls(parts, data, targets, fitted, kind)
+
+    @property
+    def z(self) -> Tensor:
+        """The dual point of its outputs: the residual, for the squared loss."""
+        return self.loss.dual_point(self.fitted, self.y)
+
+    def objective(self, beta: float, regularizer: str) -> float:
+        """Loss and penalty."""
+        value = self.loss.value(self.fitted, self.y) + beta * _penalty(self.parts, regularizer)
+        if not np.isfinite(value):
+            raise NotCertifiableError(
+                "the network's objective overflows: its weights are too large. Train it again "
+                "with a smaller learning rate."
+            )
+        return value
 
 
 def _penalty(parts: TwoLayerWeights, regularizer: str) -> float:
@@ -125,7 +185,7 @@ def bound_neurons(
         return 0.0, True, "branch and bound"
     if arrangements is None:
         rank = row_space(data)[0].shape[1]
-        if rank > _BRANCHING_RANK and count_bound(len(data), rank) <= _LISTABLE:
+        if rank > BRANCHING_RANK and count_bound(len(data), rank) <= _LISTABLE:
             listed = enumerate_arrangements(data, max_patterns=_LISTABLE)
             if listed.exhaustive:
                 return _bound_on_patterns(data, z, listed), True, "enumeration"

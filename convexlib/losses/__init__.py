@@ -8,6 +8,7 @@ A program :math:`\min_w L(Aw) + \beta \Omega(w)` has the dual
 
 from convexlib.losses.base import Loss, SmoothLoss
 from convexlib.losses.logistic import LogisticLoss
+from convexlib.losses.shifted import ShiftedLoss
 from convexlib.losses.squared import SquaredLoss
 from convexlib.losses.squared_hinge import SquaredHingeLoss
 from convexlib.validation import check_choice
@@ -16,6 +17,7 @@ __all__ = [
     "LOSSES",
     "LogisticLoss",
     "Loss",
+    "ShiftedLoss",
     "SmoothLoss",
     "SquaredHingeLoss",
     "SquaredLoss",
@@ -27,6 +29,8 @@ LOSSES: dict[str, SmoothLoss] = {
 }
 
 
-def get_loss(name: str) -> SmoothLoss:
+def get_loss(name: str | SmoothLoss) -> SmoothLoss:
     """Return the loss called `name`, or refuse with the list of those there are."""
+    if isinstance(name, SmoothLoss):
+        return name
     return LOSSES[check_choice(name, tuple(LOSSES), "loss")]

@@ -38,3 +38,9 @@ def blocks_from(leaves: Tensor, signs: Tensor) -> Tensor:
     """Generated blocks (B, 2m, d) of leaves (B, m, d) with the signs (B, m)."""
     added = (signs > 0)[:, :, None]
     return torch.cat([torch.where(added, leaves, 0.0), torch.where(added, 0.0, leaves)], dim=1)
+
+
+def weights_from(leaves: Tensor, signs: Tensor, side: Tensor) -> Tensor:
+    """Generated weights (2, B, 2m, d) of sub-networks with the output signs `side` (B,)."""
+    blocks = blocks_from(leaves, signs)
+    return torch.stack([torch.where((side == s)[:, None, None], blocks, 0.0) for s in (1.0, -1.0)])

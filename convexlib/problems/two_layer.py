@@ -12,7 +12,7 @@ from torch import Tensor
 from convexlib.arrangements import Arrangements, enumerate_arrangements
 from convexlib.cones import ConeProjector
 from convexlib.errors import InputError, ProblemError
-from convexlib.losses import get_loss
+from convexlib.losses import SmoothLoss, get_loss
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, balanced
 from convexlib.pricing import price
 from convexlib.problems.base import CvxpyProgram, LinearProgram, ProximalMap, weights_of
@@ -54,7 +54,7 @@ class TwoLayer(LinearProgram):
         The gated problem.
     loss : {"squared", "logistic", "squared_hinge"}
         :math:`\tfrac12\|f - y\|^2`, :math:`\sum_i \log(1 + e^{-y_i f_i})` or
-        :math:`\tfrac12 \sum_i (1 - y_i f_i)_+^2`. Of the networks, `certify` knows the first only.
+        :math:`\tfrac12 \sum_i (1 - y_i f_i)_+^2`.
     max_patterns : int
         Limit of the enumeration.
 
@@ -91,7 +91,7 @@ class TwoLayer(LinearProgram):
         beta: float,
         arrangements: Arrangements | Literal["generate"] | None = None,
         gated: bool = False,
-        loss: str = "squared",
+        loss: str | SmoothLoss = "squared",
         max_patterns: int = 100_000,
     ) -> None:
         self.X, self.y = check_data(X, y)
@@ -125,7 +125,7 @@ class TwoLayer(LinearProgram):
             beta=self.beta,
             arrangements=arrangements,
             gated=self.gated,
-            loss=self.loss.name,
+            loss=self.loss,
         )
 
     def with_beta(self, beta: float) -> TwoLayer:
@@ -136,7 +136,7 @@ class TwoLayer(LinearProgram):
             beta=beta,
             arrangements="generate" if self.arrangements is None else self.arrangements,
             gated=self.gated,
-            loss=self.loss.name,
+            loss=self.loss,
         )
 
     @property

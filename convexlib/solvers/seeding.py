@@ -55,5 +55,5 @@ def _train(
         z = loss.dual_point(hidden @ alpha[0, 0], y)
         back = ((hidden > 0) * z[:, None] * alpha[0, 0]).T @ X  # (m, d)
         slopes = beta * U - back, beta * alpha - z @ hidden
-        update(U, alpha, slopes, X.new_full((1, 1), _RATE * SCHEDULES["cosine"](step / _STEPS)))
+        update(slopes, X.new_full((1,), _RATE * SCHEDULES["cosine"](step / _STEPS)))
     return U[0, 0], alpha[0, 0]

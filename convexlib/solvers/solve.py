@@ -7,6 +7,7 @@ from typing import Any
 
 from convexlib.errors import InputError
 from convexlib.problems.base import Problem
+from convexlib.problems.convolution import Convolution
 from convexlib.problems.geometry import WedgeLasso
 from convexlib.problems.mirrors import Mirrors
 from convexlib.problems.parallel import UnitProgram
@@ -18,6 +19,7 @@ from convexlib.solvers.base import interrupted, watching
 from convexlib.solvers.columns import solve_columns
 from convexlib.solvers.fista import fista
 from convexlib.solvers.generate import generate
+from convexlib.solvers.irls import irls
 from convexlib.solvers.lasso import lasso
 from convexlib.solvers.oracle import oracle
 from convexlib.solvers.proximal_gradient import proximal_gradient
@@ -25,6 +27,8 @@ from convexlib.solvers.ssnal import ssnal
 from convexlib.solvers.units import generate_units
 from convexlib.solvers.wedge import wedge
 from convexlib.validation import check_choice, check_real
+
+SMALL_DESIGN = 1_000_000  # entries with which an interior-point solver is done in about a second
 
 METHODS: dict[str, Callable[..., Result]] = {
     "oracle": oracle,
@@ -36,6 +40,7 @@ METHODS: dict[str, Callable[..., Result]] = {
     "wedge": wedge,
     "proximal_gradient": proximal_gradient,
     "admm": admm,
+    "irls": irls,
 }
 
 
@@ -51,18 +56,20 @@ def solve(problem: Problem, tol: float = 1e-6, method: str = "auto", **options: 
     method : str
         ``"auto"`` or one of the solvers below; ``result.method`` says what ran. ``"auto"`` takes
 
-        * ``"ssnal"`` for `TwoLayer`, `BatchNorm` and the columns of `VectorOutput`: its Newton
-          steps reach high accuracy in tens of iterations, with cones or without, whatever the
-          regularisation;
+        * ``"ssnal"`` for `TwoLayer`, `BatchNorm`, `Threshold` and the columns of `VectorOutput`:
+          its Newton steps reach high accuracy in tens of iterations, with cones or without,
+          whatever the regularisation;
         * ``"generate"`` for a problem without patterns: it makes them;
-        * ``"admm"`` for `VectorOutput` with the nuclear norm up to 10,000 samples: it factors one
-          (n, n) matrix and then needs about a tenth of the iterations of ``"fista"``, which stands
-          in above that;
+        * ``"admm"`` for `Convolution`, `Attention` and `VectorOutput` with the nuclear norm up to
+          10,000 samples: it factors one (n, n) matrix and then needs about a tenth of the
+          iterations of ``"fista"``, which stands in above that. On the cones of a small
+          `Convolution` it needs thousands, and ``"oracle"`` takes its place;
         * ``"lasso"`` for `Mirrors`, ``"wedge"`` for `WedgeLasso`, ``"units"`` for `ThreeLayer`
           and `PathRegularized`: the only ones that know these programs.
 
         The others are references: ``"oracle"`` (an interior-point solver, for small problems),
-        ``"proximal_gradient"`` and ``"fista"`` (gated problems) and ``"admm"``.
+        ``"proximal_gradient"`` and ``"fista"`` (gated problems), ``"irls"`` (gated, kernel
+        regression) and ``"admm"``.
     **options
         Passed to the solver (see its docstring).
 
@@ -108,6 +115,9 @@ def _chosen(problem: Problem) -> str:
         return "units"
     if isinstance(problem, TwoLayer) and problem.arrangements is None:
         return "generate"
-    if isinstance(problem, VectorOutput) and not problem.separable:
-        return "admm" if len(problem.X) <= MAX_SAMPLES else "fista"
-    return "ssnal"
+    if isinstance(problem, TwoLayer) or (isinstance(problem, VectorOutput) and problem.separable):
+        return "ssnal"
+    if isinstance(problem, Convolution) and problem.constrained:
+        small = problem.zeros().numel() * len(problem.rows.X) <= SMALL_DESIGN
+        return "oracle" if small else "admm"
+    return "admm" if len(problem.y) <= MAX_SAMPLES else "fista"

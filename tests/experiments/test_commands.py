@@ -1,11 +1,13 @@
 """`convexlib run`, `list` and `table`: what they print, keep, and return."""
 
 import argparse
+import re
 
 import pytest
 import torch
 
 from convexlib import cli
+from convexlib.experiments import cluster
 from convexlib.experiments.runner import Experiment
 
 
@@ -13,10 +15,16 @@ from convexlib.experiments.runner import Experiment
 def toy(tmp_path, monkeypatch):
     """An experiment that squares its seeds, and calls squares above 4 a miss."""
     calls = []
+    shift = {2: 1e-3}
 
     def function(config):
         calls.append(config["seed"])
-        return {"square": config["seed"] ** 2}
+        if config["seed"] == 7:
+            raise KeyboardInterrupt
+        return {
+            "square": config["seed"] ** 2,
+            "objective": 1.0 + calls.count(2) * shift.get(config["seed"], 0.0),
+        }
 
     def configs(profile, device="cpu", seeds=None):
         chosen = seeds or ([0, 1] if profile == "quick" else [0, 1, 2, 3])
@@ -31,7 +39,7 @@ def toy(tmp_path, monkeypatch):
         missed=lambda record: "too large" if record["result"]["square"] > 4 else None,
     )
     monkeypatch.setenv("CONVEXLIB_RESULTS", str(tmp_path))
-    monkeypatch.setattr(cli, "EXPERIMENTS", {"toy": experiment})
+    monkeypatch.setattr(cli.experiments, "EXPERIMENTS", {"toy": experiment})
     return calls
 
 
@@ -84,15 +92,112 @@ def test_a_device_that_is_not_there(capsys):
 
 
 def test_seeds_are_read():
-    assert cli.seeds("0-4") == [0, 1, 2, 3, 4]
-    assert cli.seeds("7") == [7]
-    assert cli.seeds("0,2,5-6") == [0, 2, 5, 6]
+    assert cli.experiments.seeds("0-4") == [0, 1, 2, 3, 4]
+    assert cli.experiments.seeds("7") == [7]
+    assert cli.experiments.seeds("0,2,5-6") == [0, 2, 5, 6]
     for text in ("", "a", "3-1", "1,1", "1-2-", "1-2-3", "0.5"):
         with pytest.raises(argparse.ArgumentTypeError, match="is not like 0-4"):
-            cli.seeds(text)
+            cli.experiments.seeds(text)
 
 
 def test_the_real_experiments_are_listed(monkeypatch, capsys):
     monkeypatch.undo()
     assert cli.main(["list"]) == 0
     assert capsys.readouterr().out.startswith("ecg")
+
+
+def test_an_interrupt_is_one_line_and_exit_code_130(capsys, toy):
+    assert cli.main(["run", "toy", "--seeds", "0,7"]) == 130
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        "convexlib: toy-quick was interrupted: 1 of 2 records are done. The same command goes on "
+        "from there.\n"
+    )
+    assert cli.main(["run", "toy", "--seeds", "0"]) == 0
+    assert toy == [0, 7]
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_damaged_record_is_one_line(capsys, toy, tmp_path):
+    cli.main(["run", "toy"])
+    path = min((tmp_path / "toy-quick").glob("*.json"))
+    path.write_text("{")
+    capsys.readouterr()
+    assert cli.main(["table", "toy"]) == 0
+    line = f"convexlib: {path} does not count as a record: it is cut short or no JSON. `convexlib "
+    assert capsys.readouterr().err == line + "run` makes it again.\n"
+    assert cli.main(["run", "toy"]) == 0
+    assert capsys.readouterr().err.startswith(line)
+    assert len(toy) == 3
+
+
+def test_table_names_the_profile_that_has_records(capsys):
+    cli.main(["run", "toy"])
+    capsys.readouterr()
+    assert cli.main(["table", "toy", "--full"]) == 1
+    assert capsys.readouterr().err.endswith("There are others: `convexlib table toy --quick`.\n")
+
+
+def test_check_makes_records_again_and_writes_nothing(capsys, toy, tmp_path):
+    cli.main(["run", "toy", "--full", "--seeds", "0-1"])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    capsys.readouterr()
+    assert cli.main(["run", "toy", "--check", "5"]) == 0
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 3
+    assert captured.err == ""
+    assert sorted(toy) == [0, 0, 1, 1]
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
+
+
+def test_a_check_that_misses_is_exit_code_1(capsys, toy):
+    cli.main(["run", "toy", "--seeds", "2"])
+    capsys.readouterr()
+    assert cli.main(["run", "toy", "--quick", "--seeds", "2", "--check", "1", "--seed", "3"]) == 1
+    captured = capsys.readouterr()
+    assert "more than 1e-06" in captured.out
+    assert captured.err.startswith("convexlib: toy: objective of record ")
+    assert captured.err.endswith(" differs by 1.0e-03, more than 1e-06\n")
+
+
+def test_check_leaves_out_records_of_other_settings(capsys, toy):
+    cli.main(["run", "toy", "--seeds", "0-2"])
+    capsys.readouterr()
+    assert cli.main(["run", "toy", "--quick", "--check", "9"]) == 0
+    assert capsys.readouterr().err == "convexlib: 1 records of other settings are left out\n"
+    assert cli.main(["run", "toy", "--quick", "--seeds", "8", "--check", "9"]) == 1
+    assert "none of the 3 records in" in capsys.readouterr().err
+    assert cli.main(["run", "toy", "--check", "1"]) == 1
+    assert "holds no intact record" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "1"], "got --seed 1 without --check.*The seeds of an experiment are --seeds"),
+        (["--cluster", "tcp://127.0.0.1:1", "--jobs", "2"], "got --cluster and --jobs 2"),
+    ],
+)
+def test_options_that_do_not_go_together(capsys, arguments, message):
+    assert cli.main(["run", "toy", *arguments]) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "option", [["--check", "0"], ["--check", "x"], ["--jobs", "0"], ["--jobs", "two"]]
+)
+def test_numbers_are_checked(capsys, option):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["run", "toy", *option])
+    assert stopped.value.code == 2
+    assert f"argument {option[0]}: '{option[1]}' is n" in capsys.readouterr().err
+
+
+def test_a_cluster_that_is_not_there(capsys, monkeypatch):
+    pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    monkeypatch.setattr(cluster.workers.__wrapped__, "__kwdefaults__", {"timeout": 0.3})
+    assert cli.main(["run", "toy", "--cluster", "tcp://127.0.0.1:1"]) == 2
+    error = capsys.readouterr().err
+    assert "no Dask scheduler answers at 'tcp://127.0.0.1:1' within 0.3 s" in error
+    assert len(error.splitlines()) == 1

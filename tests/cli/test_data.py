@@ -30,10 +30,11 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_list_shows_every_file(capsys: Captured) -> None:
     assert cli.main(["data", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + 2 + 73
+    assert len(lines) == 1 + 3 + 73
     assert lines[1].split() == ["ecg", "108000", "data"]
     assert lines[2].split() == ["nyse", "6051", "x", "6", "data"]
-    assert lines[3].split() == ["abalone", "4177", "x", "8", "3", "-"]
+    assert lines[3].split() == ["ecg_beats", "43200", "x", "2", "data"]
+    assert lines[4].split() == ["abalone", "4177", "x", "8", "3", "-"]
 
 
 def test_list_shows_the_named_files_once(capsys: Captured) -> None:
@@ -47,7 +48,7 @@ def test_verify_checks_what_is_here(capsys: Captured, folders: Path) -> None:
     assert cli.main(["data", "verify"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == f"ecg: intact, {folders / 'ecg.dat'}"
-    assert out[2:] == [f"{name}: not here" for name in cli.datasets.list_uci()]
+    assert out[3:] == [f"{name}: not here" for name in cli.data.datasets.list_uci()]
 
 
 def test_verify_fails_for_a_damaged_file_and_goes_on(capsys: Captured, folders: Path) -> None:
@@ -143,20 +144,20 @@ def test_an_error_is_one_line_and_an_exit_code(
     def fail() -> None:
         raise error("what was got,\nwhat was expected")
 
-    monkeypatch.setattr(cli.store, "catalogue", fail)
+    monkeypatch.setattr(cli.data.store, "catalogue", fail)
     assert cli.main(["data", "list"]) == code
     assert capsys.readouterr().err == "convexlib: what was got, what was expected\n"
 
 
 def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.store, "catalogue", lambda: 1 / 0)
+    monkeypatch.setattr(cli.data.store, "catalogue", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["data", "list"])
 
 
 def test_the_package_runs_as_a_module() -> None:
     command = [sys.executable, "-m", "convexlib", "data", "list", "wien"]
-    root = Path(cli.__file__).resolve().parents[1]
+    root = Path(cli.__file__).resolve().parents[2]
     environment = os.environ | {"PYTHONPATH": str(root)}
     done = subprocess.run(
         command, capture_output=True, text=True, env=environment, timeout=120, check=False

@@ -1,0 +1,215 @@
+r"""The polish step: a better network from a given one, with its certificate.
+
+Four moves, none of which can raise the objective of a two-layer network:
+
+1. *Balance*: :math:`(t u_j, \alpha_j / t)` is the same neuron, and its weight decay
+   :math:`\tfrac12 (t^2 \|u_j\|^2 + \alpha_j^2 / t^2)` is least, :math:`\|u_j\| |\alpha_j|`, where
+   both factors have one norm.
+2. *Merge*: neurons of one sign and one pattern add up, by the triangle inequality; what is
+   linearly dependent then goes (see `prune_neurons`).
+3. *Own patterns*: the balanced network is a feasible point of the convex program over its patterns,
+   whose optimum is therefore not above it.
+4. *New patterns*: column generation adds the most violated ones, and solves again.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convexlib.certify.certificate import Certificate
+from convexlib.certify.kinds import depth_of, regularizer_of
+from convexlib.certify.two_layer import BRANCHING_RANK, Standing, as_two_layer, certify_two_layer
+from convexlib.errors import InputError, NotCertifiableError
+from convexlib.networks import TwoLayerReLU, TwoLayerWeights, balanced, read_two_layer
+from convexlib.pricing import row_space
+from convexlib.problems.base import check_same_device
+from convexlib.solvers.prune import prune_neurons
+from convexlib.solvers.refine import Refined, refine
+from convexlib.validation import check_beta, check_data, check_positive_int, check_real
+
+__all__ = ["Polished", "Stage", "polish"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the polish: its name, the best objective so far, and the neurons that it has."""
+
+    name: str
+    objective: float
+    neurons: int
+
+
+@dataclass(frozen=True, eq=False)
+class Polished:
+    """A network, its certificate, and how it came to be.
+
+    Attributes
+    ----------
+    network : nn.Module
+        Of the same kind, dtype and device as the given one; of another width.
+    certificate : Certificate
+        Of this network.
+    stages : tuple of Stage
+        The given network and what each move made of it.
+    """
+
+    network: nn.Module
+    certificate: Certificate
+    stages: tuple[Stage, ...]
+
+
+def polish(
+    network: nn.Module,
+    X: Any,
+    y: Any,
+    *,
+    beta: float,
+    loss: str = "squared",
+    regularizer: str | None = None,
+    rounds: int = 10,
+    tol: float = 1e-6,
+    max_nodes: int = 5_000_000,
+) -> Polished:
+    r"""Improve a trained two-layer network by convex programs, and certify the result.
+
+    Neurons are balanced and merged, the convex program over the network's own patterns is solved
+    with its output bias, and up to `rounds` times the most violated patterns are added. The result
+    is an ordinary network whose objective is never above that of the given one.
+
+    Parameters
+    ----------
+    network, X, y, beta, loss, regularizer
+        As for `certify`; two layers, with or without biases.
+    rounds : int
+        Of column generation; 0 keeps to the patterns that the network has.
+    tol : float
+        Relative gap at which to stop.
+    max_nodes : int
+        Budget of the certificate's branch and bound (see `certify`).
+
+    Returns
+    -------
+    Polished
+
+    Raises
+    ------
+    NotCertifiableError, InputError
+        As `certify`; also for a network of more layers.
+
+    Notes
+    -----
+    Weights are computed in float64 and rounded to the network's dtype; objectives are those of the
+    rounded ones. Checked by ``tests/certify/test_polish.py``.
+    """
+    X, y = check_data(X, y)
+    beta, tol = check_beta(beta), check_real(tol, "tol")
+    check_positive_int(rounds, "rounds", minimum=0)
+    if tol <= 0:
+        raise InputError(f"tol is {tol:g}; expected tol > 0, a relative duality gap.")
+    check_same_device(network, X)
+    depth = depth_of(network)
+    if depth != 2:
+        raise NotCertifiableError(
+            f"the network has {depth} layers; polish improves two-layer networks. Use certify to "
+            "bound this one."
+        )
+    penalty = regularizer_of(network, depth, regularizer)
+    given = as_two_layer(network)
+    run = _Run(given, X, y, beta, loss, penalty)
+    run.keep("given", given)
+    data = run.state.data
+    parts = run.state.parts
+    vectors = (parts.U * parts.alpha.abs()[:, None]).cpu()
+    live = torch.linalg.vector_norm(vectors, dim=1) > 0
+    signs, bias = parts.alpha.sign().cpu()[live], parts.output_bias
+    run.build("balanced", vectors[live], signs, bias)
+    vectors, signs = _pruned(data, vectors[live], signs)
+    run.build("merged", vectors, signs, bias)
+    prove = row_space(data)[0].shape[1] <= BRANCHING_RANK
+    points, start = [], vectors
+    for name, count in (("own patterns", 0), ("new patterns", rounds)):
+        if name == "new patterns" and not rounds:
+            break
+        found = refine(
+            data, run.state.y, beta, start, bias, loss=loss, rounds=count, tol=tol,
+            max_nodes=None if prove else 0,
+        )  # fmt: skip
+        run.refined(name, found)
+        points.append(found.z)
+        start, bias = torch.cat([start, found.vectors]), None if bias is None else found.bias
+    certificate = certify_two_layer(
+        run.best, X, y, beta, loss=loss, regularizer=penalty, refine=False, max_nodes=max_nodes,
+        points=points,
+    )  # fmt: skip
+    return Polished(run.best, certificate, tuple(run.stages))
+
+
+class _Run:
+    """The best network so far, rounded to the dtype of the given one, and the stages."""
+
+    def __init__(
+        self, given: nn.Module, X: Tensor, y: Tensor, beta: float, loss: str, regularizer: str
+    ) -> None:
+        self.given, self.X, self.y, self.beta, self.loss = given, X, y, beta, loss
+        self.regularizer = regularizer
+        self.state = Standing.of(read_two_layer(given), X, y, loss)
+        self.stages: list[Stage] = []
+        self.best, self.objective = given, float("inf")
+
+    def keep(self, name: str, network: nn.Module) -> None:
+        """Record a stage, and its network if no other is better."""
+        parts = read_two_layer(network)
+        state = Standing.of(parts, self.X, self.y, self.loss)
+        objective = state.objective(self.beta, self.regularizer)
+        if objective < self.objective or not self.stages:
+            self.best, self.objective = network, objective
+        self.stages.append(Stage(name, self.objective, len(read_two_layer(self.best).alpha)))
+
+    def build(self, name: str, vectors: Tensor, signs: Tensor, bias: float | None) -> None:
+        """Record the network of some neurons."""
+        self.keep(name, _like(self.given, self.state.parts, vectors, signs, bias))
+
+    def refined(self, name: str, found: Refined) -> None:
+        """Record what a convex program found, with at most n neurons."""
+        vectors, signs = _pruned(self.state.data, found.vectors, found.signs)
+        bias = None if self.state.parts.output_bias is None else found.bias
+        self.build(name, vectors, signs, bias)
+
+
+def _pruned(data: Tensor, vectors: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
+    """Merge neurons, and leave at most n with independent outputs."""
+    if not len(vectors):
+        return vectors, signs
+    network = prune_neurons(TwoLayerReLU(*balanced(vectors, signs)), data)
+    U, alpha = network.U.detach(), network.alpha.detach()
+    return U * alpha.abs()[:, None], alpha.sign()
+
+
+def _like(
+    given: nn.Module, parts: TwoLayerWeights, vectors: Tensor, signs: Tensor, bias: float | None
+) -> nn.Module:
+    """A balanced network of the same kind, dtype and device as the given one."""
+    U, alpha = balanced(vectors, signs)
+    if not len(U):  # torch refuses to initialise a layer without neurons
+        U, alpha = parts.U.new_zeros(1, parts.U.shape[1]).cpu(), parts.alpha.new_zeros(1).cpu()
+    if isinstance(given, TwoLayerReLU):
+        return TwoLayerReLU(U.to(given.U), alpha.to(given.U))
+    assert isinstance(given, nn.Sequential)
+    first, last = copy.deepcopy(given[0]), copy.deepcopy(given[2])
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
+    first.out_features = last.in_features = len(alpha)
+    kind = first.weight
+    if first.bias is not None:
+        first.bias = nn.Parameter(U[:, -1].to(kind))
+        U = U[:, :-1]
+    first.weight = nn.Parameter(U.to(kind).contiguous())
+    last.weight = nn.Parameter(alpha[None].to(kind))
+    if last.bias is not None:
+        last.bias = nn.Parameter(last.bias.new_tensor([bias or 0.0]))
+    return nn.Sequential(first, nn.ReLU(), last)

@@ -1,0 +1,175 @@
+"""`convexlib certify MODEL.pt DATA.csv --beta B`: a bound for a network trained anywhere."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convexlib.certify import Certificate, MissingNeuron, certify, missing_neuron, polish
+from convexlib.certify.kinds import REGULARIZERS, depth_of
+from convexlib.cli.console import DONE, FAILED, complain, device
+from convexlib.cli.files import check_writable, write
+from convexlib.cli.model_file import load_network
+from convexlib.cli.table_file import LAST, Table, load_table
+from convexlib.errors import InputError
+from convexlib.losses import LOSSES, get_loss
+from convexlib.networks import TwoLayerReLU, outputs
+from convexlib.problems.base import double
+from convexlib.validation import check_beta, check_positive_int, check_real
+
+_TEXT = (
+    "Bound how far a trained ReLU network is from the global optimum of its training objective, "
+    "loss + beta * penalty without 1/n. MODEL.pt is a state_dict of nn.Sequential(Linear, ReLU, "
+    "Linear), or deeper, or of a convexlib network; activations are read as ReLU. No code in it is "
+    "run. Exit code 1: the certified gap misses --tol."
+)
+_PROOFS = {
+    "branch and bound": "all directions were searched, floating-point error included",
+    "enumeration": "all activation patterns of the data were listed",
+    "quadratic": "by a bound that holds at any rank; it is not tight",
+    "spectral": "by a bound that holds at any rank; it is loose",
+    "positive leaves": "by a bound for sub-networks of any signs; it is not tight",
+}
+_SHOWN = 8  # weights of a direction that are printed
+_NEGLIGIBLE = 1e-9  # part of the objective that is not worth a neuron; float32 rounds by more
+
+
+def add_certify(commands: Any) -> None:
+    """Add `convexlib certify`."""
+    text = "bound how far a trained network is from the global optimum"
+    parser = commands.add_parser("certify", help=text, description=_TEXT)
+    parser.add_argument("model", metavar="MODEL.pt", type=Path)
+    parser.add_argument("data", metavar="DATA.csv", type=Path)
+    parser.add_argument("--beta", type=float, required=True, help="regularisation, no 1/n")
+    parser.add_argument("--loss", choices=tuple(LOSSES), default="squared")
+    parser.add_argument("--regularizer", choices=REGULARIZERS, help='default: "weight decay"')
+    parser.add_argument(
+        "--target", default=LAST, metavar="NAME", help="column of the targets (default: last)"
+    )
+    parser.add_argument(
+        "--no-header", action="store_true", help="the first line is data; columns are 0, 1, ..."
+    )
+    parser.add_argument("--delimiter", default=",", help="between cells (default: a comma)")
+    parser.add_argument("--device", default="cpu", help="of the network: cpu (default) or cuda")
+    parser.add_argument("--tol", type=float, help="largest relative gap for exit code 0")
+    parser.add_argument(
+        "--max-nodes", type=int, default=5_000_000, help="budget of the proof (default: 5000000)"
+    )
+    parser.add_argument(
+        "--digits", type=int, default=9, help="significant digits of objectives (default: 9)"
+    )
+    parser.add_argument(
+        "--polish", type=Path, metavar="OUT.pt", help="improve the network, and save it here"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=10, help="of new neurons when polishing (default: 10)"
+    )
+    parser.set_defaults(run=run_certify)
+
+
+def run_certify(chosen: argparse.Namespace) -> int:
+    """Certify, say what is missing, polish if asked to, and compare with the tolerance."""
+    beta, digits = check_beta(chosen.beta), check_positive_int(chosen.digits, "--digits")
+    if chosen.tol is not None and check_real(chosen.tol, "--tol") < 0:
+        raise InputError(f"--tol is {chosen.tol:g}; expected a relative gap of at least 0.")
+    if chosen.polish is not None:
+        check_writable(chosen.polish)
+    place = device(chosen.device)
+    network = load_network(chosen.model).to(place)
+    table = load_table(
+        chosen.data, chosen.target, header=not chosen.no_header, delimiter=chosen.delimiter
+    )
+    X, y = (torch.from_numpy(part).to(place) for part in (table.X, table.y))
+    options: dict[str, Any] = {
+        "beta": beta,
+        "loss": chosen.loss,
+        "regularizer": chosen.regularizer,
+        "max_nodes": chosen.max_nodes,
+    }
+    certificate = certify(network, X, y, **options)
+    _say("network", _described(network))
+    _say("data", f"{len(y)} rows, {len(table.features)} features, target {table.target}")
+    _print_certificate(certificate, network, X, y, beta, digits)
+    if depth_of(network) == 2:
+        missing = missing_neuron(network, X, y, beta=beta, loss=chosen.loss)
+        _print_missing(missing, table, certificate.primal)
+    if chosen.polish is not None:
+        polished = polish(network, X, y, rounds=chosen.rounds, **options)
+        print()
+        for stage in polished.stages:
+            _say(stage.name, f"{stage.objective:.{digits}g}, {stage.neurons} neurons")
+        state = {name: tensor.cpu() for name, tensor in polished.network.state_dict().items()}
+        write(chosen.polish, lambda stream: torch.save(state, stream))
+        _say("saved", str(chosen.polish))
+        certificate = polished.certificate
+        _print_certificate(certificate, polished.network, X, y, beta, digits)
+    return _verdict(certificate, chosen.tol)
+
+
+def _verdict(certificate: Certificate, tol: float | None) -> int:
+    """The exit code."""
+    if tol is None or (certificate.rigorous and certificate.relative_gap <= tol):
+        return DONE
+    proven = "certified" if certificate.rigorous else "not certified"
+    complain(f"the relative gap {certificate.relative_gap:.2e} ({proven}) misses --tol {tol:g}.")
+    return FAILED
+
+
+def _print_certificate(
+    certificate: Certificate, network: nn.Module, X: Tensor, y: Tensor, beta: float, digits: int
+) -> None:
+    """Print the objective and its parts, the bound, and what the bound is worth."""
+    loss = get_loss(certificate.loss).value(outputs(double(network), X), y)
+    penalty = certificate.primal - loss
+    _say(
+        "objective",
+        f"{certificate.primal:.{digits}g} = {loss:.{digits}g} ({certificate.loss} loss) + "
+        f"{penalty:.{digits}g} ({beta:g} x {certificate.regularizer})",
+    )
+    bound = f"{certificate.dual:.{digits}g}"
+    _say("lower bound", f"{bound}, for networks of this kind and any width")
+    _say("gap", f"{certificate.gap:.3g}, relative {certificate.relative_gap:.2e}")
+    kind = "yes" if certificate.rigorous else "no"
+    reason = _PROOFS.get(certificate.method, "feasible on some patterns only")
+    _say("rigorous", f"{kind}: {certificate.method}, {reason}")
+
+
+def _print_missing(missing: MissingNeuron, table: Table, objective: float) -> None:
+    """Print the neuron that the network lacks most."""
+    if missing.gain <= _NEGLIGIBLE * objective:
+        _say("missing", f"no neuron that lowers it by {_NEGLIGIBLE:g} of its value was found")
+        _say("", f"(no neuron exceeds {missing.bound:.7f} beta)")
+        return
+    names = [*table.features, "bias"]
+    weights = list(zip(names, missing.direction.tolist(), strict=False))
+    weights.sort(key=lambda pair: -abs(pair[1]))
+    shown = ", ".join(f"{name} {weight:+.4f}" for name, weight in weights[:_SHOWN])
+    more = f" and {len(weights) - _SHOWN} smaller ones" if len(weights) > _SHOWN else ""
+    sign = "+" if missing.sign > 0 else "-"
+    _say("missing", f"a neuron with output {sign} and direction {shown}{more}")
+    _say("", f"it reaches {missing.violation:.4f} beta (no neuron exceeds {missing.bound:.4f})")
+    _say("", f"it is active on {missing.active} of {len(table.y)} rows")
+    _say("", f"adding it lowers the objective by {missing.gain:.3g} at once")
+
+
+def _described(network: nn.Module) -> str:
+    """Sizes and dtype."""
+    dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
+    if isinstance(network, nn.Sequential):
+        layers = [layer for layer in network if isinstance(layer, nn.Linear)]
+        sizes = [layers[0].in_features, *(layer.out_features for layer in layers)]
+        biases = [str(place) for place, layer in enumerate(layers, 1) if layer.bias is not None]
+        text = f"biases in layer{'s' if len(biases) > 1 else ''} {', '.join(biases)}"
+        return f"{' -> '.join(map(str, sizes))}, {text if biases else 'no biases'}, {dtype}"
+    if isinstance(network, TwoLayerReLU):
+        return f"{network.U.shape[1]} -> {network.n_neurons} -> 1, no biases, {dtype}"
+    return f"{type(network).__name__}({network.extra_repr()}), {dtype}"
+
+
+def _say(name: str, text: str) -> None:
+    """Print one line in two columns."""
+    print(f"{name:13}{text}")

@@ -1,0 +1,95 @@
+"""`convexlib data fetch|verify|list`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from typing import Any
+
+from convexlib import datasets, store
+from convexlib.cli.console import DONE, FAILED, complain
+from convexlib.errors import DataError, InputError
+
+GIVE_UP = 3  # downloads that fail one after the other before the rest is left out
+
+
+def add_data(commands: Any) -> None:
+    """Add `convexlib data fetch|verify|list`."""
+    parser = commands.add_parser("data", help="fetch, verify or list the data files")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    for action, run, text in (
+        ("fetch", fetch, "make files available: downloaded and verified"),
+        ("verify", verify, "check the sha256 of every file that is here"),
+        ("list", show, "list the files and where they are found"),
+    ):
+        command = actions.add_parser(action, help=text, description=text)
+        command.add_argument(
+            "names", nargs="*", metavar="NAME", help="ecg, nyse, uci or one UCI name (default: all)"
+        )
+        command.set_defaults(run=run)
+
+
+def entries(names: Iterable[str]) -> list[store.Entry]:
+    """Return the manifest's entries of these names ("uci": all UCI tables; none: everything)."""
+    known = store.catalogue()
+    chosen: dict[str, store.Entry] = {}
+    for name in list(names) or list(known):
+        if name != "uci" and name not in known:
+            raise InputError(
+                f"unknown data set {name!r}; expected ecg, nyse, uci or a name that `convexlib "
+                f"data list` shows.{datasets.suggestion(name, [*known, 'uci'])}"
+            )
+        wanted = datasets.list_uci() if name == "uci" else [name]
+        chosen |= {one: known[one] for one in wanted}
+    return list(chosen.values())
+
+
+def fetch(chosen: argparse.Namespace) -> int:
+    """Make files available; an intact one is left alone, a damaged one repaired."""
+    failed = in_a_row = 0
+    wanted = entries(chosen.names)
+    for entry in wanted:
+        try:
+            label, path = store.fetch(entry)
+        except DataError as error:
+            complain(error)
+            failed, in_a_row = failed + 1, in_a_row + 1
+            if in_a_row == GIVE_UP and entry is not wanted[-1]:
+                complain(f"gave up after {GIVE_UP} failures in a row; is there a network?")
+                break
+        else:
+            if label not in ("data", store.SCIKIT_LEARN):  # they say nothing of the network
+                in_a_row = 0
+            print(f"{entry.name}: {label}, {path}", flush=True)
+    return FAILED if failed else DONE
+
+
+def verify(chosen: argparse.Namespace) -> int:
+    """Check every file that is here; one that is asked for by name, or ships, must be here."""
+    failed = 0
+    for entry in entries(chosen.names):
+        place = store.locate(entry)
+        if place is None and not (entry.ships or chosen.names):
+            print(f"{entry.name}: not here")
+            continue
+        try:
+            if place is None:
+                raise store.missing(entry)
+            store.read(entry, place)
+        except DataError as error:
+            complain(error)
+            failed += 1
+        else:
+            print(f"{entry.name}: intact, {place[1]}")
+    return FAILED if failed else DONE
+
+
+def show(chosen: argparse.Namespace) -> int:
+    """List files: name, shape, classes and the place where the loader finds them."""
+    wanted = entries(chosen.names)
+    print(f"{'name':32}{'shape':>14}{'classes':>9}  found in")
+    for entry in wanted:
+        place = store.locate(entry)
+        shape = " x ".join(map(str, entry.shape))
+        print(f"{entry.name:32}{shape:>14}{entry.classes or '':>9}  {place[0] if place else '-'}")
+    return DONE

@@ -1,0 +1,218 @@
+"""`convexlib list`, `convexlib run EXPERIMENT` and `convexlib table EXPERIMENT`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from convexlib.cli.console import DONE, FAILED, complain, device, warnings_in_one_line
+from convexlib.errors import DataError, InputError
+from convexlib.experiments import (
+    cluster,
+    ecg,
+    nyse,
+    recovery,
+    runner,
+    spot_check,
+    three_layer,
+    uci,
+)
+
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (
+        ecg.EXPERIMENT,
+        nyse.EXPERIMENT,
+        recovery.EXPERIMENT,
+        three_layer.EXPERIMENT,
+        uci.EXPERIMENT,
+    )
+}
+
+
+def add_list(commands: Any) -> None:
+    """Add `convexlib list`."""
+    text = "list the experiments"
+    commands.add_parser("list", help=text, description=text).set_defaults(run=list_experiments)
+
+
+def add_run(commands: Any) -> None:
+    """Add `convexlib run EXPERIMENT`."""
+    text = "run an experiment, continuing where an earlier run stopped"
+    more = (
+        ". Every setting has its record below results/ (the variable CONVEXLIB_RESULTS names "
+        "another folder); what has one is not run again. Ctrl-C loses only what is being computed."
+    )
+    parser = commands.add_parser("run", help=text, description=text + more)
+    add_experiment(parser)
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument(
+        "--jobs",
+        type=jobs,
+        help="processes, -1 for one per core (default: 1; they share caches, "
+        "so use 1 where times are compared)",
+    )
+    parser.add_argument("--seeds", type=seeds, help="such as 0-4 or 0,2,5 (default: the profile's)")
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="run on a Dask cluster: the address of its scheduler, as tcp://10.0.0.1:8786, or a "
+        "scheduler file (needs pip install 'convexlib[cluster]')",
+    )
+    parser.add_argument(
+        "--check",
+        type=positive,
+        metavar="K",
+        help="make K random records of the book (with --quick: of quick runs) again and compare; "
+        "nothing is written",
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="S", help="of the choice by --check (default: 0)"
+    )
+    parser.set_defaults(run=run_experiment, profile=None)
+
+
+def add_table(commands: Any) -> None:
+    """Add `convexlib table EXPERIMENT`."""
+    text = "print the table of an experiment from its records"
+    parser = commands.add_parser("table", help=text, description=text)
+    add_experiment(parser)
+    parser.set_defaults(run=print_table)
+
+
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """Add the name of an experiment and its profile."""
+    parser.add_argument("experiment", choices=sorted(EXPERIMENTS))
+    profile = parser.add_mutually_exclusive_group()
+    for name, text in (("quick", "under a minute (default)"), ("full", "as in the book")):
+        profile.add_argument(
+            f"--{name}", dest="profile", action="store_const", const=name, help=text
+        )
+    parser.set_defaults(profile="quick")
+
+
+def list_experiments(_: argparse.Namespace) -> int:
+    """List the experiments, and how many records of each profile are there."""
+    for name, experiment in sorted(EXPERIMENTS.items()):
+        counts = []
+        for profile in ("quick", "full"):
+            folder = runner.results_dir() / place(name, profile)
+            wanted = {runner.file_name(config) for config in experiment.configs(profile)}
+            there = wanted & {path.name for path in folder.glob("*.json")}
+            counts.append(f"{profile} {len(there)}/{len(wanted)}")
+        print(f"{name:13}{', '.join(counts):26}{experiment.title}")
+    return DONE
+
+
+def run_experiment(chosen: argparse.Namespace) -> int:
+    """Run what has no record yet, print the table, and say which results miss their tolerance."""
+    experiment = EXPERIMENTS[chosen.experiment]
+    if chosen.cluster and chosen.jobs:
+        raise InputError(
+            f"got --cluster and --jobs {chosen.jobs}; expected one of them, as a cluster has the "
+            "workers that it has. Leave --jobs out."
+        )
+    if chosen.seed is not None and chosen.check is None:
+        raise InputError(
+            f"got --seed {chosen.seed} without --check; expected both, as it draws the records to "
+            "check. The seeds of an experiment are --seeds."
+        )
+    profile = chosen.profile or ("quick" if chosen.check is None else "full")
+    configs = experiment.configs(profile, device=device(chosen.device), seeds=chosen.seeds)
+    folder = place(experiment.name, profile)
+    with warnings_in_one_line(), cluster.workers(chosen.cluster):
+        if chosen.check is not None:
+            return check_records(experiment, folder, configs, chosen)
+        found = runner.run(folder, experiment.function, configs, jobs=chosen.jobs)
+    print(experiment.table(found))
+    misses = [reason for record in found if (reason := experiment.missed(record))]
+    for reason in misses:
+        complain(f"{experiment.name}: {reason}")
+    return FAILED if misses else DONE
+
+
+def check_records(
+    experiment: runner.Experiment,
+    folder: str,
+    configs: list[dict[str, Any]],
+    chosen: argparse.Namespace,
+) -> int:
+    """Make some of the records again that belong to these configurations, and compare."""
+    wanted = {runner.file_name(config) for config in configs}
+    stored = runner.records(folder)
+    known = [record for record in stored if runner.file_name(record["config"]) in wanted]
+    if not known:
+        raise DataError(
+            f"none of the {len(stored)} records in {runner.results_dir() / folder} is of the "
+            f"present settings of {experiment.name}; expected some. Make them anew with "
+            "`convexlib run`."
+        )
+    if len(known) < len(stored):
+        complain(f"{len(stored) - len(known)} records of other settings are left out")
+    rows = spot_check.spot_check(
+        experiment, known, chosen.check, seed=chosen.seed or 0, jobs=chosen.jobs
+    )
+    print(spot_check.table(rows, experiment.rtol))
+    misses = [row for row in rows if not row.ok]
+    for row in misses:
+        complain(
+            f"{experiment.name}: {row.entry} of record {row.record} differs by "
+            f"{row.difference:.1e}, more than {experiment.rtol:g}"
+        )
+    return FAILED if misses else DONE
+
+
+def print_table(chosen: argparse.Namespace) -> int:
+    """Print the table of the records that are there."""
+    name = chosen.experiment
+    with warnings_in_one_line():
+        try:
+            found = runner.records(place(name, chosen.profile))
+        except DataError as error:
+            other = {"quick": "full", "full": "quick"}[chosen.profile]
+            if not any((runner.results_dir() / place(name, other)).glob("*.json")):
+                raise
+            raise DataError(
+                f"{error} There are others: `convexlib table {name} --{other}`."
+            ) from error
+    print(EXPERIMENTS[name].table(found))
+    return DONE
+
+
+def place(experiment: str, profile: str) -> str:
+    """Return the folder of an experiment's records: quick ones are kept apart."""
+    return experiment if profile == "full" else f"{experiment}-{profile}"
+
+
+def jobs(text: str) -> int:
+    """Read a number of processes as joblib has it: negative ones count from the cores."""
+    try:
+        found = int(text)
+    except ValueError:
+        found = 0
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes like 2, or -1")
+    return found
+
+
+def positive(text: str) -> int:
+    """Read a positive whole number."""
+    try:
+        found = int(text)
+    except ValueError:
+        found = 0
+    if found < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 1, 2, 3, ...")
+    return found
+
+
+def seeds(text: str) -> list[int]:
+    """Read "0-4" or "0,2,5"."""
+    try:
+        ends = [part.partition("-") for part in text.split(",")]
+        found = [s for a, dash, b in ends for s in range(int(a), int(b if dash else a) + 1)]
+    except ValueError:
+        found = []
+    if not found or len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 0-4 or 0,2,5, without repetition")
+    return found

@@ -1,0 +1,157 @@
+"""Tables of numbers from text files of unknown origin."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexlib.cli.files import read_bytes
+from convexlib.errors import InputError
+
+LAST = "last"
+MAX_CELLS = 20_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Features X (n, d) with their names, and a target y (n,) with its name."""
+
+    X: NDArray[np.float64]
+    y: NDArray[np.float64]
+    features: tuple[str, ...]
+    target: str
+
+
+def load_table(
+    path: Path, target: str = LAST, *, header: bool = True, delimiter: str = ","
+) -> Table:
+    """Read a table in UTF-8, with or without a byte order mark.
+
+    Parameters
+    ----------
+    path : Path
+        One line per sample, blank lines aside.
+    target : str
+        The name of the target's column, or ``"last"``.
+    header : bool
+        Whether the first line names the columns; otherwise they are called "0", "1" and so on.
+    delimiter : str
+        One character.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read.
+    InputError
+        If it is no such table.
+    """
+    rows = _rows(_text(path), path, delimiter)
+    names = [name.strip() for name in rows[0][1]] if header else []
+    if header:
+        _check_header(names, path)
+        rows = rows[1:]
+    if not rows:
+        raise InputError(f"{path} has a header and no rows; expected at least one sample.")
+    width = len(names) or len(rows[0][1])
+    names = names or [str(column) for column in range(width)]
+    if width < 2:
+        raise InputError(
+            f"{path} has one column; expected features and a target, separated by {delimiter!r}. "
+            "Name another separator with --delimiter."
+        )
+    if len(rows) * width > MAX_CELLS:
+        raise InputError(f"{path} has {len(rows)} x {width} cells; expected {MAX_CELLS} at most.")
+    values = np.array([_numbers(row, names, line, path) for line, row in rows])
+    column = _column(target, names, path)
+    features = tuple(name for index, name in enumerate(names) if index != column)
+    return Table(np.delete(values, column, axis=1), values[:, column], features, names[column])
+
+
+def _text(path: Path) -> str:
+    """The decoded content; the locale plays no role."""
+    content = read_bytes(path, "the data file")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+        kind = "it seems to be UTF-16" if wide else f"byte {error.start} is not UTF-8"
+        raise InputError(
+            f"{path} is not text in UTF-8 ({kind}); expected a CSV file. Save it as UTF-8."
+        ) from error
+
+
+def _rows(text: str, path: Path, delimiter: str) -> list[tuple[int, list[str]]]:
+    """The lines that are not blank, with their numbers."""
+    if len(delimiter) != 1 or delimiter in '\r\n"' or delimiter.isspace() and delimiter != "\t":
+        raise InputError(f"the delimiter is {delimiter!r}; expected one character, such as ; or |.")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise InputError(
+            f"{path}, line {reader.line_num}: {error}; expected a CSV file of numbers."
+        ) from error
+    if not rows:
+        raise InputError(f"{path} has no lines but blank ones; expected a table.")
+    return rows
+
+
+def _check_header(names: list[str], path: Path) -> None:
+    """Refuse a first line that is data, and names that cannot tell columns apart."""
+    if all(_number(name) is not None for name in names):
+        raise InputError(
+            f"the first line of {path} is all numbers; expected the names of the columns. Use "
+            "--no-header for a file without them."
+        )
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(
+            f"{path} has several columns called {repeated[0][:40]!r}; expected different names."
+        )
+
+
+def _numbers(row: list[str], names: list[str], line: int, path: Path) -> list[float]:
+    """The numbers of a line."""
+    if len(row) != len(names):
+        raise InputError(f"{path}, line {line}: {len(row)} cells; expected {len(names)}.")
+    numbers = []
+    for cell, name in zip(row, names, strict=True):
+        number = _number(cell)
+        if number is None or not math.isfinite(number):
+            got = repr(cell.strip()[:40]) if cell.strip() else "nothing"
+            raise InputError(
+                f"{path}, line {line}, column {name[:40]!r}: got {got}; expected a finite number. "
+                "Encode categories as numbers, impute or drop what is missing."
+            )
+        numbers.append(number)
+    return numbers
+
+
+def _number(cell: str) -> float | None:
+    """A number as files write it; Python's own 1_000 and digits of other scripts are not."""
+    cell = cell.strip()
+    if "_" in cell or not cell.isascii():
+        return None
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _column(target: str, names: list[str], path: Path) -> int:
+    """The index of the target; a column may itself be called "last"."""
+    if target in names:
+        return names.index(target)
+    if target == LAST:
+        return len(names) - 1
+    shown = ", ".join(name[:40] for name in names[:8]) + (", ..." if len(names) > 8 else "")
+    raise InputError(
+        f"{path} has no column {target[:40]!r}; its columns are {shown}. Use --target NAME, or "
+        "--target last."
+    )

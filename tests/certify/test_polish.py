@@ -1,0 +1,162 @@
+"""The polish step: never worse, optimal where that can be proved, and of the same kind."""
+
+import cvxpy as cp
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import convexlib as cl
+from convexlib.errors import InputError, NotCertifiableError
+from convexlib.networks import TwoLayerReLU
+from tests.certify.test_two_layer import check_certificate, data_of, optimum, sequential
+from tests.checks import network_objective
+from tests.reference_losses import NAMES, cvxpy_loss, targets_for
+
+BIASES = [(True, True), (True, False), (False, True), (False, False)]
+
+
+def own_optimum(network, X, y, beta, loss):
+    """The convex program over the patterns of the network, written out, with its biases."""
+    U, data = network[0].weight.detach().numpy(), X
+    if network[0].bias is not None:
+        U = np.column_stack([U, network[0].bias.detach().numpy()])
+        data = np.column_stack([X, np.ones(len(X))])
+    masks = np.unique(data @ U.T >= 0, axis=1).T.astype(float)
+    shape = (len(masks), data.shape[1])
+    V, W, constant = cp.Variable(shape), cp.Variable(shape), cp.Variable()
+    fitted = cp.sum(cp.multiply(data @ (V - W).T, masks.T), axis=1) + constant
+    penalty = cp.sum(cp.norm(V, axis=1)) + cp.sum(cp.norm(W, axis=1)) + 0.5 * constant**2
+    constraints = [cp.multiply(2 * masks - 1, block @ data.T) >= 0 for block in (V, W)]
+    if network[2].bias is None:
+        constraints.append(constant == 0)
+    objective = cp.Minimize(cvxpy_loss(loss, fitted, y) + beta * penalty)
+    return cp.Problem(objective, constraints).solve(solver=cp.CLARABEL)
+
+
+@pytest.mark.parametrize("loss", NAMES)
+@pytest.mark.parametrize(("first_bias", "last_bias"), BIASES)
+def test_own_patterns_are_solved_to_their_optimum(first_bias, last_bias, loss):
+    X, y = data_of(n=12, seed=6)
+    y, beta = targets_for(loss, y + 0.5), 0.2
+    network = sequential(2, m=4, first_bias=first_bias, last_bias=last_bias, seed=6)
+    result = cl.polish(network, X, y, beta=beta, loss=loss, rounds=0)
+    expected = own_optimum(network, X, y, beta, loss)
+    found = network_objective(result.network, X, y, beta, loss)
+    assert found == pytest.approx(expected, rel=2e-6)
+    assert found == pytest.approx(result.certificate.primal, rel=1e-12)
+    assert result.certificate.dual <= expected * (1 + 1e-7)
+
+
+@pytest.mark.parametrize("loss", NAMES)
+@pytest.mark.parametrize(("first_bias", "last_bias"), BIASES)
+def test_low_rank_ends_at_the_global_optimum(first_bias, last_bias, loss):
+    X, y = data_of(n=8, seed=7)
+    y, beta = targets_for(loss, y + 0.5), 0.1
+    network = sequential(2, m=4, first_bias=first_bias, last_bias=last_bias, seed=7)
+    result = cl.polish(network, X, y, beta=beta, loss=loss, rounds=30)
+    assert result.certificate.rigorous
+    assert result.certificate.relative_gap <= 2e-6
+    if loss == "squared":
+        best = optimum(X, y, beta, first_bias, last_bias)
+        check_certificate(result.certificate, result.network, X, y, beta)
+        assert result.certificate.primal == pytest.approx(best, rel=2e-6)
+    objectives = [stage.objective for stage in result.stages]
+    assert objectives == sorted(objectives, reverse=True)
+    assert objectives[0] == pytest.approx(network_objective(network, X, y, beta, loss), rel=1e-12)
+    assert len(result.network[0].weight) == result.stages[-1].neurons <= 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_result_is_of_the_same_kind_and_never_worse(dtype, seed):
+    X, y = data_of(n=15, d=3, seed=seed)
+    network = sequential(3, m=5, seed=seed, dtype=dtype)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    for again in range(2):
+        result = cl.polish(network, X, y, beta=0.3, rounds=3)
+        polished = result.network
+        assert [type(layer) for layer in polished] == [nn.Linear, nn.ReLU, nn.Linear]
+        assert all(weights.dtype == dtype for weights in polished.parameters())
+        given, found = (network_objective(one, X, y, 0.3) for one in (network, polished))
+        assert found <= given
+        assert found == pytest.approx(result.certificate.primal, rel=1e-12)
+        assert polished[0].out_features == polished[2].in_features == len(polished[0].weight)
+        if again == 0:  # the given network is left alone, and polishing is repeatable
+            assert all(
+                torch.equal(value, network.state_dict()[key]) for key, value in before.items()
+            )
+            network = polished
+
+
+def test_the_first_moves_gain_what_they_must():
+    X, y = data_of(n=10, seed=3)
+    U = torch.tensor([[1.0, 0.2], [2.0, 0.41], [-0.5, 1.0], [0.0, 0.0]]).double()
+    network = TwoLayerReLU(U, torch.tensor([0.3, 2.0, -1.0, 5.0]).double())
+    beta = 0.4
+    stages = cl.polish(network, X, y, beta=beta).stages
+    assert [stage.name for stage in stages] == [
+        "given", "balanced", "merged", "own patterns", "new patterns",
+    ]  # fmt: skip
+    norms, alpha = torch.linalg.vector_norm(U, dim=1), network.alpha.detach()
+    gain = 0.5 * beta * float(((norms - alpha.abs()) ** 2).sum())
+    assert stages[0].objective - stages[1].objective == pytest.approx(gain, rel=1e-9)
+    signs = X @ U.numpy().T > 0
+    assert (signs[:, 0] == signs[:, 1]).all()  # one pattern, so they add up
+    assert [stage.neurons for stage in stages[:3]] == [4, 3, 2]
+    first = (U * alpha.abs()[:, None])[:2]
+    apart = torch.linalg.vector_norm(first, dim=1).sum()
+    together = torch.linalg.vector_norm(first.sum(dim=0))
+    gain = beta * float(apart - together)
+    assert stages[1].objective - stages[2].objective == pytest.approx(gain, abs=1e-12)
+    assert gain > 1e-9
+
+
+def test_large_beta_gives_the_zero_network():
+    X, y = data_of()
+    top = cl.TwoLayer(X, y, beta=1.0).beta_max()
+    for network in (sequential(2, first_bias=False, last_bias=False), sequential(2)):
+        result = cl.polish(network, X, 0 * y, beta=2 * top)
+        assert result.certificate.primal == 0.0
+    own = TwoLayerReLU(torch.ones(3, 2).double(), torch.ones(3).double())
+    result = cl.polish(own, X, y, beta=2 * top)
+    assert isinstance(result.network, TwoLayerReLU)
+    assert result.certificate.primal == pytest.approx(0.5 * y @ y)
+    assert result.certificate.relative_gap <= 1e-12
+
+
+def test_the_path_norm():
+    X, y = data_of(n=10, seed=3)
+    network = sequential(2, last_bias=False)
+    result = cl.polish(network, X, y, beta=0.3, regularizer="path")
+    assert result.certificate.regularizer == "path"
+    assert result.certificate.relative_gap <= 2e-6
+    # Balanced networks have one value under both penalties.
+    decay = cl.certify(result.network, X, y, beta=0.3)
+    assert decay.primal == pytest.approx(result.certificate.primal, rel=1e-12)
+    assert result.stages[1].objective == pytest.approx(result.stages[0].objective, rel=1e-12)
+
+
+@pytest.mark.slow
+def test_high_rank_is_improved_too():
+    X, y = data_of(n=20, d=9)
+    network = sequential(9, m=4, first_bias=False, last_bias=False)
+    result = cl.polish(network, X, y, beta=1.0, rounds=1, max_nodes=1000)
+    objectives = [stage.objective for stage in result.stages]
+    assert objectives[2] > objectives[3] > objectives[4]
+    assert result.certificate.rigorous
+    check_certificate(result.certificate, result.network, X, y, 1.0)
+
+
+def test_what_cannot_be_polished():
+    X, y = data_of()
+    deep = nn.Sequential(*sequential(2), nn.ReLU(), nn.Linear(1, 1)).double()
+    with pytest.raises(NotCertifiableError, match="has 3 layers; polish improves two-layer"):
+        cl.polish(deep, X, y, beta=0.1, regularizer="path")
+    with pytest.raises(InputError, match="rounds is -1"):
+        cl.polish(sequential(2), X, y, beta=0.1, rounds=-1)
+    with pytest.raises(InputError, match="tol is 0; expected tol > 0"):
+        cl.polish(sequential(2), X, y, beta=0.1, tol=0)
+    with pytest.raises(NotCertifiableError, match="lies on no path"):
+        cl.polish(sequential(2), X, y, beta=0.1, regularizer="path")

@@ -1,0 +1,185 @@
+"""`convexlib certify`: what it prints, saves, and returns."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import convexlib as cl
+from convexlib import cli
+from convexlib.cli.model_file import load_network
+from tests.checks import network_objective
+from tests.reference_losses import loss_value
+
+Captured = pytest.CaptureFixture[str]
+BETA = 0.3
+
+
+def data() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((12, 2))
+    return X, np.maximum(X @ [1.0, -0.5], 0) - np.maximum(X @ [-0.3, 1.0], 0) + 0.2
+
+
+def network(last_bias: bool = True) -> nn.Sequential:
+    generator = torch.Generator().manual_seed(1)
+    made = nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 1, last_bias))
+    for weights in made.parameters():
+        weights.data = torch.randn(weights.shape, generator=generator)
+    return made
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    """A float32 network and its data, as others would hand them over."""
+    X, y = data()
+    model, table = tmp_path / "model.pt", tmp_path / "data.csv"
+    torch.save(network().state_dict(), model)
+    with table.open("w", newline="") as stream:
+        csv.writer(stream).writerows([["first", "second", "goal"], *np.column_stack([X, y])])
+    return str(model), str(table)
+
+
+def lines(captured: Captured) -> dict[str, str]:
+    """What was printed last under every name."""
+    out = captured.readouterr().out
+    return {line[:13].strip(): line[13:] for line in out.splitlines() if line.strip()}
+
+
+def certify(files: tuple[str, str], *arguments: str) -> int:
+    return cli.main(["certify", *files, f"--beta={BETA}", *arguments])
+
+
+def test_it_prints_the_objective_and_its_parts(files, capsys: Captured) -> None:
+    assert certify(files) == 0
+    printed = lines(capsys)
+    X, y = data()
+    objective = network_objective(network(), X, y, BETA)
+    fitted = network()(torch.from_numpy(X).float()).detach().numpy()[:, 0]
+    values = [float(word) for word in printed["objective"].split() if word[0].isdigit()][:3]
+    assert values[0] == pytest.approx(objective, rel=1e-8)
+    assert values[1] == pytest.approx(loss_value("squared", fitted, y), rel=1e-5)
+    assert values[1] + values[2] == pytest.approx(values[0], rel=1e-8)
+    assert printed["network"] == "2 -> 6 -> 1, biases in layers 1, 2, float32"
+    assert printed["data"] == "12 rows, 2 features, target goal"
+    assert printed["rigorous"].startswith("yes: branch and bound")
+    bound = float(printed["lower bound"].split(",")[0])
+    assert bound == pytest.approx(cl.certify(network(), *data(), beta=BETA).dual, rel=1e-8)
+
+
+def test_it_names_the_missing_neuron(files, capsys: Captured) -> None:
+    assert certify(files) == 0
+    out = capsys.readouterr().out
+    missing = cl.missing_neuron(network(), *data(), beta=BETA)
+    for name, weight in zip(("first", "second", "bias"), missing.direction, strict=True):
+        assert f"{name} {float(weight):+.4f}" in out
+    assert f"reaches {missing.violation:.4f} beta" in out
+    assert f"active on {missing.active} of 12 rows" in out
+    assert f"lowers the objective by {missing.gain:.3g} at once" in out
+
+
+def test_the_tolerance_decides_the_exit_code(files, capsys: Captured) -> None:
+    gap = cl.certify(network(), *data(), beta=BETA).relative_gap
+    assert certify(files, f"--tol={gap * 1.01}") == 0
+    assert capsys.readouterr().err == ""
+    assert certify(files, f"--tol={gap * 0.99}") == 1
+    assert "(certified) misses --tol" in capsys.readouterr().err
+
+
+def test_polishing_saves_a_network_of_the_same_kind(
+    files, tmp_path: Path, capsys: Captured
+) -> None:
+    out = tmp_path / "better.pt"
+    assert certify(files, f"--polish={out}", "--tol=1e-5") == 0
+    printed = lines(capsys)
+    better = load_network(out)
+    assert [name for name, _ in better.named_parameters()] == [
+        name for name, _ in network().named_parameters()
+    ]
+    assert next(better.parameters()).dtype == torch.float32
+    objective = network_objective(better, *data(), BETA)
+    assert float(printed["objective"].split()[0]) == pytest.approx(objective, rel=1e-8)
+    assert objective < network_objective(network(), *data(), BETA)
+    assert certify((str(out), files[1]), "--tol=1e-5", "--target=goal") == 0
+    assert "no neuron that lowers it by 1e-09 of its value" in lines(capsys)["missing"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "better.pt", "data.csv", "model.pt",
+    ]  # fmt: skip
+
+
+def test_target_header_and_loss(files, tmp_path: Path, capsys: Captured) -> None:
+    X, y = data()
+    bare = tmp_path / "bare.csv"
+    with bare.open("w", newline="") as stream:
+        rows = np.column_stack([np.sign(y), X])
+        csv.writer(stream, delimiter=";").writerows(rows)
+    options = ("--no-header", "--target=0", "--delimiter=;", "--loss=logistic")
+    assert certify((files[0], str(bare)), *options) == 0
+    expected = cl.certify(network(), X, np.sign(y), beta=BETA, loss="logistic")
+    printed = lines(capsys)
+    assert float(printed["objective"].split()[0]) == pytest.approx(expected.primal, rel=1e-8)
+    assert "(logistic loss)" in printed["objective"]
+
+
+def test_the_path_norm_and_deeper_networks(files, tmp_path: Path, capsys: Captured) -> None:
+    plain = tmp_path / "plain.pt"
+    torch.save(network(last_bias=False).state_dict(), plain)
+    assert certify((str(plain), files[1]), "--regularizer=path") == 0
+    assert "(0.3 x path)" in lines(capsys)["objective"]
+    generator = torch.Generator().manual_seed(0)
+    deep = {
+        f"{2 * k}.weight": 0.5 * torch.randn(shape, generator=generator)
+        for k, shape in enumerate([(2, 2), (1, 2), (1, 1)])
+    }
+    torch.save(deep, plain)
+    assert certify((str(plain), files[1]), "--regularizer=path") == 0
+    printed = lines(capsys)
+    assert printed["network"] == "2 -> 2 -> 1 -> 1, no biases, float32"
+    assert "missing" not in printed
+    assert (
+        certify((str(plain), files[1]), f"--polish={tmp_path / 'x.pt'}", "--regularizer=path") == 2
+    )
+    assert "polish improves two-layer networks" in capsys.readouterr().err
+    assert not (tmp_path / "x.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--target=third",), "has no column 'third'"),
+        (("--loss=logistic",), "are not labels"),
+        (("--tol=-1",), "expected a relative gap"),
+        (("--regularizer=path",), "output bias, which lies on no path"),
+        (("--device=abacus",), "device 'abacus' cannot be used"),
+        (("--polish=/nowhere/x.pt",), "cannot be written"),
+        (("--polish=/",), "it is a directory"),
+        (("--max-nodes=x",), None),
+        (("--beta=0",), "beta > 0"),
+        (("--beta=nan",), "finite"),
+        (("--rounds=-1", "--polish=x.pt"), "rounds is -1"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    arguments: tuple[str, ...], message: str | None, files, capsys: Captured,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    if message is None:
+        with pytest.raises(SystemExit) as caught:
+            certify(files, *arguments)
+        assert caught.value.code == 2
+        return
+    assert certify(files, *arguments) in (1, 2)
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
+
+
+def test_a_network_for_other_data_is_refused(files, tmp_path: Path, capsys: Captured) -> None:
+    narrow = tmp_path / "narrow.csv"
+    narrow.write_text("a,y\n1,2\n3,4\n")
+    assert certify((files[0], str(narrow))) == 2
+    assert "takes 2 features but X has shape (2, 1)" in capsys.readouterr().err
