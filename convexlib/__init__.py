@@ -7,38 +7,60 @@ from convexlib.arrangements import (
     enumerate_arrangements,
     sample_arrangements,
 )
-from convexlib.certify import Certificate, certify, certify_batchnorm
+from convexlib.certify import (
+    Certificate,
+    MissingNeuron,
+    Polished,
+    certify,
+    certify_batchnorm,
+    missing_neuron,
+    polish,
+)
+from convexlib.estimators import ConvexReLUClassifier, ConvexReLURegressor, MirrorRegressor
 from convexlib.geometry import cross_product, wedge_volumes, zonotope_vertices, zonotope_volume
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU
 from convexlib.parallel_networks import ParallelReLU
 from convexlib.path_norms import as_parallel, path_norm
+from convexlib.problems.attention import Attention, token_pairs
 from convexlib.problems.batchnorm import BatchNorm
 from convexlib.problems.batchnorm_formula import batchnorm_closed_form
+from convexlib.problems.convolution import Convolution, image_patches
 from convexlib.problems.geometry import WedgeLasso
 from convexlib.problems.mirrors import Mirrors
 from convexlib.problems.path import PathRegularized
 from convexlib.problems.three_layer import ThreeLayer
+from convexlib.problems.threshold import Threshold
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.problems.unit_lists import enumerate_units
 from convexlib.problems.units import Units, sample_units
 from convexlib.problems.vector_output import VectorOutput
 from convexlib.result import Result, Status
 from convexlib.solvers.low_rank import LowRankPath, low_rank_path
+from convexlib.solvers.optimal_set import OptimalSet, optimal_set
 from convexlib.solvers.prune import prune_neurons
 from convexlib.solvers.solution_path import solution_path
 from convexlib.solvers.solve import solve
 
 __all__ = [
     "Arrangements",
+    "Attention",
     "BatchNorm",
     "Certificate",
+    "ConvexReLUClassifier",
+    "ConvexReLURegressor",
+    "Convolution",
     "LowRankPath",
+    "MirrorRegressor",
     "Mirrors",
+    "MissingNeuron",
+    "OptimalSet",
     "ParallelReLU",
     "PathRegularized",
+    "Polished",
     "Result",
     "Status",
     "ThreeLayer",
+    "Threshold",
     "TwoLayer",
     "TwoLayerGatedReLU",
     "TwoLayerReLU",
@@ -54,13 +76,18 @@ __all__ = [
     "datasets",
     "enumerate_arrangements",
     "enumerate_units",
+    "image_patches",
     "low_rank_path",
+    "missing_neuron",
+    "optimal_set",
     "path_norm",
+    "polish",
     "prune_neurons",
     "sample_arrangements",
     "sample_units",
     "solution_path",
     "solve",
+    "token_pairs",
     "wedge_volumes",
     "zonotope_vertices",
     "zonotope_volume",

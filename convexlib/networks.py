@@ -84,6 +84,13 @@ def balanced(vectors: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
     return vectors / roots[:, None], signs * roots
 
 
+def side_by_side(networks: list[TwoLayerReLU]) -> TwoLayerReLU:
+    """One network (float64, c outputs) of c networks with one output each."""
+    U = torch.cat([network.U.detach().double() for network in networks])  # (c m, d)
+    alpha = torch.block_diag(*[network.alpha.detach().double()[:, None] for network in networks])
+    return TwoLayerReLU(U, alpha)
+
+
 def squared_weights(network: nn.Module) -> Tensor:
     """Sum of squares of every parameter of a network."""
     squares = [(parameter.detach() ** 2).sum() for parameter in network.parameters()]

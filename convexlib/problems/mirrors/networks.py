@@ -54,7 +54,7 @@ class Units(nn.Module, ABC):
     @property
     def n_units(self) -> int:
         """Number of parallel units, K."""
-        return len(self.alpha)
+        return self.alpha.shape[0]
 
     @abstractmethod
     def combine(self, h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -73,7 +73,8 @@ class Units(nn.Module, ABC):
         h = x.reshape(-1, 1, 1)
         for weight, bias in zip(self.weights, self.biases, strict=True):
             h = activate(self.combine(h, weight, bias), self.activation, self.slope)
-        return h.reshape(len(x), self.n_units)
+        # Shapes, not lengths: torch's exporters take a length for a constant.
+        return h.reshape(x.shape[0], self.n_units)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs (n,) for inputs (n,) or (n, 1)."""

@@ -1,0 +1,63 @@
+"""What the two-layer regressor and classifier do alike: check, train, keep, evaluate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
+
+from convexlib.certify.certificate import Certificate
+from convexlib.estimators.common import Array, check_device, check_tol, evaluate, warn_of_gap
+from convexlib.estimators.training import Settings, train
+from convexlib.result import Result
+from convexlib.validation import as_tensor, check_beta, check_positive_int
+
+_ADVICE = "raise max_iter to improve it, and max_nodes to prove more where the rank is at most 5"
+
+
+class ConvexReLU(BaseEstimator):
+    """Fits one program per column of targets; `beta` and the other arguments are the subclass's."""
+
+    network_: nn.Sequential
+
+    def _train(self, X: Array, Y: Array, loss: str) -> None:
+        """Check the arguments, train, and keep what is known."""
+        tol = check_tol(self.tol)
+        limit = None if self.max_iter is None else check_positive_int(self.max_iter, "max_iter")
+        settings = Settings(
+            beta=check_beta(self.beta),
+            loss=loss,
+            gated=bool(self.gated),
+            fit_bias=bool(self.fit_bias),
+            n_patterns=check_positive_int(self.n_patterns, "n_patterns"),
+            tol=tol,
+            max_iter=limit,
+            max_nodes=check_positive_int(self.max_nodes, "max_nodes", minimum=0),
+            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
+        )
+        device = check_device(self.device)
+        trained = train(as_tensor(X, "X").to(device), as_tensor(Y, "y").to(device), settings)
+        self.network_ = trained.network
+        self.n_neurons_ = trained.n_neurons
+        self.gap_ = trained.gap
+        self.n_iter_ = max(1, *(result.n_iter for result in trained.results))
+        self.result_: Result | list[Result] = _single(trained.results)
+        self.certificate_: Certificate | list[Certificate] | None = _single(trained.certificates)
+        warn_of_gap(self, trained.results, tol, _ADVICE)
+
+    def _outputs(self, X: Any) -> Array:
+        """Outputs (n, c) of the network."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        return evaluate(self.network_, X, self.device)
+
+
+def _single(values: list[Any]) -> Any:
+    """A list of several, the only one, or None."""
+    if len(values) == 1:
+        return values[0]
+    return values or None

@@ -1,0 +1,62 @@
+"""What all estimators do alike: the device, evaluating a network, and the warning."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from convexlib.errors import ConvergenceWarning, InputError
+from convexlib.result import Result
+from convexlib.validation import as_tensor, check_real
+
+Array = NDArray[np.float64]
+
+
+def check_device(name: Any) -> torch.device:
+    """Return a device that exists."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, dtype=torch.float64, device=device)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"device is {name!r}, which cannot hold float64 numbers here ({reason}); expected "
+            "'cpu', or 'cuda' on a machine that has it."
+        ) from error
+    return device
+
+
+def evaluate(network: nn.Module, X: Array, device: str) -> Array:
+    """Outputs (n, c) of a network for a checked array (n, d)."""
+    with torch.no_grad():
+        result: Array = network(as_tensor(X, "X").to(device)).cpu().numpy()
+    return result.reshape(len(X), -1)
+
+
+def check_tol(value: Any) -> float:
+    """Return a positive tolerance."""
+    tol = check_real(value, "tol")
+    if tol <= 0:
+        raise InputError(f"tol is {tol:g}; expected tol > 0, a relative duality gap.")
+    return tol
+
+
+def warn_of_gap(estimator: Any, results: Sequence[Result], tol: float, advice: str) -> None:
+    """Say once, of all programs of a fit, that some were not solved to the tolerance."""
+    left = [result for result in results if not result.converged]
+    if not left:
+        return
+    detail = f" {left[0].detail}" if left[0].detail else ""
+    warnings.warn(
+        f"{type(estimator).__name__}: {len(left)} of {len(results)} programs missed tol={tol:g}: "
+        f"{left[0].status}.{detail} All together: gap_ = {estimator.gap_:.1e}. The network can be "
+        f"used as it is, and the gap is valid; {advice}.",
+        ConvergenceWarning,
+        stacklevel=4,
+    )
