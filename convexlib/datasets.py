@@ -1,8 +1,8 @@
 """The data of the three experiments: an electrocardiogram, the New York Stock Exchange, UCI.
 
 Each file is found in `data/`, in the folder named by the environment variable CONVEXLIB_MIRROR, in
-the user's cache or (UCI only) on the network, in that order, and its sha256 is verified before it
-is parsed. Sources, licences and citations are in `data/manifest.toml`.
+the user's cache or (UCI only) in scikit-learn's data and on the network, in that order, and its
+sha256 is verified before it is parsed. Sources, licences and citations are in `data/manifest.toml`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from convexlib.validation import as_tensor, check_finite, check_positive_int
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["autoregression", "list_uci", "load_ecg", "load_nyse", "load_uci"]
+__all__ = ["autoregression", "list_uci", "load_ecg", "load_ecg_beats", "load_nyse", "load_uci"]
 
 ECG_RATE = 360.0  # Hz
 
@@ -54,6 +54,40 @@ def load_ecg() -> tuple[np.ndarray, float]:
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         counts = arrays["ecg"].astype(np.float64)
     return (counts - 1024.0) / 200.0, ECG_RATE
+
+
+def load_ecg_beats() -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
+    """Return two minutes of another electrocardiogram, with the database's annotation of each beat.
+
+    Record 100 (lead MLII) of the MIT-BIH Arrhythmia Database, 25:00 to 27:00, in the units of
+    `load_ecg`.
+
+    Returns
+    -------
+    signal : ndarray of shape (43200,)
+        In millivolts, float64.
+    rate : float
+        360.0, the sampling rate in Hz.
+    peaks : ndarray of shape (148,)
+        The sample of every beat's R peak, int64, increasing.
+    kinds : ndarray of shape (148,)
+        Its kind: "N" normal, "A" premature atrial, "V" premature ventricular.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or damaged.
+
+    Notes
+    -----
+    Moody and Mark (2001), Goldberger et al. (2000); Open Data Commons Attribution License 1.0. Cut
+    out of the record by `tools/excerpt_beats.py`. Checked by `tests/test_datasets.py`.
+    """
+    content = _content(store.catalogue()["ecg_beats"])
+    columns = np.loadtxt(io.BytesIO(content), str, skiprows=1, delimiter=",")
+    counts, kinds = columns.T
+    peaks = np.flatnonzero(kinds != "")
+    return (counts.astype(np.float64) - 1024.0) / 200.0, ECG_RATE, peaks, kinds[peaks]
 
 
 def load_nyse() -> pd.DataFrame:
@@ -93,7 +127,9 @@ def load_uci(name: str) -> tuple[np.ndarray, np.ndarray]:
 
     The table's header and its first column (a row number) are left out. The features were
     standardised by Fernandez-Delgado et al. (JMLR 15, 2014); where their preprocessing lists
-    separate training and test files, this is the training file.
+    separate training and test files, this is the training file. `wine` and
+    `breast-cancer-wisc-diag` are rebuilt from scikit-learn's data where no copy is found, with the
+    same bytes; the others need a copy or a network.
 
     Parameters
     ----------

@@ -7,19 +7,32 @@ from pathlib import Path
 
 import pytest
 
-from convexlib.store import files, manifest
+from convexlib.store import files, manifest, rebuild
+from convexlib.store.rebuild import Recipe
 
-SHIPPED = {"ecg": "ecg.dat", "nyse": "nyse.csv.xz"}
+SHIPPED = {"ecg": "ecg.dat", "nyse": "nyse.csv.xz", "ecg_beats": "ecg_beats.csv.xz"}
 TABLE = "\tf1\tf2\tclase\n1\t-0.5\t0.25\t1\n2\t1.5\t-0.125\t0\n3\t0\t2\t2\n"
+RAW_TABLE = "# a comment\nred,1,7,?,yes\nblue,2,7,3,no\ngreen,3,7,3,yes\n"
+RAW_RECIPE = Recipe(
+    ("made-up", "folder/"),
+    "table.csv",
+    classes=("no", "yes"),
+    nominal={0: ("red", "green", "blue")},
+    skip=1,
+)
+# red, green, blue are -1, 0, 1; the constant column goes; ?, 3, 3 are 0, 3, 3: mean 2, deviation
+# sqrt(3), hence -2/sqrt(3), 1/sqrt(3), 1/sqrt(3).
+REBUILT = b"\tf1\tf2\tf3\tclase\n1\t-1\t-1\t-1.1547\t1\n2\t1\t0\t0.57735\t0\n3\t0\t1\t0.57735\t1\n"
 NOWHERE = "http://127.0.0.1:1"
 
 
 def isolate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Use a copy of data/, no mirror, an empty cache, sources that do not answer."""
+    """Use a copy of data/, no mirror, package or cache, sources that do not answer."""
     copy = tmp_path / "data"
     shutil.copytree(manifest.data_dir(), copy)
     monkeypatch.setattr(manifest, "data_dir", lambda: copy)
     monkeypatch.setattr(files, "cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr(rebuild, "INSTALLED", {})
     monkeypatch.delenv("CONVEXLIB_MIRROR", raising=False)
     point_sources_at(copy, NOWHERE)
     return copy

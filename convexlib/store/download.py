@@ -81,8 +81,9 @@ def download(entry: Entry) -> Path:
         else:
             files.write(path, content)
             return path
+    reasons = "; ".join(failures) or "no address holds it"
     raise DataError(
-        f"{entry.file} (sha256 {entry.sha256}) could not be downloaded: {'; '.join(failures)}. "
+        f"{entry.file} (sha256 {entry.sha256}) could not be downloaded: {reasons}. "
         f"Run `convexlib data fetch {entry.name}` where there is a network, or set {files.MIRROR} "
         f"to a folder that holds {entry.stored}."
     )

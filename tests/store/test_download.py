@@ -22,7 +22,11 @@ from convexlib.store import download, files
 from convexlib.store.manifest import Entry, Source
 from tests.datafiles import SHIPPED, TABLE, add_tiny, flip, isolate, point_sources_at, sha256
 
-LOADERS = {"ecg": datasets.load_ecg, "nyse": datasets.load_nyse}
+LOADERS = {
+    "ecg": datasets.load_ecg,
+    "nyse": datasets.load_nyse,
+    "ecg_beats": datasets.load_ecg_beats,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -213,7 +217,7 @@ def test_a_damaged_file_that_cannot_be_replaced_is_named(
     monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(DataError, match=f"ecg.dat cannot be written .*sha256 is {sha256(raw)}"):
         store.fetch(entry)
-    assert not list(folders.glob("tmp*"))
+    assert not list(folders.glob("*.part"))
     (folders / "ecg.dat").unlink()  # nothing hides the copy in the cache any more
     flip(files.cache_dir() / "ecg.dat", 0)
     assert store.fetch(entry) == ("cache", files.cache_dir() / "ecg.dat")
