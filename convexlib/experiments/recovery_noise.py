@@ -1,0 +1,103 @@
+"""Noisy targets: what the regularised program over all neurons finds, and what Adam finds."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convexlib.errors import ConvergenceWarning
+from convexlib.networks import TwoLayerReLU
+from convexlib.problems.two_layer import TwoLayer
+from convexlib.solvers.descent import train
+from convexlib.solvers.prune import prune_neurons
+from convexlib.solvers.solve import solve
+
+__all__ = ["descended", "describe", "noisy", "regularised"]
+
+SHARE = 0.01  # of the total norm, from which on a neuron counts
+
+
+def noisy(config: dict[str, Any], seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Data (n, d), noisy targets (n,) and unit neurons (k, d), all with output weight 1."""
+    rng = np.random.default_rng([seed, config["n"], config["d"]])
+    X = torch.from_numpy(rng.standard_normal((config["n"], config["d"])))
+    W = torch.from_numpy(rng.standard_normal((config["neurons"], config["d"])))
+    W /= torch.linalg.vector_norm(W, dim=1, keepdim=True)
+    noise = torch.from_numpy(rng.standard_normal(config["n"]))
+    return X, torch.relu(X @ W.T).sum(dim=1) + config["noise"] * noise, W
+
+
+def describe(network: TwoLayerReLU, X: Tensor, W: Tensor) -> dict[str, float]:
+    """Neurons of a merged network, its largest angle to a teacher's neuron, and its error.
+
+    The error is that of the function on 2000 new samples, relative to the teacher's outputs.
+    """
+    lean = prune_neurons(network, X)
+    U, alpha = lean.U.detach(), lean.alpha.detach()
+    norms = torch.linalg.vector_norm(U, dim=1) * alpha.abs()
+    counted = norms >= SHARE * norms.sum()
+    unit = U[counted & (alpha > 0)]
+    unit = unit / torch.linalg.vector_norm(unit, dim=1, keepdim=True)
+    cosines = (unit @ W.T).max(dim=0).values if len(unit) else W.new_full((1,), -1.0)
+    fresh = torch.from_numpy(np.random.default_rng(0).standard_normal((2000, X.shape[1])))
+    truth = torch.relu(fresh @ W.T).sum(dim=1)
+    with torch.no_grad():
+        error = float((network(fresh) - truth).norm() / truth.norm())
+    angle = math.degrees(math.acos(min(max(float(cosines.min()), -1.0), 1.0)))
+    return {"neurons": int(counted.sum()), "angle": round(angle, 3), "error": round(error, 6)}
+
+
+def regularised(config: dict[str, Any]) -> dict[str, Any]:
+    """What the proven optimum looks like, for each beta (a share of beta_max) and trial."""
+    rows: list[list[dict[str, float]]] = [[] for _ in config["ratios"]]
+    gaps = [0.0]
+    for seed in config["seeds"]:
+        X, y, W = noisy(config, seed)
+        problem = TwoLayer(X, y, beta=1.0, arrangements="generate")
+        largest = problem.beta_max()
+        for row, ratio in zip(rows, config["ratios"], strict=True):
+            solved = problem.with_beta(ratio * largest)
+            result = solve(solved, tol=1e-5)
+            gaps.append(result.gap)
+            row.append(describe(solved.to_network(result), X, W))
+    return {
+        "rows": [{key: [run[key] for run in row] for key in row[0]} for row in rows],
+        "worst_gap": max(gaps),
+    }
+
+
+def descended(config: dict[str, Any]) -> dict[str, Any]:
+    """Adam from He's initial weights times `scale`, and the proven optimum of its objective.
+
+    Weights c w' have outputs c^2 f(w'), so that training w' on (y / c^2, beta / c^2) with the rate
+    divided by c is training from a start c times as large.
+    """
+    c = config["scale"]
+    runs, excess = [], []
+    for seed in config["seeds"]:
+        X, y, W = noisy(config, seed)
+        free = TwoLayer(X, y, beta=1.0, arrangements="generate")
+        problem = free.with_beta(config["ratio"] * free.beta_max())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            trained = train(
+                X,
+                y / c**2,
+                beta=problem.beta / c**2,
+                width=config["width"],
+                optimizer="adam-cosine",
+                rates=[config["rate"] / c],
+                seeds=[seed],
+                n_steps=config["steps"],
+                n_records=5,
+            ).best_network
+        network = TwoLayerReLU(c * trained.U.detach(), c * trained.alpha.detach())
+        optimum = solve(problem, tol=1e-5)
+        excess.append(float(f"{problem.objective(network) / optimum.value - 1.0:.3g}"))
+        runs.append(describe(network, X, W))
+    return {key: [run[key] for run in runs] for key in runs[0]} | {"excess": excess}

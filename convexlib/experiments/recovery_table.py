@@ -1,0 +1,117 @@
+"""The table of the recovery experiment, and where its transitions are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["half_point", "table"]
+
+
+def half_point(
+    ratios: Sequence[float], successes: Sequence[int], trials: int
+) -> tuple[float, float] | None:
+    r"""The n/d at which half of the trials succeed, and its standard error; None if none is.
+
+    A logistic curve in :math:`\log(n/d)` is fitted by maximum likelihood with Newton's method, half
+    a success and half a failure added to every count, so that the maximum exists. The error comes
+    from the Fisher information, by the delta method.
+    """
+    if not min(successes) < trials / 2 < max(successes):
+        return None
+    design = np.column_stack([np.ones(len(ratios)), np.log(ratios)])  # (R, 2)
+    counts = np.asarray(successes) + 0.5
+    size = trials + 1.0
+    middle = np.interp(0.5, np.maximum.accumulate(counts) / size, design[:, 1])
+    b = np.array([-4.0 * middle, 4.0])
+    for _ in range(100):
+        p = 1.0 / (1.0 + np.exp(-np.clip(design @ b, -500.0, 500.0)))
+        information = (design.T * (size * p * (1.0 - p))) @ design
+        step = np.linalg.solve(information, design.T @ (counts - size * p))
+        b += step * min(1.0, 2.0 / float(np.abs(step).max()))
+        if np.abs(step).max() < 1e-10:
+            break
+    point = float(np.exp(-b[0] / b[1]))
+    slope = np.array([-1.0, b[0] / b[1]]) / b[1]  # of log(point) in b
+    return point, point * float(np.sqrt(slope @ np.linalg.solve(information, slope)))
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Return the transitions and the averages as text."""
+    parts: dict[str, list[dict[str, Any]]] = {}
+    for record in found:
+        parts.setdefault(record["config"]["part"], []).append(record)
+    lines = []
+    for part, write in (
+        ("map", _transitions),
+        ("relu", _transitions),
+        ("spikes", _spikes),
+        ("noise", _noise),
+        ("descent", _descent),
+    ):
+        lines += write(parts[part]) if part in parts else []
+    return "\n".join(lines)
+
+
+def _transitions(found: list[dict[str, Any]]) -> list[str]:
+    """One line for each teacher and d."""
+    lines = [f"{'part':5} {'teacher':18} {'d':>3}  n/d at 50 %: minimal / isometry"]
+    for record in sorted(found, key=lambda r: (_teacher(r), r["config"]["d"])):
+        config, rows = record["config"], record["result"]["rows"]
+        points = []
+        for key in ("minimal", "isometry") if config["part"] == "map" else ("isometry",):
+            at = half_point(config["ratios"], [r[key] for r in rows], len(config["seeds"]))
+            points.append("-" if at is None else f"{at[0]:.2f} ± {at[1]:.2f}")
+        lines.append(
+            f"{config['part']:5} {_teacher(record):18} {config['d']:3}  {' / '.join(points)}"
+        )
+    return lines
+
+
+def _teacher(record: dict[str, Any]) -> str:
+    """A teacher's name, with what was done to the data."""
+    config = record["config"]
+    return config["teacher"] + (", whitened" if config.get("whitened") else "")
+
+
+def _spikes(found: list[dict[str, Any]]) -> list[str]:
+    """The share found for every number of kinks."""
+    lines = [f"{'n':>4} {'spacing':>8}  share of functions found again, by their kinks"]
+    for record in sorted(found, key=lambda r: (r["config"]["spacing"], r["config"]["n"])):
+        config = record["config"]
+        shares = (
+            f"{r['k']}: {r['found'] / config['trials']:.2f}" for r in record["result"]["rows"]
+        )
+        lines.append(f"{config['n']:4} {config['spacing']:8.2f}  {', '.join(shares)}")
+    return lines
+
+
+def _noise(found: list[dict[str, Any]]) -> list[str]:
+    """Medians over the trials for each noise and beta."""
+    lines = [f"{'k':>2} {'noise':>6} {'beta':>6} {'neurons':>8} {'angle':>7} {'error':>7}"]
+    for record in sorted(found, key=lambda r: (r["config"]["neurons"], r["config"]["noise"])):
+        config = record["config"]
+        for ratio, row in zip(config["ratios"], record["result"]["rows"], strict=True):
+            middle = {key: float(np.median(values)) for key, values in row.items()}
+            lines.append(
+                f"{config['neurons']:2} {config['noise']:6.2f} {ratio:6.2f} "
+                f"{middle['neurons']:8.1f} {middle['angle']:7.2f} {middle['error']:7.3f}"
+            )
+    return lines
+
+
+def _descent(found: list[dict[str, Any]]) -> list[str]:
+    """How many runs end within 1% of the optimum, with the teacher's number of neurons."""
+    lines = [f"{'k':>2} {'beta':>6} {'scale':>6} {'within 1%':>10} {'k neurons':>10} {'angle':>7}"]
+    keys = ("neurons", "ratio", "scale")
+    for record in sorted(found, key=lambda r: [r["config"][key] for key in keys]):
+        config, result = record["config"], record["result"]
+        close = np.mean(np.array(result["excess"]) <= 1e-2)
+        exact = np.mean(np.array(result["neurons"]) == config["neurons"])
+        lines.append(
+            f"{config['neurons']:2} {config['ratio']:6g} {config['scale']:6.2f} {close:10.2f} "
+            f"{exact:10.2f} {np.median(result['angle']):7.2f}"
+        )
+    return lines
