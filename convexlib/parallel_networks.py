@@ -1,4 +1,4 @@
-r"""Parallel sub-networks as plain torch modules, and the path norm.
+r"""Parallel sub-networks as plain torch modules.
 
 A parallel ReLU network is a sum of sub-networks with one output each,
 :math:`f(X) = \sum_k \alpha_k\, h_k(X)`. Here every sub-network is a tree: leaves

@@ -46,7 +46,7 @@ __all__ = ["EXPERIMENT", "LAMBDAS", "Task", "compute", "configs", "load_task", "
 
 LAMBDAS = tuple(float(f"{value:.10g}") for value in np.logspace(-5, -1, 6))
 SHUFFLE = 1995
-QUICK = ("teaching", "wine", "glass")
+QUICK = ("wine", "breast-cancer-wisc-diag")
 QUICK_LAMBDAS = (LAMBDAS[4], LAMBDAS[2])
 RATES = (10.0, 5.0, 1.0, 0.5, 0.1, 0.01, 0.001)
 CONVEX: dict[str, dict[str, Any]] = {

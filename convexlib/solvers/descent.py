@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -109,38 +110,94 @@ def train(
     """
     X, y, chosen = check_task(X, y, loss)
     beta, width = check_beta(beta), check_positive_int(width, "width")
-    base, _, schedule = check_choice(optimizer, OPTIMIZERS, "optimizer").partition("-")
-    rates, seeds = check_rates(rates), check_seeds(seeds)
-    steps_limit, time_limit = check_limits(n_steps, seconds)
-    size = len(X) if batch_size is None else check_positive_int(batch_size, "batch_size")
-    n_records = check_positive_int(n_records, "n_records")
-    U, alpha = initial_weights(seeds, len(rates), width, X, tuple(y.shape[1:]))
-    rate = torch.tensor(rates, dtype=X.dtype, device=X.device)[:, None]  # (R, 1)
-    update = Adam(U, alpha) if base == "adam" else _descend(len(X))
+    grid = check_grid(
+        len(X),
+        optimizer=optimizer,
+        rates=rates,
+        seeds=seeds,
+        n_steps=n_steps,
+        seconds=seconds,
+        batch_size=batch_size,
+        n_records=n_records,
+    )
+    U, alpha = initial_weights(grid.seeds, len(grid.rates), width, X, tuple(y.shape[1:]))
     record = Recorder(X, y, beta, chosen)
-    supply = batches(X, y, size, seeds)
 
-    record(0, 0.0, U, alpha)
+    def slopes(batch_X: Tensor, batch_y: Tensor) -> tuple[Tensor, Tensor]:
+        scale = len(X) / batch_y.shape[1]
+        return gradients(batch_X, batch_y, U, alpha, beta, scale, chosen)
+
+    descend(grid, X, y, (U, alpha), slopes, record, progress)
+    return record.training(optimizer, grid.rates, grid.seeds)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The checked arguments of a run over a grid of rates and seeds, named as in `train`."""
+
+    optimizer: str
+    rates: tuple[float, ...]
+    seeds: tuple[int, ...]
+    n_steps: float
+    seconds: float
+    batch_size: int
+    n_records: int
+
+
+def check_grid(
+    n: int,
+    *,
+    optimizer: str = "adam",
+    rates: Sequence[float] = (1e-1, 1e-2, 1e-3),
+    seeds: Sequence[int] = (0, 1, 2),
+    n_steps: int | None = None,
+    seconds: float | None = None,
+    batch_size: int | None = None,
+    n_records: int = 100,
+) -> Grid:
+    """Return the arguments of a run on n samples, or refuse them."""
+    check_choice(optimizer, OPTIMIZERS, "optimizer")
+    size = n if batch_size is None else check_positive_int(batch_size, "batch_size")
+    limits = check_limits(n_steps, seconds)
+    n_records = check_positive_int(n_records, "n_records")
+    return Grid(optimizer, check_rates(rates), check_seeds(seeds), *limits, size, n_records)
+
+
+def descend(
+    grid: Grid,
+    X: Tensor,
+    y: Tensor,
+    weights: tuple[Tensor, ...],
+    slopes: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
+    record: Callable[..., None],
+    progress: bool = False,
+) -> None:
+    """Move the weights (S, R, ...) in place until a limit is reached.
+
+    ``slopes(X, y)`` are the gradients in the weights for batches (S, b, d), (S, b, ...), and
+    ``record(step, seconds, *weights)`` takes them at moments that are denser in the beginning.
+    """
+    base, _, schedule = grid.optimizer.partition("-")
+    rate = torch.tensor(grid.rates, dtype=X.dtype, device=X.device)  # (R,)
+    update = Adam(*weights) if base == "adam" else _Steps(len(X), *weights)
+    supply = batches(X, y, grid.batch_size, grid.seeds)
+    record(0, 0.0, *weights)
     step, spent, began = 0, 0.0, now(X)
     done, recorded = 0.0, 0
-    bar = tqdm(total=n_records, desc=optimizer, disable=None if progress else True)
+    bar = tqdm(total=grid.n_records, desc=grid.optimizer, disable=None if progress else True)
     while done < 1.0:
-        batch_X, batch_y = next(supply)
-        scale = len(X) / batch_y.shape[1]
-        slopes = gradients(batch_X, batch_y, U, alpha, beta, scale, chosen)
-        update(U, alpha, slopes, rate * SCHEDULES[schedule](done))
+        update(slopes(*next(supply)), rate * SCHEDULES[schedule](done))
         step += 1
         elapsed = spent + now(X) - began
-        done = max(step / steps_limit, elapsed / time_limit)
-        due = math.floor(n_records * math.sqrt(min(done, 1.0)) + 1e-9)
+        done = max(step / grid.n_steps, elapsed / grid.seconds)
+        due = math.floor(grid.n_records * math.sqrt(min(done, 1.0)) + 1e-9)
         if due > recorded:
             spent = elapsed
-            record(step, spent, U, alpha)
+            record(step, spent, *weights)
             bar.update(due - recorded)
             recorded = due
             began = now(X)
     bar.close()
-    return record.training(optimizer, rates, seeds)
 
 
 def gradients(
@@ -171,18 +228,16 @@ class Adam:
     """Adam's update (Kingma and Ba, 2015), one rate per column of the grid."""
 
     def __init__(self, *weights: Tensor) -> None:
-        self.step = 0
+        self.weights, self.step = weights, 0
         self.first = [torch.zeros_like(part) for part in weights]
         self.second = [torch.zeros_like(part) for part in weights]
 
-    def __call__(
-        self, U: Tensor, alpha: Tensor, slopes: tuple[Tensor, Tensor], rate: Tensor
-    ) -> None:
+    def __call__(self, slopes: tuple[Tensor, ...], rate: Tensor) -> None:
         self.step += 1
         a, b = DECAYS
         fair_a, fair_b = 1.0 - a**self.step, 1.0 - b**self.step
         moments = zip(self.first, self.second, strict=True)
-        for part, slope, (m, v) in zip((U, alpha), slopes, moments, strict=True):
+        for part, slope, (m, v) in zip(self.weights, slopes, moments, strict=True):
             m.mul_(a).add_(slope, alpha=1.0 - a)
             v.mul_(b).addcmul_(slope, slope, value=1.0 - b)
             root = (v / fair_b).sqrt_().add_(STABILISER)
@@ -190,14 +245,15 @@ class Adam:
             part.sub_(factor * m / root)
 
 
-def _descend(n: int) -> Callable[[Tensor, Tensor, tuple[Tensor, Tensor], Tensor], None]:
-    """Return the update of gradient descent on F / n."""
+class _Steps:
+    """The update of gradient descent on F / n."""
 
-    def update(U: Tensor, alpha: Tensor, slopes: tuple[Tensor, Tensor], rate: Tensor) -> None:
-        for part, slope in zip((U, alpha), slopes, strict=True):
-            part.sub_(slope * (rate / n).view(-1, *[1] * (part.ndim - 2)))
+    def __init__(self, n: int, *weights: Tensor) -> None:
+        self.n, self.weights = n, weights
 
-    return update
+    def __call__(self, slopes: tuple[Tensor, ...], rate: Tensor) -> None:
+        for part, slope in zip(self.weights, slopes, strict=True):
+            part.sub_(slope * (rate / self.n).view(-1, *[1] * (part.ndim - 2)))
 
 
 def batches(

@@ -13,14 +13,14 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from convexlib.errors import ConvergenceWarning, InputError
 from convexlib.losses import SmoothLoss, get_loss
@@ -34,6 +34,7 @@ from convexlib.validation import (
 )
 
 __all__ = [
+    "Curves",
     "Recorder",
     "Training",
     "check_limits",
@@ -47,10 +48,11 @@ ROWS = 4096  # evaluated at once: bounds the memory of a record
 SQUARED = get_loss("squared")
 
 Floats = NDArray[np.float64]
+Net = TypeVar("Net", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
-class Training:
+class Training(Generic[Net]):
     """What a grid of training runs has reached, and when.
 
     Attributes
@@ -64,8 +66,9 @@ class Training:
         recording.
     objective : ndarray (S, R, T)
         The full objective then, infinite where a run has diverged.
-    best_network : TwoLayerReLU
-        The best network seen at any record of any run.
+    best_network : Module
+        The best network seen at any record of any run: a `TwoLayerReLU`, or for
+        `convexlib.solvers.parallel_descent` a `ParallelReLU`.
     best_objective, best_rate, best_seed : float, float, int
         Its objective, and the run that it comes from.
     """
@@ -76,7 +79,7 @@ class Training:
     steps: NDArray[np.int64]
     seconds: Floats
     objective: Floats
-    best_network: TwoLayerReLU
+    best_network: Net
     best_objective: float
     best_rate: float
     best_seed: int
@@ -134,34 +137,33 @@ def objectives(
     return total + 0.5 * beta * ((U**2).sum(dim=(2, 3)) + (alpha**2).sum(dim=(2, 3)))
 
 
-class Recorder:
+class Curves(Generic[Net]):
     """Keeps the curves of a grid (S, R) of runs, and the best network."""
 
-    def __init__(self, X: Tensor, y: Tensor, beta: float, loss: SmoothLoss = SQUARED) -> None:
-        self.X, self.y, self.beta, self.loss = X, y, beta, loss
+    def __init__(self) -> None:
         self.steps: list[int] = []
         self.seconds: list[float] = []
         self.curves: list[Floats] = []
         self.best = math.inf
         self.where = (0, 0)
-        self.network: TwoLayerReLU | None = None
+        self.network: Net | None = None
 
-    def __call__(self, step: int, seconds: float, U: Tensor, alpha: Tensor) -> None:
-        """Take the weights (S, R, m, d) and (S, R, m) or (S, R, m, c) at a moment."""
-        values = objectives(self.X, self.y, U, alpha, self.beta, self.loss)
+    def take(
+        self, step: int, seconds: float, values: Tensor, network: Callable[[int, int], Net]
+    ) -> None:
+        """Take the objectives (S, R) at a moment, and the network of the best (seed, rate)."""
         values = values.where(values.isfinite(), math.inf)
         self.steps.append(step)
         self.seconds.append(seconds)
         self.curves.append(values.double().cpu().numpy())
         lowest = float(values.min())
         if lowest < self.best:
-            seed, rate = divmod(int(values.argmin()), values.shape[1])
-            self.best, self.where = lowest, (seed, rate)
-            self.network = TwoLayerReLU(U[seed, rate], alpha[seed, rate])
+            self.best, self.where = lowest, divmod(int(values.argmin()), values.shape[1])
+            self.network = network(*self.where)
 
     def training(
         self, optimizer: str, rates: tuple[float, ...], seeds: tuple[int, ...]
-    ) -> Training:
+    ) -> Training[Net]:
         """Close the record; warn if nothing was learned."""
         if self.network is None:
             raise InputError(
@@ -186,6 +188,19 @@ class Recorder:
             best_rate=rates[self.where[1]],
             best_seed=seeds[self.where[0]],
         )
+
+
+class Recorder(Curves[TwoLayerReLU]):
+    """The curves of two-layer networks."""
+
+    def __init__(self, X: Tensor, y: Tensor, beta: float, loss: SmoothLoss = SQUARED) -> None:
+        super().__init__()
+        self.X, self.y, self.beta, self.loss = X, y, beta, loss
+
+    def __call__(self, step: int, seconds: float, U: Tensor, alpha: Tensor) -> None:
+        """Take the weights (S, R, m, d) and (S, R, m) or (S, R, m, c) at a moment."""
+        values = objectives(self.X, self.y, U, alpha, self.beta, self.loss)
+        self.take(step, seconds, values, lambda s, r: TwoLayerReLU(U[s, r], alpha[s, r]))
 
 
 def now(X: Tensor) -> float:

@@ -1,7 +1,9 @@
 r"""Sub-networks found by search: three layers on data whose units cannot be listed.
 
-Every round climbs to sub-networks whose height at the residual z exceeds beta (see
-`convexlib.units.ascent`), takes the best of them in, and solves a master problem:
+On larger data the search starts from the sub-networks of briefly trained networks. Every round
+climbs to sub-networks whose height at the residual z exceeds beta (see `convexlib.units.ascent`),
+from random ones and from the neighbourhood of the present ones, takes the best in, and solves a
+master problem:
 
 * on small data **exactly**: the program over the units that the sub-networks found lie in, as
   `convexlib.solvers.units` does, and the climbs end at the exact maximum over their unit;
@@ -23,21 +25,22 @@ from scipy.optimize import minimize, nnls
 from torch import Tensor
 
 from convexlib.errors import SolverError
-from convexlib.problems.generated_units import blocks_from
+from convexlib.problems.generated_units import weights_from
 from convexlib.problems.parallel import UnitProgram
 from convexlib.problems.units import units_of
 from convexlib.result import Result, Status
 from convexlib.solvers.base import Tracker
 from convexlib.solvers.unit_master import pruned, restricted
+from convexlib.solvers.unit_seeding import Found, trained_units
 from convexlib.units.ascent import ascend_units
-from convexlib.validation import check_positive_int
+from convexlib.validation import check_choice, check_positive_int
 
 _ADDED = 24  # sub-networks at most added per round
 _ALIKE = 1.0 - 1e-6  # cosine of the outputs of sub-networks that are taken for one
 _EXACT_SIZE = 40_000  # nonzeros in the walls of the largest program solved exactly
-_PATIENCE = 3  # searches without a find, and rounds without progress, before giving up
-
-Found = tuple[Tensor, Tensor, Tensor]  # leaves (B, m, d), signs (B, m), output signs (B,)
+_PATIENCE = 3  # searches without a find, or rounds without progress, before giving up
+_NOISE = (0.1, 0.3, 1.0)  # relative sizes of the steps from the present sub-networks
+_SMALL = 1e-3  # a leaf below this part of its sub-network's norm is left out of a descent
 
 
 def search_units(
@@ -46,7 +49,8 @@ def search_units(
     tol: float = 1e-6,
     max_iter: int = 200,
     n_starts: int = 128,
-    descent_steps: int = 60,
+    descent_steps: int = 100,
+    seeding: str = "auto",
     seed: int = 0,
 ) -> Result:
     """Solve a problem with ``units="generate"``, heuristically; its bounds are valid.
@@ -54,15 +58,18 @@ def search_units(
     Parameters
     ----------
     tol : float
-        Relative gap for ``CONVERGED``; the search ends where a round gains less than a tenth.
+        Relative gap for ``CONVERGED``; the search ends where rounds gain less than a tenth.
     max_iter : int
         Rounds.
     n_starts : int
-        Random sub-networks that climb in every round, beside the present ones.
+        Random sub-networks that climb in every round, beside steps from the present ones.
     descent_steps : int
         Steps of L-BFGS per round, on larger data.
+    seeding : {"auto", "adam", "none"}
+        ``"adam"`` starts from the sub-networks of briefly trained networks; ``"auto"`` does so
+        where the data are too large for exact rounds.
     seed : int
-        Of the random starts.
+        Of the training and of the random starts.
 
     Raises
     ------
@@ -76,41 +83,46 @@ def search_units(
         )
     check_positive_int(n_starts, "n_starts")
     check_positive_int(descent_steps, "descent_steps")
+    check_choice(seeding, ("auto", "adam", "none"), "seeding")
     X, y = problem.X.double().cpu(), problem.y.double().cpu()
     generator = torch.Generator().manual_seed(check_positive_int(seed, "seed", minimum=0))
     tracker = Tracker(problem, "units")
     m, d = problem.widths[0], X.shape[1]
-    present = X.new_zeros(0, m, d), X.new_zeros(0, m), X.new_zeros(0)
-    weights, z, status = problem.zeros(), y, Status.MAX_ITER
-    iteration, idle = 0, 0
-    while iteration < max_iter:
+
+    def solved(found: Found, exact: bool) -> tuple[Found, Tensor]:
+        """The sub-networks after a master problem, and the residual."""
+        if not len(found[0]):
+            return found, y
+        if exact:
+            return _solved(problem, X, found)
+        found = rescaled(problem, X, y, found)
+        if len(found[0]):  # no multiple is positive from beta_max on
+            found = rescaled(problem, X, y, _descended(problem, X, y, found, descent_steps))
+        return found, y - (_outputs(X, *found[:2]) * found[2]).sum(dim=1)
+
+    present: Found = X.new_zeros(0, m, d), X.new_zeros(0, m), X.new_zeros(0)
+    z, iteration, idle = y, 0, 0
+    exact = _size(problem, _ADDED) <= _EXACT_SIZE
+    if seeding == "adam" or (seeding == "auto" and not exact):
+        present = trained_units(problem, seed)
+        present, z = solved(present, _size(problem, len(present[0])) <= _EXACT_SIZE)
+        tracker.update(0, weights_from(*present).to(problem.X), tracker.z)
+    while iteration < max_iter and idle < _PATIENCE:
         exact = _size(problem, len(present[0]) + _ADDED) <= _EXACT_SIZE
         margin = 0.1 * tol * tracker.primal / max(float(y @ z), 1e-300)
         level = problem.beta * (1.0 + margin)
-        for _ in range(_PATIENCE):
-            new = _candidates(problem, X, z, level, present, n_starts, generator, exact)
-            if len(new[0]):
-                break
-        if not len(new[0]):
-            status = Status.UNPROVEN
-            break
+        new = _candidates(problem, X, z, level, present, n_starts, generator, exact)
+        if not len(new[0]) and (exact or not len(present[0])):
+            idle += 1  # the master problem is solved already
+            continue
         iteration += 1
         leaves, signs, side = (torch.cat(pair) for pair in zip(present, new, strict=True))
-        joined = leaves, signs, side
-        if exact:
-            present, z = _solved(problem, X, joined)
-        else:
-            present = _descended(problem, X, y, rescaled(problem, X, y, joined), descent_steps)
-            present = rescaled(problem, X, y, present)
-            z = y - (_outputs(X, *present[:2]) * present[2]).sum(dim=1)
+        present, z = solved((leaves, signs, side), exact)
         before = tracker.primal
-        weights = _weights(problem, present)
-        tracker.update(iteration, weights, tracker.z)
+        tracker.update(iteration, weights_from(*present).to(problem.X), tracker.z)
         idle = idle + 1 if tracker.primal >= before * (1.0 - 0.1 * tol) else 0
-        if idle == _PATIENCE:
-            status = Status.UNPROVEN
-            break
-    tracker.update(iteration, weights, problem.dual_scaling(z.to(problem.y)))
+    status = Status.UNPROVEN if idle == _PATIENCE else Status.MAX_ITER
+    tracker.update(iteration, tracker.weights, problem.dual_scaling(z.to(problem.y)))
     if tracker.gap <= tol:
         status = Status.CONVERGED
     return tracker.result(status, iteration, scope=problem.scope)
@@ -126,14 +138,6 @@ def _outputs(X: Tensor, leaves: Tensor, signs: Tensor) -> Tensor:
     """Outputs (n, B) of sub-networks."""
     hidden = torch.einsum("td,kjd->tkj", X, leaves).relu()
     return (hidden * signs).sum(dim=2).relu()
-
-
-def _weights(problem: UnitProgram, found: Found) -> Tensor:
-    """The sub-networks as weights (2, B, 2m, d) of a problem without a list."""
-    leaves, signs, side = found
-    blocks = blocks_from(leaves, signs)
-    sides = [torch.where((side == s)[:, None, None], blocks, 0.0) for s in (1.0, -1.0)]
-    return torch.stack(sides).to(problem.X)
 
 
 def _candidates(
@@ -153,12 +157,15 @@ def _candidates(
     random_signs = 1.0 - 2.0 * torch.randint(0, 2, (n_starts, m), generator=generator).double()
     random_signs[:, 0] = 1.0
     random_side = 1.0 - 2.0 * (torch.arange(n_starts) % 2).double()
-    # Optimal leaves sit on the walls of their unit: look into the neighbours.
+    # Optimal leaves sit on the walls of their unit: look into the neighbours, near and far.
     sizes = torch.linalg.vector_norm(leaves, dim=(1, 2), keepdim=True) / (m * d) ** 0.5
-    noise = torch.randn(leaves.shape, generator=generator, dtype=torch.float64)
-    starts = torch.cat([random, leaves + 0.3 * sizes * noise])
-    signs, side = torch.cat([random_signs, signs]), torch.cat([random_side, side])
-    heights, climbed = ascend_units(X, z[:, None] * side, starts, signs, problem.by_sum)
+    starts = [random]
+    for scale in _NOISE:
+        noise = torch.randn(leaves.shape, generator=generator, dtype=torch.float64)
+        starts.append(leaves + scale * sizes * noise)
+    signs = torch.cat([random_signs, signs.repeat(len(_NOISE), 1)])
+    side = torch.cat([random_side, side.repeat(len(_NOISE))])
+    heights, climbed = ascend_units(X, z[:, None] * side, torch.cat(starts), signs, problem.by_sum)
     if exact:
         heights, climbed, signs, side = _exact_maxima(problem, X, z, climbed, signs, side)
     order = heights.argsort(descending=True, stable=True)
@@ -227,9 +234,15 @@ def rescaled(problem: UnitProgram, X: Tensor, y: Tensor, found: Found) -> Found:
 
 
 def _descended(problem: UnitProgram, X: Tensor, y: Tensor, found: Found, steps: int) -> Found:
-    """All leaves after some steps of L-BFGS on the objective in leaves."""
+    """All leaves after some steps of L-BFGS on the objective in leaves.
+
+    Leaves that have nearly vanished are set to zero, where they stay: the norm has a kink there,
+    at which line searches end.
+    """
     leaves, signs, side = found
     shape, n = leaves.shape, len(y)
+    sizes = torch.linalg.vector_norm(leaves, dim=2, keepdim=True)
+    leaves = torch.where(sizes > _SMALL * sizes.sum(dim=1, keepdim=True), leaves, 0.0)
 
     def evaluate(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         U = torch.from_numpy(values).reshape(shape)

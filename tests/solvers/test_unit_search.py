@@ -8,7 +8,9 @@ import convexlib as cl
 from convexlib.errors import ConvergenceWarning, InputError, ProblemError, SolverError
 from convexlib.problems.generated_units import blocks_from, leaves_of
 from convexlib.solvers import unit_search
+from convexlib.solvers.parallel_descent import train_parallel
 from convexlib.solvers.unit_search import rescaled
+from convexlib.solvers.unit_seeding import trained_units
 from convexlib.units.ascent import ascend_units
 from tests.problems.unit_programs import circle, forward
 
@@ -146,6 +148,55 @@ def test_larger_data_than_can_be_listed() -> None:
     assert value_of(problem, result) == pytest.approx(result.value, rel=1e-9)
 
 
+@pytest.fixture
+def planted():
+    """A hundred samples whose target needs a subtraction in the second layer, and noise."""
+    rng = np.random.default_rng(4)
+    X = rng.standard_normal((100, 6))
+    noise = 0.3 * rng.standard_normal(100)
+    y = np.maximum(np.maximum(X[:, 0], 0) - np.maximum(X[:, 1], 0), 0) + noise
+    return X, y
+
+
+@pytest.mark.parametrize("norm", ["sum", "group"])
+def test_training_scales_with_the_data(norm: str, planted) -> None:
+    X, y = planted
+    plain = trained_units(KINDS[norm](X, y, beta=1.0, units="generate"))
+    scaled = trained_units(KINDS[norm](4.0 * X, 0.5 * y, beta=2.0, units="generate"))
+    assert len(plain[0]) >= 3  # at least one of each network
+    torch.testing.assert_close(scaled[0], plain[0] / 8.0, rtol=1e-6, atol=1e-9)
+    assert torch.equal(scaled[1], plain[1])
+    assert torch.equal(scaled[2], plain[2])
+    zero = trained_units(KINDS[norm](X, 0.0 * y, beta=1.0, units="generate"))
+    assert len(zero[0]) == 0
+
+
+@pytest.mark.parametrize("norm", ["sum", "group"])
+def test_a_search_ends_below_the_networks_it_starts_from(norm: str, planted, monkeypatch) -> None:
+    monkeypatch.setattr(unit_search, "_EXACT_SIZE", 0)
+    problem = KINDS[norm](*planted, beta=1.0, units="generate")
+    result = cl.solve(problem, max_iter=2, n_starts=16)
+    first = result.history[0].primal  # all networks together
+    assert result.value <= first
+    for seed in range(3):
+        # The same networks one by one: the grid is that of the seeding.
+        network = train_parallel(
+            problem, 32, optimizer="adam-cosine", rates=[0.03], seeds=[seed], n_steps=600,
+            batch_size=100,
+        )  # fmt: skip
+        assert first < network.best_objective
+
+
+@pytest.mark.parametrize("norm", ["sum", "group"])
+def test_from_beta_max_on_nothing_is_found(norm: str, planted) -> None:
+    free = KINDS[norm](*planted, beta=1.0, units="generate")
+    problem = free.with_beta(1.01 * free.beta_max())
+    for seeding in ("adam", "none"):
+        result = cl.solve(problem, n_starts=16, seeding=seeding)
+        assert not result.weights.any()
+        assert result.converged
+
+
 def test_messages() -> None:
     X, y, beta = circle()
     problem = cl.ThreeLayer(X, y, beta=beta, units="generate")
@@ -161,3 +212,5 @@ def test_messages() -> None:
         cl.solve(cl.ThreeLayer(X[:3], y[:3], beta=beta), n_starts=3)
     with pytest.raises(InputError, match="n_starts is 0; expected an integer >= 1"):
         cl.solve(problem, n_starts=0)
+    with pytest.raises(InputError, match="seeding is 'sgd'"):
+        cl.solve(problem, seeding="sgd")
