@@ -7,7 +7,6 @@ number of iterations and the clock stands still meanwhile, as it does while data
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import lab
@@ -28,7 +27,7 @@ class Finished(Exception):
 def gated(task: Task, output: Output) -> None:
     """Solve with R-FISTA until the target is reached or time is up."""
     model = models.ConvexGatedReLU(task.gates.T.copy())
-    _run(task, output, model, solvers.RFISTA(model, max_iters=10**7, tol=1e-30))
+    run(task, output, model, solvers.RFISTA(model, max_iters=10**7, tol=1e-30))
 
 
 def relu(task: Task, output: Output) -> None:
@@ -39,11 +38,12 @@ def relu(task: Task, output: Output) -> None:
     )
     # The tolerance of its subproblems is that of its defaults.
     solver.tol = task.options.get("subproblem_tol", 1e-6)
-    _run(task, output, model, solver)
+    run(task, output, model, solver)
 
 
-def _run(task: Task, output: Output, model: Any, solver: Any) -> None:
-    regularizer = regularizers.NeuronGL1(task.beta / len(task.y))  # its loss has a factor 1/n
+def run(task: Task, output: Output, model: Any, solver: Any, watch: type | None = None) -> None:
+    """Run an optimisation procedure with a callback, `Watch` or another one."""
+    regularizer = regularizers.NeuronGL1(task.beta / task.y.size)  # its loss has a factor 1/(n c)
     interface.set_device(
         task.options.get("device", "cpu"), task.options.get("dtype", "float64"), 778
     )
@@ -52,12 +52,14 @@ def _run(task: Task, output: Output, model: Any, solver: Any) -> None:
     procedure = interface.build_optimizer(solver, regularizer, Metrics(metric_freq=10**8))
     procedure.metric_freq = 10**8
     order = _order(task, internal)
-    watch = _Watch(task, output, order)
+    callback = (watch or Watch)(task, output, order)
     logger = interface.get_logger("scnn")
-    watch.start()
+    callback.start()
     try:
-        procedure(logger, internal, lambda model: model, train, test, ([], [], []), callback=watch)
-        watch.keep(internal.weights, "terminated")
+        procedure(
+            logger, internal, lambda model: model, train, test, ([], [], []), callback=callback
+        )
+        callback.keep(internal.weights, "terminated")
     except Finished:
         pass
 
@@ -72,7 +74,7 @@ def _order(task: Task, internal: Any) -> np.ndarray:
     return order
 
 
-class _Watch:
+class Watch:
     """The callback after every iteration."""
 
     def __init__(self, task: Task, output: Output, order: np.ndarray) -> None:
@@ -80,32 +82,39 @@ class _Watch:
         self.iteration, self.due, self.pauses = 0, 1.0, 0.0
 
     def start(self) -> None:
+        """Start the clock."""
         self.began = self.output.begin()
 
     def __call__(self, model: Any, X: Any, y: Any) -> Any:
+        """Keep the weights, where it is time for that."""
         self.iteration += 1
         if self.iteration >= self.due:
-            entered = time.perf_counter()
+            entered = self.output.now()
             self.due = max(self.iteration + 1, self.iteration * GROWTH)
             seconds = entered - self.began - self.pauses
             self.keep(model.weights, "iterate", seconds)
             if seconds > self.task.limit:
                 raise Finished
-            self.pauses += time.perf_counter() - entered
+            self.pauses += self.output.now() - entered
         return model
 
     def keep(self, weights: Any, label: str, seconds: float | None = None) -> None:
         """Hand over weights in our order, and stop at the target."""
         if seconds is None:
-            seconds = time.perf_counter() - self.began - self.pauses
+            seconds = self.output.now() - self.began - self.pauses
+        ordered = self.ordered(weights)
+        self.output(seconds, arrays={"weights": ordered}, label=label, iteration=self.iteration)
+        if self.task.gated and self._value(ordered[0]) <= self.task.target:
+            raise Finished
+
+    def ordered(self, weights: Any) -> np.ndarray:
+        """Return weights (k, P, d) in the order of our patterns."""
         raw = np.asarray(lab.to_np(weights), dtype=np.float64)
         P, d = self.task.masks.shape[0], self.task.X.shape[1]
         raw = raw.reshape(-1, P, d)
         ordered = np.zeros_like(raw)
         ordered[:, self.order] = raw
-        self.output(seconds, arrays={"weights": ordered}, label=label, iteration=self.iteration)
-        if self.task.gated and self._value(ordered[0]) <= self.task.target:
-            raise Finished
+        return ordered
 
     def _value(self, weights: np.ndarray) -> float:
         """Objective of the gated program."""

@@ -122,7 +122,7 @@ def enumerate_arrangements(X: Any, max_patterns: int = 100_000) -> Arrangements:
     r"""Return the patterns of all cells of full dimension, with a proof that these are all.
 
     The distinct hyperplanes are written as integer vectors and their cells are listed by exact
-    arithmetic (see :mod:`convexlib.exact`), which holds on degenerate data too: zero, duplicate and
+    arithmetic (see ``convexlib.exact``), which holds on degenerate data too: zero, duplicate and
     antipodal samples, integer grids, one-hot columns, X of any rank. If X is rank-deficient only up
     to rounding (:math:`\sigma_{r+1} \le 10^{-12} \sigma_1` after columns are brought to one scale)
     or two directions differ by at most :math:`10^{-13}` (float32: 2e-6 and 3e-7), a nearby matrix

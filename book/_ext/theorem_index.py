@@ -47,7 +47,8 @@ class TheoremIndex(SphinxDirective):
             found = statements(source)
             title = HEADING.search(source)
             if found and title:
-                lines += ["", f"**[{title[1]}]({name}.ipynb)**", "", "| Number | Statement |", "|:--|:--|"]
+                link = f"**[{title[1]}]({name}.ipynb)**"
+                lines += ["", link, "", "| Number | Statement |", "|:--|:--|"]
                 lines += [f"| {{prf:ref}}`{label}` | {text} |" for _, text, label in found]
         return self.parse_text_to_nodes("\n".join(lines))
 

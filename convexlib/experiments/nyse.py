@@ -260,4 +260,6 @@ EXPERIMENT = Experiment(
     function=compute,
     table=table,
     missed=missed,
+    compared=("*.objective", "*.fit"),
+    timed=(*(f"methods.{name}.*" for name in RATES), "runs.*"),
 )

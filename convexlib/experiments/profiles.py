@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from convexlib.plots.style import COLOURS, DASHES
+from convexlib.plots.style import COLOURS, DASHES, GREY
 
 __all__ = [
     "POOLS",
@@ -27,6 +27,7 @@ __all__ = [
     "ranks",
     "table",
     "times_to",
+    "value_at",
 ]
 
 TOLERANCES = (1.0, 0.5, 0.1, 1e-2, 1e-3, 1e-6)
@@ -35,8 +36,11 @@ TOLERANCES = (1.0, 0.5, 0.1, 1e-2, 1e-3, 1e-6)
 POOLS = (
     ("gated", "relu", "sgd", "adam"),
     ("relu", "sgd", "adam"),
+    ("gated", "pyscnn"),
     ("relu", "generated", "sgd", "adam"),
 )
+# A method has the same colour in every picture; these two are never compared.
+PLACE = {"gated": 0, "relu": 1, "sgd": 2, "adam": 3, "pyscnn": 4, "generated": 4}
 ROUNDING = 1e-9  # a curve keeps eight digits
 
 Key = tuple[str, float]
@@ -77,6 +81,12 @@ def times_to(
             share = result.get("runs", 1) if alone else 1
             times[method].append(result["curve"]["seconds"][first] / share)
     return {method: np.array(values) for method, values in times.items()}
+
+
+def value_at(result: Mapping[str, Any], seconds: float) -> float:
+    """Return the lowest objective that a method had reached by then; at first that of no neuron."""
+    times, values = result["curve"]["seconds"], result["curve"]["objective"]
+    return min([result["zero"], *(v for t, v in zip(times, values, strict=True) if t <= seconds)])
 
 
 def profile(times: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -138,26 +148,35 @@ def plot_profiles(
 ) -> Figure:
     """Draw the share of problems solved against seconds, one panel for each tolerance."""
     problems = by_problem(found, methods)
+    columns = min(len(tolerances), 3)
+    rows = -(-len(tolerances) // columns)
     fig, axes = plt.subplots(
-        1, len(tolerances), sharey=True, squeeze=False, figsize=(3.2 * len(tolerances), 3.0)
+        rows,
+        columns,
+        sharey=True,
+        squeeze=False,
+        figsize=(2.9 * columns, 2.5 * rows + 0.4),
+        layout="constrained",
     )
-    for ax, tol in zip(axes[0], tolerances, strict=True):
+    for ax in axes.flat[len(tolerances) :]:
+        ax.remove()
+    for ax, tol in zip(axes.flat, tolerances, strict=False):
         times = times_to(problems, methods, tol, alone=alone)
         finite = np.concatenate([part[np.isfinite(part) & (part > 0)] for part in times.values()])
         ends = (finite.min(), finite.max()) if len(finite) else (0.1, 1.0)
-        for k, method in enumerate(methods):
+        for method in methods:
             seconds, shares = profile(times[method])
             last = shares[-1] if len(shares) else 0.0
             ax.step(
                 np.concatenate([[0.8 * ends[0]], seconds, [1.25 * ends[1]]]),
                 np.concatenate([[0.0], shares, [last]]),
                 where="post",
-                color=COLOURS[k % len(COLOURS)],
-                linestyle=DASHES[k % len(DASHES)],
+                color=COLOURS[PLACE[method]],
+                linestyle=DASHES[PLACE[method]],
                 label=method,
             )
-        ax.set(xscale="log", xlabel="seconds", ylim=(-0.02, 1.02), title=f"to {tol:g}")
-    axes[0, 0].set_ylabel("share of problems solved")
-    axes[0, -1].legend(loc="lower right")
-    fig.tight_layout()
+        ax.set(xscale="log", ylim=(-0.02, 1.02), title=f"to {tol:g}")
+    fig.supxlabel("seconds", fontsize="medium", color=GREY)
+    fig.supylabel("share of problems solved", fontsize="medium", color=GREY)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return fig

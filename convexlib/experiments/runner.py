@@ -1,24 +1,16 @@
 """Run a pure function over many configurations, and keep one record on disk for each.
 
-A record is ``results/<experiment>/<first 16 digits of sha256(config)>.json`` and holds the
-configuration, what the function returned, and where it was computed. It is written under a
-temporary name and renamed, so that it is complete or not there at all; a configuration whose
-record is intact is not run again. A run that was killed therefore continues where it was.
+A configuration whose record is intact is not run again, so that a run that was killed, at whatever
+moment, continues where it was. Records are `record_files`' business.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +20,30 @@ from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # no stubs
 from tqdm import tqdm
 
-from convexlib.errors import DataError, InputError
+from convexlib.errors import DataError, SolverError
+from convexlib.experiments import record_files
+from convexlib.experiments.record_files import (
+    digest,
+    environment,
+    file_name,
+    records,
+    results_dir,
+)
 
-__all__ = ["Experiment", "digest", "environment", "file_name", "records", "results_dir", "run"]
+__all__ = [
+    "Experiment",
+    "digest",
+    "environment",
+    "file_name",
+    "measure",
+    "one_thread",
+    "records",
+    "results_dir",
+    "run",
+]
 
 Config = Mapping[str, Any]
 Function = Callable[[dict[str, Any]], Mapping[str, Any]]
-
-FORMAT = 1  # of a record
-PACKAGES = ("convexlib", "numpy", "torch", "numba", "scipy", "scikit-learn")
-SOURCE = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,14 @@ class Experiment:
         From records to a table as text.
     missed : callable
         From a record to the reason why it misses its tolerance, or None.
+    compared : tuple of str
+        Which entries of a result a run made again must give again (`spot_check`): patterns, as of
+        file names, of names such as ``methods.convex.0.objective``.
+    rtol : float
+        To which relative difference.
+    timed : tuple of str
+        Patterns of those among them that are reached within a budget of processor time, and hence
+        differ from run to run.
     """
 
     name: str
@@ -64,6 +78,9 @@ class Experiment:
     function: Function
     table: Callable[[list[dict[str, Any]]], str]
     missed: Callable[[dict[str, Any]], str | None]
+    compared: tuple[str, ...] = ("objective", "*.objective")
+    rtol: float = 1e-6
+    timed: tuple[str, ...] = ()
 
 
 def run(
@@ -91,9 +108,9 @@ def run(
         Where the experiments are kept; `results_dir()` by default.
     jobs : int, optional
         Processes, each with one thread; -1 for one per core. None takes what
-        ``joblib.parallel_config`` says (another backend, such as Dask's, too), and 1 without it.
+        ``joblib.parallel_config`` says (another backend, as in `cluster.workers`), and 1 without.
     progress : bool
-        Show a progress bar on a terminal.
+        Show a progress bar, with the time that remains, on a terminal.
 
     Raises
     ------
@@ -101,87 +118,89 @@ def run(
         If a configuration or a result cannot be written as JSON.
     DataError
         If a record cannot be written.
+    SolverError
+        If a worker process was killed.
+    KeyboardInterrupt
+        Passed on, with a message that says how many records are done.
+
+    Warns
+    -----
+    UserWarning
+        If a file in the place of a record is damaged or belongs to another configuration; it is
+        replaced.
+
+    Notes
+    -----
+    Checked by `tests/experiments/test_runner.py`, `test_runner_kill.py` and `test_cluster.py`.
     """
-    place = (results_dir() if folder is None else Path(folder)) / experiment
+    # Absolute, because the workers of a cluster may run in another folder.
+    place = ((results_dir() if folder is None else Path(folder)) / experiment).absolute()
     wanted = {digest(config): dict(config) for config in configs}
-    done = {key: record for key in wanted if (record := _read(place / _name(key), key))}
-    missing = [(key, config) for key, config in wanted.items() if key not in done]
-    tasks = (delayed(_compute)(function, config, place / _name(key)) for key, config in missing)
-    # Every worker writes its own record, so that whatever was finished survives this process.
-    finished = Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
-    bar = tqdm(finished, experiment, len(missing), disable=None if progress else True)
-    done |= {digest(record["config"]): record for record in bar}
+    paths = {key: place / file_name(config) for key, config in wanted.items()}
+    done = {key: found for key in wanted if (found := record_files.read(paths[key], key))}
+    missing = [key for key in wanted if key not in done]
+    if missing:
+        record_files.prepare(place)
+    tasks = (delayed(_keep)(function, wanted[key], paths[key]) for key in missing)
+    # One configuration at a time, whatever its length: what is finished is known to be finished.
+    # All are handed out at once: a cluster may have more workers later on.
+    options = {"batch_size": 1, "pre_dispatch": "all", "return_as": "generator_unordered"}
+    parallel = Parallel(n_jobs=jobs, **options)
+    bar = tqdm(
+        parallel(tasks),
+        experiment,
+        total=len(wanted),
+        initial=len(done),
+        disable=None if progress else True,
+    )
+    try:
+        for record in bar:
+            key = digest(record["config"])
+            if record_files.inspect(paths[key], key)[0] is None:  # the worker has other disks
+                record_files.write(paths[key], record)
+            done[key] = record
+    except KeyboardInterrupt:
+        state = f"{len(done)} of {len(wanted)} records are done"
+        raise KeyboardInterrupt(
+            f"{experiment} was interrupted: {state}. The same command goes on from there."
+        ) from None
+    except BrokenExecutor as error:
+        raise SolverError(
+            f"{experiment}: a worker process was killed, perhaps for want of memory; {len(done)} "
+            f"of {len(wanted)} records are done. Run the same command with fewer jobs: it goes on "
+            "from there."
+        ) from error
     return [done[key] for key in wanted]
 
 
-def records(experiment: str, folder: Path | None = None) -> list[dict[str, Any]]:
-    """Return every intact record of an experiment, in the order of the configurations' text.
-
-    Raises
-    ------
-    DataError
-        If there is none.
-    """
-    place = (results_dir() if folder is None else Path(folder)) / experiment
-    found = [record for path in sorted(place.glob("*.json")) if (record := _read(path))]
-    if not found:
-        raise DataError(
-            f"{place} holds no intact record; expected some. Make them with `convexlib run`."
-        )
-    return sorted(found, key=lambda record: _text(record["config"]))
-
-
-def digest(config: Config) -> str:
-    """Return the sha256 of a configuration, which does not depend on the order of its keys."""
-    return hashlib.sha256(_text(dict(config)).encode()).hexdigest()
-
-
-def results_dir() -> Path:
-    """Return CONVEXLIB_RESULTS if set, else `results` of the checkout, else of this folder."""
-    named = os.environ.get("CONVEXLIB_RESULTS")
-    if named:
-        return Path(named)
-    checkout = SOURCE / "results"
-    return checkout if (SOURCE / "pyproject.toml").exists() else Path("results")
-
-
-def environment(device: str = "cpu") -> dict[str, Any]:
-    """Return versions, hardware and source of the present process, as every record keeps them."""
-    names = {name: _version(name) for name in PACKAGES}
-    hardware = torch.cuda.get_device_name(device) if device != "cpu" else platform.machine()
-    return {
-        "versions": {"python": platform.python_version(), **names},
-        "system": sys.platform,
-        "device": device,
-        "hardware": hardware,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "commit": _commit(),
-    }
-
-
-def _compute(function: Function, config: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Run one configuration with one thread, write its record and return it."""
+def measure(function: Function, config: dict[str, Any]) -> dict[str, Any]:
+    """Run one configuration with one thread and return its record."""
     with one_thread():
         began = time.perf_counter()
-        result = dict(function(dict(config)))
+        try:
+            result = dict(function(dict(config)))
+        except Exception as error:
+            error.add_note(f"The configuration was {record_files.text(config)}")
+            raise
         body = {
-            "format": FORMAT,
+            "format": record_files.FORMAT,
             "config": config,
             "result": result,
             "seconds": round(time.perf_counter() - began, 3),
             "environment": environment(config.get("device", "cpu")),
         }
-    # What is returned is what a later run will read: keys are strings, tuples are lists.
-    record = json.loads(_text(body))
-    record["sha256"] = _checksum(record)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(record, sort_keys=True) + "\n", encoding="utf8")
-        part.replace(path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error}. Is the folder writable?") from error
+    return record_files.sealed(body)
+
+
+def _keep(function: Function, config: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the record of one configuration and keep it, so that it survives the main process."""
+    # Another run may have made it meanwhile, or a worker that was lost before it could say so.
+    found = record_files.inspect(path, digest(config))[0]
+    if found is not None:
+        return found
+    record = measure(function, config)
+    with suppress(DataError):  # the main process tries again, and says what is wrong
+        record_files.write(path, record)
     return record
 
 
@@ -197,59 +216,3 @@ def one_thread() -> Iterator[None]:
         finally:
             torch.set_num_threads(before[0])
             numba.set_num_threads(before[1])
-
-
-def _read(path: Path, key: str | None = None) -> dict[str, Any] | None:
-    """Return a record, or None where it is missing, damaged or of another configuration."""
-    try:
-        record = json.loads(path.read_text(encoding="utf8"))
-        intact = record["format"] == FORMAT and record["sha256"] == _checksum(record)
-        own = digest(record["config"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return record if intact and own == (key or own) and path.name == _name(own) else None
-
-
-def _checksum(record: Mapping[str, Any]) -> str:
-    """Return the sha256 of all of a record but this very number."""
-    body = {key: value for key, value in record.items() if key != "sha256"}
-    return hashlib.sha256(_text(body).encode()).hexdigest()
-
-
-def _text(value: Any) -> str:
-    """Return the one JSON text of a value."""
-    try:
-        return json.dumps(value, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"a configuration or result cannot be written as JSON ({error}); expected text, "
-            "finite numbers, booleans, None, lists and dicts. Convert arrays with .tolist()."
-        ) from error
-
-
-def file_name(config: Config) -> str:
-    """Return the name of a configuration's record."""
-    return _name(digest(config))
-
-
-def _name(key: str) -> str:
-    return f"{key[:16]}.json"
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _commit() -> str | None:
-    """Return the commit of the checkout, marked where files differ from it; None outside one."""
-    if not (SOURCE / ".git").exists():
-        return None
-    command = ["git", "-C", str(SOURCE), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip() or None

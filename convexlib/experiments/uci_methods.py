@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, sample_arrangements
 from convexlib.errors import ConvergenceWarning
-from convexlib.networks import TwoLayerReLU
+from convexlib.networks import side_by_side
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.problems.vector_output import VectorOutput
 from convexlib.result import Result
@@ -37,7 +37,16 @@ from convexlib.solvers.training import now
 if TYPE_CHECKING:
     from convexlib.experiments.uci import Task
 
-__all__ = ["METHODS", "convex", "descent", "generated", "patterns", "side_by_side"]
+__all__ = [
+    "METHODS",
+    "convex",
+    "curve",
+    "descent",
+    "generated",
+    "patterns",
+    "scores",
+    "side_by_side",
+]
 
 RECORDS = 40  # of the objective, on the way
 SEED = 0  # of the patterns
@@ -69,7 +78,7 @@ def convex(task: Task, config: dict[str, Any]) -> dict[str, Any]:
         for column, result in zip(program.columns, results, strict=True)
     ]
     return {
-        **_scores(program, task, network),
+        **scores(program, task, network),
         **_proof(program.objective(network), sum(bounds), results, n),
         "patterns": count,
         "newton_steps": sum(result.n_iter for result in results),
@@ -88,7 +97,7 @@ def generated(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     network = side_by_side([column.to_network(result) for column, result in pairs])
     problem = _referee(task, beta)
     return {
-        **_scores(problem, task, network),
+        **scores(problem, task, network),
         **_proof(problem.objective(network), sum(result.dual for result in results), results, n),
         "seconds": round(sum(seconds), 4),
         "curve": _solver_curve(results, seconds, 0.0, n),
@@ -122,14 +131,14 @@ def descent(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     seconds = np.sum([run.seconds for run in runs], axis=0)
     values = np.sum([run.best_curve for run in runs], axis=0) / n
     return {
-        **_scores(_referee(task, beta), task, network),
+        **scores(_referee(task, beta), task, network),
         "runs": len(config["rates"]) * len(config["seeds"]),
         "best_rates": [run.best_rate for run in runs],
         "best_seeds": [run.best_seed for run in runs],
         "diverged": sum(run.n_diverged for run in runs),
         "steps": int(runs[0].steps[-1]),
         "seconds": round(float(seconds[-1]), 4),
-        "curve": _curve(seconds, values),
+        "curve": curve(seconds, values),
     }
 
 
@@ -140,13 +149,6 @@ METHODS: dict[str, Callable[[Task, dict[str, Any]], dict[str, Any]]] = {
     "sgd": descent,
     "adam": descent,
 }
-
-
-def side_by_side(networks: list[TwoLayerReLU]) -> TwoLayerReLU:
-    """One network (float64, c outputs) of c networks with one output each."""
-    U = torch.cat([network.U.detach().double() for network in networks])  # (c m, d)
-    alpha = torch.block_diag(*[network.alpha.detach().double()[:, None] for network in networks])
-    return TwoLayerReLU(U, alpha)
 
 
 def _solved(columns: list[TwoLayer], **options: Any) -> tuple[list[Result], list[float]]:
@@ -181,7 +183,7 @@ def _proof(primal: float, dual: float, results: list[Result], n: int) -> dict[st
     }
 
 
-def _scores(problem: VectorOutput, task: Task, network: nn.Module) -> dict[str, Any]:
+def scores(problem: VectorOutput, task: Task, network: nn.Module) -> dict[str, Any]:
     """Score a network in float64: objective F, accuracies, neurons; beside them F of no network."""
     n = len(task.X)
     with torch.no_grad():
@@ -220,10 +222,10 @@ def _solver_curve(
             values.append(value + record.primal)
         before += spent
         value += result.value
-    return _curve(np.array(times), np.array(values) / n)
+    return curve(np.array(times), np.array(values) / n)
 
 
-def _curve(seconds: np.ndarray, values: np.ndarray) -> dict[str, list[float]]:
+def curve(seconds: np.ndarray, values: np.ndarray) -> dict[str, list[float]]:
     """The moments at which the best value became lower, and that value, in few digits."""
     best = np.minimum.accumulate(values)
     lower = np.concatenate([[True], best[1:] < best[:-1]])

@@ -1,20 +1,21 @@
-"""Find a data file in `data/`, the mirror or the cache, and read it only if it is intact."""
+"""Find a data file: in `data/`, the mirror, the cache or scikit-learn; read it only if intact."""
 
 from __future__ import annotations
 
 import hashlib
 import lzma
 import os
-import tempfile
+from importlib import metadata
 from pathlib import Path
 
 from convexlib.errors import DataError
-from convexlib.store import manifest
+from convexlib.store import atomic, manifest, rebuild
 from convexlib.store._pooch import pooch
 from convexlib.store.manifest import Entry
 
 MIRROR = "CONVEXLIB_MIRROR"
-Place = tuple[str, Path]  # ("data" | "mirror" | "cache", path of the copy)
+# ("data" | "mirror" | "cache", path of the copy), or ("scikit-learn", what it is rebuilt from)
+Place = tuple[str, Path]
 
 
 def cache_dir() -> Path:
@@ -45,7 +46,8 @@ def locate(entry: Entry) -> Place | None:
         for path in (stored, stored.with_name(entry.file)):
             if path.exists():
                 return label, path
-    return None
+    source = rebuild.installed(entry.name)
+    return None if source is None else (rebuild.SCIKIT_LEARN, source)
 
 
 def read(entry: Entry, place: Place) -> bytes:
@@ -64,6 +66,8 @@ def read(entry: Entry, place: Place) -> bytes:
             f"{path} cannot be read ({error.strerror}); expected sha256 {entry.sha256}. "
             f"{repair(entry, label)}"
         ) from error
+    if label == rebuild.SCIKIT_LEARN:
+        return _rebuilt(entry, path, raw)
     content = decompress(raw, entry.size) if path.suffix == ".xz" else raw
     if content is None:
         problem = f"it does not decompress to {entry.size} bytes, its sha256 is {digest(raw)}"
@@ -75,6 +79,21 @@ def read(entry: Entry, place: Place) -> bytes:
         raise DataError(
             f"{path} is not the file that the manifest names: {problem}, expected {expected}. "
             f"{repair(entry, label)}"
+        )
+    return content
+
+
+def _rebuilt(entry: Entry, path: Path, raw: bytes) -> bytes:
+    """Return the table that scikit-learn's file gives, verified like any other."""
+    try:
+        content = rebuild.rebuild(rebuild.INSTALLED[entry.name], raw.decode("utf-8"))
+        problem = f"gives a table of sha256 {digest(content)}"
+    except (ValueError, KeyError, IndexError) as error:
+        content, problem = b"", f"is not the table it is taken for ({error!r})"
+    if digest(content) != entry.sha256:
+        raise DataError(
+            f"{path} of scikit-learn {metadata.version('scikit-learn')} {problem}; expected "
+            f"{entry.file} of sha256 {entry.sha256}. {repair(entry, rebuild.SCIKIT_LEARN)}"
         )
     return content
 
@@ -110,6 +129,8 @@ def missing(entry: Entry) -> DataError:
 def repair(entry: Entry, label: str) -> str:
     """Return the advice that fits a missing or damaged copy in one of the places."""
     fetch = f"`convexlib data fetch {entry.name}`"
+    if label == rebuild.SCIKIT_LEARN:
+        return f"Download the table with {fetch}, or set {MIRROR} to a folder that holds it."
     if label == "mirror":
         return f"Replace it in the mirror, or unset {MIRROR} and run {fetch}."
     if label == "data" and (manifest.data_dir().parent / ".git").exists():
@@ -118,24 +139,17 @@ def repair(entry: Entry, label: str) -> str:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: under a temporary name, then renamed.
+    """Write a whole file or nothing (see `atomic.write`).
 
     Raises
     ------
     DataError
         If the disk is full or the folder cannot be written.
     """
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as stream:
-            temporary = Path(stream.name)
-            stream.write(content)
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        atomic.sweep(path.parent)
+        atomic.write(path, content)
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         raise disk_error(path, error) from error
 
 

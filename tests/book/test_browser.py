@@ -4,37 +4,14 @@ Nothing is built here: `make browser` builds the book first. Where the built boo
 missing the tests are skipped, and the reason is named; with CONVEXLIB_REQUIRE_BROWSER=1 they fail.
 """
 
-import os
-import threading
-from functools import partial
-from html.parser import HTMLParser
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-HTML = Path(os.environ.get("CONVEXLIB_BOOK_HTML", ROOT / "book" / "_build" / "html"))
-CHROMIUM = Path(os.environ.get("CONVEXLIB_CHROMIUM", "/usr/bin/chromium"))
-REQUIRED = os.environ.get("CONVEXLIB_REQUIRE_BROWSER") == "1"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
+from tests.book.built import HTML, NARROW, PAGES, TYPESET, WIDE
+
 SEARCHED = "duality"  # a word that several pages contain
-FURNITURE = ("_static", "_sources", "_images")  # what has no pages of the book
-PAGES = sorted(
-    path.relative_to(HTML).as_posix()
-    for path in HTML.rglob("*.html")
-    if path.relative_to(HTML).parts[0] not in {"index.html", *FURNITURE}
-)
-WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 400, "height": 800}
 
 pytestmark = pytest.mark.browser
 
@@ -80,112 +57,6 @@ RAW_TEX = """() => {
   copy.querySelectorAll('pre, code, script, style, mjx-container').forEach((e) => e.remove());
   return copy.textContent.match(/\\\\[a-zA-Z]+|\\\\[([]|[$][$]/g) || [];
 }"""
-TYPESET = """async () => {
-  if (window.MathJax) await MathJax.startup.promise;
-  await document.fonts.ready;
-}"""
-
-
-class Elements(HTMLParser):
-    """What the static checks need of a page: its anchors, its links, its images, what it loads."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.anchors: set[str] = {""}
-        self.links: list[str] = []
-        self.loads: list[str] = []
-        self.images: list[tuple[str, str]] = []
-        self.feed((HTML / page).read_text(encoding="utf8"))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = {name: value or "" for name, value in attrs}
-        self.anchors.update(found[name] for name in ("id", "name") if name in found)
-        if tag == "a" and "href" in found:
-            self.links.append(found["href"])
-        if tag == "link" and found.get("rel") != "canonical":
-            self.loads.append(found.get("href", ""))
-        if tag in {"script", "iframe", "img", "source", "video", "audio"} and "src" in found:
-            self.loads.append(found["src"])
-        if tag == "img":
-            self.images.append((found.get("src", ""), found.get("alt", "")))
-
-
-def absent(reason):
-    """Skip, or fail where the checks are required."""
-    if REQUIRED:
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
-def book():
-    if not (HTML / "index.html").exists():
-        absent(f"no built book at {HTML}: run `make book`")
-    return {page: Elements(page) for page in PAGES}
-
-
-@pytest.fixture(scope="module")
-def server(book):
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(HTML))) as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}/"
-        running.shutdown()
-        thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser(book):
-    if not CHROMIUM.exists():
-        absent(f"no {CHROMIUM}: apt-get install chromium, or set CONVEXLIB_CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield running
-        running.close()
-
-
-class Visit:
-    """A tab that remembers what went wrong while it was open."""
-
-    def __init__(self, browser):
-        self.context = browser.new_context(viewport=WIDE, color_scheme="light")
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
-        self.problems: list[str] = []
-        self.page.on("pageerror", lambda error: self.problems.append(f"exception: {error}"))
-        self.page.on("console", self.read_console)
-        self.page.on("request", self.read_request)
-        self.page.on("response", self.read_response)
-
-    def read_console(self, message):
-        if message.type == "error":
-            self.problems.append(f"console: {message.text} ({message.location.get('url')})")
-
-    def read_request(self, request):
-        parts = urlsplit(request.url)
-        if parts.scheme not in {"data", "blob", "file"} and parts.hostname != "127.0.0.1":
-            self.problems.append(f"request to another host: {request.url}")
-
-    def read_response(self, response):
-        if response.status >= 400:
-            self.problems.append(f"{response.status}: {response.url}")
-
-    def open(self, url):
-        self.page.goto(url, wait_until="load")
-        self.page.evaluate(TYPESET)
-
-
-@pytest.fixture
-def visit(browser):
-    tab = Visit(browser)
-    yield tab
-    tab.context.close()
 
 
 @pytest.mark.parametrize("name", PAGES or ["no page"])

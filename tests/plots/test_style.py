@@ -8,20 +8,9 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
 
 from convexlib import plots
-
-
-def luminance(colour):
-    channels = np.array(to_rgb(colour))
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return float(linear @ [0.2126, 0.7152, 0.0722])
-
-
-def contrast(first, second):
-    low, high = sorted((luminance(first), luminance(second)))
-    return (high + 0.05) / (low + 0.05)
+from tests.contrast import contrast
 
 
 @pytest.mark.parametrize("page", ["#ffffff", "#14181e"])

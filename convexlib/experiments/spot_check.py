@@ -1,0 +1,187 @@
+"""Make some records again and compare: committed numbers should come out once more.
+
+Which entries are compared, and how closely they must agree, is the experiment's to say
+(`Experiment.compared`, `rtol`). What was reached within a budget of processor time is left out, and
+said to be.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from convexlib.errors import DataError
+from convexlib.experiments.record_files import digest
+from convexlib.experiments.runner import Experiment, measure
+
+__all__ = ["Agreement", "compare", "spot_check", "table"]
+
+TIMED = "not compared: reached within a budget of processor time"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The entries of one record whose names differ in numbers only, and the one that differs most.
+
+    Attributes
+    ----------
+    record, entry : str
+        First digits of the configuration's digest; name of the entries, with * for numbers.
+    count : int
+        How many entries there are.
+    stored, again : float or None
+        Of the entry that differs most; None where there is none, or where none was compared.
+    difference : float
+        ``|again - stored| / |stored|``, inf where only one of them is there.
+    ok : bool
+        Whether that is at most `Experiment.rtol`.
+    note : str
+        Why the entries were not compared.
+    """
+
+    record: str
+    entry: str
+    count: int
+    stored: float | None = None
+    again: float | None = None
+    difference: float = 0.0
+    ok: bool = True
+    note: str = ""
+
+
+def spot_check(
+    experiment: Experiment,
+    stored: Sequence[Mapping[str, Any]],
+    count: int,
+    *,
+    seed: int = 0,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> list[Agreement]:
+    """Draw `count` records that can be compared, run their configurations again, and compare.
+
+    A record all of whose entries depend on a budget of processor time is reported and not run.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Says what to run and what to compare.
+    stored : sequence of dict
+        Records to draw from.
+    count : int
+        How many to run again; all of them where there are fewer.
+    seed : int
+        Of the draw.
+    jobs, progress
+        As for `runner.run`. Nothing is written.
+
+    Raises
+    ------
+    DataError
+        If no record has an entry that can be compared.
+
+    Notes
+    -----
+    Checked by `tests/experiments/test_spot_check.py`.
+    """
+    shuffled = list(stored)
+    random.Random(seed).shuffle(shuffled)
+    chosen: list[Mapping[str, Any]] = []
+    left_out: list[Agreement] = []
+    for record in shuffled:
+        if len(chosen) == count:
+            break
+        rows = compare(experiment, record, record)
+        if all(row.note for row in rows):
+            left_out += rows
+        else:
+            chosen.append(record)
+    if not chosen:
+        raise DataError(
+            f"none of the {len(shuffled)} records of {experiment.name} has an entry that can be "
+            f"compared; expected one like {' or '.join(experiment.compared)} that does not depend "
+            "on a budget of processor time."
+        )
+    tasks = (delayed(measure)(experiment.function, dict(record["config"])) for record in chosen)
+    made = Parallel(n_jobs=jobs, batch_size=1, return_as="generator")(tasks)
+    bar = tqdm(made, f"{experiment.name} again", len(chosen), disable=None if progress else True)
+    pairs = zip(chosen, bar, strict=True)
+    return [row for pair in pairs for row in compare(experiment, *pair)] + left_out
+
+
+def compare(
+    experiment: Experiment, stored: Mapping[str, Any], again: Mapping[str, Any]
+) -> list[Agreement]:
+    """Compare the results of two records of one configuration."""
+    record = digest(stored["config"])[:16]
+    before, after = (
+        {name: value for name, value in _entries(result) if _like(name, experiment.compared)}
+        for result in (stored["result"], again["result"])
+    )
+    groups: dict[str, list[str]] = {}
+    for name in {**before, **after}:
+        groups.setdefault(re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name), []).append(name)
+    rows = []
+    for group, names in groups.items():
+        if _like(names[0], experiment.timed):
+            rows.append(Agreement(record, group, len(names), note=TIMED))
+            continue
+        differences = {name: _difference(before.get(name), after.get(name)) for name in names}
+        worst = max(names, key=differences.__getitem__)
+        difference, pair = differences[worst], (before.get(worst), after.get(worst))
+        ok = difference <= experiment.rtol
+        rows.append(Agreement(record, group, len(names), *pair, difference, ok))
+    return rows
+
+
+def table(rows: Sequence[Agreement], rtol: float) -> str:
+    """Return the comparison as text."""
+    width = max([5, *(len(_label(row)) for row in rows)])
+    lines = [f"{'record':17}{'entry':{width}} {'stored':>15}{'again':>15} {'rel. diff.':>10}"]
+    for row in rows:
+        start = f"{row.record:17}{_label(row):{width}} "
+        if row.note:
+            lines.append(start + row.note)
+        else:
+            numbers = "".join(f"{_digits(value):>15}" for value in (row.stored, row.again))
+            verdict = "" if row.ok else f"  more than {rtol:g}"
+            lines.append(f"{start}{numbers} {row.difference:10.1e}{verdict}")
+    return "\n".join(lines)
+
+
+def _entries(value: Any, name: str = "") -> Iterator[tuple[str, float | None]]:
+    """Yield the numbers of nested dicts and lists, with names such as ``path.3.objective``."""
+    if isinstance(value, Mapping | list):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, part in items:
+            yield from _entries(part, f"{name}.{key}" if name else str(key))
+    elif value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        yield name, value
+
+
+def _like(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _difference(was: float | None, now: float | None) -> float:
+    if was is None or now is None:
+        return 0.0 if was is now else math.inf
+    if was == now:
+        return 0.0
+    return abs(now - was) / abs(was) if was else math.inf
+
+
+def _label(row: Agreement) -> str:
+    return row.entry if row.count == 1 else f"{row.entry} ({row.count})"
+
+
+def _digits(value: float | None) -> str:
+    return "-" if value is None else f"{value:.9g}"

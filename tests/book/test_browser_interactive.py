@@ -1,0 +1,113 @@
+"""The interactive figures of the built book, moved by keyboard and mouse in headless chromium."""
+
+import json
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+from convexlib.problems.mirrors.chains import abs_chains
+from convexlib.problems.mirrors.features import ChainFeature
+from tools import interactive
+
+pytestmark = pytest.mark.browser
+
+
+def figure(visit, url, name):
+    """Open the page of an interactive figure; return the figure and what it says."""
+    visit.open(url)
+    found = visit.page.locator(f'figure[data-figure="{name}"]')
+    return found, found.locator("output")
+
+
+def test_rotating_the_gate_moves_the_supported_vertex(visit, server):
+    found, says = figure(visit, f"{server}two_layer.html", "gate")
+    X = np.array(interactive.gate()["X"])
+    handle = found.get_by_role("slider")
+    handle.focus()
+    seen = set()
+    for key in ["Home", *["ArrowRight"] * 12, *["PageUp"] * 20, *["ArrowLeft"] * 9]:
+        handle.press(key)
+        angle = np.deg2rad(float(handle.get_attribute("aria-valuenow")))
+        active = X @ [np.cos(angle), np.sin(angle)] >= 0
+        bits = "".join("01"[int(on)] for on in active)
+        seen.add(bits)
+        assert says.get_attribute("data-pattern") == bits
+        assert f"Pattern {bits}." in says.inner_text()
+        vertex = json.loads(says.get_attribute("data-vertex"))
+        assert np.allclose(vertex, X.T @ active, atol=1e-12)
+    assert len(seen) == 10  # all of them: five samples in the plane in general position
+    assert visit.problems == []
+
+
+def test_sliding_beta_kills_neurons(visit, server):
+    found, says = figure(visit, f"{server}two_layer.html", "path")
+    stored = json.loads((interactive.FOLDER / "path.json").read_text())
+    slider = found.get_by_label("weight decay")
+    slider.focus()
+    for key, place in (("End", -1), ("Home", 0), ("ArrowRight", 1), ("PageUp", None)):
+        slider.press(key)
+        place = int(slider.input_value()) if place is None else place
+        neurons = stored["neurons"][place]
+        assert int(says.get_attribute("data-neurons")) == len(neurons)
+        assert found.locator(".neuron").count() == len(neurons)
+        objective = float(says.get_attribute("data-objective"))
+        assert abs(objective - stored["dual"][place]) < 1e-6 * objective
+        assert f"{len(neurons)} neuron" in slider.get_attribute("aria-valuetext")
+    assert visit.problems == []
+
+
+def test_dragging_a_sample_moves_its_mirror(visit, server):
+    found, says = figure(visit, f"{server}mirrors.html", "mirrors")
+    samples = found.get_by_role("slider")
+    start = samples.nth(0).bounding_box()
+    visit.page.mouse.move(start["x"] + start["width"] / 2, start["y"] + start["height"] / 2)
+    visit.page.mouse.down()
+    visit.page.mouse.move(start["x"] - 20, start["y"] + 30)
+    visit.page.mouse.up()
+    samples.nth(1).press("ArrowRight")
+    samples.nth(2).press("PageUp")
+    x = np.array([float(one.get_attribute("aria-valuenow")) for one in samples.all()])
+    assert x[0] < -0.2
+    assert np.allclose(x[1:], [1.1, 3.5])
+    units = [ChainFeature("abs", (1, 1), tuple(b), x) for b in abs_chains(x, 3)[1]]
+    every = np.unique(np.concatenate([unit.kinks for unit in units]).round(9))
+    places = json.loads(says.get_attribute("data-places"))
+    assert np.allclose(np.unique(np.round(places, 9)), every)
+    choice = found.get_by_label("one feature")
+    for option, fold, anchor in (
+        ("reflect x\u2083 about x\u2082", x[1], x[2]),
+        ("fold x\u2081 onto x\u2082", (x[0] + x[1]) / 2, x[1]),
+        ("no second fold, at x\u2083", x[2], x[2]),
+    ):
+        choice.select_option(label=option)
+        unit = ChainFeature("abs", (1, 1), (-fold, -abs(anchor - fold)), x)
+        assert np.allclose(json.loads(says.get_attribute("data-kinks")), unit.kinks)
+    assert visit.problems == []
+
+
+@pytest.mark.parametrize(
+    ("page", "name"), [("two_layer", "gate"), ("two_layer", "path"), ("mirrors", "mirrors")]
+)
+def test_an_interactive_figure_is_a_sentence_without_scripts(browser, server, page, name):
+    context = browser.new_context(java_script_enabled=False)
+    tab = context.new_page()
+    tab.goto(f"{server}{page}.html")
+    stage = tab.locator(f'figure[data-figure="{name}"] .stage')
+    assert stage.inner_text().startswith("The page in the browser lets you")
+    context.close()
+
+
+def test_only_pages_with_interactive_figures_load_their_scripts(book):
+    scripts = {
+        page: [
+            Path(path).name
+            for path in (urlsplit(load).path for load in elements.loads)
+            if "interactive/" in path and path.endswith(".js")
+        ]
+        for page, elements in book.items()
+    }
+    assert scripts.pop("two_layer.html") == ["stage.js", "gate.js", "path.js"]
+    assert scripts.pop("mirrors.html") == ["stage.js", "mirrors.js"]
+    assert not any(scripts.values())

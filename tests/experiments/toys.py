@@ -1,0 +1,104 @@
+"""Functions of a configuration that workers can import: they leave a trace, fail, or die."""
+
+import errno
+import os
+import signal
+import time
+from pathlib import Path
+
+from convexlib.experiments.runner import file_name, run
+from convexlib.store import atomic
+
+PART_OPEN = Path.open
+WORDS = ("begun", "ended")
+
+
+def configs(count, **fields):
+    return [{"seed": seed, **fields} for seed in range(count)]
+
+
+def square(config):
+    """Square the seed; a line in the file `log` for every call, begun and ended."""
+    with open(config["log"], "a") as log:
+        log.write(f"begun {config['seed']} {os.getpid()}\n")
+    time.sleep(config.get("sleep", 0.0))
+    with open(config["log"], "a") as log:
+        log.write(f"ended {config['seed']} {os.getpid()}\n")
+    return {"square": config["seed"] ** 2, "filling": [config["seed"]] * config.get("filling", 0)}
+
+
+def trace(path, word):
+    """The seeds of the calls that have begun or ended, in order."""
+    lines = [line.split() for line in Path(path).read_text().splitlines()]
+    return [int(seed) for begun, seed, _ in lines if begun == word]
+
+
+def open_calls(path):
+    """Wait until some calls have begun and not ended; their seeds and processes."""
+    found = set()
+    while not found:
+        lines = [line.split() for line in Path(path).read_text().splitlines()]
+        calls = {word: {(int(k), int(pid)) for w, k, pid in lines if w == word} for word in WORDS}
+        found = calls["begun"] - calls["ended"]
+    return sorted(found)
+
+
+def square_without_disk(config):
+    """Square the seed in a process that then fails to write its records."""
+
+    def fail(*_):
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    atomic.write = fail
+    return square(config)
+
+
+def dies(config):
+    """End the process of the worker."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fails(config):
+    raise ValueError(f"no {config['seed']}")
+
+
+def run_squares(folder, wanted, jobs=None):
+    run("toy", square, wanted, folder=Path(folder), jobs=jobs, progress=False)
+
+
+def run_until(folder, wanted, moment):
+    """Run, and be killed at one step of writing the second record."""
+    second = file_name(wanted[1])
+
+    def die(*_, **__):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def second_one(of, step):
+        def stepped(path, *arguments, **options):
+            writes = arguments[:1] == ("wb",) or of is not PART_OPEN
+            if writes and second in path.name:
+                return step(path, *arguments, **options)
+            return of(path, *arguments, **options)
+
+        return stepped
+
+    def half(path, mode):
+        stream = PART_OPEN(path, mode)
+        stream.write(b"{")
+        stream.flush()
+        die()
+
+    def after(path, target):
+        os.replace(path, target)
+        die()
+
+    if moment == "open":
+        Path.open = second_one(Path.open, die)
+    elif moment == "write":
+        Path.open = second_one(Path.open, half)
+    elif moment == "fsync":
+        sync = os.fsync
+        os.fsync = lambda fd: die() if second in os.readlink(f"/proc/self/fd/{fd}") else sync(fd)
+    else:
+        Path.replace = second_one(Path.replace, die if moment == "replace" else after)
+    run_squares(folder, wanted)
