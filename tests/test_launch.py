@@ -115,7 +115,7 @@ def test_the_container_and_make_setup_install_the_lock_file():
 
 def test_colab_takes_the_versions_from_the_lock_file():
     page = (ROOT / "book" / "reproducing.md").read_text(encoding="utf8")
-    (cell,) = re.findall(r"```python\n((?:!.*\n)+)```", page)
+    (cell,) = re.findall(r"```ipython3\n((?:!.*\n)+)```", page)
     clone, install = cell.splitlines()
     assert clone.split()[-1] == PROJECT["urls"]["Source"]
     folder = clone.split("/")[-1]

@@ -1,5 +1,6 @@
-"""Draw the picture of the README and the landing page: book/_static/overview.svg,
-and overview.pdf for LaTeX, which reads no SVG.
+"""Draw the picture of the README and the landing page: book/_static/overview.svg.
+
+For LaTeX, which reads no SVG, the same is written as overview.pdf.
 
 Twelve gradient-descent runs on one small data set end at different networks; the convex program
 gives the best one, and its dual proves that there is no better. Deterministic: the same bytes on
@@ -65,7 +66,7 @@ def main() -> None:
         for values, _ in runs:
             left.plot(steps, values, color=plots.COLOURS[0], ls="-", lw=0.8, alpha=0.7)
         left.axhline(certificate.dual, color=plots.COLOURS[1], lw=2)
-        left.text(1.3, certificate.dual * 0.93, "proven optimum", va="top", color=plots.COLOURS[1])
+        left.text(1.3, certificate.dual * 0.93, "proven optimum", va="top")
         left.set(xscale="log", yscale="log", ylim=(0.3, None))
         left.set(xlabel="step", ylabel="training objective")
         left.set_title("12 seeds of gradient descent")

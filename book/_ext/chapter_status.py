@@ -21,13 +21,13 @@ BLOCK = r"^`{{3,}}\{{{}\}}"
 NOT_COMPARED = {"nbval-skip", "nbval-ignore-output"}  # tags by which nbval leaves a cell out
 COLUMNS = (
     "Chapter",
-    "Cells run",
-    "Outputs compared",
-    "Assertions",
+    "Cells",
+    "Compared",
+    "Asserts",
     "Figures",
     "Theorems",
-    "Exercises (solved)",
-    "Records read",
+    "Exercises",
+    "Records",
 )
 
 
@@ -78,17 +78,17 @@ def status(notebook: dict[str, Any], source: str) -> Status:
         + sum("figure" in cell["metadata"].get("mystnb", {}) for cell in code),
         statements=len(statements(source)),
         exercises=blocks("exercise"),
-        solutions=blocks("solution"),
+        solutions=blocks("solution(?:-start)?"),
         records=tuple(sorted({a or b for a, b in RECORDS.findall(programs)})),
     )
 
 
 def row(title: str, name: str, one: Status) -> str:
     """Write the counts of a chapter as a row of the table."""
-    records = ", ".join(f"`results/{folder}`" for folder in one.records)
+    records = ", ".join(f"`{folder}`" for folder in one.records)
     cells = (
         f"[{title}]({name}.ipynb)",
-        f"{one.executed} of {one.cells}",
+        f"{one.executed}/{one.cells}",
         one.compared,
         one.assertions,
         one.figures,

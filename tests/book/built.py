@@ -1,4 +1,4 @@
-"""The built book for the tests that look at it: where it is, what a page holds, a tab of chromium."""
+"""The built book for the tests that look at it: where it is, what a page holds, a tab."""
 
 import os
 from html.parser import HTMLParser

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
 import pytest
 
 from convexlib import plots
