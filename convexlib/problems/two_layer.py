@@ -24,7 +24,7 @@ from convexlib.validation import check_beta, check_data, check_positive_int
 class TwoLayer(LinearProgram):
     r"""Two-layer ReLU training with weight decay, as a convex program.
 
-    The training problem, over networks of any width :math:`m \ge m^*` with :math:`m^* \le n+1`,
+    The training problem, over networks of any width :math:`m \ge m^*` with :math:`m^* \le n`,
 
     .. math:: p^* = \min_{u_j, \alpha_j} \tfrac12 \Big\|\sum_j (X u_j)_+ \alpha_j - y\Big\|^2
               + \tfrac\beta2 \sum_j \left(\|u_j\|^2 + \alpha_j^2\right)
