@@ -235,7 +235,7 @@ def test_bad_data_are_refused(function: object) -> None:
 
 
 @pytest.mark.parametrize("bad", [0, -1, 2.5, True, "5", None])
-def test_bad_counts_are_refused(bad: object) -> None:
+def test_bad_counts_are_refused(bad: object) -> None:  # what the types forbid, hence the ignores
     X = np.eye(2)
     with pytest.raises(InputError, match="max_patterns is .*; expected an integer >= 1"):
         enumerate_arrangements(X, max_patterns=bad)  # type: ignore[arg-type]
