@@ -52,7 +52,7 @@ quick: $(STAMP)  ## Check style and run the fast tests only
 	$(BIN)/python -m pytest -q -m "not browser and not slow" -n $(JOBS)
 
 browser: book  ## Build the book and open every page in headless chromium
-	CONVEXLIB_REQUIRE_BROWSER=1 $(BIN)/python -m pytest -q tests/book/test_browser.py
+	CONVEXLIB_REQUIRE_BROWSER=1 $(BIN)/python -m pytest -q -m browser tests/book
 
 notebooks: $(STAMP)  ## Execute the chapters whose notebook is stale (all of them: make notebooks ALL=1)
 	$(BIN)/python tools/notebooks.py --jobs $(JOBS) $(if $(ALL),--all)
