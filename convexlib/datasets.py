@@ -53,7 +53,7 @@ def load_ecg() -> tuple[np.ndarray, float]:
     content = _content(store.catalogue()["ecg"])
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         counts = arrays["ecg"].astype(np.float64)
-    return (counts - 1024.0) / 200.0, ECG_RATE
+    return _millivolts(counts), ECG_RATE
 
 
 def load_ecg_beats() -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
@@ -87,7 +87,7 @@ def load_ecg_beats() -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
     columns = np.loadtxt(io.BytesIO(content), str, skiprows=1, delimiter=",")
     counts, kinds = columns.T
     peaks = np.flatnonzero(kinds != "")
-    return (counts.astype(np.float64) - 1024.0) / 200.0, ECG_RATE, peaks, kinds[peaks]
+    return _millivolts(counts.astype(np.float64)), ECG_RATE, peaks, kinds[peaks]
 
 
 def load_nyse() -> pd.DataFrame:
@@ -208,6 +208,11 @@ def autoregression(signal: Any, lags: int) -> tuple[Any, Any]:
     windows = values.unfold(0, lags + 1, 1).flip(1)  # (T - k, k + 1): x[t], x[t-1], ..., x[t-k]
     X, y = windows[:, 1:].contiguous(), windows[:, 0].contiguous()
     return (X, y) if isinstance(signal, Tensor) else (X.numpy(), y.numpy())
+
+
+def _millivolts(counts: np.ndarray) -> np.ndarray:
+    """The signal of an 11-bit converter's counts: 200 a millivolt, zero at 1024."""
+    return (counts - 1024.0) / 200.0
 
 
 def suggestion(name: object, names: list[str]) -> str:

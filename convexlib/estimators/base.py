@@ -20,9 +20,32 @@ _ADVICE = "raise max_iter to improve it, and max_nodes to prove more where the r
 
 
 class ConvexReLU(BaseEstimator):
-    """Fits one program per column of targets; `beta` and the other arguments are the subclass's."""
+    """Fits one program per column of targets; the subclasses say what the arguments mean."""
 
     network_: nn.Sequential
+
+    def __init__(
+        self,
+        beta: float = 1.0,
+        *,
+        fit_bias: bool = True,
+        gated: bool = False,
+        device: str = "cpu",
+        random_state: Any = None,
+        n_patterns: int = 100,
+        tol: float = 1e-4,
+        max_iter: int | None = None,
+        max_nodes: int = 100_000,
+    ) -> None:
+        self.beta = beta
+        self.fit_bias = fit_bias
+        self.gated = gated
+        self.device = device
+        self.random_state = random_state
+        self.n_patterns = n_patterns
+        self.tol = tol
+        self.max_iter = max_iter
+        self.max_nodes = max_nodes
 
     def _train(self, X: Array, Y: Array, loss: str) -> None:
         """Check the arguments, train, and keep what is known."""

@@ -77,16 +77,18 @@ class ConvexReLUClassifier(ClassifierMixin, ConvexReLU):
         max_iter: int | None = None,
         max_nodes: int = 100_000,
     ) -> None:
-        self.beta = beta
+        super().__init__(
+            beta,
+            fit_bias=fit_bias,
+            gated=gated,
+            device=device,
+            random_state=random_state,
+            n_patterns=n_patterns,
+            tol=tol,
+            max_iter=max_iter,
+            max_nodes=max_nodes,
+        )
         self.loss = loss
-        self.fit_bias = fit_bias
-        self.gated = gated
-        self.device = device
-        self.random_state = random_state
-        self.n_patterns = n_patterns
-        self.tol = tol
-        self.max_iter = max_iter
-        self.max_nodes = max_nodes
 
     def fit(self, X: Any, y: Any) -> Self:
         """Train on X (n, d) and classes y (n,)."""

@@ -104,29 +104,6 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
     `gap_` is about such networks. Checked by ``tests/test_estimators.py``.
     """
 
-    def __init__(
-        self,
-        beta: float = 1.0,
-        *,
-        fit_bias: bool = True,
-        gated: bool = False,
-        device: str = "cpu",
-        random_state: Any = None,
-        n_patterns: int = 100,
-        tol: float = 1e-4,
-        max_iter: int | None = None,
-        max_nodes: int = 100_000,
-    ) -> None:
-        self.beta = beta
-        self.fit_bias = fit_bias
-        self.gated = gated
-        self.device = device
-        self.random_state = random_state
-        self.n_patterns = n_patterns
-        self.tol = tol
-        self.max_iter = max_iter
-        self.max_nodes = max_nodes
-
     def fit(self, X: Any, y: Any) -> Self:
         """Train on X (n, d) and y (n,) or (n, c)."""
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
