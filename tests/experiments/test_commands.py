@@ -118,6 +118,7 @@ def test_an_interrupt_is_one_line_and_exit_code_130(capsys, toy):
     assert toy == [0, 7]
 
 
+# The warning is what is tested: it has to reach stderr, not become an exception.
 @pytest.mark.filterwarnings("default")
 def test_a_damaged_record_is_one_line(capsys, toy, tmp_path):
     cli.main(["run", "toy"])

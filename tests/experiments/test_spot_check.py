@@ -145,7 +145,5 @@ def test_descent_of_the_stored_records_is_known_to_be_timed(of):
     for row in rows:
         descent = re.search(r"(^|\.)(sgd|adam|lbfgs|runs)[.-]", row.entry)
         assert bool(row.note) == bool(descent), row.entry
-    if not rows:
-        pytest.skip("no stored record is of the present settings")
     assert any(row.note for row in rows)
     assert any(not row.note for row in rows)

@@ -14,6 +14,7 @@ from convexlib.solvers.unit_seeding import trained_units
 from convexlib.units.ascent import ascend_units
 from tests.problems.unit_programs import circle, forward
 
+# A searched optimum is never proven, and says so; the tests compare values.
 pytestmark = pytest.mark.filterwarnings("ignore::convexlib.errors.ConvergenceWarning")
 
 EXACT = {"sum": 0.07265342213, "group": 0.05285385743}  # proven on the circle with all units
