@@ -13,6 +13,7 @@ from numba import njit, prange
 _VIOLATION = 1e-13
 _DEPENDENT = 1e-11
 _REFRESH = 64  # updates of a factorisation after which it is made afresh
+_STALE = 16  # steps of a projection after which it is computed afresh
 _CHUNK = 64  # constraints that are looked through at once
 _FAST = {"reassoc", "contract", "nsz"}
 
@@ -20,11 +21,16 @@ _FAST = {"reassoc", "contract", "nsz"}
 # Kernels carry no annotations: numba infers their types from the arguments.
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def _orthogonalise(normal, basis, q, coefficients):  # type: ignore[no-untyped-def]  # numba infers
-    """Subtract from `normal` its components along basis[:q] (twice, for orthogonality)."""
+    """Subtract from `normal` its components along basis[:q].
+
+    A second time if little is left: what rounding left of them is then no longer small beside it.
+    """
     d = normal.shape[0]
     for k in range(q):
         coefficients[k] = 0.0
+    left = (normal * normal).sum()
     for _ in range(2):
+        before = left
         for k in range(q):
             dot = 0.0
             for a in range(d):
@@ -32,6 +38,9 @@ def _orthogonalise(normal, basis, q, coefficients):  # type: ignore[no-untyped-d
             coefficients[k] += dot
             for a in range(d):
                 normal[a] -= dot * basis[k, a]
+        left = (normal * normal).sum()
+        if left > 0.5 * before:
+            break
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
@@ -176,16 +185,26 @@ def project_from(  # type: ignore[no-untyped-def]  # numba infers
         projection[a] = point[a]
     _orthogonalise(projection, basis, q, coefficients)
 
+    stale = 0
     for _ in range(50 * (n + d)):
         norm = np.sqrt((projection * projection).sum())
-        if norm <= threshold or norm <= _VIOLATION * size:
+        short = norm <= threshold or norm <= _VIOLATION * size
+        worst = -1
+        if not short:
+            level = -_VIOLATION * size
+            worst, chunk = _find_violated(columns, signs, projection, level, chunk, slacks)
+        if worst < 0 and stale == 0:
+            if short:
+                for a in range(d):
+                    projection[a] = 0.0
+            break
+        if worst < 0 or stale >= _STALE:
+            # Steps accumulate rounding; the projection is the point minus its active components.
+            stale = 0
             for a in range(d):
-                projection[a] = 0.0
-            break
-        level = -_VIOLATION * size
-        worst, chunk = _find_violated(columns, signs, projection, level, chunk, slacks)
-        if worst < 0:
-            break
+                projection[a] = point[a]
+            _orthogonalise(projection, basis, q, coefficients)
+            continue
         multiplier = 0.0
         while True:
             for a in range(d):
@@ -232,10 +251,7 @@ def project_from(  # type: ignore[no-untyped-def]  # numba infers
             age += 1
         if step == np.inf:
             break
-        # Steps accumulate rounding; the projection is the point minus its active components.
-        for a in range(d):
-            projection[a] = point[a]
-        _orthogonalise(projection, basis, q, coefficients)
+        stale += 1
     return q, age
 
 
@@ -259,11 +275,12 @@ def project_few(  # type: ignore[no-untyped-def]  # numba infers
     rows, columns, signs, blocks, points, threshold,
     active, sizes, ages, multipliers, bases, triangles, projections,
 ):  # fmt: skip
-    """Project the points of `blocks` onto the cones signs[b % P], one after the other."""
+    """Project points[k] onto the cone signs[blocks[k] % P], one after the other."""
     patterns = signs.shape[0]
-    for b in blocks:
+    for k in range(blocks.shape[0]):
+        b = blocks[k]
         sizes[b], ages[b] = project_from(
-            rows, columns, signs[b % patterns], points[b], threshold, active[b], sizes[b],
+            rows, columns, signs[b % patterns], points[k], threshold, active[b], sizes[b],
             ages[b], multipliers[b], bases[b], triangles[b], projections[b],
         )  # fmt: skip
 
@@ -275,9 +292,9 @@ def project_many(  # type: ignore[no-untyped-def]  # numba infers
 ):  # fmt: skip
     """`project_few` on all threads."""
     patterns = signs.shape[0]
-    for index in prange(blocks.shape[0]):
-        b = blocks[index]
+    for k in prange(blocks.shape[0]):
+        b = blocks[k]
         sizes[b], ages[b] = project_from(
-            rows, columns, signs[b % patterns], points[b], threshold, active[b], sizes[b],
+            rows, columns, signs[b % patterns], points[k], threshold, active[b], sizes[b],
             ages[b], multipliers[b], bases[b], triangles[b], projections[b],
         )  # fmt: skip

@@ -51,22 +51,28 @@ class ConeProjector:
         self._triangles: Floats = np.zeros((n_blocks, d + 1, d + 1))
         self._projections: Floats = np.zeros((n_blocks, d))
 
-    def __call__(self, points: Tensor, threshold: float = 0.0) -> Tensor:
-        """Project points (B, d); those found to have norm <= threshold are returned as 0."""
+    def __call__(
+        self, points: Tensor, threshold: float = 0.0, blocks: NDArray[np.int64] | None = None
+    ) -> Tensor:
+        """Project points (B, d); those found to have norm <= threshold are returned as 0.
+
+        They belong to all blocks in their order, or to those whose numbers are `blocks` (B,).
+        """
         array = np.ascontiguousarray(points.detach().cpu().numpy(), dtype=np.float64)
         result = np.zeros_like(array)
         # A projection is never longer than its point.
-        blocks = np.flatnonzero(np.linalg.norm(array, axis=1) > threshold)
-        if len(blocks):
+        long = np.flatnonzero(np.linalg.norm(array, axis=1) > threshold)
+        if len(long):
+            own = long if blocks is None else blocks[long]
             # Where torch has been given one thread, numba's pool would be a second one.
-            wide = len(blocks) * self.rows.size > _PARALLEL and torch.get_num_threads() > 1
+            wide = len(long) * self.rows.size > _PARALLEL and torch.get_num_threads() > 1
             project = project_many if wide else project_few
             project(
-                self.rows, self._columns, self.signs, blocks, array, threshold, self.active,
+                self.rows, self._columns, self.signs, own, array[long], threshold, self.active,
                 self.sizes, self.ages, self.multipliers, self.bases, self._triangles,
                 self._projections,
             )  # fmt: skip
-            result[blocks] = self._projections[blocks]
+            result[long] = self._projections[own]
         return torch.from_numpy(result).to(points)
 
     def longest(self, points: Tensor, floor: float = 0.0) -> float:
@@ -76,15 +82,12 @@ class ConeProjector:
         """
         lengths = torch.linalg.vector_norm(points, dim=1)
         order = torch.argsort(lengths, descending=True)  # the long ones first: they raise the floor
-        some = points.new_zeros(points.shape)
         for part in order.split(_BATCH):
             part = part[lengths[part] > floor]
             if not len(part):
                 break
-            some[part] = points[part]
-            projected = self(some, floor)[part]
+            projected = self(points[part], floor, part.cpu().numpy())
             floor = max(floor, float(torch.linalg.vector_norm(projected, dim=1).max()))
-            some[part] = 0.0
         return floor
 
     def support_bounds(self, points: Tensor) -> Tensor:

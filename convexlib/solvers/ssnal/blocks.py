@@ -29,11 +29,16 @@ class Shrunk:
 class Blocks:
     """The blocks of some patterns of a problem, in float64."""
 
-    def __init__(self, problem: TwoLayer, kept: Tensor | None = None) -> None:
+    def __init__(
+        self, problem: TwoLayer, kept: Tensor | None = None, whole: Blocks | None = None
+    ) -> None:
         self.problem = problem
         self.kept = slice(None) if kept is None else kept  # which patterns
         self.masks = problem.masks if kept is None else problem.masks[kept]  # (P', n)
-        self.projector = problem.projector()
+        # Parts share the projector of the whole, so that its warm starts outlive them.
+        self.projector = problem.projector() if whole is None else whole.projector
+        numbers = torch.arange(len(problem.masks)) if kept is None else kept.cpu()
+        self.numbers = torch.cat([numbers, numbers + len(problem.masks)]).numpy()  # of its blocks
         self.signs = (1.0,) if problem.gated else (1.0, -1.0)
         self._last: tuple[Tensor, Tensor] | None = None
 
@@ -53,7 +58,7 @@ class Blocks:
         projected = blocks
         if self.projector is not None:
             flat = blocks.reshape(-1, blocks.shape[-1])
-            projected = self.projector(flat, threshold).reshape(blocks.shape)
+            projected = self.projector(flat, threshold, self.numbers).reshape(blocks.shape)
         norms = torch.linalg.vector_norm(projected, dim=2)
         factors = (1.0 - threshold / norms.clamp(min=1e-300)).clamp(min=0.0)
         return Shrunk(projected * factors[..., None], projected, norms, threshold)

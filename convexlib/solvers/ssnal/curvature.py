@@ -186,7 +186,7 @@ def _faces(blocks: Blocks, active: Tensor, directions: Tensor) -> list[tuple[Ten
     """Orthonormal bases (b, d, k) of the faces of some blocks, grouped by their dimension k."""
     assert blocks.projector is not None
     d = directions.shape[1]
-    index = active.cpu().numpy()
+    index = blocks.numbers[active.cpu().numpy()]
     sizes = torch.from_numpy(blocks.projector.sizes[index])
     groups = []
     for size in sizes.unique().tolist():

@@ -23,6 +23,8 @@ _WARM = 64.0  # times that for multipliers that are nearly right
 _GROWTH = ((5, 4.0), (12, 2.0), (math.inf, 1.3))  # of sigma after at most so many Newton steps
 _NEAR = 0.9  # share of beta from which on a pattern's correlation counts as near
 _CROWDED = 0.8  # share of the patterns beyond which a working set does not pay
+_FIRST_CONES = 100  # patterns to begin with where there are cones, and to add at least
+_FAR = 0.5  # share of the largest violation from which on a pattern is added at once
 _SINGLE = 1e-8, 1e8
 _STALLED = 12  # outer iterations without a gain in the gap
 _ROUNDING = 1e-14  # of a gradient, against y
@@ -77,7 +79,9 @@ class _Run:
     ) -> None:
         self.problem, self.tracker = problem, tracker
         self.all = self.blocks = Blocks(problem)
-        self.certifier = problem.projector()
+        # One projector for the steps and the certificate: in the end both meet the same faces.
+        self.certifier = self.all.projector
+        self.longest = 0.0  # of all projected correlations, where there are cones
         n, d = problem.X.shape
         self.system = NewtonSystem(n, problem.n_patterns + d)
         if not _SINGLE[0] <= float(problem.X.abs().max()) <= _SINGLE[1]:
@@ -97,6 +101,8 @@ class _Run:
                 self.z, self.correlations = z, correlations
         if start is not None:
             self._choose()
+        elif self.certifier is not None:
+            self._begin()
         tracker.update(0, self.u, self.z)
 
     def iterate(self, tol: float, max_iter: int, bar: tqdm) -> Status:
@@ -138,22 +144,46 @@ class _Run:
     def _choose(self) -> None:
         """Keep the patterns in use and those whose constraint is violated or nearly so.
 
-        The certificate looks at all patterns, so that one left out by mistake comes back. With
-        cones the projector passes over the short ones by itself.
+        The certificate looks at all patterns, so that one left out by mistake comes back.
         """
-        if self.certifier is not None:
-            return
-        norms = torch.linalg.vector_norm(self.correlations[0], dim=1)
-        kept = (norms >= _NEAR * self.problem.beta) | self.u[0].any(dim=1)
-        crowded = int(kept.sum()) > _CROWDED * len(kept)
-        self.blocks = self.all if crowded else Blocks(self.problem, kept.nonzero().ravel())
+        used = self.u.any(dim=2).any(dim=0)
+        if self.certifier is None:
+            norms = torch.linalg.vector_norm(self.correlations[0], dim=1)
+            kept = (norms >= _NEAR * self.problem.beta) | used
+        else:
+            kept = used | self._violated(used)
+        self._restrict(kept)
+
+    def _restrict(self, kept: Tensor) -> None:
+        """Work with the patterns marked in `kept` (P,)."""
+        few = self.certifier is not None and len(kept) <= 2 * _FIRST_CONES
+        crowded = few or int(kept.sum()) > _CROWDED * len(kept)
+        self.blocks = (
+            self.all if crowded else Blocks(self.problem, kept.nonzero().ravel(), self.all)
+        )
+
+    def _begin(self) -> None:
+        """Begin with few cones: at the start nearly all constraints are violated."""
+        kept = self.problem.y.new_zeros(self.problem.n_patterns, dtype=torch.bool)
+        kept[:: max(1, len(kept) // _FIRST_CONES)] = True
+        self._restrict(kept)
+
+    def _violated(self, used: Tensor) -> Tensor:
+        """Patterns whose constraint is violated or nearly so, the worst of them first, (P,)."""
+        assert self.certifier is not None
+        blocks = self.correlations.flatten(0, 1)
+        floor = max(_NEAR * self.problem.beta, _FAR * self.longest)
+        lengths = torch.linalg.vector_norm(self.certifier(blocks, floor), dim=1)
+        lengths = lengths.reshape(self.correlations.shape[:2]).amax(dim=0).masked_fill(used, 0.0)
+        most = min(max(_FIRST_CONES, int(used.sum())), len(lengths))
+        return (lengths > 0.0) & (lengths >= lengths.topk(most).values[-1])
 
     def _feasible(self, z: Tensor, correlations: Tensor) -> tuple[Tensor, Tensor]:
         """The best feasible multiple of z in the domain, and its correlations."""
         beta = self.problem.beta
         blocks = correlations.reshape(-1, correlations.shape[2])
         if self.certifier is not None:
-            norm = self.certifier.longest(blocks, beta)
+            norm = self.longest = self.certifier.longest(blocks, beta)
         else:
             norm = float(torch.linalg.vector_norm(blocks, dim=1).max())
         limit = beta / norm if norm > beta else 1.0
