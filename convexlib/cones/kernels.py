@@ -1,161 +1,59 @@
-"""Compiled projection onto one polyhedral cone, and onto many.
-
-Reductions may be reordered by the compiler (`_FAST`), which changes rounding only; no kernel
-relies on the order of a sum, and infinities and NaN keep their meaning.
-"""
+"""Compiled steps of projections onto polyhedral cones, one or many."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit, prange
 
-# Relative sizes below which a violation or a component counts as rounding noise.
-_VIOLATION = 1e-13
-_DEPENDENT = 1e-11
+from convexlib.cones.factors import DEPENDENT, FAST, back_substitute, factor, orthogonalise, remove
+
+_VIOLATION = 1e-13  # relative size below which a violation counts as rounding noise
 _REFRESH = 64  # updates of a factorisation after which it is made afresh
 _STALE = 16  # steps of a projection after which it is computed afresh
-_CHUNK = 64  # constraints that are looked through at once
-_FAST = {"reassoc", "contract", "nsz"}
+_PICKED = 16  # violated constraints that are dealt with between two looks at all
 
 
-# Kernels carry no annotations: numba infers their types from the arguments.
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def _orthogonalise(normal, basis, q, coefficients):  # type: ignore[no-untyped-def]  # numba infers
-    """Subtract from `normal` its components along basis[:q].
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _pick(slacks, signs, level, picked):  # type: ignore[no-untyped-def]  # numba infers
+    """Put the most violated constraints, slack below `level`, into `picked`; return their count."""
+    most = picked.shape[0]
+    count = 0
+    worst = np.empty(most)
+    last = 0  # the place of the least violated one, once all places are taken
+    for j in range(slacks.shape[0]):
+        slack = signs[j] * slacks[j]
+        if slack < level:
+            if count < most:
+                place = count
+                count += 1
+            else:
+                place = last
+            picked[place] = j
+            worst[place] = slack
+            if count == most:
+                last = 0
+                for k in range(most):
+                    if worst[k] > worst[last]:
+                        last = k
+                level = worst[last]
+    return count
 
-    A second time if little is left: what rounding left of them is then no longer small beside it.
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _start(  # type: ignore[no-untyped-def]  # numba infers
+    rows, signs, point, active, q, age, multipliers, basis, triangle, projection
+):
+    """Project onto the active constraints, without those that are dependent or pull.
+
+    The first steps of a warm start: what is left of the active set is optimal for itself. Unless
+    `age` is negative, `basis` (orthonormal rows) and `triangle` hold the QR factors of its
+    normals, updated that often. Returns the size of the active set and the age of its factors.
     """
-    d = normal.shape[0]
-    for k in range(q):
-        coefficients[k] = 0.0
-    left = (normal * normal).sum()
-    for _ in range(2):
-        before = left
-        for k in range(q):
-            dot = 0.0
-            for a in range(d):
-                dot += basis[k, a] * normal[a]
-            coefficients[k] += dot
-            for a in range(d):
-                normal[a] -= dot * basis[k, a]
-        left = (normal * normal).sum()
-        if left > 0.5 * before:
-            break
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def _factor(rows, signs, active, q, basis, triangle):  # type: ignore[no-untyped-def]  # numba infers
-    """QR factors of the active normals; returns the first dependent position, or -1."""
     d = rows.shape[1]
-    normal = np.empty(d)
-    column = np.empty(d + 1)
-    for k in range(q):
-        for a in range(d):
-            normal[a] = signs[active[k]] * rows[active[k], a]
-        _orthogonalise(normal, basis, k, column)
-        size = np.sqrt((normal * normal).sum())
-        if size < _DEPENDENT:
-            return k
-        for m in range(k):
-            triangle[m, k] = column[m]
-        triangle[k, k] = size
-        for a in range(d):
-            basis[k, a] = normal[a] / size
-    return -1
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def _back_substitute(triangle, q, right, solution):  # type: ignore[no-untyped-def]  # numba infers
-    for k in range(q - 1, -1, -1):
-        value = right[k]
-        for m in range(k + 1, q):
-            value -= triangle[k, m] * solution[m]
-        solution[k] = value / triangle[k, k]
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def _remove(k, q, active, multipliers, basis, triangle):  # type: ignore[no-untyped-def]  # numba infers
-    """Drop the k-th active normal; Givens rotations make the factor triangular again."""
-    d = basis.shape[1]
-    for m in range(k, q - 1):
-        active[m] = active[m + 1]
-        multipliers[m] = multipliers[m + 1]
-        for row in range(m + 2):
-            triangle[row, m] = triangle[row, m + 1]
-    for m in range(k, q - 1):
-        root = np.hypot(triangle[m, m], triangle[m + 1, m])
-        cosine, sine = triangle[m, m] / root, triangle[m + 1, m] / root
-        triangle[m, m] = root
-        triangle[m + 1, m] = 0.0
-        for column in range(m + 1, q - 1):
-            upper, lower = triangle[m, column], triangle[m + 1, column]
-            triangle[m, column] = cosine * upper + sine * lower
-            triangle[m + 1, column] = cosine * lower - sine * upper
-        for a in range(d):
-            upper, lower = basis[m, a], basis[m + 1, a]
-            basis[m, a] = cosine * upper + sine * lower
-            basis[m + 1, a] = cosine * lower - sine * upper
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def _find_violated(columns, signs, projection, level, first, slacks):  # type: ignore[no-untyped-def]  # numba infers
-    """A constraint with a slack below `level`, or -1, and the chunk in which the search ended.
-
-    It is the most violated one of the first chunk that has any, from chunk `first` on: to look
-    through all constraints every time would cost more than the better choice saves.
-    """
-    d, n = columns.shape
-    chunks = (n + _CHUNK - 1) // _CHUNK
-    for k in range(chunks):
-        chunk = (first + k) % chunks
-        low = chunk * _CHUNK
-        size = min(_CHUNK, n - low)
-        for j in range(size):
-            slacks[j] = 0.0
-        for a in range(d):
-            component = projection[a]
-            for j in range(size):
-                slacks[j] += columns[a, low + j] * component
-        worst = -1
-        for j in range(size):
-            slack = signs[low + j] * slacks[j]
-            if slack < level:
-                level = slack
-                worst = low + j
-        if worst >= 0:
-            return worst, chunk
-    return -1, first
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def project_from(  # type: ignore[no-untyped-def]  # numba infers
-    rows, columns, signs, point, threshold,
-    active, q, age, multipliers, basis, triangle, projection,
-):  # fmt: skip
-    """Project `point` onto {u : signs[j] rows[j]·u >= 0}; rows have unit length (or are zero).
-
-    `columns` is the transpose of `rows`, contiguous like it.
-
-    `active[:q]` is the starting active set; unless `age` is negative, `basis` (orthonormal rows)
-    and `triangle` hold the QR factors of its normals, updated that often. `active`,
-    `multipliers`, `basis`, `triangle` and `projection` are written in place; returns the size of
-    the final active set and the age of its factors. Distances only grow as constraints are added,
-    so the norm of the iterate only falls: as soon as it is at most `threshold` the projection is
-    reported as zero (the multipliers then prove that its norm is at most `threshold`).
-    """
-    n, d = rows.shape
-    normal = np.empty(d)
     coefficients = np.zeros(d + 1)
-    ratios = np.zeros(d + 1)
-    slacks = np.empty(min(n, _CHUNK))
-    chunk = 0
-    size = np.sqrt((point * point).sum())
-
-    # Warm start: drop dependent normals and negative multipliers until the rest is optimal for
-    # the constraints it contains.
     q = min(q, d)
     while (age < 0 or age >= _REFRESH) and q > 0:
-        drop = _factor(rows, signs, active, q, basis, triangle)
+        drop = factor(rows, signs, active, q, basis, triangle)
         if drop < 0:
             break
         for m in range(drop, q - 1):
@@ -169,7 +67,7 @@ def project_from(  # type: ignore[no-untyped-def]  # numba infers
             for a in range(d):
                 dot += basis[k, a] * point[a]
             coefficients[k] = -dot
-        _back_substitute(triangle, q, coefficients, multipliers)
+        back_substitute(triangle, q, coefficients, multipliers)
         lowest = 0.0
         drop = -1
         for k in range(q):
@@ -178,33 +76,58 @@ def project_from(  # type: ignore[no-untyped-def]  # numba infers
                 drop = k
         if drop < 0:
             break
-        _remove(drop, q, active, multipliers, basis, triangle)
+        remove(drop, q, active, multipliers, basis, triangle)
         q -= 1
         age += 1
     for a in range(d):
         projection[a] = point[a]
-    _orthogonalise(projection, basis, q, coefficients)
+    orthogonalise(projection, basis, q, coefficients)
+    return q, age
 
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _advance(  # type: ignore[no-untyped-def]  # numba infers
+    rows, signs, picked, point, threshold,
+    active, q, age, multipliers, basis, triangle, projection,
+):  # fmt: skip
+    """Make constraints active, the most violated of `picked` first, until it has none.
+
+    Distances only grow as constraints are added, so the norm of the iterate only falls: as soon as
+    it is at most `threshold` the projection is reported as zero (the multipliers then prove that
+    its norm is at most `threshold`). Returns the size of the active set, the age of its factors,
+    and whether the projection has ended.
+    """
+    n, d = rows.shape
+    normal = np.empty(d)
+    coefficients = np.zeros(d + 1)
+    ratios = np.zeros(d + 1)
+    size = np.sqrt((point * point).sum())
     stale = 0
     for _ in range(50 * (n + d)):
         norm = np.sqrt((projection * projection).sum())
         short = norm <= threshold or norm <= _VIOLATION * size
         worst = -1
+        slack = -_VIOLATION * size
         if not short:
-            level = -_VIOLATION * size
-            worst, chunk = _find_violated(columns, signs, projection, level, chunk, slacks)
-        if worst < 0 and stale == 0:
-            if short:
+            for j in picked:
+                dot = 0.0
                 for a in range(d):
-                    projection[a] = 0.0
-            break
-        if worst < 0 or stale >= _STALE:
+                    dot += rows[j, a] * projection[a]
+                if signs[j] * dot < slack:
+                    slack = signs[j] * dot
+                    worst = j
+        if stale > 0 and (worst < 0 or stale >= _STALE):
             # Steps accumulate rounding; the projection is the point minus its active components.
             stale = 0
             for a in range(d):
                 projection[a] = point[a]
-            _orthogonalise(projection, basis, q, coefficients)
+            orthogonalise(projection, basis, q, coefficients)
             continue
+        if short:
+            for a in range(d):
+                projection[a] = 0.0
+        if worst < 0:
+            return q, age, short
         multiplier = 0.0
         while True:
             for a in range(d):
@@ -212,10 +135,10 @@ def project_from(  # type: ignore[no-untyped-def]  # numba infers
             slack = 0.0
             for a in range(d):
                 slack += normal[a] * projection[a]
-            _orthogonalise(normal, basis, q, coefficients)
-            _back_substitute(triangle, q, coefficients, ratios)
+            orthogonalise(normal, basis, q, coefficients)
+            back_substitute(triangle, q, coefficients, ratios)
             length = (normal * normal).sum()
-            full = -slack / length if length > _DEPENDENT**2 else np.inf
+            full = -slack / length if length > DEPENDENT**2 else np.inf
             partial = np.inf
             blocking = -1
             for k in range(q):
@@ -227,7 +150,7 @@ def project_from(  # type: ignore[no-untyped-def]  # numba infers
                 # Only rounding brings us here (the origin is always feasible): the violated
                 # normal is a nonnegative combination of active ones, hence satisfied exactly.
                 multipliers[q] = 0.0
-                break
+                return q, age, True
             for k in range(q):
                 multipliers[k] = max(multipliers[k] - step * ratios[k], 0.0)
             multiplier += step
@@ -246,55 +169,84 @@ def project_from(  # type: ignore[no-untyped-def]  # numba infers
                 q += 1
                 age += 1
                 break
-            _remove(blocking, q, active, multipliers, basis, triangle)
+            remove(blocking, q, active, multipliers, basis, triangle)
             q -= 1
             age += 1
-        if step == np.inf:
-            break
         stale += 1
-    return q, age
+    return q, age, True
 
 
 @njit(cache=True, nogil=True)
 def project_one(  # type: ignore[no-untyped-def]  # numba infers
     rows, signs, point, threshold, active, q, multipliers, basis, projection
 ):
-    """`project_from` without factors to start from; returns the size of the active set."""
-    d = rows.shape[1]
+    """Project `point` onto {u : signs[j] rows[j]·u >= 0}; rows have unit length (or are zero).
+
+    `active[:q]` is the active set to start from. `active`, `multipliers`, `basis` and `projection`
+    are written in place; returns the size of the final active set.
+    """
+    n, d = rows.shape
     triangle = np.zeros((d + 1, d + 1))
-    columns = np.ascontiguousarray(rows.T)
-    q, _ = project_from(
-        rows, columns, signs, point, threshold,
-        active, q, -1, multipliers, basis, triangle, projection,
-    )  # fmt: skip
+    picked = np.empty(_PICKED, dtype=np.int64)
+    level = -_VIOLATION * np.sqrt((point * point).sum())
+    q, age = _start(rows, signs, point, active, q, -1, multipliers, basis, triangle, projection)
+    count = 0
+    for _ in range(50 * (n + d)):
+        q, age, ended = _advance(
+            rows, signs, picked[:count], point, threshold,
+            active, q, age, multipliers, basis, triangle, projection,
+        )  # fmt: skip
+        if ended:
+            break
+        count = _pick(rows @ projection, signs, level, picked)
+        if count == 0:
+            break
     return q
 
 
-@njit(cache=True, nogil=True)
-def project_few(  # type: ignore[no-untyped-def]  # numba infers
-    rows, columns, signs, blocks, points, threshold,
-    active, sizes, ages, multipliers, bases, triangles, projections,
+def _start_all(  # type: ignore[no-untyped-def]  # numba infers
+    rows, signs, blocks, points, threshold,
+    active, sizes, ages, multipliers, bases, triangles, projections, ended,
 ):  # fmt: skip
-    """Project points[k] onto the cone signs[blocks[k] % P], one after the other."""
+    """Start the projections of points[k] onto the cones signs[blocks[k] % P]."""
     patterns = signs.shape[0]
-    for k in range(blocks.shape[0]):
+    nothing = np.empty(0, dtype=np.int64)
+    for k in prange(blocks.shape[0]):
         b = blocks[k]
-        sizes[b], ages[b] = project_from(
-            rows, columns, signs[b % patterns], points[k], threshold, active[b], sizes[b],
-            ages[b], multipliers[b], bases[b], triangles[b], projections[b],
+        own = signs[b % patterns]
+        q, age = _start(
+            rows, own, points[k], active[b], sizes[b], ages[b], multipliers[b], bases[b],
+            triangles[b], projections[b],
+        )  # fmt: skip
+        sizes[b], ages[b], ended[k] = _advance(
+            rows, own, nothing, points[k], threshold, active[b], q, age,
+            multipliers[b], bases[b], triangles[b], projections[b],
         )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def project_many(  # type: ignore[no-untyped-def]  # numba infers
-    rows, columns, signs, blocks, points, threshold,
-    active, sizes, ages, multipliers, bases, triangles, projections,
+def _advance_all(  # type: ignore[no-untyped-def]  # numba infers
+    rows, signs, blocks, points, threshold,
+    active, sizes, ages, multipliers, bases, triangles, projections, ended, slacks,
 ):  # fmt: skip
-    """`project_few` on all threads."""
+    """Deal with the most violated constraints of each block; `slacks` (k, n) are without signs."""
     patterns = signs.shape[0]
     for k in prange(blocks.shape[0]):
         b = blocks[k]
-        sizes[b], ages[b] = project_from(
-            rows, columns, signs[b % patterns], points[k], threshold, active[b], sizes[b],
-            ages[b], multipliers[b], bases[b], triangles[b], projections[b],
-        )  # fmt: skip
+        own = signs[b % patterns]
+        picked = np.empty(_PICKED, dtype=np.int64)
+        level = -_VIOLATION * np.sqrt((points[k] * points[k]).sum())
+        count = _pick(slacks[k], own, level, picked)
+        if count == 0:
+            ended[k] = True
+        else:
+            sizes[b], ages[b], ended[k] = _advance(
+                rows, own, picked[:count], points[k], threshold, active[b], sizes[b], ages[b],
+                multipliers[b], bases[b], triangles[b], projections[b],
+            )  # fmt: skip
+
+
+# On one thread and on all.
+start_few = njit(cache=True, nogil=True)(_start_all)
+start_many = njit(cache=True, nogil=True, parallel=True)(_start_all)
+advance_few = njit(cache=True, nogil=True)(_advance_all)
+advance_many = njit(cache=True, nogil=True, parallel=True)(_advance_all)

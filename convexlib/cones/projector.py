@@ -7,11 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convexlib.cones.kernels import project_few, project_many
+from convexlib.cones.kernels import advance_few, advance_many, start_few, start_many
 
 Floats = NDArray[np.float64]
 
 _PARALLEL = 200_000  # entries of all constraints below which threads cost more than they save
+_SLACKS = 1 << 18  # slacks that are computed at once: 2 MiB
 _BATCH = 128  # projections between two looks at the longest one
 
 
@@ -64,16 +65,33 @@ class ConeProjector:
         long = np.flatnonzero(np.linalg.norm(array, axis=1) > threshold)
         if len(long):
             own = long if blocks is None else blocks[long]
-            # Where torch has been given one thread, numba's pool would be a second one.
-            wide = len(long) * self.rows.size > _PARALLEL and torch.get_num_threads() > 1
-            project = project_many if wide else project_few
-            project(
-                self.rows, self._columns, self.signs, own, array[long], threshold, self.active,
-                self.sizes, self.ages, self.multipliers, self.bases, self._triangles,
-                self._projections,
-            )  # fmt: skip
+            self._project(array[long], threshold, own)
             result[long] = self._projections[own]
         return torch.from_numpy(result).to(points)
+
+    def _project(self, points: Floats, threshold: float, blocks: NDArray[np.int64]) -> None:
+        """Project points (k, d), which belong to blocks (k,), in place.
+
+        The slacks of all constraints are a product of matrices, which for many blocks at once is
+        an order of magnitude quicker than one by one.
+        """
+        state = (
+            self.active, self.sizes, self.ages, self.multipliers, self.bases, self._triangles,
+            self._projections,
+        )  # fmt: skip
+        # Where torch has been given one thread, numba's pool would be a second one.
+        wide = len(blocks) * self.rows.size > _PARALLEL and torch.get_num_threads() > 1
+        start, advance = (start_many, advance_many) if wide else (start_few, advance_few)
+        ended = np.zeros(len(blocks), dtype=np.bool_)
+        start(self.rows, self.signs, blocks, points, threshold, *state, ended)
+        at_once = max(1, _SLACKS // len(self.rows))
+        while not ended.all():
+            left = np.flatnonzero(~ended)
+            for part in np.split(left, range(at_once, len(left), at_once)):
+                own, done = blocks[part], ended[part]
+                slacks = self._projections[own] @ self._columns
+                advance(self.rows, self.signs, own, points[part], threshold, *state, done, slacks)
+                ended[part] = done
 
     def longest(self, points: Tensor, floor: float = 0.0) -> float:
         """The largest norm of the projections of points (B, d), or `floor` if that is larger.
