@@ -1,0 +1,102 @@
+"""Rules on the 438 problems of the UCI tables."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from claim_rules.verdicts import NOT_ATTEMPTED, REPRODUCED, Finding, graded, stored
+from convexlib.experiments import profiles, uci
+
+PAPER = (1.0, 0.5, 0.1)  # the accuracies of Mishkin, Sahiner and Pilanci
+PROBLEMS = 438
+
+
+def uci_shares(own: str, methods: tuple[str, ...]) -> Finding:
+    """Compare the share of problems that a program solves with those of SGD and Adam."""
+    problems = profiles.by_problem(stored("uci"), methods)
+    shown, larger = [], []
+    for tol in PAPER:
+        times = profiles.times_to(problems, methods, tol)
+        share = {m: float(np.isfinite(times[m]).mean()) for m in (own, "sgd", "adam")}
+        larger.append(share[own] > max(share["sgd"], share["adam"]))
+        shown.append(f"{' / '.join(f'{100 * s:.0f}' for s in share.values())} % to {tol:g}")
+    text = (
+        f"{own} / SGD / Adam: {', '.join(shown)}, on {len(problems)} of {PROBLEMS} problems "
+        f"({epochs()} epochs of descent)"
+    )
+    return text, graded(all(larger) and len(problems) == PROBLEMS, any(larger))
+
+
+def epochs() -> str:
+    """Return the number of epochs of the stored runs of descent."""
+    numbers = {r["config"]["epochs"] for r in stored("uci") if "epochs" in r["config"]}
+    return " and ".join(map(str, sorted(numbers)))
+
+
+def uci_gated() -> Finding:
+    """Compare the shares of problems solved, gated program.
+
+    Reproduced if the program's is larger than those of SGD and Adam at each of the accuracies 1,
+    0.5 and 0.1 and all 438 problems have records; in part if at some accuracy, or while problems
+    are missing.
+    """
+    return uci_shares("gated", ("gated", "sgd", "adam"))
+
+
+def uci_relu() -> Finding:
+    """Compare the shares of problems solved, ReLU program and ReLU networks only.
+
+    The verdict is found as for the gated program.
+    """
+    return uci_shares("relu", ("relu", "sgd", "adam"))
+
+
+def uci_time() -> Finding:
+    """Compare median times, gated program against one run of descent.
+
+    Reproduced if the program's is below those of SGD and Adam at each of the three accuracies and
+    all problems have records; in part if it is at some accuracy.
+    """
+    methods = ("gated", "sgd", "adam")
+    problems = profiles.by_problem(stored("uci"), methods)
+    shown, faster = [], []
+    for tol in PAPER:
+        times = profiles.times_to(problems, methods, tol)
+        middle = {m: float(np.median(times[m])) for m in ("gated", "sgd", "adam")}
+        faster.append(middle["gated"] < min(middle["sgd"], middle["adam"]))
+        cells = [f"{s:.2g}" if np.isfinite(s) else "never" for s in middle.values()]
+        shown.append(f"{' / '.join(cells)} to {tol:g}")
+    text = (
+        f"median seconds of gated / SGD / Adam: {', '.join(shown)} (never: less than half of the "
+        f"problems), on {len(problems)} of {PROBLEMS} problems"
+    )
+    return text, graded(all(faster) and len(problems) == PROBLEMS, any(faster))
+
+
+def uci_problems() -> Finding:
+    """Count the problems with records of the four methods.
+
+    Reproduced if these are all 438; in part if some.
+    """
+    count = len(profiles.by_problem(stored("uci"), ("gated", "relu", "sgd", "adam")))
+    tables = {data for data, _ in profiles.by_problem(stored("uci"), ("gated",))}
+    every = {(c["data"], c["lambda"]) for c in uci.configs("full")}
+    text = f"{count} of {len(every)} problems have all four methods, {len(tables)} tables begun"
+    return text, graded(count == len(every), count > 0)
+
+
+def uci_epochs() -> Finding:
+    """Read the epochs of the stored runs of descent.
+
+    Reproduced if they are the 2,000 of the paper, else not attempted on the whole set.
+    """
+    return f"{epochs()} epochs in the records", REPRODUCED if epochs() == "2000" else NOT_ATTEMPTED
+
+
+RULES = (
+    uci_gated,
+    uci_relu,
+    uci_time,
+    uci_problems,
+    uci_epochs,
+)

@@ -1,0 +1,224 @@
+"""The claims and their verdicts: nothing is left out, everything named exists, rules can say no."""
+
+import ast
+import importlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tools.notebooks import BOOK
+
+ROOT = BOOK.parent
+sys.path.insert(0, str(BOOK / "_ext"))
+
+import claim_rules  # noqa: E402  the book's extensions are no package: their folder is on the path now
+import claims  # noqa: E402
+from claim_rules import descent, recovery, speed, tables, verdicts  # noqa: E402
+from theorem_index import chapters, statements  # noqa: E402
+
+CLAIMS = claims.read(BOOK)
+# No paper claims anything of the fuzz runs.
+SUITES = {path.name for path in (ROOT / "results").iterdir() if path.is_dir()} - {"fuzz"}
+
+
+@pytest.fixture(scope="module")
+def found():
+    return [claims.finding(claim, BOOK) for claim in CLAIMS]
+
+
+def test_every_claim_has_a_measurement_and_a_verdict(found):
+    assert len(CLAIMS) > 60
+    assert len({claim.claim for claim in CLAIMS}) == len(CLAIMS)
+    for claim, (measured, verdict) in zip(CLAIMS, found, strict=True):
+        assert verdict in verdicts.VERDICTS, claim.claim
+        assert len(measured) > 5, claim.claim
+        assert not re.search(r"\b(nan|inf|None)\b", measured), claim.claim
+        if claim.rule or verdict == verdicts.PROVED and not claim.theorem:
+            assert re.search(r"\d", measured), claim.claim
+    # The page would be worth little if nobody had ever said no.
+    assert {verdict for _, verdict in found} == set(verdicts.VERDICTS)
+
+
+def test_what_a_claim_names_exists():
+    bibliography = (BOOK / "references.bib").read_text(encoding="utf8")
+    papers = set(re.findall(r"^@\w+\{([^,]+),", bibliography, re.MULTILINE))
+    proved = {
+        name: {s[2] for s in statements((BOOK / f"{name}.md").read_text(encoding="utf8"))}
+        for name in chapters(BOOK)
+    }
+    for claim in CLAIMS:
+        assert claim.paper in papers, claim.claim
+        assert claim.chapter in proved, claim.claim
+        assert not claim.theorem or any(claim.theorem in labels for labels in proved.values())
+        assert claim.code, claim.claim
+        for name in claim.code:
+            module, _, last = name.rpartition(".")
+            try:
+                importlib.import_module(name)
+            except ImportError:
+                assert hasattr(importlib.import_module(module), last), name
+        sources = [claim.row or claim.rule, claim.not_attempted]
+        assert any(sources), f"{claim.claim} has neither a row, nor a rule, nor a reason"
+        assert bool(claim.test) != bool(claim.not_attempted), claim.claim
+
+
+def test_the_tests_exist():
+    for path in {claim.test.partition("::")[0] for claim in CLAIMS if claim.test}:
+        tree = ast.parse((ROOT / path).read_text(encoding="utf8"))
+        defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        named = {c.test.partition("::")[2] for c in CLAIMS if c.test.startswith(f"{path}::")}
+        assert named <= defined, path
+
+
+@pytest.mark.slow
+def test_the_tests_are_collected():
+    ids = sorted({claim.test for claim in CLAIMS if claim.test})
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run([*command, *ids], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    for name in ids:
+        assert re.search(rf"^{re.escape(name)}(\[|$)", done.stdout, re.MULTILINE), name
+
+
+def test_every_row_of_the_chapters_tables_is_a_claim(found):
+    named = {(claim.chapter, claims.row_of(claim, BOOK).claim) for claim in CLAIMS if claim.row}
+    every = {
+        (name, row.claim) for name in chapters(BOOK) for row in claims.rows(BOOK / f"{name}.ipynb")
+    }
+    assert len(every) > 50
+    assert {row for row in every if not row[1].startswith(claims.OURS)} == named
+
+
+def test_no_verdict_is_kinder_than_the_chapters(found):
+    order = verdicts.VERDICTS.index
+    for claim, (_, verdict) in zip(CLAIMS, found, strict=True):
+        if claim.row and verdict != verdicts.NOT_ATTEMPTED:
+            told = claims.verdict_of(claims.row_of(claim, BOOK).verdict)
+            least = verdicts.PROVED if told == verdicts.REPRODUCED and claim.theorem else told
+            assert order(verdict) >= order(least), claim.claim
+
+
+def test_every_experiment_has_a_rule_and_every_rule_a_claim(monkeypatch):
+    assert {claim.rule for claim in CLAIMS if claim.rule} == set(claim_rules.RULES)
+    read = set()
+    for module in (descent, recovery, tables):
+        kept = module.stored
+        monkeypatch.setattr(
+            module, "stored", lambda name, kept=kept: (read.add(name), kept(name))[1]
+        )
+    for rule in claim_rules.RULES.values():
+        assert rule.__doc__
+        rule()
+    assert read | {"benchmarks"} == SUITES
+
+
+def test_records_that_are_not_there_are_not_attempted(monkeypatch, tmp_path):
+    monkeypatch.setenv("CONVEXLIB_RESULTS", str(tmp_path))
+    verdicts.stored.cache_clear()
+    for claim in CLAIMS:
+        if claim.rule:
+            assert claims.finding(claim, BOOK) == ("0 records are stored", "not attempted") or (
+                claim.rule == "gpu"
+            )
+    verdicts.stored.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "verdict"),
+    [
+        (10, 1, "reproduced"),  # p = 0.012
+        (14, 3, "reproduced"),  # p = 0.013
+        (5, 0, "reproduced in part"),  # p = 0.063
+        (3, 1, "reproduced in part"),
+        (2, 2, "not reproduced"),
+        (0, 9, "not reproduced"),
+        (0, 0, "not reproduced"),
+    ],
+)
+def test_the_sign_test(wins, losses, verdict):
+    assert verdicts.by_signs(wins, losses) == verdict
+
+
+def problems(objectives, count=438):
+    """Records of `count` problems; each method reaches one objective, the gated one sooner."""
+    return [
+        {
+            "config": {"data": f"table-{k}", "lambda": 0.1, "method": method, "epochs": 100},
+            "result": {
+                "objective": value,
+                "curve": {"objective": [value], "seconds": [1.0 + (method != "gated")]},
+            },
+        }
+        for k in range(count)
+        for method, value in objectives.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("objectives", "count", "verdict"),
+    [
+        ({"gated": 1.0, "relu": 1.0, "sgd": 9.0, "adam": 9.0}, 438, "reproduced"),
+        ({"gated": 1.0, "relu": 1.0, "sgd": 9.0, "adam": 9.0}, 437, "reproduced in part"),
+        ({"gated": 1.0, "relu": 1.0, "sgd": 1.2, "adam": 9.0}, 438, "reproduced in part"),
+        ({"gated": 9.0, "relu": 9.0, "sgd": 1.0, "adam": 9.0}, 438, "not reproduced"),
+        ({"gated": 1.0, "relu": 1.0, "sgd": 1.0, "adam": 1.0}, 438, "not reproduced"),
+    ],
+)
+def test_shares_of_problems(monkeypatch, objectives, count, verdict):
+    monkeypatch.setattr(tables, "stored", lambda name: problems(objectives, count))
+    assert tables.uci_gated()[1] == verdict
+    assert tables.uci_relu()[1] == verdict
+    assert f"on {count} of 438 problems" in tables.uci_gated()[0]
+    assert "100 epochs" in tables.uci_gated()[0]
+
+
+def test_more_problems_change_the_verdict(monkeypatch):
+    methods = dict.fromkeys(("gated", "relu", "sgd", "adam"), 1.0)
+    monkeypatch.setattr(tables, "stored", lambda name: problems(methods, 7))
+    assert tables.uci_problems() == (
+        "7 of 438 problems have all four methods, 7 tables begun", "reproduced in part"
+    )  # fmt: skip
+    monkeypatch.setattr(tables, "stored", lambda name: problems(methods))
+    assert tables.uci_problems()[1] == "reproduced"
+    assert tables.uci_time()[1] == "reproduced"  # gated is there after one second, the others two
+
+
+@pytest.mark.parametrize(
+    ("shift", "verdict"),
+    [(0.1, "reproduced"), (0.0005, "reproduced in part"), (-0.1, "not reproduced")],
+)
+def test_validation_errors(monkeypatch, shift, verdict):
+    noise = 0.01 * np.random.default_rng(0).standard_normal(10)
+    level = {"convex": 1.0, "sgd-cosine": 1.0 + shift, "adam-cosine": 1.2}
+    runs = {name: [{"validation": base + e} for e in noise] for name, base in level.items()}
+    monkeypatch.setattr(descent.nyse_table, "chosen", lambda found, name: (0.1, runs[name]))
+    assert descent.nyse_validation()[1] == verdict
+
+
+def test_words_of_the_chapters():
+    assert claims.verdict_of("reproduced") == "reproduced"
+    assert claims.verdict_of("reproduced, with proof") == "reproduced"
+    assert claims.verdict_of("reproduced for trees") == "reproduced in part"
+    assert claims.verdict_of("reproduced in sign; about the size of the spread") == (
+        "reproduced in part"
+    )
+    assert claims.verdict_of("not reproduced") == "not reproduced"
+    with pytest.raises(ValueError, match="unknown verdict 'nearly'"):
+        claims.verdict_of("nearly")
+
+
+def test_a_gpu_record_counts(monkeypatch, tmp_path):
+    monkeypatch.setattr(speed, "results_dir", lambda: tmp_path)
+    assert speed.gpu()[1] == "not attempted"
+    (tmp_path / "benchmarks").mkdir()
+    body = {"n": 9, "P": 4, "met": True, "runs": [{"seconds": 0.5, "gap": 1e-5}]}
+    path = Path(tmp_path, "benchmarks", "gpu-large.json")
+    path.write_text(json.dumps(body))
+    assert speed.gpu() == ("0.5 s to a certified gap of 1.0e-05 for n = 9, P = 4", "reproduced")
+    path.write_text(json.dumps(body | {"met": False}))
+    assert speed.gpu()[1] == "not reproduced"
