@@ -2,9 +2,9 @@
 
 The pictures themselves are computed in the reader's browser by <figure>.js; only the solution path
 needs a solver, and is computed here. tests/book/test_interactive.py compares the stored files with
-a new run.
+a new run. The stills are drawn from them:
 
-    python tools/interactive.py
+    python tools/interactive.py && python tools/stills.py
 """
 
 import json

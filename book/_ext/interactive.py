@@ -2,14 +2,15 @@
 
     ```{interactive} gate
     :label: what a screen reader calls the figure
-    :still: The sentence that stands in its place where no script runs, and in the PDF.
+    :still: The sentence below the picture that stands in its place where no script runs.
 
     The caption.
     ```
 
 The script is _static/interactive/name.js and starts from name.json, which is written into the page,
 because a page opened from the file system may not fetch files. Only pages with such a figure load
-the scripts.
+the scripts. The picture for readers without scripts is name.html, in LaTeX name.pdf; the script
+itself has drawn both (tools/stills.py).
 """
 
 from html import escape
@@ -43,22 +44,26 @@ class Interactive(SphinxDirective):
         name = self.arguments[0]
         folder = Path(self.env.srcdir, "_static", FOLDER)
         missing = [f":{option}:" for option in self.option_spec if option not in self.options]
-        missing += [f for f in (f"{name}.js", f"{name}.json") if not (folder / f).is_file()]
+        files = [f"{name}.{kind}" for kind in ("js", "json", "html", "pdf")]
+        missing += [file for file in files if not (folder / file).is_file()]
         if missing:
             raise self.error(f"the interactive figure {name!r} lacks {', '.join(missing)}")
-        self.env.note_dependency(str(folder / f"{name}.json"))
-        data = (folder / f"{name}.json").read_text(encoding="utf8").strip()
-        figure = interactive(name=name, data=data, **self.options)
+        for file in files[1:]:
+            self.env.note_dependency(str(folder / file))
+        data, picture = ((folder / file).read_text(encoding="utf8").strip() for file in files[1:3])
+        figure = interactive(name=name, data=data, picture=picture, **self.options)
         self.state.nested_parse(self.content, self.content_offset, figure)
         return [figure]
 
 
 def open_html(writer: Any, figure: interactive) -> None:
-    """Open the figure: the sentence that the script replaces, the data, the caption."""
+    """Open the figure: the picture and the sentence that the script replaces, data, caption."""
     data = figure["data"].replace("<", r"\u003c")  # what is in a script ends at the first </script
+    label = escape(figure["label"])
     writer.body.append(
         f'<figure class="interactive" data-figure="{escape(figure["name"])}">'
-        f'<div class="stage" role="group" aria-label="{escape(figure["label"])}">'
+        f'<div class="stage" role="group" aria-label="{label}">'
+        f'<div role="img" aria-label="{label}">{figure["picture"]}</div>'
         f"<p>{escape(figure['still'])}</p></div>"
         f'<script type="application/json">{data}</script>'
         "<figcaption>"
@@ -71,8 +76,15 @@ def close_html(writer: Any, figure: interactive) -> None:
 
 
 def open_latex(writer: Any, figure: interactive) -> None:
-    """Print the sentence and the caption as a quotation."""
-    writer.body.append("\n\\begin{quote}\n" + writer.encode(figure["still"]) + "\n\n")
+    """Print the picture, the sentence and the caption as a quotation."""
+    name = f"interactive-{figure['name']}"
+    writer.builder.images[f"_static/{FOLDER}/{figure['name']}.pdf"] = f"{name}.pdf"  # to be copied
+    writer.body.append(
+        "\n\\begin{quote}\n{\\centering\\noindent"
+        f"\\sphinxincludegraphics[width=0.8\\linewidth]{{{{{name}}}.pdf}}\\par}}\n"
+        + writer.encode(figure["still"])
+        + "\n\n"
+    )
 
 
 def close_latex(writer: Any, figure: interactive) -> None:

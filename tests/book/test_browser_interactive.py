@@ -9,7 +9,8 @@ import pytest
 
 from convexlib.problems.mirrors.chains import abs_chains
 from convexlib.problems.mirrors.features import ChainFeature
-from tools import interactive
+from tests.book.built import NARROW
+from tools import interactive, stills
 
 pytestmark = pytest.mark.browser
 
@@ -91,12 +92,50 @@ def test_dragging_a_sample_moves_its_mirror(visit, server):
 @pytest.mark.parametrize(
     ("page", "name"), [("two_layer", "gate"), ("two_layer", "path"), ("mirrors", "mirrors")]
 )
-def test_an_interactive_figure_is_a_sentence_without_scripts(browser, server, page, name):
-    context = browser.new_context(java_script_enabled=False)
+def test_an_interactive_figure_is_a_picture_and_a_sentence_without_scripts(
+    browser, server, page, name
+):
+    context = browser.new_context(java_script_enabled=False, viewport=NARROW)
     tab = context.new_page()
-    tab.goto(f"{server}{page}.html")
+    tab.goto(f"{server}{page}.html", wait_until="domcontentloaded")
     stage = tab.locator(f'figure[data-figure="{name}"] .stage')
-    assert stage.inner_text().startswith("The page in the browser lets you")
+    assert stage.locator("p").inner_text().startswith("The page in the browser lets you")
+    picture = stage.get_by_role("img")
+    assert picture.get_attribute("aria-label")
+    for drawing in picture.locator("svg").all():
+        box = drawing.bounding_box()
+        assert 200 < box["width"] < NARROW["width"]
+    assert stage.get_by_role("slider").count() == 0
+    context.close()
+
+
+@pytest.mark.parametrize("name", interactive.FIGURES)
+def test_the_stored_picture_is_what_the_script_draws(browser, name):
+    drawn = stills.draw(browser, name)
+    assert drawn == (stills.FOLDER / f"{name}.html").read_text(encoding="utf8")
+    title = f"/Title ({stills.fingerprint(drawn)})"  # the PDF names the picture it shows
+    assert title.encode() in (stills.FOLDER / f"{name}.pdf").read_bytes()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_touch_moves_a_sample_and_not_the_page(browser, server, theme):
+    context = browser.new_context(viewport=NARROW, has_touch=True, color_scheme=theme)
+    tab = context.new_page()
+    tab.goto(f"{server}mirrors.html", wait_until="domcontentloaded")
+    sample = tab.locator('figure[data-figure="mirrors"]').get_by_role("slider").nth(2)
+    sample.scroll_into_view_if_needed()
+    top, box = tab.evaluate("window.scrollY"), sample.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    finger = context.new_cdp_session(tab)  # real touch events, from which pointer events are made
+    for kind, points in (
+        ("touchStart", [{"x": x, "y": y}]),
+        ("touchMove", [{"x": x - 10, "y": y - 30}]),
+        ("touchMove", [{"x": x - 40, "y": y - 60}]),
+        ("touchEnd", []),
+    ):
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    assert float(sample.get_attribute("aria-valuenow")) < 2.6  # from 3
+    assert tab.evaluate("window.scrollY") == top
     context.close()
 
 

@@ -87,7 +87,7 @@ def test_figures_that_move(theme):
     assert set(named) <= {*plots.COLOURS, plots.GREY}
     # Their text has the colours of the page, so that only lines and areas need the palette's.
     for selector in ("figure.interactive svg text", "figure.interactive svg .faint"):
-        (name,) = re.findall(r"fill: var\(--pst-color-([\w-]+)\)", rule(css, selector))
+        (name,) = re.findall(r"fill: var\(--pst-color-([\w-]+),", rule(css, selector))
         assert contrast(resolved(theme, name), resolved(theme, "background")) >= TEXT
     for colour in named:
         assert contrast(colour, resolved(theme, "background")) >= GRAPHICS

@@ -36,6 +36,8 @@ window.stage = (() => {
       dot.focus();
       event.preventDefault();
     });
+    // Chromium ignores touch-action inside a picture: without this a finger scrolls the page as well.
+    dot.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     dot.addEventListener("pointermove", (event) => {
       if (dot.hasPointerCapture(event.pointerId)) set(at(place(event)));
     });
