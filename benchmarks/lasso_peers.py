@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -21,26 +22,14 @@ def celer(task: Task, output: Output) -> None:
     """celer.GroupLasso: working sets and dual extrapolation; its tolerance is a duality gap."""
     from celer import GroupLasso
 
-    def solve(design: np.ndarray, y: np.ndarray, alpha: float, tol: float) -> np.ndarray:
-        model = GroupLasso(
-            task.X.shape[1], alpha=alpha, tol=tol, max_iter=1000, fit_intercept=False
-        )
-        return model.fit(design, y).coef_
-
-    _ladder(task, output, solve)
+    _group_lasso(GroupLasso, task, output)
 
 
 def skglm(task: Task, output: Output) -> None:
     """skglm.GroupLasso: working sets and Anderson acceleration."""
     from skglm import GroupLasso
 
-    def solve(design: np.ndarray, y: np.ndarray, alpha: float, tol: float) -> np.ndarray:
-        model = GroupLasso(
-            task.X.shape[1], alpha=alpha, tol=tol, max_iter=1000, fit_intercept=False
-        )
-        return model.fit(design, y).coef_
-
-    _ladder(task, output, solve)
+    _group_lasso(GroupLasso, task, output)
 
 
 def adelie(task: Task, output: Output) -> None:
@@ -65,6 +54,16 @@ def adelie(task: Task, output: Output) -> None:
             progress_bar=False,
         )
         return np.asarray(state.betas[-1].todense())[0]
+
+    _ladder(task, output, solve)
+
+
+def _group_lasso(estimator: Callable[..., Any], task: Task, output: Output) -> None:
+    """Two packages have a GroupLasso of the same signature."""
+
+    def solve(design: np.ndarray, y: np.ndarray, alpha: float, tol: float) -> np.ndarray:
+        model = estimator(task.X.shape[1], alpha=alpha, tol=tol, max_iter=1000, fit_intercept=False)
+        return model.fit(design, y).coef_
 
     _ladder(task, output, solve)
 

@@ -129,7 +129,7 @@ def _generated(
 ) -> tuple[cl.TwoLayer, cl.Result]:
     problem = cl.TwoLayer(X, y, beta=beta, arrangements="generate")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # scored like any other
         return problem, cl.solve(problem, tol=tol, **options)
 
 

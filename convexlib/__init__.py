@@ -1,5 +1,6 @@
 """Convex training of ReLU networks, with certificates of global optimality."""
 
+import convexlib.compiled  # noqa: F401  # first: it finds a place for the kernels of the others
 from convexlib import datasets
 from convexlib.arrangements import (
     Arrangements,
@@ -18,9 +19,8 @@ from convexlib.certify import (
 )
 from convexlib.estimators import ConvexReLUClassifier, ConvexReLURegressor, MirrorRegressor
 from convexlib.geometry import cross_product, wedge_volumes, zonotope_vertices, zonotope_volume
-from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU
-from convexlib.parallel_networks import ParallelReLU
-from convexlib.path_norms import as_parallel, path_norm
+from convexlib.networks import ParallelReLU, TwoLayerGatedReLU, TwoLayerReLU
+from convexlib.networks.path_norms import as_parallel, path_norm
 from convexlib.problems.attention import Attention, token_pairs
 from convexlib.problems.batchnorm import BatchNorm
 from convexlib.problems.batchnorm_formula import batchnorm_closed_form
@@ -31,15 +31,14 @@ from convexlib.problems.path import PathRegularized
 from convexlib.problems.three_layer import ThreeLayer
 from convexlib.problems.threshold import Threshold
 from convexlib.problems.two_layer import TwoLayer
-from convexlib.problems.unit_lists import enumerate_units
-from convexlib.problems.units import Units, sample_units
+from convexlib.problems.units import Units, enumerate_units, sample_units
 from convexlib.problems.vector_output import VectorOutput
 from convexlib.result import Result, Status
-from convexlib.solvers.low_rank import LowRankPath, low_rank_path
 from convexlib.solvers.optimal_set import OptimalSet, optimal_set
 from convexlib.solvers.prune import prune_neurons
 from convexlib.solvers.solution_path import solution_path
 from convexlib.solvers.solve import solve
+from convexlib.solvers.units import LowRankPath, low_rank_path
 
 __all__ = [
     "Arrangements",

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convexlib.arrangements import enumerate_arrangements
+from convexlib.arrays import Floats
 from convexlib.errors import InputError
-from convexlib.exact import Floats
 from convexlib.validation import as_tensor, check_finite, check_matrix, check_positive_int
 
 __all__ = [
@@ -76,7 +76,13 @@ def cross_product(U: Any) -> Tensor:
     volume = R.diagonal(dim1=-2, dim2=-1).prod(dim=-1)
     # det[q; U] = det[q, Q_1] prod R_kk, and q moves past d - 1 columns to the end of Q.
     sign = torch.linalg.det(Q).sign() * (-1.0) ** (d - 1)
-    return (sign * volume)[..., None] * Q[..., -1]
+    product = (sign * volume)[..., None] * Q[..., -1]
+    if not bool(torch.isfinite(product).all()):
+        raise InputError(
+            f"the cross product of U, with entries up to {float(U.abs().max()):.1e}, is beyond "
+            f"{U.dtype}; expected smaller ones. Rescale U."
+        )
+    return product
 
 
 def wedge_volumes(X: Any, U: Any) -> Tensor:
@@ -104,7 +110,9 @@ def wedge_volumes(X: Any, U: Any) -> Tensor:
         raise InputError(
             f"U has shape {tuple(U.shape)}; expected {expected} for X of shape {tuple(X.shape)}."
         )
-    return X @ cross_product(U).to(X)
+    volumes = X @ cross_product(U).to(X)
+    check_finite(volumes, "the vector of volumes")
+    return volumes
 
 
 def subset_blocks(m: int, size: int) -> Iterator[NDArray[np.intp]]:

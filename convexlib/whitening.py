@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convexlib import exact
+from convexlib.arrangements import exact
 from convexlib.errors import InputError
 from convexlib.validation import check_positive_int
 

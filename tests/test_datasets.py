@@ -11,14 +11,9 @@ import torch
 
 from convexlib import datasets, store
 from convexlib.errors import DataError, InputError
-from tests.datafiles import SHIPPED, TABLE, add_tiny, flip, isolate, sha256
+from tests.datafiles import LOADERS, SHIPPED, TABLE, add_tiny, flip, isolate, sha256
 
 MIRROR = os.environ.get("CONVEXLIB_MIRROR")
-LOADERS = {
-    "ecg": datasets.load_ecg,
-    "nyse": datasets.load_nyse,
-    "ecg_beats": datasets.load_ecg_beats,
-}
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 from convexlib.certify.batchnorm import certify_batchnorm
 from convexlib.certify.certificate import Certificate
-from convexlib.certify.door import certify
+from convexlib.certify.dispatch import certify
 from convexlib.certify.missing import MissingNeuron, missing_neuron
 from convexlib.certify.polish import Polished, Stage, polish
 

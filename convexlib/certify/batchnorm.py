@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from convexlib.arrangements import Arrangements
-from convexlib.batchnorm_network import read_batchnorm, unnormalised
 from convexlib.certify.certificate import Certificate
 from convexlib.certify.two_layer import certify_two_layer
+from convexlib.networks.batchnorm import read_batchnorm, unnormalised
 from convexlib.problems.base import check_same_device
-from convexlib.validation import check_beta, check_data
+from convexlib.validation import check_beta, check_data, check_flag
 from convexlib.whitening import whiten
 
 
@@ -78,7 +78,7 @@ def certify_batchnorm(
     Source: Ergen et al. (2022). Checked by ``tests/certify/test_batchnorm.py``.
     """
     X, y = check_data(X, y)
-    beta = check_beta(beta)
+    beta, refine = check_beta(beta), check_flag(refine, "refine")
     check_same_device(network, X)
     weights = read_batchnorm(network)
     whitening = whiten(X)

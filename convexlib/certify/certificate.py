@@ -21,11 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convexlib.arrays import EPS
 from convexlib.losses import SmoothLoss, get_loss
 from convexlib.losses.shifted import best_of_scales
 from convexlib.result import relative_gap
-
-EPS = float(np.finfo(np.float64).eps)
 
 # Of a point: an upper bound on its best unit, whether that is proven, and how it was found.
 UnitBound = Callable[[Tensor], tuple[float, bool, str]]

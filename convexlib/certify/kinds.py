@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from convexlib.errors import InputError, NotCertifiableError
-from convexlib.networks import TwoLayerReLU
-from convexlib.parallel_networks import ParallelReLU
+from convexlib.networks import ParallelReLU, TwoLayerReLU
 
 REGULARIZERS = ("weight decay", "three layers", "path")
 BATCHNORM = ["Linear", "BatchNorm1d", "ReLU", "Linear"]

@@ -20,8 +20,8 @@ from convexlib.errors import NotCertifiableError
 from convexlib.networks import read_two_layer
 from convexlib.pricing import price
 from convexlib.problems.base import check_same_device
-from convexlib.solvers.heuristic_pricing import search
-from convexlib.validation import check_beta, check_data
+from convexlib.solvers.column_generation.heuristic_pricing import search
+from convexlib.validation import check_beta, check_data, check_seed
 
 __all__ = ["MissingNeuron", "missing_neuron"]
 
@@ -123,7 +123,7 @@ def missing_neuron(
 
 def _searched(state: Standing, beta: float, seed: int) -> Tensor:
     """Violated neurons (m, d) of unit norm that local search finds from those of the network."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     U = state.parts.U.cpu()
     live = U[torch.linalg.vector_norm(U, dim=1) > 0]
     found = search(state.data, state.z, beta, generator, live).neurons

@@ -14,7 +14,8 @@ from math import prod, sqrt
 import torch
 from torch import Tensor, nn
 
-from convexlib.certify.certificate import EPS, Certificate, UnitBound, best_certificate
+from convexlib.arrays import EPS
+from convexlib.certify.certificate import Certificate, UnitBound, best_certificate
 from convexlib.certify.positive_leaves import bound_positive, positive_dual
 from convexlib.certify.two_layer import bound_neurons
 from convexlib.errors import (
@@ -24,14 +25,12 @@ from convexlib.errors import (
     SolverError,
     TooManyArrangementsError,
 )
-from convexlib.parallel_networks import ParallelReLU
-from convexlib.path_norms import as_parallel, parallel_outputs, read_parallel
+from convexlib.networks import ParallelReLU
+from convexlib.networks.path_norms import as_parallel, parallel_outputs, read_parallel
 from convexlib.problems.base import double
-from convexlib.problems.parallel import UnitProgram
 from convexlib.problems.path import PathRegularized
 from convexlib.problems.three_layer import ThreeLayer
-from convexlib.problems.unit_lists import enumerate_units
-from convexlib.problems.units import Units
+from convexlib.problems.units import UnitProgram, Units, enumerate_units
 from convexlib.solvers.refine import refine_dual
 from convexlib.solvers.units import generate_units
 

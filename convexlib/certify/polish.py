@@ -24,13 +24,13 @@ from torch import Tensor, nn
 from convexlib.certify.certificate import Certificate
 from convexlib.certify.kinds import depth_of, regularizer_of
 from convexlib.certify.two_layer import BRANCHING_RANK, Standing, as_two_layer, certify_two_layer
-from convexlib.errors import InputError, NotCertifiableError
+from convexlib.errors import NotCertifiableError
 from convexlib.networks import TwoLayerReLU, TwoLayerWeights, balanced, read_two_layer
 from convexlib.pricing import row_space
 from convexlib.problems.base import check_same_device
 from convexlib.solvers.prune import prune_neurons
 from convexlib.solvers.refine import Refined, refine
-from convexlib.validation import check_beta, check_data, check_positive_int, check_real
+from convexlib.validation import check_beta, check_data, check_positive_int, check_tol
 
 __all__ = ["Polished", "Stage", "polish"]
 
@@ -107,10 +107,8 @@ def polish(
     rounded ones. Checked by ``tests/certify/test_polish.py``.
     """
     X, y = check_data(X, y)
-    beta, tol = check_beta(beta), check_real(tol, "tol")
+    beta, tol = check_beta(beta), check_tol(tol)
     check_positive_int(rounds, "rounds", minimum=0)
-    if tol <= 0:
-        raise InputError(f"tol is {tol:g}; expected tol > 0, a relative duality gap.")
     check_same_device(network, X)
     depth = depth_of(network)
     if depth != 2:

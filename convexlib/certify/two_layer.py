@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, count_bound, enumerate_arrangements
-from convexlib.certify.certificate import EPS, Certificate, best_certificate
+from convexlib.arrays import EPS
+from convexlib.certify.certificate import Certificate, best_certificate
 from convexlib.cones import ConeProjector
 from convexlib.errors import InputError, NotCertifiableError
 from convexlib.losses import SmoothLoss, get_loss
-from convexlib.networks import TwoLayerReLU, TwoLayerWeights, read_two_layer
-from convexlib.parallel_networks import ParallelReLU
-from convexlib.path_norms import as_parallel
+from convexlib.networks import ParallelReLU, TwoLayerReLU, TwoLayerWeights, read_two_layer
+from convexlib.networks.path_norms import as_parallel
 from convexlib.pricing import price, row_space
 from convexlib.solvers.refine import refine_dual
 

@@ -14,7 +14,14 @@ import sys
 from collections.abc import Sequence
 
 from convexlib.cli.certify import add_certify
-from convexlib.cli.console import BAD_INPUT, DONE, FAILED, INTERRUPTED, complain
+from convexlib.cli.console import (
+    BAD_INPUT,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    complain,
+    write_plainly,
+)
 from convexlib.cli.data import add_data
 from convexlib.cli.experiments import add_list, add_run, add_table
 from convexlib.errors import ConvexlibError, DataError, SolverError
@@ -26,6 +33,7 @@ COMMANDS = (add_data, add_list, add_run, add_table, add_certify)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (argparse exits with 2 by itself)."""
+    write_plainly()
     parser = argparse.ArgumentParser(prog="convexlib", description="Neural networks made convex.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in COMMANDS:

@@ -44,7 +44,12 @@ def add_certify(commands: Any) -> None:
     parser = commands.add_parser("certify", help=text, description=_TEXT)
     parser.add_argument("model", metavar="MODEL.pt", type=Path)
     parser.add_argument("data", metavar="DATA.csv", type=Path)
-    parser.add_argument("--beta", type=float, required=True, help="regularisation, no 1/n")
+    parser.add_argument(
+        "--beta",
+        type=float,
+        required=True,
+        help="no 1/n; MSELoss with weight decay w has n * w / 2",
+    )
     parser.add_argument("--loss", choices=tuple(LOSSES), default="squared")
     parser.add_argument("--regularizer", choices=REGULARIZERS, help='default: "weight decay"')
     parser.add_argument(
@@ -164,7 +169,8 @@ def _described(network: nn.Module) -> str:
         sizes = [layers[0].in_features, *(layer.out_features for layer in layers)]
         biases = [str(place) for place, layer in enumerate(layers, 1) if layer.bias is not None]
         text = f"biases in layer{'s' if len(biases) > 1 else ''} {', '.join(biases)}"
-        return f"{' -> '.join(map(str, sizes))}, {text if biases else 'no biases'}, {dtype}"
+        shape = " -> ".join(map(str, sizes))
+        return f"{shape}, read as ReLU, {text if biases else 'no biases'}, {dtype}"
     if isinstance(network, TwoLayerReLU):
         return f"{network.U.shape[1]} -> {network.n_neurons} -> 1, no biases, {dtype}"
     return f"{type(network).__name__}({network.extra_repr()}), {dtype}"

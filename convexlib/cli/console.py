@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
 import warnings
 from collections.abc import Iterator
@@ -12,7 +14,33 @@ import torch
 from convexlib.errors import InputError
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
+PLAIN = {
+    "\u00b1": "+-",
+    "\u00d7": "x",
+    "\u2013": "-",
+    "\u2212": "-",
+    "\u2026": "...",
+    "\u2264": "<=",
+}
 INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
+
+
+def write_plainly() -> None:
+    """Let no character stop the output: what a terminal's encoding lacks is written in ASCII."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="convexlib.plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """What stands for the characters that an encoding lacks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(PLAIN.get(character, "?") for character in lacking), error.end
+
+
+codecs.register_error("convexlib.plain", _plain)
 
 
 def complain(message: object) -> None:
@@ -31,7 +59,7 @@ def warnings_in_one_line() -> Iterator[None]:
 def device(name: str) -> str:
     """Return the name of a device that is there."""
     try:
-        torch.zeros(1, device=name)
+        torch.zeros(1, device=name).item()  # which the device meta does not hold
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"device {name!r} cannot be used ({str(error).splitlines()[0]}); expected cpu, or "

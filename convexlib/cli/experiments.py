@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from convexlib.cli.console import DONE, FAILED, complain, device, warnings_in_one_line
-from convexlib.errors import DataError, InputError
+from convexlib.errors import ConvexlibError, DataError, InputError
 from convexlib.experiments import (
     cluster,
     ecg,
@@ -175,8 +175,21 @@ def print_table(chosen: argparse.Namespace) -> int:
             raise DataError(
                 f"{error} There are others: `convexlib table {name} --{other}`."
             ) from error
-    print(EXPERIMENTS[name].table(found))
+    print(_table(EXPERIMENTS[name], found))
     return DONE
+
+
+def _table(experiment: runner.Experiment, found: list[dict[str, Any]]) -> str:
+    """The table of records that are intact, but perhaps of another version of convexlib."""
+    try:
+        return experiment.table(found)
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        if isinstance(error, ConvexlibError):
+            raise
+        raise DataError(
+            f"a record of {experiment.name} is not of the form that this version writes "
+            f"({error!r}); expected records of one version. Make them anew with `convexlib run`."
+        ) from error
 
 
 def place(experiment: str, profile: str) -> str:

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from convexlib.cli.files import MAX_BYTES, read_bytes
 from convexlib.errors import ConvexlibError, InputError
-from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU
-from convexlib.parallel_networks import ParallelReLU
+from convexlib.networks import ParallelReLU, TwoLayerGatedReLU, TwoLayerReLU
 from convexlib.validation import as_tensor, check_finite
 
 _EXPECTED = (
@@ -58,9 +57,8 @@ def load_state(path: Path) -> dict[str, Tensor]:
     _check_archive(content, path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # on storages and versions: nothing that a reader can do
+            # They are about storages and versions: nothing that a reader can do.
+            warnings.simplefilter("ignore")
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  # a damaged file can raise anything at all
         raise _refused(path, error) from error
@@ -152,7 +150,10 @@ def _unknown(names: set[str]) -> InputError:
     listed = sorted(names)
     shown = ", ".join(name[:40] for name in listed[:_SHOWN])
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return InputError(f"the keys are {shown}{more}; {_EXPECTED}.")
+    return InputError(
+        f"the keys are {shown}{more}; {_EXPECTED}. Of your own class save the layers in order: "
+        "nn.Sequential(net.first, nn.ReLU(), net.second).state_dict()."
+    )
 
 
 def _own(tensors: dict[str, Tensor]) -> nn.Module:

@@ -7,9 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from convexlib.arrays import Floats
 from convexlib.cones.kernels import advance_few, advance_many, start_few, start_many
-
-Floats = NDArray[np.float64]
 
 _PARALLEL = 200_000  # entries of all constraints below which threads cost more than they save
 _SLACKS = 1 << 18  # slacks that are computed at once: 2 MiB

@@ -11,10 +11,16 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from convexlib.certify.certificate import Certificate
-from convexlib.estimators.common import Array, check_device, check_tol, evaluate, warn_of_gap
+from convexlib.estimators.common import (
+    Array,
+    check_device,
+    detached,
+    evaluate,
+    warn_of_gap,
+)
 from convexlib.estimators.training import Settings, train
 from convexlib.result import Result
-from convexlib.validation import as_tensor, check_beta, check_positive_int
+from convexlib.validation import as_tensor, check_beta, check_flag, check_positive_int, check_tol
 
 _ADVICE = "raise max_iter to improve it, and max_nodes to prove more where the rank is at most 5"
 
@@ -54,8 +60,8 @@ class ConvexReLU(BaseEstimator):
         settings = Settings(
             beta=check_beta(self.beta),
             loss=loss,
-            gated=bool(self.gated),
-            fit_bias=bool(self.fit_bias),
+            gated=check_flag(self.gated, "gated"),
+            fit_bias=check_flag(self.fit_bias, "fit_bias"),
             n_patterns=check_positive_int(self.n_patterns, "n_patterns"),
             tol=tol,
             max_iter=limit,
@@ -75,7 +81,7 @@ class ConvexReLU(BaseEstimator):
     def _outputs(self, X: Any) -> Array:
         """Outputs (n, c) of the network."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = validate_data(self, detached(X), dtype=np.float64, reset=False)
         return evaluate(self.network_, X, self.device)
 
 

@@ -13,7 +13,7 @@ from sklearn.utils.validation import column_or_1d, validate_data
 
 from convexlib.errors import InputError
 from convexlib.estimators.base import ConvexReLU
-from convexlib.estimators.common import Array
+from convexlib.estimators.common import Array, detached
 from convexlib.losses import LOSSES
 from convexlib.validation import check_choice
 
@@ -60,7 +60,7 @@ class ConvexReLUClassifier(ClassifierMixin, ConvexReLU):
 
     Notes
     -----
-    Checked by ``tests/test_estimators.py``.
+    Checked by ``tests/estimators/test_estimators.py``.
     """
 
     def __init__(
@@ -93,9 +93,10 @@ class ConvexReLUClassifier(ClassifierMixin, ConvexReLU):
     def fit(self, X: Any, y: Any) -> Self:
         """Train on X (n, d) and classes y (n,)."""
         loss = check_choice(self.loss, tuple(LOSSES), "loss")
-        X, y = validate_data(self, X, y, dtype=np.float64)
+        X, y = validate_data(self, detached(X), detached(y), dtype=np.float64)
         y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
+        with np.errstate(invalid="ignore"):  # it casts classes as large as 1e300 to integers
+            check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise InputError(

@@ -9,20 +9,25 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from convexlib.errors import ConvergenceWarning, InputError
 from convexlib.result import Result
-from convexlib.validation import as_tensor, check_real
+from convexlib.validation import as_tensor
 
 Array = NDArray[np.float64]
+
+
+def detached(values: Any) -> Any:
+    """A tensor without its graph, which scikit-learn's checks could not read; else as it is."""
+    return values.detach() if isinstance(values, Tensor) else values
 
 
 def check_device(name: Any) -> torch.device:
     """Return a device that exists."""
     try:
         device = torch.device(name)
-        torch.empty(0, dtype=torch.float64, device=device)
+        torch.zeros(1, dtype=torch.float64, device=device).item()  # meta holds none
     except (RuntimeError, TypeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
@@ -37,14 +42,6 @@ def evaluate(network: nn.Module, X: Array, device: str) -> Array:
     with torch.no_grad():
         result: Array = network(as_tensor(X, "X").to(device)).cpu().numpy()
     return result.reshape(len(X), -1)
-
-
-def check_tol(value: Any) -> float:
-    """Return a positive tolerance."""
-    tol = check_real(value, "tol")
-    if tol <= 0:
-        raise InputError(f"tol is {tol:g}; expected tol > 0, a relative duality gap.")
-    return tol
 
 
 def warn_of_gap(estimator: Any, results: Sequence[Result], tol: float, advice: str) -> None:

@@ -11,10 +11,16 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from convexlib.errors import ConvergenceWarning, InputError
-from convexlib.estimators.common import Array, check_device, check_tol, evaluate, warn_of_gap
+from convexlib.estimators.common import (
+    Array,
+    check_device,
+    detached,
+    evaluate,
+    warn_of_gap,
+)
 from convexlib.problems.mirrors import Mirrors
 from convexlib.solvers.solve import solve
-from convexlib.validation import as_tensor
+from convexlib.validation import as_tensor, check_tol
 
 __all__ = ["MirrorRegressor"]
 
@@ -77,7 +83,7 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
 
     Notes
     -----
-    Checked by ``tests/test_estimators_mirrors.py``.
+    Checked by ``tests/estimators/test_mirrors.py``.
     """
 
     _two_axes = False  # whether X must have them
@@ -115,7 +121,14 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Train on X (n,) or (n, 1) and y (n,)."""
-        X, y = validate_data(self, X, y, dtype=np.float64, ensure_2d=self._two_axes, y_numeric=True)
+        X, y = validate_data(
+            self,
+            detached(X),
+            detached(y),
+            dtype=np.float64,
+            ensure_2d=self._two_axes,
+            y_numeric=True,
+        )
         x = self._column(X)
         self.n_features_in_ = X.shape[1] if X.ndim == 2 else 1
         tol, device = check_tol(self.tol), check_device(self.device)
@@ -133,7 +146,7 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
             max_features=self.max_features,
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", ConvergenceWarning)  # `fit` gives its own
             self.result_ = solve(problem, tol=tol, max_iter=self.max_iter)
         self.network_ = problem.to_network(self.result_)
         self.gap_, self.certificate_ = self.result_.gap, None
@@ -145,7 +158,9 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
     def predict(self, X: Any) -> Array:
         """Outputs (n,) for X (n,) or (n, 1)."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, ensure_2d=self._two_axes, reset=False)
+        X = validate_data(
+            self, detached(X), dtype=np.float64, ensure_2d=self._two_axes, reset=False
+        )
         return evaluate(self.network_, self._column(X), self.device)[:, 0]
 
     @staticmethod

@@ -10,7 +10,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
 from convexlib.estimators.base import ConvexReLU
-from convexlib.estimators.common import Array
+from convexlib.estimators.common import Array, detached
 
 __all__ = ["ConvexReLURegressor"]
 
@@ -101,12 +101,14 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
     have a linear neuron for half of the price.
 
     Several outputs are trained one by one and put side by side: every neuron feeds one output, and
-    `gap_` is about such networks. Checked by ``tests/test_estimators.py``.
+    `gap_` is about such networks. Checked by ``tests/estimators/test_estimators.py``.
     """
 
     def fit(self, X: Any, y: Any) -> Self:
         """Train on X (n, d) and y (n,) or (n, c)."""
-        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        X, y = validate_data(
+            self, detached(X), detached(y), dtype=np.float64, multi_output=True, y_numeric=True
+        )
         self._flat = y.ndim == 1
         self._train(X, y.reshape(len(y), -1), "squared")
         return self

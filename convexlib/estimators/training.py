@@ -74,7 +74,7 @@ def train(X: Tensor, Y: Tensor, settings: Settings) -> Trained:
     """
     data = torch.cat([X, X.new_ones(len(X), 1)], dim=1) if settings.fit_bias else X
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the caller gives its own
         if settings.gated:
             return _gated(data, Y, settings)
         return _relu(X, data, Y, settings)

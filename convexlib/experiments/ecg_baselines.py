@@ -11,9 +11,8 @@ import numpy as np
 from convexlib.errors import ConvergenceWarning
 from convexlib.experiments.ecg_task import Task, scores
 from convexlib.problems.two_layer import TwoLayer
-from convexlib.solvers.descent import train
-from convexlib.solvers.lbfgs import lbfgs
-from convexlib.solvers.training import Training
+from convexlib.solvers.descent import Training, train
+from convexlib.solvers.descent.lbfgs import lbfgs
 
 __all__ = ["METHODS", "RATES", "at_equal_time", "with_longer_time"]
 

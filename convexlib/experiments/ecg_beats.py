@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convexlib.arrays import Floats
 from convexlib.datasets import load_ecg_beats
 from convexlib.experiments.ecg_compare import generate, setting
 from convexlib.experiments.ecg_task import fit_linear, stored_network
@@ -19,8 +20,6 @@ from convexlib.networks import outputs
 __all__ = ["AFTER", "BEFORE", "aligned", "predict_beats", "test_peaks"]
 
 BEFORE, AFTER = 72, 120  # samples around an R peak; no two beats are nearer than their sum
-
-Floats = NDArray[np.float64]
 
 
 def predict_beats(config: dict[str, Any]) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from convexlib.experiments.ecg_baselines import METHODS, at_equal_time, with_lon
 from convexlib.experiments.ecg_task import Task, fit_linear, load_task, mean_square, scores
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import relative_gap
-from convexlib.solvers.heuristic_pricing import search
+from convexlib.solvers.column_generation.heuristic_pricing import search
+from convexlib.solvers.descent import now
 from convexlib.solvers.solve import solve
-from convexlib.solvers.training import now
 
 __all__ = ["PROVABLE", "compare", "generate", "setting"]
 
@@ -36,7 +36,7 @@ def setting(config: dict[str, Any]) -> tuple[Task, TwoLayer, float]:
     free = TwoLayer(task.X, task.y, beta=1.0, arrangements="generate")
     beta_max = free.beta_max()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # only the kernels count
         solve(free.with_beta(0.5 * beta_max), tol=1e-2, max_nodes=config["nodes"])
     return task, free.with_beta(config["ratio"] * beta_max), beta_max
 

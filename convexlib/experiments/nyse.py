@@ -32,12 +32,11 @@ from convexlib.experiments.nyse_data import PARTS, Task, load_task, scores
 from convexlib.experiments.nyse_series import predict_series
 from convexlib.experiments.nyse_table import chosen, missed, networks, table
 from convexlib.experiments.runner import Experiment
-from convexlib.networks import outputs
+from convexlib.networks import TwoLayerReLU, outputs
 from convexlib.problems.two_layer import TwoLayer
-from convexlib.solvers.descent import train
+from convexlib.solvers.descent import Training, now, train
 from convexlib.solvers.pattern_set import patterns_of
 from convexlib.solvers.solve import solve
-from convexlib.solvers.training import now
 
 __all__ = ["EXPERIMENT", "METHODS", "chosen", "compute", "configs", "missed", "networks", "table"]
 
@@ -142,19 +141,25 @@ def _network(task: Task, config: dict[str, Any]) -> dict[str, Any]:
 
 def _start(problem: TwoLayer, config: dict[str, Any], seed: int) -> Tensor:
     """The neurons (m, d) of a briefly trained network."""
-    run = train(
+    budget = {"n_steps": config["start_steps"], "n_records": 1}
+    return _adam(problem, config, START_RATE, seed, **budget).best_network.U.detach()
+
+
+def _adam(
+    problem: TwoLayer, config: dict[str, Any], rate: float, seed: int, **budget: Any
+) -> Training[TwoLayerReLU]:
+    """One run of Adam with a falling rate."""
+    return train(
         problem.X,
         problem.y,
         beta=problem.beta,
         width=config["width"],
         optimizer="adam-cosine",
-        rates=[START_RATE],
+        rates=[rate],
         seeds=[seed],
-        n_steps=config["start_steps"],
         batch_size=config["batch_size"],
-        n_records=1,
+        **budget,
     )
-    return run.best_network.U.detach()
 
 
 def _convex(problem: TwoLayer, task: Task, config: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -227,18 +232,7 @@ def _long(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     runs = []
     for rate in config["rates"]:
         for seed in config["seeds"]:
-            run = train(
-                X,
-                y,
-                beta=problem.beta,
-                width=config["width"],
-                optimizer="adam-cosine",
-                rates=[rate],
-                seeds=[seed],
-                seconds=config["seconds"],
-                batch_size=config["batch_size"],
-                n_records=20,
-            )
+            run = _adam(problem, config, rate, seed, seconds=config["seconds"], n_records=20)
             report = _report(problem, task, run.best_network, float(run.seconds[-1]))
             runs.append({"seed": seed, "rate": rate, "steps": int(run.steps[-1]), **report})
     return {"beta": problem.beta, "runs": runs}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convexlib.experiments.nyse_data import Task, mean_pinball, mean_square, scores
 from convexlib.problems.mirrors import Mirrors
-from convexlib.solvers.lasso_path import solve_path
+from convexlib.solvers.lasso import solve_path
 
 __all__ = ["predict_series"]
 

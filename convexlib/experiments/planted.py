@@ -12,14 +12,13 @@ from math import comb, inf, pi, sqrt
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.stats import binom
 from torch import Tensor
 
 from convexlib.arrangements import Arrangements
 from convexlib.errors import InputError
 from convexlib.problems.two_layer import TwoLayer
-from convexlib.solvers.linear import simplex
+from convexlib.solvers.lasso.linear_programs import simplex
 
 __all__ = [
     "TEACHERS",
@@ -35,7 +34,6 @@ __all__ = [
     "separated_share",
 ]
 
-Floats = NDArray[np.float64]
 # The limits of the squared isometry value for random gates: coefficients of 1, c'/(c'-1), and the
 # rows per dimension that a block sees, c' = n / (divisor d). The chapter derives them.
 _LIMITS = {

@@ -34,6 +34,7 @@ TOLERANCES = (1.0, 0.5, 0.1, 1e-2, 1e-3, 1e-6)
 # Gated networks are another class, with other optima: they are compared with the rest, as in the
 # paper, and the ReLU networks are compared among themselves.
 POOLS = (
+    ("gated", "sgd", "adam"),
     ("gated", "relu", "sgd", "adam"),
     ("relu", "sgd", "adam"),
     ("gated", "pyscnn"),

@@ -31,6 +31,7 @@ __all__ = [
     "digest",
     "environment",
     "file_name",
+    "folder_of",
     "inspect",
     "prepare",
     "read",
@@ -54,15 +55,36 @@ def records(experiment: str, folder: Path | None = None) -> list[dict[str, Any]]
     ------
     DataError
         If there is none.
+    InputError
+        If the name leads out of the folder.
     """
-    place = (results_dir() if folder is None else Path(folder)) / experiment
+    place = folder_of(experiment, folder)
     paths = [path for path in sorted(place.glob("*.json")) if NAME.fullmatch(path.name)]
     found = [record for path in paths if (record := read(path))]
     if not found:
+        name = experiment.removesuffix("-quick")
+        profile = "--full" if name == experiment else "--quick"
         raise DataError(
-            f"{place} holds no intact record; expected some. Make them with `convexlib run`."
+            f"{place} holds no intact record; expected some. Make them with "
+            f"`convexlib run {name} {profile}`."
         )
     return sorted(found, key=lambda record: text(record["config"]))
+
+
+def folder_of(experiment: str, folder: Path | None = None) -> Path:
+    """Return the folder of an experiment's records, below `folder` or `results_dir()`.
+
+    Raises
+    ------
+    InputError
+        If the name is no relative path, or leads out of that folder.
+    """
+    parts = Path(experiment).parts if isinstance(experiment, str) else ()
+    if not parts or ".." in parts or Path(experiment).is_absolute() or "\0" in experiment:
+        raise InputError(
+            f"experiment is {experiment!r}; expected the name of a folder below results, as 'uci'."
+        )
+    return (results_dir() if folder is None else Path(folder)) / experiment
 
 
 def results_dir() -> Path:
@@ -76,6 +98,8 @@ def results_dir() -> Path:
 
 def digest(config: Mapping[str, Any]) -> str:
     """Return the sha256 of a configuration, which does not depend on the order of its keys."""
+    if not isinstance(config, Mapping):
+        raise InputError(f"a configuration is {type(config).__name__}; expected a dict.")
     return hashlib.sha256(text(dict(config)).encode()).hexdigest()
 
 
@@ -151,7 +175,7 @@ def inspect(path: Path, key: str | None = None) -> tuple[dict[str, Any] | None, 
         return None, ""
     except OSError as error:
         return None, f"it cannot be read ({error.strerror})"
-    except ValueError:  # of JSON, and of UTF-8
+    except (ValueError, RecursionError):  # of JSON, and of UTF-8; of brackets in brackets
         return None, "it is cut short or no JSON"
     try:
         if record["format"] != FORMAT:

@@ -33,7 +33,7 @@ from convexlib.experiments.recovery_noise import descended, regularised
 from convexlib.experiments.recovery_table import table
 from convexlib.experiments.runner import Experiment
 from convexlib.pricing import price
-from convexlib.solvers.pursuit import pursue
+from convexlib.solvers.interpolation import pursue
 
 __all__ = ["EXPERIMENT", "TOLERANCE", "compute", "configs", "missed", "verdict"]
 

@@ -84,7 +84,7 @@ def descended(config: dict[str, Any]) -> dict[str, Any]:
         free = TwoLayer(X, y, beta=1.0, arrangements="generate")
         problem = free.with_beta(config["ratio"] * free.beta_max())
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the record holds the gap
             trained = train(
                 X,
                 y / c**2,

@@ -20,7 +20,7 @@ from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # no stubs
 from tqdm import tqdm
 
-from convexlib.errors import DataError, SolverError
+from convexlib.errors import DataError, InputError, SolverError
 from convexlib.experiments import record_files
 from convexlib.experiments.record_files import (
     digest,
@@ -115,7 +115,8 @@ def run(
     Raises
     ------
     InputError
-        If a configuration or a result cannot be written as JSON.
+        If a configuration or a result cannot be written as JSON, or the name leads out of the
+        folder.
     DataError
         If a record cannot be written.
     SolverError
@@ -134,7 +135,12 @@ def run(
     Checked by `tests/experiments/test_runner.py`, `test_runner_kill.py` and `test_cluster.py`.
     """
     # Absolute, because the workers of a cluster may run in another folder.
-    place = ((results_dir() if folder is None else Path(folder)) / experiment).absolute()
+    place = record_files.folder_of(experiment, folder).absolute()
+    try:
+        configs = list(configs)
+    except TypeError as error:
+        kind = type(configs).__name__
+        raise InputError(f"configs is {kind}; expected a list of dicts.") from error
     wanted = {digest(config): dict(config) for config in configs}
     paths = {key: place / file_name(config) for key, config in wanted.items()}
     done = {key: found for key in wanted if (found := record_files.read(paths[key], key))}

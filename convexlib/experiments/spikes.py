@@ -9,14 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from convexlib.arrays import Floats
 from convexlib.problems.mirrors import Mirrors
 from convexlib.solvers.interpolation import interpolate
 
 __all__ = ["compute", "draw", "is_minimal", "is_separated", "sampled", "sparsest"]
 
-Floats = NDArray[np.float64]
 
 _FLAT = 1e-9  # slope changes below this are rounding: planted ones are at least 1/2
 

@@ -22,7 +22,7 @@ from convexlib.datasets import autoregression, load_ecg
 from convexlib.experiments.runner import Experiment
 from convexlib.experiments.three_layer_sets import BASELINES, compare
 from convexlib.problems.three_layer import ThreeLayer
-from convexlib.solvers.parallel_descent import train_parallel
+from convexlib.solvers.descent import train_parallel
 from convexlib.solvers.solve import solve
 
 __all__ = ["EXPERIMENT", "compute", "configs", "instance", "table"]

@@ -34,7 +34,7 @@ from convexlib.experiments.record_files import SOURCE
 from convexlib.experiments.uci import CONVEX, LAMBDAS, Task, load_task
 from convexlib.experiments.uci_methods import curve, patterns, scores
 from convexlib.problems.vector_output import VectorOutput
-from convexlib.solvers.training import now
+from convexlib.solvers.descent import now
 
 __all__ = ["compute", "configs", "pyscnn"]
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from convexlib.errors import InputError
 from convexlib.plots.style import COLOURS, DASHES, GREY, NEGATIVE, POSITIVE, axes_for, legend_above
 from convexlib.result import Record, Result
-from convexlib.validation import check_choice, check_real
+from convexlib.validation import as_tensor, check_choice, check_flag, check_real
 
 __all__ = ["plot_convergence", "plot_training", "seed_band"]
 
@@ -52,7 +52,13 @@ def plot_convergence(
     InputError
         If the history is empty or `x` is not a column of it.
     """
-    records = list(history.history if isinstance(history, Result) else history)
+    records = list(history.history) if isinstance(history, Result) else history
+    if not isinstance(records, Sequence) or not all(isinstance(r, Record) for r in records):
+        raise InputError(
+            f"history is {type(history).__name__}; expected a Result or a sequence of Records."
+        )
+    gap = check_flag(gap, "gap")
+    optimum = None if optimum is None else check_real(optimum, "optimum")
     column = check_choice(x, ("iteration", "seconds"), "x")
     if not records:
         raise InputError(
@@ -111,8 +117,8 @@ def seed_band(seconds: Any, objective: Any) -> tuple[np.ndarray, np.ndarray]:
     InputError
         If the shapes do not fit each other.
     """
-    times = np.asarray(seconds, dtype=float)
-    values = np.atleast_2d(np.asarray(objective, dtype=float))
+    times = as_tensor(seconds, "seconds").double().cpu().numpy()
+    values = np.atleast_2d(as_tensor(objective, "objective").double().cpu().numpy())
     if times.shape not in (values.shape, values.shape[1:]) or values.ndim != 2 or not values.size:
         raise InputError(
             f"seconds has shape {times.shape} and objective {np.shape(objective)}; expected (T,) "
@@ -169,6 +175,7 @@ def plot_training(
         below `dual`: by weak duality it then is not the objective that was certified.
     """
     optimum = check_real(optimum, "optimum")
+    log_time = check_flag(log_time, "log_time")
     if not curves:
         raise InputError(
             "curves is empty; expected at least one method: {name: (seconds, values)}."
@@ -193,8 +200,12 @@ def plot_training(
             ax.fill_between(times, low, high, color=colour, alpha=0.28, linewidth=0)
     if optimum > base:
         ax.axhline((optimum - base) / size, color=GREY, lw=1.4, label="certified optimum")
-    ax.set(yscale="log", xlabel="seconds", xscale="log" if log_time else "linear")
+    ax.set(
+        yscale="log",
+        xlabel="seconds",
+        xscale="log" if check_flag(log_time, "log_time") else "linear",
+    )
     ax.set_ylabel("training objective" if dual is None else "(objective $-$ bound) / bound")
-    if legend:
+    if check_flag(legend, "legend"):
         legend_above(ax, columns=3)
     return ax

@@ -26,7 +26,7 @@ from convexlib.plots.style import (
     outline,
     style,
 )
-from convexlib.validation import check_data, check_positive_int
+from convexlib.validation import check_data, check_flag, check_positive_int
 
 __all__ = ["plot_function", "plot_input_cells"]
 
@@ -84,7 +84,7 @@ def plot_function(
     inputs = with_ones(line[:, None], has_bias)
 
     ax = axes_for(ax, (6.0, 3.6))
-    if contributions:
+    if check_flag(contributions, "contributions"):
         parts = neurons.contributions(line[:, None])  # (m, k)
         for part, weight in zip(parts, neurons.alpha, strict=True):
             colour, dash = (POSITIVE, "-") if weight > 0 else (NEGATIVE, "--")
@@ -110,7 +110,7 @@ def plot_function(
                 transform=ax.get_xaxis_transform(),
             )
     ax.set(xlabel="$x$", ylabel="$f(x)$")
-    if legend:
+    if check_flag(legend, "legend"):
         legend_above(ax, columns=4)
     return ax
 
@@ -182,7 +182,7 @@ def plot_input_cells(
     dots.set_norm(filled.norm)
     dots.set(edgecolor="white", linewidth=0.9, path_effects=outline(2.2))
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel="$x_1$", ylabel="$x_2$")
-    if colorbar:
+    if check_flag(colorbar, "colorbar"):
         with style():
             scale = ax.figure.colorbar(filled, ax=ax, label="$f(x)$", ticks=levels[::2])
         scale.outline.set_visible(False)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from convexlib.errors import InputError, NotCertifiableError
 from convexlib.networks import TwoLayerGatedReLU, outputs, read_two_layer
+from convexlib.validation import check_finite, check_flag
 
 __all__ = ["Neurons", "bias_column", "evaluate", "live_neurons", "neuron_kinks", "with_ones"]
 
@@ -56,6 +57,8 @@ def live_neurons(net: nn.Module, features: int, columns: int | None = None) -> N
             ) from error
         U = gates = read.U
         alpha, inner_bias = read.alpha, read.has_bias
+    check_finite(U, "the first layer of net")
+    check_finite(alpha, "the last layer of net")
     taken = U.shape[1] - inner_bias
     if taken not in ((features, features + 1) if columns is None else (columns,)):
         wanted = f"{features} or {features + 1}" if columns is None else f"{columns}"
@@ -89,6 +92,7 @@ def evaluate(net: nn.Module, points: np.ndarray) -> np.ndarray:
 
 def bias_column(data: np.ndarray, bias: bool | None, features: int) -> bool:
     """Return whether the last column of (n, d) is a bias, or refuse data of other dimension."""
+    bias = None if bias is None else check_flag(bias, "bias")
     ones = bool((data[:, -1] == 1).all()) and data.shape[1] > 1
     if bias and not ones:
         raise InputError(

@@ -95,6 +95,8 @@ def axes_for(
         with style():
             figure = plt.figure(figsize=figsize, layout="constrained")
             return figure.add_subplot(projection=projection)
+    if not isinstance(ax, Axes):
+        raise InputError(f"ax is {type(ax).__name__}; expected matplotlib Axes or None.")
     if ax.name != projection:
         raise InputError(
             f"ax has projection {ax.name!r}; expected {projection!r} for data of this dimension. "

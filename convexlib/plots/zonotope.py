@@ -20,7 +20,7 @@ from convexlib.errors import InputError
 from convexlib.geometry import zonotope_vertices
 from convexlib.plots.cells import MAX_LABELS, cell_sectors
 from convexlib.plots.style import ACTIVE, GREY, active_colour, arrows, axes_for, outer_label
-from convexlib.validation import check_matrix
+from convexlib.validation import check_matrix, check_scale
 
 __all__ = ["plot_zonotope", "zonotope_facets", "zonotope_vertices"]
 
@@ -37,7 +37,17 @@ def zonotope_facets(vertices: np.ndarray) -> list[np.ndarray]:
     ----------
     vertices : ndarray of shape (P, 3)
         The extreme points.
+
+    Raises
+    ------
+    InputError
+        If `vertices` is not a finite array (P, 3), P >= 1, of numbers whose squares are numbers.
     """
+    points = check_matrix(vertices, "vertices")
+    check_scale(points, "vertices")
+    vertices = points.double().numpy()
+    if vertices.shape[1] != 3:
+        raise InputError(f"vertices has shape {vertices.shape}; expected (P, 3).")
     centred = vertices - vertices.mean(axis=0)
     _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
     rank = int(np.sum(sizes > 1e-9 * max(sizes[0], 1e-300)))

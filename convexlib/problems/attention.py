@@ -11,19 +11,11 @@ from torch import Tensor, nn
 from convexlib.arrangements import Arrangements
 from convexlib.errors import InputError
 from convexlib.losses import get_loss
-from convexlib.networks import squared_weights
-from convexlib.problems.base import (
-    CvxpyProgram,
-    LinearProgram,
-    ProximalMap,
-    check_same_device,
-    double,
-    weights_of,
-)
+from convexlib.problems.base import CvxpyProgram, LinearProgram, ProximalMap, weights_of
 from convexlib.problems.two_layer import check_arrangements
 from convexlib.prox import shrink_singular_values
 from convexlib.result import Result
-from convexlib.validation import as_tensor, check_beta, check_outputs
+from convexlib.validation import as_tensor, check_beta, check_finite, check_outputs, check_scale
 
 
 def token_pairs(tokens: Any) -> Tensor:
@@ -142,13 +134,6 @@ class Attention(LinearProgram):
         maps = torch.einsum("nak,pnab,nbl,nbm->pnaklm", self.X, masks, self.X, self.X)
         self.maps = maps.flatten(1, 2)
 
-    def with_beta(self, beta: float) -> Attention:
-        """The same problem with another regularisation; the maps are shared."""
-        other = object.__new__(Attention)
-        other.__dict__.update(self.__dict__)
-        other.beta = check_beta(beta)
-        return other
-
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Shape of the weights, (1, P, d d, d c)."""
@@ -204,19 +189,16 @@ class Attention(LinearProgram):
             Q.reshape(-1, d, d), V.reshape(-1, d, c), gates.reshape(-1, d, d).to(Q)
         )
 
-    def objective(self, network: nn.Module) -> float:
-        """Training objective of a network that returns (n, s, c), in float64."""
-        check_same_device(network, self.X)
-        exact = double(network)
+    def _outputs(self, network: nn.Module) -> Tensor:
+        """Of all tokens, (n s, c)."""
         with torch.no_grad():
-            fitted = exact(self.X.double()).flatten(0, 1)
+            fitted: Tensor = network(self.X.double()).flatten(0, 1)
         if fitted.shape != self.y.shape:
             raise InputError(
                 f"the network returns {tuple(fitted.shape)} over all tokens; expected "
                 f"{tuple(self.y.shape)}."
             )
-        decay = 0.5 * self.beta * float(squared_weights(exact))
-        return self.loss.value(fitted, self.y.double()) + decay
+        return fitted
 
     def to_cvxpy(self) -> CvxpyProgram:
         """The program for CVXPY, one variable (d d, d c) per gate."""
@@ -235,11 +217,7 @@ class Attention(LinearProgram):
         def read_weights() -> Tensor:
             return torch.stack([torch.as_tensor(Z.value) for Z in blocks])[None].to(self.X)
 
-        def read_z() -> Tensor:
-            z = torch.as_tensor(link.dual_value).to(self.y)
-            return z if float((z * self.y).sum()) >= 0 else -z  # CVXPY's sign convention varies
-
-        return CvxpyProgram(cp.Problem(goal, [link]), read_weights, read_z)
+        return CvxpyProgram(cp.Problem(goal, [link]), read_weights, link, self.y)
 
     def __repr__(self) -> str:
         n, s, d = self.X.shape
@@ -254,4 +232,6 @@ def _tokens(tokens: Any) -> Tensor:
     X = as_tensor(tokens, "tokens")
     if X.ndim != 3 or 0 in X.shape:
         raise InputError(f"tokens has shape {tuple(X.shape)}; expected (n, s, d).")
+    check_finite(X, "tokens")
+    check_scale(X, "tokens")
     return X

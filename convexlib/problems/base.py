@@ -11,7 +11,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import cvxpy as cp
 import torch
@@ -22,15 +22,26 @@ from convexlib.errors import InputError
 from convexlib.losses import Loss, SmoothLoss
 from convexlib.networks import outputs, squared_weights
 from convexlib.result import Result
+from convexlib.validation import check_beta
 
 
 @dataclass(frozen=True)
 class CvxpyProgram:
-    """A problem written for an interior-point solver, and how to read its weights and z."""
+    """A problem written for an interior-point solver, and how to read its weights and z.
+
+    In the program the outputs are a variable of their own: the multiplier of `link`, which ties
+    them to the weights, is z, up to a sign that varies with CVXPY's version and the program's form.
+    """
 
     problem: cp.Problem
     read_weights: Callable[[], Tensor]
-    read_z: Callable[[], Tensor]
+    link: cp.Constraint
+    y: Tensor
+
+    def read_z(self) -> Tensor:
+        """The dual point of the solved program."""
+        z = torch.as_tensor(self.link.dual_value).to(self.y)
+        return z if float((z * self.y).sum()) >= 0 else -z
 
 
 class Problem(ABC):
@@ -45,9 +56,11 @@ class Problem(ABC):
     beta: float
     loss: Loss
 
-    @abstractmethod
-    def with_beta(self, beta: float) -> Problem:
-        """The same problem with another regularisation."""
+    def with_beta(self, beta: float) -> Self:
+        """The same problem with another regularisation; all else is shared."""
+        other = copy.copy(self)
+        other.beta = check_beta(beta)
+        return other
 
     @abstractmethod
     def zeros(self) -> Tensor:
@@ -104,9 +117,13 @@ class Problem(ABC):
         check_same_device(network, self.X)
         # A copy in float64: the network itself is left as it is.
         exact = double(network)
-        fitted = outputs(exact, self.X.double())
+        fitted = self._outputs(exact)
         decay = 0.5 * self.beta * float(squared_weights(exact))
         return self.loss.value(fitted, self.y.double()) + decay
+
+    def _outputs(self, network: nn.Module) -> Tensor:
+        """The outputs of a float64 network on the data, in the shape of y."""
+        return outputs(network, self.X.double())
 
 
 ProximalMap = Callable[[Tensor, float], Tensor]

@@ -3,15 +3,15 @@ r"""Batch normalisation: the two-layer program on whitened data."""
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, count_bound, enumerate_arrangements
-from convexlib.batchnorm_network import batchnorm_network, read_batchnorm
 from convexlib.errors import InputError, TooManyArrangementsError
 from convexlib.networks import balanced
+from convexlib.networks.batchnorm import batchnorm_network, read_batchnorm
 from convexlib.problems.base import check_same_device, weights_of
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result
@@ -107,20 +107,10 @@ class BatchNorm(TwoLayer):
         self.inputs, self.whitening = inputs, whitening
         _check_patterns(self.arrangements, features)
 
-    def with_arrangements(self, arrangements: Arrangements) -> BatchNorm:
+    def with_arrangements(self, arrangements: Arrangements) -> Self:
         """The same problem over other patterns of U'."""
-        other = self._carried(super().with_arrangements(arrangements))
+        other = super().with_arrangements(arrangements)
         _check_patterns(other.arrangements, other.X)
-        return other
-
-    def with_beta(self, beta: float) -> BatchNorm:
-        """The same problem with another regularisation."""
-        return self._carried(super().with_beta(beta))
-
-    def _carried(self, plain: TwoLayer) -> BatchNorm:
-        other = object.__new__(BatchNorm)
-        other.__dict__.update(plain.__dict__)
-        other.inputs, other.whitening = self.inputs, self.whitening
         return other
 
     # The network is made of torch's own layers, not the TwoLayerReLU of the base class.

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convexlib.batchnorm_network import batchnorm_network
 from convexlib.errors import InputError, ProblemError
+from convexlib.networks.batchnorm import batchnorm_network
 from convexlib.validation import as_tensor, check_beta, check_data, check_finite, check_same_kind
 from convexlib.whitening import whiten
 

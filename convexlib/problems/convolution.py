@@ -134,13 +134,6 @@ class Convolution(LinearProgram):
         )
         self.gated, self.arrangements = self.rows.gated, self.rows.arrangements
 
-    def with_beta(self, beta: float) -> Convolution:
-        """The same problem with another regularisation; patterns and maps are shared."""
-        other = object.__new__(Convolution)
-        other.__dict__.update(self.__dict__)
-        other.beta = check_beta(beta)
-        return other
-
     @property
     def constrained(self) -> bool:
         """Whether the blocks have cones."""
@@ -224,11 +217,7 @@ class Convolution(LinearProgram):
         def read_weights() -> Tensor:
             return torch.stack([torch.as_tensor(v.value) for v in blocks]).to(self.X)
 
-        def read_z() -> Tensor:
-            z = torch.as_tensor(link.dual_value).to(self.y)
-            return z if float(z @ self.y) >= 0 else -z  # CVXPY's sign convention varies
-
-        return CvxpyProgram(cp.Problem(goal, [link, *cones]), read_weights, read_z)
+        return CvxpyProgram(cp.Problem(goal, [link, *cones]), read_weights, link, self.y)
 
     def __repr__(self) -> str:
         n, K, h = self.X.shape

@@ -10,14 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from convexlib.arrays import Floats
 from convexlib.errors import InputError, ProblemError
-from convexlib.exact import Floats
 from convexlib.losses import get_loss
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, read_two_layer
 from convexlib.problems.base import CvxpyProgram, Problem, check_same_device, double, weights_of
 from convexlib.problems.wedges import Wedge, feature_blocks, wedge_neurons
 from convexlib.result import Result
-from convexlib.validation import check_beta, check_choice, check_data, check_positive_int
+from convexlib.validation import (
+    check_beta,
+    check_choice,
+    check_data,
+    check_flag,
+    check_positive_int,
+)
 
 TIGHT = 1e-9  # relative distance from a hyperplane that is rounding
 
@@ -95,9 +101,9 @@ class WedgeLasso(Problem):
         self.X, self.y = check_data(X, y)
         self.beta = check_beta(beta)
         self.loss = get_loss("squared")
-        if norm not in (1, 2) or isinstance(norm, bool):
+        if type(norm) not in (int, np.int64) or norm not in (1, 2):  # no array, no truth value
             raise InputError(f"norm is {norm!r}; expected 1 or 2.")
-        self.norm, self.bias = int(norm), bool(bias)
+        self.norm, self.bias = int(norm), check_flag(bias, "bias")
         default = "exact" if self.norm == 1 else "data"
         self.atoms = check_choice(default if atoms is None else atoms, ("exact", "data"), "atoms")
         if self.norm == 2 and self.atoms == "exact":
@@ -127,13 +133,6 @@ class WedgeLasso(Problem):
         """Return the features named by index (default: all), a float64 tensor (n, k)."""
         chosen = self.neurons if index is None else self.neurons[torch.as_tensor(index)]
         return torch.relu(torch.from_numpy(self.A) @ chosen.T)
-
-    def with_beta(self, beta: float) -> WedgeLasso:
-        """Return the same problem with another regularisation; the dictionary is shared."""
-        other = object.__new__(WedgeLasso)
-        other.__dict__.update(self.__dict__)
-        other.beta = check_beta(beta)
-        return other
 
     def zeros(self) -> Tensor:
         """Zero coefficients; a free output bias is the mean of y."""
@@ -264,11 +263,7 @@ class WedgeLasso(Problem):
             extra = [float(np.asarray(constant.value))] if self.bias else []
             return torch.as_tensor([*np.asarray(a.value), *extra]).to(self.X)
 
-        def read_z() -> Tensor:
-            z = torch.as_tensor(link.dual_value).to(self.y)
-            return z if float(z @ self.y) >= 0 else -z  # CVXPY's sign convention varies
-
-        return CvxpyProgram(cp.Problem(cp.Minimize(objective), [link]), read_weights, read_z)
+        return CvxpyProgram(cp.Problem(cp.Minimize(objective), [link]), read_weights, link, self.y)
 
     def __repr__(self) -> str:
         """Name the problem."""

@@ -9,20 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.errors import ProblemError
-from convexlib.networks import outputs
-from convexlib.parallel_networks import ParallelReLU
-from convexlib.path_norms import parallel_outputs, path_norm
+from convexlib.networks import ParallelReLU, outputs
+from convexlib.networks.path_norms import parallel_outputs, path_norm
 from convexlib.problems.base import check_same_device, double
-from convexlib.problems.parallel import UnitProgram
 from convexlib.problems.path_losses import get_path_loss
-from convexlib.problems.units import Units
+from convexlib.problems.units import UnitProgram, Units
 from convexlib.result import Result
 
 
 class PathRegularized(UnitProgram):
     r"""Training of parallel ReLU networks with the path norm, as a convex program.
 
-    For three layers of weights the training problem, over any number :math:`K \ge n + 1` of
+    For three layers of weights the training problem, over any number :math:`K \ge n` of
     sub-networks of width :math:`m_1`,
 
     .. math:: p^* = \min \tfrac12 \Big\|\sum_k ((X W_{1k})_+ w_{2k})_+ w_{3k} - y\Big\|^2
@@ -102,18 +100,6 @@ class PathRegularized(UnitProgram):
     ) -> None:
         self._setup(X, y, beta, width, depth, units, max_units)
         self.loss = get_path_loss(loss, self.y)
-
-    def with_beta(self, beta: float) -> PathRegularized:
-        """The same problem with another regularisation."""
-        return PathRegularized(
-            self.X,
-            self.y,
-            beta=beta,
-            width=self.widths,
-            depth=self.depth,
-            loss=self.loss.name,
-            units=self.units,
-        )
 
     def norms(self, blocks: Tensor) -> Tensor:
         """Frobenius norms of blocks (..., m, d)."""

@@ -9,18 +9,16 @@ from torch import Tensor, nn
 
 from convexlib.errors import ProblemError
 from convexlib.losses import get_loss
-from convexlib.networks import outputs
-from convexlib.parallel_networks import ParallelReLU
+from convexlib.networks import ParallelReLU, outputs
 from convexlib.problems.base import check_same_device, double
-from convexlib.problems.parallel import UnitProgram
-from convexlib.problems.units import Units
+from convexlib.problems.units import UnitProgram, Units
 from convexlib.result import Result
 
 
 class ThreeLayer(UnitProgram):
     r"""Training of parallel three-layer ReLU networks, as a convex program.
 
-    The training problem, over any number :math:`K \ge n + 1` of sub-networks of width
+    The training problem, over any number :math:`K \ge n` of sub-networks of width
     :math:`m_1`,
 
     .. math:: p^* = \min_{\|W_{1k}\|_F \le 1} \tfrac12 \Big\|\sum_k ((X W_{1k})_+ w_{2k})_+ w_{3k}
@@ -32,7 +30,7 @@ class ThreeLayer(UnitProgram):
 
     .. math:: \min \tfrac12 \Big\|\sum_{\ell, \pm} \pm D_{2} \sum_j s_j D_{1 i_j} X u_j^{\pm}
               - y\Big\|^2 + \beta \sum_{\ell, \pm} \sum_j \|u_j^{\pm}\|
-              \quad\text{s.t.}\quad (2 D_{1 i_j} - I) X u_j^{\pm} \ge 0,\;
+              \\ \text{s.t.}\quad (2 D_{1 i_j} - I) X u_j^{\pm} \ge 0,\;
               (2 D_2 - I) \sum_j s_j D_{1 i_j} X u_j^{\pm} \ge 0 .
 
     There is no 1/n anywhere. The first layer is constrained, not decayed: with weight decay on all
@@ -97,10 +95,6 @@ class ThreeLayer(UnitProgram):
     ) -> None:
         self.loss = get_loss("squared")
         self._setup(X, y, beta, width, 3, units, max_units)
-
-    def with_beta(self, beta: float) -> ThreeLayer:
-        """The same problem with another regularisation."""
-        return ThreeLayer(self.X, self.y, beta=beta, width=self.widths[0], units=self.units)
 
     def norms(self, blocks: Tensor) -> Tensor:
         r"""Sums :math:`\sum_j \|u_j\|` of blocks (..., m, d)."""

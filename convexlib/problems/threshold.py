@@ -125,18 +125,6 @@ class Threshold(TwoLayer):
         super().__init__(ones, y, beta=beta, arrangements=arrangements, gated=True, loss=loss)
         self.inputs = inputs
 
-    def with_arrangements(self, arrangements: Arrangements) -> Threshold:
-        """The same problem over other patterns."""
-        return Threshold(
-            self.inputs, self.y, beta=self.beta, arrangements=arrangements, loss=self.loss.name
-        )
-
-    def with_beta(self, beta: float) -> Threshold:
-        """The same problem with another regularisation."""
-        return Threshold(
-            self.inputs, self.y, beta=beta, arrangements=self.arrangements, loss=self.loss.name
-        )
-
     # The network has thresholds, where the base class returns a TwoLayerReLU.
     def to_network(self, result: Result | Tensor) -> ThresholdNetwork:  # type: ignore[override]
         r"""The network with a unit for every nonzero w, :math:`s_j = |\alpha_j| = \sqrt{|w|}`."""

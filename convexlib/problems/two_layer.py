@@ -2,8 +2,9 @@ r"""Two layers: weight decay training is a group Lasso with cone constraints."""
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import cvxpy as cp
 import torch
@@ -18,7 +19,7 @@ from convexlib.pricing import price
 from convexlib.problems.base import CvxpyProgram, LinearProgram, ProximalMap, weights_of
 from convexlib.prox import shrink_into_cones
 from convexlib.result import Result
-from convexlib.validation import check_beta, check_data, check_positive_int
+from convexlib.validation import check_beta, check_data, check_flag, check_positive_int
 
 
 class TwoLayer(LinearProgram):
@@ -98,7 +99,7 @@ class TwoLayer(LinearProgram):
         self.beta = check_beta(beta)
         self.loss = get_loss(loss)
         self.loss.check_targets(self.y)
-        self.gated = bool(gated)
+        self.gated = check_flag(gated, "gated")
         check_positive_int(max_patterns, "max_patterns")
         if arrangements is None:
             self.arrangements = enumerate_arrangements(self.X, max_patterns=max_patterns)
@@ -117,27 +118,12 @@ class TwoLayer(LinearProgram):
                 'expected Arrangements, None or "generate".'
             )
 
-    def with_arrangements(self, arrangements: Arrangements) -> TwoLayer:
+    def with_arrangements(self, arrangements: Arrangements) -> Self:
         """The same problem over other patterns."""
-        return TwoLayer(
-            self.X,
-            self.y,
-            beta=self.beta,
-            arrangements=arrangements,
-            gated=self.gated,
-            loss=self.loss,
-        )
-
-    def with_beta(self, beta: float) -> TwoLayer:
-        """The same problem with another regularisation."""
-        return TwoLayer(
-            self.X,
-            self.y,
-            beta=beta,
-            arrangements="generate" if self.arrangements is None else self.arrangements,
-            gated=self.gated,
-            loss=self.loss,
-        )
+        other = copy.copy(self)
+        vars(other).pop("masks", None)
+        other.arrangements = check_arrangements(arrangements, self.X)
+        return other
 
     @property
     def n_patterns(self) -> int:
@@ -269,11 +255,7 @@ class TwoLayer(LinearProgram):
             values = [torch.as_tensor(variable.value) for variable in variables]
             return torch.stack(values).to(self.X)
 
-        def read_z() -> Tensor:
-            z = torch.as_tensor(link.dual_value).to(self.y)
-            return z if float(z @ self.y) >= 0 else -z  # CVXPY's sign convention varies
-
-        return CvxpyProgram(cp.Problem(objective, constraints), read_weights, read_z)
+        return CvxpyProgram(cp.Problem(objective, constraints), read_weights, link, self.y)
 
     def __repr__(self) -> str:
         n, d = self.X.shape
@@ -284,7 +266,9 @@ class TwoLayer(LinearProgram):
 
 
 def check_arrangements(arrangements: Arrangements, X: Tensor) -> Arrangements:
-    """Refuse patterns of other data."""
+    """Refuse patterns of other data, and what are no patterns."""
+    if not isinstance(arrangements, Arrangements):
+        raise InputError(f"arrangements is {type(arrangements).__name__}; expected Arrangements.")
     masks = arrangements.masks
     if masks.ndim != 2 or masks.shape[1] != len(X) or len(masks) == 0:
         raise InputError(

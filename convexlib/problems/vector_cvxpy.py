@@ -43,8 +43,4 @@ def block_program(
         values = [torch.stack([torch.as_tensor(block.value) for block in row]) for row in blocks]
         return torch.stack(values).to(X)
 
-    def read_z() -> Tensor:
-        z = torch.as_tensor(link.dual_value).to(y)
-        return z if float((z * y).sum()) >= 0 else -z  # CVXPY's sign convention varies
-
-    return CvxpyProgram(cp.Problem(objective, [link, *constraints]), read_weights, read_z)
+    return CvxpyProgram(cp.Problem(objective, [link, *constraints]), read_weights, link, y)

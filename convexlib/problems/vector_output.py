@@ -12,15 +12,8 @@ from torch import Tensor, nn
 from convexlib.arrangements import Arrangements
 from convexlib.errors import InputError, ProblemError
 from convexlib.losses import get_loss
-from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, balanced, squared_weights
-from convexlib.problems.base import (
-    CvxpyProgram,
-    LinearProgram,
-    ProximalMap,
-    check_same_device,
-    double,
-    weights_of,
-)
+from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, balanced
+from convexlib.problems.base import CvxpyProgram, LinearProgram, ProximalMap, weights_of
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.problems.vector_cvxpy import block_program
 from convexlib.prox import shrink_singular_values
@@ -145,17 +138,18 @@ class VectorOutput(LinearProgram):
 
     def with_arrangements(self, arrangements: Arrangements) -> VectorOutput:
         """The same problem over other patterns."""
-        return self._with(arrangements=arrangements)
+        return self._with(self._first.with_arrangements(arrangements))
 
     def with_beta(self, beta: float) -> VectorOutput:
         """The same problem with another regularisation."""
-        return self._with(beta=beta)
+        return self._with(self._first.with_beta(beta))
 
-    def _with(self, **changes: Any) -> VectorOutput:
-        options: dict[str, Any] = {"beta": self.beta, "gated": self.gated}
-        options |= {"arrangements": self.arrangements, "loss": self.loss.name}
-        options |= {"penalty": self.penalty_name} | changes
-        return VectorOutput(self.X, self.y, **options)
+    def _with(self, first: TwoLayer) -> VectorOutput:
+        """The same problem with the beta and the patterns of another first column."""
+        other = copy.copy(self)
+        vars(other).pop("columns", None)
+        other._first, other.beta, other.arrangements = first, first.beta, first.arrangements
+        return other
 
     @cached_property
     def columns(self) -> list[TwoLayer]:
@@ -240,18 +234,14 @@ class VectorOutput(LinearProgram):
             return max(c.dual_norm(z[:, k]) for k, c in enumerate(self.columns))
         return float(torch.linalg.matrix_norm(self.correlations(z)[0], ord=2).max())
 
-    def objective(self, network: nn.Module) -> float:
-        """Training objective of a network with c outputs, in float64."""
-        check_same_device(network, self.X)
-        exact = double(network)
+    def _outputs(self, network: nn.Module) -> Tensor:
         with torch.no_grad():
-            fitted = exact(self.X.double())
+            fitted: Tensor = network(self.X.double())
         if fitted.shape != self.y.shape:
             raise InputError(
                 f"the network returns shape {tuple(fitted.shape)}; expected {tuple(self.y.shape)}."
             )
-        decay = 0.5 * self.beta * float(squared_weights(exact))
-        return self.loss.value(fitted, self.y.double()) + decay
+        return fitted
 
     def to_network(self, result: Result | Tensor) -> TwoLayerReLU:
         """The network that the weights stand for; its objective is the program's value.

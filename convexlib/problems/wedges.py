@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from convexlib.arrangements.rowspace import reduce_rows
+from convexlib.arrays import Floats
 from convexlib.errors import ProblemError
-from convexlib.exact import Floats
 from convexlib.geometry import subset_normals
-from convexlib.rowspace import reduce_rows
 from convexlib.validation import readable_count
 
 BLOCK = 4_000_000  # entries of the dictionary at a time

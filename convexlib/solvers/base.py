@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from torch import Tensor
 
 from convexlib.arrangements import Arrangements
-from convexlib.errors import ConvergenceWarning, SolverError
+from convexlib.errors import ConvergenceWarning, InputError, SolverError
 from convexlib.problems.base import LinearProgram, Problem
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Record, Result, Status, relative_gap
@@ -116,6 +116,15 @@ def interrupted(first: list[Tracker], problem: Problem) -> Result:
     generated = isinstance(problem, TwoLayer) and patterns is None
     scope = "network" if generated else getattr(problem, "scope", "program")
     return first[0].result(Status.INTERRUPTED, n_iter, scope=scope, arrangements=patterns)
+
+
+def need_problem(problem: object) -> None:
+    """Refuse what is no problem."""
+    if not isinstance(problem, Problem):
+        raise InputError(
+            f"problem is {type(problem).__name__}; expected a problem such as "
+            "TwoLayer(X, y, beta=...)."
+        )
 
 
 def need_two_layer(problem: Problem, method: str) -> TwoLayer:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from convexlib.arrangements import Arrangements
-from convexlib.solvers.merging import first_of_each
 
 
 def patterns_of(X: Tensor, directions: Tensor) -> Arrangements:
@@ -36,3 +35,9 @@ def extended(
     start = weights.new_zeros((2, len(first), weights.shape[2]))
     start[:, : int(used.sum())] = weights[:, used]  # used patterns are distinct and come first
     return Arrangements(masks=masks[first], gates=gates[first], exhaustive=False), start
+
+
+def first_of_each(group: Tensor) -> Tensor:
+    """Index of the first member of every group; groups are numbered from 0 without gaps."""
+    first = torch.full((int(group.max()) + 1,), len(group), device=group.device)
+    return first.scatter_reduce(0, group, torch.arange(len(group), device=group.device), "amin")

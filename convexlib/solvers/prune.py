@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from convexlib.errors import InputError
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, balanced, read_two_layer
 from convexlib.problems.base import check_same_device
-from convexlib.validation import check_matrix
+from convexlib.validation import check_finite, check_matrix, check_scale
 
 __all__ = ["prune_neurons"]
 
@@ -55,7 +55,7 @@ def prune_neurons(network: nn.Module, X: Any) -> TwoLayerReLU:
     ------
     InputError
         For a network with biases (append a column of ones to X instead), a gated one, or data of
-        another width.
+        another width, or outputs beyond float64.
 
     Notes
     -----
@@ -79,6 +79,10 @@ def prune_neurons(network: nn.Module, X: Any) -> TwoLayerReLU:
     images = torch.relu(data @ vectors.T) * signs  # (n, m)
     live = (images != 0).any(dim=0)
     vectors, signs, images = vectors[live], signs[live], images[:, live]
+    check_finite(images, "the matrix of the neurons' outputs on X")
+    for kind, values in (("the neurons' outputs on X", images), ("the neurons", vectors)):
+        if values.numel():
+            check_scale(values, kind)
     shares = _independent(images, torch.linalg.vector_norm(vectors, dim=1))
     left = shares > 0
     U, alpha = balanced(vectors[left] * shares[left, None], signs[left])

@@ -13,7 +13,7 @@ from torch import Tensor
 from convexlib.errors import ConvergenceWarning
 from convexlib.losses import ShiftedLoss, SmoothLoss, get_loss
 from convexlib.problems.two_layer import TwoLayer
-from convexlib.solvers.generate import generate
+from convexlib.solvers.column_generation import generate
 from convexlib.solvers.pattern_set import patterns_of
 from convexlib.solvers.ssnal import ssnal
 
@@ -157,7 +157,7 @@ def _over_all(rounds: int, tol: float, max_nodes: int | None) -> Solve:
 
     def solve(problem: TwoLayer, start: Tensor) -> tuple[Tensor, float, Tensor, Tensor]:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the caller bounds z
             result = generate(
                 problem, tol=tol, max_iter=rounds, directions=start, max_nodes=max_nodes
             )
@@ -174,7 +174,7 @@ def _over_own(tol: float) -> Solve:
             start = problem.X.new_ones(1, problem.X.shape[1])  # any direction will do
         own = problem.with_arrangements(patterns_of(problem.X, start))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the caller bounds z
             result = ssnal(own, tol=tol)
         return result.z, result.value, *_neurons(result.weights)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -12,7 +12,8 @@ from convexlib.problems.base import Problem
 from convexlib.problems.mirrors import Mirrors
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result, Status
-from convexlib.solvers.lasso_path import solve_path
+from convexlib.solvers.base import need_problem
+from convexlib.solvers.lasso import solve_path
 from convexlib.solvers.solve import solve
 from convexlib.validation import check_beta
 
@@ -57,11 +58,9 @@ def solution_path(
     An interrupt ends the path; nothing is returned then. Checked by
     ``tests/solvers/test_solution_path.py``.
     """
-    if not isinstance(problem, Problem):
-        raise InputError(
-            f"problem is {type(problem).__name__}; expected a problem such as "
-            "TwoLayer(X, y, beta=...)."
-        )
+    need_problem(problem)
+    if not isinstance(betas, Iterable):
+        raise InputError(f"betas is {betas!r}; expected a sequence of numbers > 0.")
     values = [check_beta(beta) for beta in betas]
     if not values:
         raise InputError("betas is empty; expected at least one beta > 0.")

@@ -5,28 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from convexlib.errors import InputError
 from convexlib.problems.base import Problem
 from convexlib.problems.convolution import Convolution
 from convexlib.problems.geometry import WedgeLasso
 from convexlib.problems.mirrors import Mirrors
-from convexlib.problems.parallel import UnitProgram
 from convexlib.problems.two_layer import TwoLayer
+from convexlib.problems.units import UnitProgram
 from convexlib.problems.vector_output import VectorOutput
 from convexlib.result import Result
-from convexlib.solvers.admm import MAX_SAMPLES, admm
-from convexlib.solvers.base import interrupted, watching
+from convexlib.solvers.base import interrupted, need_problem, watching
+from convexlib.solvers.column_generation import generate
 from convexlib.solvers.columns import solve_columns
-from convexlib.solvers.fista import fista
-from convexlib.solvers.generate import generate
-from convexlib.solvers.irls import irls
-from convexlib.solvers.lasso import lasso
+from convexlib.solvers.first_order.admm import MAX_SAMPLES, admm
+from convexlib.solvers.first_order.fista import fista
+from convexlib.solvers.first_order.irls import irls
+from convexlib.solvers.first_order.proximal_gradient import proximal_gradient
+from convexlib.solvers.lasso import lasso, wedge
 from convexlib.solvers.oracle import oracle
-from convexlib.solvers.proximal_gradient import proximal_gradient
 from convexlib.solvers.ssnal import ssnal
 from convexlib.solvers.units import generate_units
-from convexlib.solvers.wedge import wedge
-from convexlib.validation import check_choice, check_real
+from convexlib.validation import check_choice, check_tol
 
 SMALL_DESIGN = 1_000_000  # entries with which an interior-point solver is done in about a second
 
@@ -85,14 +83,8 @@ def solve(problem: Problem, tol: float = 1e-6, method: str = "auto", **options: 
     SolverError
         If the method cannot solve this kind of problem.
     """
-    if not isinstance(problem, Problem):
-        raise InputError(
-            f"problem is {type(problem).__name__}; expected a problem such as "
-            "TwoLayer(X, y, beta=...)."
-        )
-    tol = check_real(tol, "tol")
-    if tol <= 0:
-        raise InputError(f"tol is {tol:g}; expected tol > 0, a relative duality gap.")
+    need_problem(problem)
+    tol = check_tol(tol)
     check_choice(method, ("auto", *METHODS), "method")
     if method == "auto":
         method = _chosen(problem)

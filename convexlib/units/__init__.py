@@ -1,1 +1,1 @@
-"""Cones of the units of deeper networks, decided in exact arithmetic."""
+"""Cones of the units of deeper networks: support functions, projections and local ascent."""

@@ -22,12 +22,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from convexlib.arrays import EPS, Floats
 from convexlib.units.kernels import maxima, projections, walls
 from convexlib.units.socp import sum_maximum
 
-Floats = NDArray[np.float64]
-
-_EPS = float(np.finfo(np.float64).eps)
 _OPEN = 1e-9  # relative distance of the bounds beyond which a maximum is left to the cone program
 
 
@@ -105,7 +103,7 @@ class UnitCones:
             count = walls(self.directions, self.leaves[k], self.nodes[k], rows)
             c = np.einsum("ij,id,i->jd", self.outputs[k], self.X, z).ravel()
             bound, point = sum_maximum(rows[:count], c, m)
-            upper[b] = min(upper[b], bound + 4.0 * (n + 4) * np.sqrt(m) * _EPS * scale)
+            upper[b] = min(upper[b], bound + 4.0 * (n + 4) * np.sqrt(m) * EPS * scale)
             inside = self.project(index[b : b + 1], point[None])[0]
             spent = float(np.linalg.norm(inside.reshape(m, -1), axis=1).sum())
             if spent > 0.0 and float(c @ inside) / spent > lower[b]:

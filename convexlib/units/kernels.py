@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from convexlib.arrays import EPS
 from convexlib.cones import project_one
 
-_EPS = float(np.finfo(np.float64).eps)
 _SMALLEST = 1e-26  # share of a leaf below which it counts as zero
 _ROUNDS = 100  # projections for one maximum over the l2,1 ball
 
@@ -57,7 +57,7 @@ def _group_maximum(rows, c, threshold, best):  # type: ignore[no-untyped-def]  #
         total += multipliers[k]
         for a in range(size):
             residual[a] += multipliers[k] * rows[active[k], a]
-    upper = np.sqrt((residual * residual).sum()) + 4.0 * _EPS * (size + 4) * total
+    upper = np.sqrt((residual * residual).sum()) + 4.0 * EPS * (size + 4) * total
     if lower > 0.0:
         for a in range(size):
             best[a] /= lower
@@ -122,7 +122,7 @@ def _sum_maximum(rows, c, m, threshold, rtol, best):  # type: ignore[no-untyped-
             slope[j] = np.sqrt(square / share[j])
             spent += share[j] * slope[j]
             reached += square
-        upper = min(upper, bound + 4.0 * _EPS * (size + 4) * total)
+        upper = min(upper, bound + 4.0 * EPS * (size + 4) * total)
         if spent > 0.0 and reached / spent > lower:
             lower = reached / spent
             for a in range(size):
@@ -189,7 +189,7 @@ def maxima(  # type: ignore[no-untyped-def]  # numba infers
             square += X[i, a] * X[i, a]
         sizes += abs(z[i]) * np.sqrt(square)
     # Rounding of the sums in c, whose terms are at most |z_i| |x_i| in each block.
-    slack = 2.0 * (n + 4) * np.sqrt(m) * _EPS * sizes
+    slack = 2.0 * (n + 4) * np.sqrt(m) * EPS * sizes
     for b in prange(index.shape[0]):
         k = index[b]
         c = np.zeros(m * d)

@@ -11,11 +11,8 @@ from __future__ import annotations
 import clarabel
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-
-_EPS = float(np.finfo(np.float64).eps)
+from convexlib.arrays import EPS, Floats
 
 
 def sum_maximum(rows: Floats, c: Floats, m: int) -> tuple[float, Floats]:
@@ -44,7 +41,7 @@ def sum_maximum(rows: Floats, c: Floats, m: int) -> tuple[float, Floats]:
     solution = clarabel.DefaultSolver(empty, goal, A, b, cones, settings).solve()
     weights = np.maximum(np.nan_to_num(np.array(solution.x)[1:]), 0.0) * length
     residual = (c + rows.T @ weights).reshape(m, d)
-    slack = 4.0 * _EPS * (size + count + 4) * (length + float(weights.sum()))
+    slack = 4.0 * EPS * (size + count + 4) * (length + float(weights.sum()))
     upper = float(np.linalg.norm(residual, axis=1).max()) + slack
     # The multipliers of the cones of the leaves are (share, u_j) up to sign.
     multipliers = np.nan_to_num(np.array(solution.z)[count:]).reshape(m, d + 1)

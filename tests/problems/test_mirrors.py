@@ -4,12 +4,12 @@ import cvxpy as cp
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import linprog
 
 import convexlib as cl
 from convexlib.problems.mirrors.norms import interpolation_norm
 from convexlib.solvers.interpolation import interpolate
 from tests.mirror_dictionaries import KINDS, columns, data, independent_value, make
+from tests.reference_programs import least_norm
 
 TOYS = [
     # x, y, least norms for two, three and four layers of ReLU
@@ -75,14 +75,7 @@ def test_toy_sets_have_their_exact_norms(x, y, norms):
     x, y = np.array(x, dtype=float), np.array(y, dtype=float)
     for depth, norm in zip((2, 3, 4), norms, strict=True):
         A = columns(x, ("relu", depth, None))
-        n, p = A.shape
-        program = linprog(
-            np.append(np.ones(2 * p), 0.0),
-            A_eq=np.hstack([A, -A, np.ones((n, 1))]),
-            b_eq=y,
-            bounds=[(0, None)] * (2 * p) + [(None, None)],
-        )
-        assert program.fun == pytest.approx(norm, abs=1e-10)
+        assert least_norm(A, y) == pytest.approx(norm, abs=1e-10)
         problem = cl.Mirrors(x, y, beta=1.0, depth=depth)
         assert interpolation_norm(problem) == pytest.approx(norm, abs=1e-12)
         least = interpolate(problem)

@@ -7,8 +7,8 @@ from torch import nn
 
 import convexlib as cl
 from convexlib.errors import InputError, ProblemError, TooManyArrangementsError
+from tests.networks.test_path_norms import random_network, standard
 from tests.problems.unit_programs import circle, forward, program_value, seed_one
-from tests.test_path_norms import random_network, standard
 
 
 def check_network(problem: cl.PathRegularized, result: cl.Result) -> cl.ParallelReLU:

@@ -6,7 +6,8 @@ import torch
 
 import convexlib as cl
 from convexlib.errors import InputError, TooManyArrangementsError
-from convexlib.problems.units import Units, units_of
+from convexlib.problems.units import Units
+from convexlib.problems.units.pieces import units_of
 from convexlib.units.cones import UnitCones
 from convexlib.units.socp import sum_maximum
 from tests.problems.unit_programs import circle, planar_patterns

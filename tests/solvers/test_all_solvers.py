@@ -196,7 +196,7 @@ def test_dual_below_optimum_below_primal_wherever_a_solve_stops(case, seed, max_
     X, y = gaussian(seed, n=int(rng.integers(1, 7)), d=int(rng.integers(1, 4)))
     problem = problem_of(X, y, loss, gated, fraction)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it is cut short
         optimum = cl.solve(problem, method="oracle")
         result = cl.solve(problem, method=method, max_iter=max_iter)
     assert result.dual <= optimum.value * (1 + 1e-9)

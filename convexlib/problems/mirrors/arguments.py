@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from convexlib.arrays import Floats
 from convexlib.errors import InputError, ProblemError
 from convexlib.losses import Loss, SquaredLoss
 from convexlib.problems.mirrors.chains import abs_chains, abs_count, leaky_chains, leaky_count
@@ -18,11 +19,12 @@ from convexlib.problems.mirrors.dictionaries import (
     Ramps,
     Switches,
 )
-from convexlib.problems.mirrors.features import SWITCHING, Floats
+from convexlib.problems.mirrors.features import SWITCHING
 from convexlib.problems.mirrors.losses import QuantileLoss
 from convexlib.validation import (
     as_tensor,
     check_choice,
+    check_flag,
     check_positive_int,
     check_real,
     readable_count,
@@ -78,13 +80,14 @@ def check_widths(widths: Any, depth: int, activation: str) -> tuple[int, ...]:
 
 def check_reflections(reflections: Any, depth: int, activation: str) -> bool:
     """Return whether ReLU features with kinks at reflections are wanted."""
-    if reflections and (activation != "relu" or depth < 4):
+    wanted = check_flag(reflections, "reflections")
+    if wanted and (activation != "relu" or depth < 4):
         raise InputError(
             f"reflections=True with activation={activation!r} and depth={depth}; expected "
             "activation='relu' and depth >= 4. The dictionary of 'abs' has its own from "
             "depth 3 on; leave reflections out."
         )
-    return bool(reflections)
+    return wanted
 
 
 def make_loss(name: str, quantile: Any) -> Loss:

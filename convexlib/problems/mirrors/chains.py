@@ -16,7 +16,8 @@ from math import comb
 
 import numpy as np
 
-from convexlib.problems.mirrors.features import Floats, activate
+from convexlib.arrays import Floats
+from convexlib.problems.mirrors.features import activate
 
 BATCH = 100_000
 

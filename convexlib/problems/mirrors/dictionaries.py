@@ -14,13 +14,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from convexlib.problems.mirrors.features import (
-    ChainFeature,
-    Feature,
-    Floats,
-    SwitchFeature,
-    activate,
-)
+from convexlib.arrays import Floats
+from convexlib.problems.mirrors.features import ChainFeature, Feature, SwitchFeature, activate
 
 Ints = NDArray[np.intp]
 CACHED = 20_000_000  # entries of a matrix that is kept rather than recomputed

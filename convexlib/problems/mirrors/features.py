@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from convexlib.arrays import Floats
 
 CHAINED = ("relu", "abs", "leaky")  # positively homogeneous: depth rescales freely
 SWITCHING = ("sign", "threshold")

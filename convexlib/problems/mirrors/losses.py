@@ -128,8 +128,4 @@ def cvxpy_lasso(A: NDArray[np.float64], y: Tensor, beta: float, loss: Loss) -> C
     def read_weights() -> Tensor:
         return torch.as_tensor([*np.asarray(z.value), float(np.asarray(bias.value))]).to(y)
 
-    def read_z() -> Tensor:
-        dual = torch.as_tensor(link.dual_value).to(y)
-        return dual if float(dual @ y) >= 0 else -dual  # the sign convention varies
-
-    return CvxpyProgram(program, read_weights, read_z)
+    return CvxpyProgram(program, read_weights, link, y)

@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from convexlib.arrays import Floats
 from convexlib.errors import InputError, ProblemError
 from convexlib.problems.mirrors import Mirrors
-from convexlib.problems.mirrors.features import SWITCHING, Floats
+from convexlib.problems.mirrors.features import SWITCHING
 
 
 def interpolation_norm(problem: Mirrors) -> float:
@@ -37,11 +38,13 @@ def interpolation_norm(problem: Mirrors) -> float:
     Raises
     ------
     InputError
-        If an input has two targets.
+        If an input has two targets, or the problem is another one.
     ProblemError
         If no closed form is known (abs or leaky with three or more layers, sign or threshold units
         with 2 < K < N - 1): solve the linear program, `solvers.interpolation.interpolate`.
     """
+    if not isinstance(problem, Mirrors):
+        raise InputError(f"problem is {type(problem).__name__}; expected a Mirrors.")
     y = targets(problem)
     if len(y) == 1:
         return 0.0

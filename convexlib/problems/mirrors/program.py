@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from convexlib.arrays import Floats
 from convexlib.errors import InputError
 from convexlib.networks import outputs
 from convexlib.problems.base import CvxpyProgram, Problem, check_same_device, weights_of
@@ -23,7 +24,7 @@ from convexlib.problems.mirrors.arguments import (
     make_loss,
 )
 from convexlib.problems.mirrors.dictionaries import Dictionary
-from convexlib.problems.mirrors.features import ACTIVATIONS, SWITCHING, Feature, Floats
+from convexlib.problems.mirrors.features import ACTIVATIONS, SWITCHING, Feature
 from convexlib.problems.mirrors.losses import (
     QuantileLoss,
     best_constant,
@@ -168,13 +169,6 @@ class Mirrors(Problem):
         """Return the columns named by index (default: all) as a float64 tensor (n, k)."""
         chosen = np.arange(self.n_features) if index is None else np.asarray(index, dtype=np.intp)
         return torch.from_numpy(self.dictionary.columns(chosen)[self.row])
-
-    def with_beta(self, beta: float) -> Mirrors:
-        """Return the same problem with another regularisation; the dictionary is shared."""
-        other = object.__new__(Mirrors)
-        other.__dict__.update(self.__dict__)
-        other.beta = check_beta(beta)
-        return other
 
     def zeros(self) -> Tensor:
         """Zero coefficients with the best constant as the output bias, (p + 1,)."""

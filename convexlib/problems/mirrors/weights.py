@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convexlib.problems.mirrors.features import ChainFeature, Feature, Floats
+from convexlib.arrays import Floats
+from convexlib.problems.mirrors.features import ChainFeature, Feature
 from convexlib.problems.mirrors.networks import ParallelUnits, SwitchingUnits
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from convexlib.cones import ConeProjector
 from convexlib.problems.two_layer import TwoLayer
 
 
@@ -36,7 +37,9 @@ class Blocks:
         self.kept = slice(None) if kept is None else kept  # which patterns
         self.masks = problem.masks if kept is None else problem.masks[kept]  # (P', n)
         # Parts share the projector of the whole, so that its warm starts outlive them.
-        self.projector = problem.projector() if whole is None else whole.projector
+        self.projector: ConeProjector | None = (
+            problem.projector() if whole is None else whole.projector
+        )
         numbers = torch.arange(len(problem.masks)) if kept is None else kept.cpu()
         self.numbers = torch.cat([numbers, numbers + len(problem.masks)]).numpy()  # of its blocks
         self.signs = (1.0,) if problem.gated else (1.0, -1.0)

@@ -82,8 +82,8 @@ class _Run:
         # One projector for the steps and the certificate: in the end both meet the same faces.
         self.certifier = self.all.projector
         self.longest = 0.0  # of all projected correlations, where there are cones
-        n, d = problem.X.shape
-        self.system = NewtonSystem(n, problem.n_patterns + d)
+        d = problem.X.shape[1]
+        self.system = NewtonSystem(problem.n_patterns + d)
         if not _SINGLE[0] <= float(problem.X.abs().max()) <= _SINGLE[1]:
             self.system.sharpen(factors=True)  # products of X would leave the range of float32
         self.sigma = _FIRST * d / max(float((problem.X**2).sum()), 1e-300)

@@ -23,11 +23,10 @@ _REUSE = 0.2  # share of the work of a factorisation that CG may cost with an ol
 class NewtonSystem:
     """Solves one Newton equation after the other."""
 
-    def __init__(self, n: int, n_columns: int) -> None:
+    def __init__(self, n_columns: int) -> None:
         self.n_columns = n_columns
         self.dtype = self._factor_dtype = torch.float32
-        self.iterations = 0  # of CG, in all
-        self._last = 0  # iterations of the last solve
+        self._last = 0  # CG iterations of the last solve
         self._precondition: Solve | None = None
 
     def solve(
@@ -70,7 +69,6 @@ class NewtonSystem:
 
             patience = _PATIENCE if fresh else min(_PATIENCE, int(best.work / each) + 2)
             step, used = conjugate_gradients(product, right, self._precondition, rtol, patience)
-            self.iterations += used
             self._last = used
             if used < patience or (fresh and not self.sharpen(factors=True)):
                 return step

@@ -1,0 +1,146 @@
+"""`certify`: which network it is, by which penalty it is measured, and who bounds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from convexlib.arrangements import Arrangements
+from convexlib.certify.batchnorm import certify_batchnorm
+from convexlib.certify.certificate import Certificate
+from convexlib.certify.kinds import BATCHNORM, REGULARIZERS, depth_of, kinds_of, regularizer_of
+from convexlib.certify.parallel import certify_parallel
+from convexlib.certify.two_layer import as_two_layer, certify_two_layer
+from convexlib.errors import InputError, NotCertifiableError
+from convexlib.losses import LOSSES
+from convexlib.problems.base import check_same_device
+from convexlib.problems.units import Units
+from convexlib.validation import (
+    check_beta,
+    check_choice,
+    check_data,
+    check_flag,
+    check_positive_int,
+)
+
+
+def certify(
+    network: nn.Module,
+    X: Any,
+    y: Any,
+    *,
+    beta: float,
+    loss: str = "squared",
+    regularizer: str | None = None,
+    arrangements: Arrangements | None = None,
+    units: Units | None = None,
+    refine: bool = True,
+    max_nodes: int = 5_000_000,
+    max_units: int = 100_000,
+) -> Certificate:
+    r"""Bound the distance of a ReLU network from the global optimum.
+
+    The objective is :math:`L(f(X)) + \beta\,\Omega`, without 1/n, where L is
+    :math:`\tfrac12\|f(X) - y\|^2` unless another `loss` is named. Network and `regularizer` choose
+    :math:`\Omega`:
+
+    =============================  ==================  ============================================
+    network                        ``regularizer``     :math:`\Omega`
+    =============================  ==================  ============================================
+    two layers                     ``"weight decay"``  :math:`\tfrac12` sum of all squared weights,
+                                                       biases included (the default)
+    two layers                     ``"path"``          :math:`\sum_j \|u_j\| |\alpha_j|`
+    batch normalisation            ``"weight decay"``  see `certify_batchnorm` (the default)
+    three layers                   ``"three layers"``  that of `ThreeLayer`, which needs
+                                                       :math:`\|W_{1k}\|_F \le 1`
+    three and more layers          ``"path"``          that of `PathRegularized`
+    =============================  ==================  ============================================
+
+    Parameters
+    ----------
+    network : nn.Module
+        Trained in any way, float32 or float64, with one output: a `TwoLayerReLU`,
+        ``nn.Sequential(Linear, ReLU, Linear)``, ``nn.Sequential(Linear, BatchNorm1d, ReLU,
+        Linear)``, a `ParallelReLU`, a deeper ``nn.Sequential`` of ``Linear(bias=False)`` and
+        ``ReLU``, or an ``nn.ModuleList`` of such, whose sum is the network. A standard network of
+        three or more layers is the parallel network of the neurons of its last hidden layer (see
+        `as_parallel`), and its path penalty the sum over those.
+    X : array (n, d)
+        Data. If the first layer has a bias, a column of ones is added here.
+    y : array (n,)
+        Targets.
+    beta : float
+        Regularisation of the objective above.
+    loss : {"squared", "logistic", "squared_hinge"}
+        See `TwoLayer`; networks of two layers without batch normalisation know all of them, others
+        the first.
+    regularizer : {"weight decay", "three layers", "path"}, optional
+        None takes the default of the table; from three layers on there is none, as no penalty is
+        the usual one.
+    arrangements : Arrangements, optional
+        Two layers and batch normalisation: check dual feasibility on these patterns instead of on
+        all directions. The certificate is rigorous only if they are proven exhaustive.
+    units : Units, optional
+        Three and more layers: check dual feasibility on these units, for instance
+        ``sample_units(X, 1000)``. The bound is then about them alone and not rigorous.
+    refine : bool
+        Improve the dual point by solving the convex program. Without it the scaled residual of the
+        network is used, which is cheap but loose unless the network is already close to optimal.
+    max_nodes : int
+        Budget of the branch and bound. When it runs out the bound is looser but valid.
+    max_units : int
+        The longest list of units to make. If there are more, the bound is one that needs no list:
+        proven (``method="positive leaves"``), but not tight.
+
+    Returns
+    -------
+    Certificate
+
+    Raises
+    ------
+    NotCertifiableError
+        For a network of another kind, one with non-finite weights, or a penalty without a program.
+    InputError
+        For unusable data, or a penalty or argument that does not go with the network.
+
+    Notes
+    -----
+    Two layers: the bound is tight for data of rank at most 5; above that its quality depends on the
+    number of patterns and the budget. Deeper: it is tight if the units can be listed, and for
+    sub-networks of one neuron per layer. From four layers on, networks whose sub-networks share
+    neurons are bounded by trees that do not. Checked by ``tests/certify/``.
+    """
+    X, y = check_data(X, y)
+    beta, refine = check_beta(beta), check_flag(refine, "refine")
+    check_same_device(network, X)
+    check_positive_int(max_units, "max_units")
+    if regularizer is not None:
+        check_choice(regularizer, REGULARIZERS, "regularizer")
+    check_choice(loss, tuple(LOSSES), "loss")
+    depth = depth_of(network)
+    regularizer = regularizer_of(network, depth, regularizer)
+    name, other = ("units", units) if depth == 2 else ("arrangements", arrangements)
+    if other is not None:
+        wanted = "arrangements" if depth == 2 else "units"
+        raise InputError(
+            f"{name} were given for a network of {depth} layers; expected {wanted}, or neither."
+        )
+    if loss != "squared" and (depth > 2 or kinds_of(network) == BATCHNORM):
+        raise NotCertifiableError(
+            f"loss is {loss!r} and the network has {depth} layers or batch normalisation; expected "
+            'loss="squared" for those.'
+        )
+    if depth > 2:
+        return certify_parallel(
+            network, X, y, beta, regularizer=regularizer, units=units, refine=refine,
+            max_nodes=max_nodes, max_units=max_units,
+        )  # fmt: skip
+    if kinds_of(network) == BATCHNORM:
+        return certify_batchnorm(
+            network, X, y, beta=beta, arrangements=arrangements, refine=refine, max_nodes=max_nodes
+        )
+    return certify_two_layer(
+        as_two_layer(network), X, y, beta, loss=loss, regularizer=regularizer,
+        arrangements=arrangements, refine=refine, max_nodes=max_nodes,
+    )  # fmt: skip

@@ -1,0 +1,192 @@
+r"""Plain torch networks: what a reader gets back, and what a certificate starts from.
+
+A two-layer network is :math:`f(X) = \sum_j (X u_j)_+ \alpha_j`; `U` holds the rows u_j. There is
+no separate bias: a bias is a column of ones in X (and is regularised like every weight).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from convexlib.errors import InputError, NotCertifiableError
+from convexlib.validation import check_weights
+
+
+class TwoLayerReLU(nn.Module):
+    r"""The network :math:`f(X) = (X U^\top)_+ \, \alpha`.
+
+    Parameters
+    ----------
+    U : Tensor (m, d)
+        First-layer weights, one neuron a row.
+    alpha : Tensor (m,) or (m, c)
+        Output weights; of c outputs with two axes.
+    """
+
+    def __init__(self, U: Tensor, alpha: Tensor) -> None:
+        super().__init__()
+        check_weights({"U": U, "alpha": alpha})
+        if U.ndim != 2 or alpha.ndim not in (1, 2) or alpha.shape[:1] != U.shape[:1]:
+            raise InputError(
+                f"U has shape {tuple(U.shape)} and alpha {tuple(alpha.shape)}; expected (m, d) "
+                "and (m,) or (m, c)."
+            )
+        self.U = nn.Parameter(U.detach().clone())
+        self.alpha = nn.Parameter(alpha.detach().clone())
+
+    @property
+    def n_neurons(self) -> int:
+        """Number of hidden neurons."""
+        return len(self.alpha)
+
+    def hidden(self, X: Tensor) -> Tensor:
+        """Outputs of the hidden neurons, (n, m)."""
+        return torch.relu(X @ self.U.T)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Outputs (n,) or (n, c) for inputs (n, d)."""
+        return self.hidden(X) @ self.alpha
+
+    def extra_repr(self) -> str:
+        """Sizes for printing."""
+        return f"d={self.U.shape[1]}, neurons={self.n_neurons}"
+
+
+class TwoLayerGatedReLU(TwoLayerReLU):
+    r"""The gated network :math:`f(X) = \sum_j 1[X h_j \ge 0] \odot (X u_j) \, \alpha_j`.
+
+    The gates h_j, shape (m, d), are fixed: a buffer, not a parameter.
+    """
+
+    gates: Tensor
+
+    def __init__(self, U: Tensor, alpha: Tensor, gates: Tensor) -> None:
+        super().__init__(U, alpha)
+        check_weights({"gates": gates})
+        if gates.shape != U.shape:
+            raise InputError(
+                f"gates has shape {tuple(gates.shape)}; expected {tuple(U.shape)}, one per neuron."
+            )
+        self.register_buffer("gates", gates.detach().clone())
+
+    def hidden(self, X: Tensor) -> Tensor:
+        """Gated outputs of the hidden neurons, (n, m)."""
+        return (X @ self.gates.T >= 0).to(X) * (X @ self.U.T)
+
+
+def balanced(vectors: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Split each nonzero v into :math:`u = v/\sqrt{\|v\|}` and :math:`\alpha = \pm\sqrt{\|v\|}`.
+
+    Both factors then have the same norm, which is what makes
+    :math:`\tfrac12(\|u\|^2 + \alpha^2) = \|v\|`: the smallest weight decay of that neuron.
+    """
+    roots = torch.linalg.vector_norm(vectors, dim=1).sqrt()  # (m,)
+    return vectors / roots[:, None], signs * roots
+
+
+def side_by_side(networks: list[TwoLayerReLU]) -> TwoLayerReLU:
+    """One network (float64, c outputs) of c networks with one output each."""
+    U = torch.cat([network.U.detach().double() for network in networks])  # (c m, d)
+    alpha = torch.block_diag(*[network.alpha.detach().double()[:, None] for network in networks])
+    return TwoLayerReLU(U, alpha)
+
+
+def squared_weights(network: nn.Module) -> Tensor:
+    """Sum of squares of every parameter of a network."""
+    squares = [(parameter.detach() ** 2).sum() for parameter in network.parameters()]
+    return torch.stack(squares).sum() if squares else torch.zeros((), dtype=torch.float64)
+
+
+def outputs(network: nn.Module, X: Tensor) -> Tensor:
+    """Outputs (n,) of a network that returns (n,) or (n, 1); other shapes are refused."""
+    with torch.no_grad():
+        result = network(X)
+    if result.shape not in ((len(X),), (len(X), 1)):
+        raise InputError(
+            f"the network returns shape {tuple(result.shape)} for X of shape {tuple(X.shape)}; "
+            f"expected ({len(X)},) or ({len(X)}, 1)."
+        )
+    return result.reshape(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class TwoLayerWeights:
+    """A two-layer ReLU network read into float64 tensors.
+
+    Attributes
+    ----------
+    U : Tensor (m, d) or (m, d + 1)
+        First-layer weights; a first-layer bias is the last column.
+    alpha : Tensor (m,)
+        Output weights.
+    has_bias : bool
+        Whether U has the extra column, so that X needs a column of ones.
+    output_bias : float or None
+        The bias of the output layer, None when the network has no such parameter.
+    """
+
+    U: Tensor
+    alpha: Tensor
+    has_bias: bool
+    output_bias: float | None
+
+    def augment(self, X: Tensor) -> Tensor:
+        """X in float64, with a column of ones if the first layer has a bias."""
+        X = X.double()
+        if not self.has_bias:
+            return X
+        return torch.cat([X, X.new_ones(len(X), 1)], dim=1)
+
+
+def read_two_layer(network: nn.Module) -> TwoLayerWeights:
+    """Read a `TwoLayerReLU` or an ``nn.Sequential(Linear, ReLU, Linear)`` with one output.
+
+    Raises
+    ------
+    NotCertifiableError
+        For every other network, with the reason.
+    """
+    if isinstance(network, TwoLayerGatedReLU):
+        raise NotCertifiableError(
+            "the network is gated: its gates are fixed, so the duality gap of its own convex "
+            "program (result.gap) is its certificate. Expected a ReLU network."
+        )
+    if isinstance(network, TwoLayerReLU):
+        if network.alpha.ndim == 2:
+            raise _several_outputs(network.alpha.shape[1])
+        return TwoLayerWeights(
+            network.U.detach().double(), network.alpha.detach().double(), False, None
+        )
+    layers = list(network) if isinstance(network, nn.Sequential) else []
+    kinds = [type(layer).__name__ for layer in layers] or [type(network).__name__]
+    if kinds != ["Linear", "ReLU", "Linear"]:
+        raise NotCertifiableError(
+            f"cannot certify {' -> '.join(kinds)}; expected a TwoLayerReLU or "
+            "nn.Sequential(Linear, ReLU, Linear)."
+        )
+    first, last = layers[0], layers[2]
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
+    if last.out_features != 1:
+        raise _several_outputs(last.out_features)
+    if isinstance(first.weight, UninitializedParameter) or last.in_features != first.out_features:
+        raise NotCertifiableError(
+            f"the first layer is {first} and the last is {last}; expected layers with weights that "
+            "fit: as many inputs of the last as outputs of the first."
+        )
+    U = first.weight.detach().double()
+    if first.bias is not None:
+        U = torch.cat([U, first.bias.detach().double()[:, None]], dim=1)
+    bias = None if last.bias is None else float(last.bias.detach().double())
+    alpha = last.weight.detach().double()[0]
+    return TwoLayerWeights(U, alpha, first.bias is not None, bias)
+
+
+def _several_outputs(count: int) -> NotCertifiableError:
+    return NotCertifiableError(
+        f"the output layer has {count} outputs; expected 1. Certify each output's own network."
+    )

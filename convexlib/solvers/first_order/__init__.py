@@ -1,0 +1,1 @@
+"""Plain iterations over given patterns: what the text teaches, and what others are checked by."""

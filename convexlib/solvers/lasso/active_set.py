@@ -1,0 +1,196 @@
+r"""The Lasso :math:`\min \tfrac12\|Fz - y\|^2 + \beta\|z\|_1` by active sets, to rounding.
+
+On the columns S with signs s the minimiser of the face is :math:`z_S = R^{-1}(Q^\top y - \beta
+R^{-\top} s)` with :math:`F_S = QR`. Walking there from the present point, the first coefficient to
+reach zero leaves; at the minimiser the column with the largest :math:`|F_j^\top r| > \beta` enters
+with the sign of its correlation. Every step lowers the objective and faces are finite in number.
+
+A column that depends on F_S enters by an exchange instead: along the null vector the fit does not
+change and :math:`\|z\|_1` falls, until a coefficient reaches zero and leaves. For small beta this
+is the simplex method for :math:`\min \|z\|_1`, and as exact.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import qr_delete, solve_triangular
+
+from convexlib.arrays import Floats
+
+DEPENDENT = 1e-9  # relative distance to the span below which a column counts as inside it
+REFRESH = 50  # updates of the factors between two factorisations
+SLACK = 1e-10  # relative excess of a correlation over beta that is rounding
+
+
+class ActiveSet:
+    """A Lasso on the columns F (N, k), to which columns can be added.
+
+    Attributes
+    ----------
+    F : ndarray (N, k)
+        All columns.
+    support : list of int
+        The columns S with an independent F_S.
+    signs, values : ndarray (|S|,)
+        Their signs and coefficients.
+    steps : int
+        Faces visited.
+    """
+
+    def __init__(self, y: Floats, beta: float) -> None:
+        self.y, self.beta = y, beta
+        self.F = np.zeros((len(y), 0))
+        self.support: list[int] = []
+        self.signs, self.values = np.zeros(0), np.zeros(0)
+        self.Q, self.R = np.zeros((len(y), 0)), np.zeros((0, 0))
+        self._updates = 0
+        self.steps = 0
+
+    def add_columns(self, columns: Floats) -> None:
+        """Append columns (N, k') with zero coefficients."""
+        self.F = np.hstack([self.F, columns])
+
+    def warm_start(self, columns: NDArray[np.intp], values: Floats) -> None:
+        """Give nonzero coefficients to columns; dependent ones are left out."""
+        for column, value in zip(columns, values, strict=True):
+            self._enter(int(column), float(np.sign(value)), float(value))
+
+    def coefficients(self) -> Floats:
+        """All coefficients, (k,)."""
+        full = np.zeros(self.F.shape[1])
+        full[self.support] = self.values
+        return full
+
+    def residual(self) -> Floats:
+        r"""Return the dual point y - Fz at the minimiser of the present face, (N,).
+
+        It is :math:`(I - QQ^T)y + \beta Q R^{-T} s`, which is accurate relative to beta.
+        """
+        outside = self.y - self.Q @ (self.Q.T @ self.y)
+        outside -= self.Q @ (self.Q.T @ outside)
+        return outside + self.beta * (self.Q @ self._transposed(self.signs))
+
+    def solve(self, max_steps: int) -> bool:
+        """Minimise over all columns; False if max_steps faces were not enough."""
+        self._descend()
+        blocked: set[int] = set()
+        for _ in range(max_steps):
+            correlations = self.F.T @ self.residual()
+            excess = np.abs(correlations) - self.beta * (1.0 + SLACK)
+            excess[self.support] = -1.0
+            excess[list(blocked)] = -1.0
+            entering = int(np.argmax(excess)) if len(excess) else -1
+            if entering < 0 or excess[entering] <= 0.0:
+                return True
+            before = self.values.copy(), list(self.support)
+            self._enter(entering, float(np.sign(correlations[entering])))
+            self._descend()
+            if before[1] == self.support and np.array_equal(before[0], self.values):
+                blocked.add(entering)  # rounding: it left again without a step
+            else:
+                blocked.clear()
+        return False
+
+    def affine(self) -> tuple[Floats, Floats, Floats, Floats]:
+        r"""Return a, d, r_0, r_1: :math:`z_S = a - \beta d` and the residual r_0 + beta r_1."""
+        outside = self.y - self.Q @ (self.Q.T @ self.y)
+        outside -= self.Q @ (self.Q.T @ outside)
+        if not self.support:
+            return np.zeros(0), np.zeros(0), outside, np.zeros_like(outside)
+        half = self._transposed(self.signs)
+        constant = solve_triangular(self.R, self.Q.T @ self.y, check_finite=False)
+        return constant, solve_triangular(self.R, half), outside, self.Q @ half
+
+    def _transposed(self, values: Floats) -> Floats:
+        """Solve R^T t = values."""
+        if not len(values):
+            return np.zeros(0)
+        solution: Floats = solve_triangular(self.R, values, trans="T", check_finite=False)
+        return solution
+
+    def _target(self) -> Floats:
+        """Return the minimiser of the face."""
+        if not self.support:
+            return np.zeros(0)
+        rhs = self.Q.T @ self.y - self.beta * self._transposed(self.signs)
+        target: Floats = solve_triangular(self.R, rhs, check_finite=False)
+        return target
+
+    def _descend(self) -> None:
+        """Walk to the minimiser of the face, dropping every coefficient that reaches zero."""
+        while self.support:
+            self.steps += 1
+            target = self._target()
+            wrong = np.flatnonzero(target * self.signs <= 0.0)
+            if not len(wrong):
+                self.values = target
+                return
+            distance = self.values[wrong] - target[wrong]
+            lengths = self.values[wrong] / np.where(distance == 0.0, 1.0, distance)
+            first = int(np.argmin(lengths))
+            self.values = self.values + lengths[first] * (target - self.values)
+            self._leave(int(wrong[first]))
+
+    def _enter(self, column: int, sign: float, value: float = 0.0) -> None:
+        """Let a column in, by an exchange if it depends on those inside.
+
+        With a given value (a warm start) a dependent column stays outside.
+        """
+        weights, rest, length = self._split(column)
+        if length <= DEPENDENT * float(np.linalg.norm(self.F[:, column])):
+            if value != 0.0:
+                return
+            combination = sign * solve_triangular(self.R, weights, check_finite=False)
+            falling = np.flatnonzero(combination * self.values > 0.0)
+            if not len(falling):
+                return
+            ratios = self.values[falling] / combination[falling]
+            # Of equal ratios the largest pivot leaves, for the factors' sake.
+            ties = np.flatnonzero(ratios <= ratios.min() * (1.0 + 1e-12))
+            first = ties[int(np.argmax(np.abs(combination[falling[ties]])))]
+            value = sign * float(ratios[first])
+            self.values = self.values - abs(value) * combination
+            self._leave(int(falling[first]))
+            weights, rest, length = self._split(column)
+        size = len(self.support)
+        R = np.zeros((size + 1, size + 1))
+        R[:size, :size], R[:size, size], R[size, size] = self.R, weights, length
+        self.Q, self.R = np.hstack([self.Q, rest[:, None] / length]), R
+        self.support.append(column)
+        self.signs = np.append(self.signs, sign)
+        self.values = np.append(self.values, value)
+        self._updated()
+
+    def _split(self, column: int) -> tuple[Floats, Floats, float]:
+        """Split a column into Q t and the rest: t, the rest and its length."""
+        rest = self.F[:, column]
+        weights = np.zeros(len(self.support))
+        for _ in range(2):  # twice is enough for orthogonality to rounding
+            part = self.Q.T @ rest
+            rest = rest - self.Q @ part
+            weights += part
+        return weights, rest, float(np.linalg.norm(rest))
+
+    def _leave(self, place: int) -> None:
+        """Drop the column at a place of the support."""
+        del self.support[place]
+        self.signs = np.delete(self.signs, place)
+        self.values = np.delete(self.values, place)
+        if self.support:
+            Q, R = qr_delete(self.Q, self.R, place, which="col", check_finite=False)
+            size = len(self.support)  # a square Q counts as a full one, and stays square
+            self.Q, self.R = Q[:, :size], R[:size]
+        else:
+            self.Q, self.R = np.zeros((len(self.y), 0)), np.zeros((0, 0))
+        self._updated()
+
+    def _updated(self) -> None:
+        self._updates += 1
+        if self._updates >= REFRESH and self.support:
+            self.refactor()
+
+    def refactor(self) -> None:
+        """Factor F_S afresh."""
+        self.Q, self.R = np.linalg.qr(self.F[:, self.support])
+        self._updates = 0

@@ -1,0 +1,264 @@
+r"""Sub-networks found by search: three layers on data whose units cannot be listed.
+
+On larger data the search starts from the sub-networks of briefly trained networks. Every round
+climbs to sub-networks whose height at the residual z exceeds beta (see `convexlib.units.ascent`),
+from random ones and from the neighbourhood of the present ones, takes the best in, and solves a
+master problem:
+
+* on small data **exactly**: the program over the units that the sub-networks found lie in, as
+  `convexlib.solvers.units.rounds` does, and the climbs end at the exact maximum over their unit;
+* on larger data the cones have too many walls for that. Then the multiples of the sub-networks are
+  found by a nonnegative Lasso, and all leaves descend together by L-BFGS on
+
+  .. math:: \tfrac12 \|f(X) - y\|^2 + \beta \sum_k \|U_k\| .
+
+The value is that of a network, so it is an **upper bound** on the optimum; that no better
+sub-network was found proves nothing. The lower bound is `UnitProgram.dual_norm`'s.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize, nnls
+from torch import Tensor
+
+from convexlib.errors import SolverError
+from convexlib.problems.units import UnitProgram
+from convexlib.problems.units.generated import weights_from
+from convexlib.problems.units.pieces import units_of
+from convexlib.result import Result, Status
+from convexlib.solvers.base import Tracker
+from convexlib.solvers.units.master import pruned, restricted
+from convexlib.solvers.units.seeding import Found, trained_units
+from convexlib.units.ascent import ascend_units
+from convexlib.validation import check_choice, check_positive_int, check_seed
+
+_ADDED = 24  # sub-networks at most added per round
+_ALIKE = 1.0 - 1e-6  # cosine of the outputs of sub-networks that are taken for one
+_EXACT_SIZE = 40_000  # nonzeros in the walls of the largest program solved exactly
+_PATIENCE = 3  # searches without a find, or rounds without progress, before giving up
+_NOISE = (0.1, 0.3, 1.0)  # relative sizes of the steps from the present sub-networks
+_SMALL = 1e-3  # a leaf below this part of its sub-network's norm is left out of a descent
+
+
+def search_units(
+    problem: UnitProgram,
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 200,
+    n_starts: int = 128,
+    descent_steps: int = 100,
+    seeding: str = "auto",
+    seed: int = 0,
+) -> Result:
+    """Solve a problem with ``units="generate"``, heuristically; its bounds are valid.
+
+    Parameters
+    ----------
+    tol : float
+        Relative gap for ``CONVERGED``; the search ends where rounds gain less than a tenth.
+    max_iter : int
+        Rounds.
+    n_starts : int
+        Random sub-networks that climb in every round, beside steps from the present ones.
+    descent_steps : int
+        Steps of L-BFGS per round, on larger data.
+    seeding : {"auto", "adam", "none"}
+        ``"adam"`` starts from the sub-networks of briefly trained networks; ``"auto"`` does so
+        where the data are too large for exact rounds.
+    seed : int
+        Of the training and of the random starts.
+
+    Raises
+    ------
+    SolverError
+        For another loss than the squared one.
+    """
+    if problem.loss.name != "squared":
+        raise SolverError(
+            f'units="generate" needs loss="squared"; got {problem.loss.name!r}. Use '
+            "units=sample_units(X, n_units=...)."
+        )
+    check_positive_int(n_starts, "n_starts")
+    check_positive_int(descent_steps, "descent_steps")
+    check_choice(seeding, ("auto", "adam", "none"), "seeding")
+    X, y = problem.X.double().cpu(), problem.y.double().cpu()
+    generator = torch.Generator().manual_seed(check_seed(seed))
+    tracker = Tracker(problem, "units")
+    m, d = problem.widths[0], X.shape[1]
+
+    def solved(found: Found, exact: bool) -> tuple[Found, Tensor]:
+        """The sub-networks after a master problem, and the residual."""
+        if not len(found[0]):
+            return found, y
+        if exact:
+            return _solved(problem, X, found)
+        found = rescaled(problem, X, y, found)
+        if len(found[0]):  # no multiple is positive from beta_max on
+            found = rescaled(problem, X, y, _descended(problem, X, y, found, descent_steps))
+        return found, y - (_outputs(X, *found[:2]) * found[2]).sum(dim=1)
+
+    present: Found = X.new_zeros(0, m, d), X.new_zeros(0, m), X.new_zeros(0)
+    z, iteration, idle = y, 0, 0
+    exact = _size(problem, _ADDED) <= _EXACT_SIZE
+    if seeding == "adam" or (seeding == "auto" and not exact):
+        present = trained_units(problem, seed)
+        present, z = solved(present, _size(problem, len(present[0])) <= _EXACT_SIZE)
+        tracker.update(0, weights_from(*present).to(problem.X), tracker.z)
+    while iteration < max_iter and idle < _PATIENCE:
+        exact = _size(problem, len(present[0]) + _ADDED) <= _EXACT_SIZE
+        margin = 0.1 * tol * tracker.primal / max(float(y @ z), 1e-300)
+        level = problem.beta * (1.0 + margin)
+        new = _candidates(problem, X, z, level, present, n_starts, generator, exact)
+        if not len(new[0]) and (exact or not len(present[0])):
+            idle += 1  # the master problem is solved already
+            continue
+        iteration += 1
+        leaves, signs, side = (torch.cat(pair) for pair in zip(present, new, strict=True))
+        present, z = solved((leaves, signs, side), exact)
+        before = tracker.primal
+        tracker.update(iteration, weights_from(*present).to(problem.X), tracker.z)
+        idle = idle + 1 if tracker.primal >= before * (1.0 - 0.1 * tol) else 0
+    status = Status.UNPROVEN if idle == _PATIENCE else Status.MAX_ITER
+    tracker.update(iteration, tracker.weights, problem.dual_scaling(z.to(problem.y)))
+    if tracker.gap <= tol:
+        status = Status.CONVERGED
+    return tracker.result(status, iteration, scope=problem.scope)
+
+
+def _size(problem: UnitProgram, count: int) -> int:
+    """Nonzeros in the walls of the program over `count` units with both output signs."""
+    m = problem.widths[0]
+    return 2 * count * len(problem.y) * (m + 1) * m * problem.X.shape[1]
+
+
+def _outputs(X: Tensor, leaves: Tensor, signs: Tensor) -> Tensor:
+    """Outputs (n, B) of sub-networks."""
+    hidden = torch.einsum("td,kjd->tkj", X, leaves).relu()
+    return (hidden * signs).sum(dim=2).relu()
+
+
+def _candidates(
+    problem: UnitProgram,
+    X: Tensor,
+    z: Tensor,
+    level: float,
+    present: Found,
+    n_starts: int,
+    generator: torch.Generator,
+    exact: bool,
+) -> Found:
+    """Sub-networks of norm one whose height at z is above the level, no two alike, best first."""
+    leaves, signs, side = present
+    m, d = problem.widths[0], X.shape[1]
+    random = torch.randn(n_starts, m, d, generator=generator, dtype=torch.float64)
+    random_signs = 1.0 - 2.0 * torch.randint(0, 2, (n_starts, m), generator=generator).double()
+    random_signs[:, 0] = 1.0
+    random_side = 1.0 - 2.0 * (torch.arange(n_starts) % 2).double()
+    # Optimal leaves sit on the walls of their unit: look into the neighbours, near and far.
+    sizes = torch.linalg.vector_norm(leaves, dim=(1, 2), keepdim=True) / (m * d) ** 0.5
+    starts = [random]
+    for scale in _NOISE:
+        noise = torch.randn(leaves.shape, generator=generator, dtype=torch.float64)
+        starts.append(leaves + scale * sizes * noise)
+    signs = torch.cat([random_signs, signs.repeat(len(_NOISE), 1)])
+    side = torch.cat([random_side, side.repeat(len(_NOISE))])
+    heights, climbed = ascend_units(X, z[:, None] * side, torch.cat(starts), signs, problem.by_sum)
+    if exact:
+        heights, climbed, signs, side = _exact_maxima(problem, X, z, climbed, signs, side)
+    order = heights.argsort(descending=True, stable=True)
+    order = order[heights[order] > level][: 4 * _ADDED]
+    outputs = _outputs(X, climbed[order], signs[order]) * side[order]
+    outputs = outputs / torch.linalg.vector_norm(outputs, dim=0).clamp(min=1e-300)
+    cosines = outputs.T @ outputs
+    chosen: list[int] = []
+    for i in range(len(order)):
+        if len(chosen) < _ADDED and not bool((cosines[i, chosen] > _ALIKE).any()):
+            chosen.append(i)
+    order = order[chosen]
+    return climbed[order], signs[order], side[order]
+
+
+def _exact_maxima(
+    problem: UnitProgram, X: Tensor, z: Tensor, leaves: Tensor, signs: Tensor, side: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Exact heights and maximisers of the units in which sub-networks lie, with their signs."""
+    parts = []
+    for sign in (1.0, -1.0):
+        chosen = side == sign
+        outputs = _outputs(X, leaves[chosen], signs[chosen])
+        active = outputs.any(dim=0)
+        if not bool(active.any()):
+            continue
+        units = units_of(X, leaves[chosen][active], [signs[chosen][active][:, None]])
+        listed = problem.with_units(units)
+        index = np.arange(len(units))
+        highest, _, best = listed.cones.maxima(sign * z.numpy(), index, problem.by_sum, 0.0, 1e-9)
+        U = torch.from_numpy(best).reshape(len(units), *leaves.shape[1:])
+        found = torch.from_numpy(units.inner[0][:, 0].astype(np.float64))
+        parts.append((torch.from_numpy(highest), U, found, torch.full((len(U),), sign).double()))
+    if not parts:
+        return side[:0], leaves[:0], signs[:0], side[:0]
+    heights, U, found, sides = (torch.cat(group) for group in zip(*parts, strict=True))
+    return heights, U, found, sides
+
+
+def _solved(problem: UnitProgram, X: Tensor, found: Found) -> tuple[Found, Tensor]:
+    """The optimum over the units in which sub-networks lie, and its multiplier."""
+    leaves, signs, _ = found
+    listed = problem.with_units(units_of(X, leaves, [signs[:, None]]))
+    weights, z = restricted(listed, np.arange(2 * len(listed.units)))
+    leaves, (signs,), side = listed.blocks_of(pruned(listed, weights))
+    return (leaves.double(), signs[:, 0].double(), side.double()), z.double()
+
+
+def rescaled(problem: UnitProgram, X: Tensor, y: Tensor, found: Found) -> Found:
+    """The best nonnegative multiples of sub-networks: a small Lasso; zero ones leave."""
+    leaves, signs, side = found
+    norms = problem.norms(leaves)
+    leaves, signs, side, norms = (part[norms > 0] for part in (leaves, signs, side, norms))
+    if not len(leaves):
+        return leaves, signs, side
+    atoms = leaves / norms[:, None, None]
+    columns = _outputs(X, atoms, signs) * side  # (n, B)
+    gram = (columns.T @ columns).numpy()
+    gram[np.diag_indices(len(gram))] += 1e-10 * gram.trace() / len(gram)
+    # min 1/2 c^T G c - q^T c over c >= 0, as nonnegative least squares with a root of G.
+    root = np.linalg.cholesky(gram)
+    target = np.linalg.solve(root, (columns.T @ y).numpy() - problem.beta)
+    multiples = torch.from_numpy(nnls(root.T, target)[0])
+    kept = multiples > 1e-9 * multiples.max()
+    return (atoms * multiples[:, None, None])[kept], signs[kept], side[kept]
+
+
+def _descended(problem: UnitProgram, X: Tensor, y: Tensor, found: Found, steps: int) -> Found:
+    """All leaves after some steps of L-BFGS on the objective in leaves.
+
+    Leaves that have nearly vanished are set to zero, where they stay: the norm has a kink there,
+    at which line searches end.
+    """
+    leaves, signs, side = found
+    shape, n = leaves.shape, len(y)
+    sizes = torch.linalg.vector_norm(leaves, dim=2, keepdim=True)
+    leaves = torch.where(sizes > _SMALL * sizes.sum(dim=1, keepdim=True), leaves, 0.0)
+
+    def evaluate(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        U = torch.from_numpy(values).reshape(shape)
+        before = (X @ U.reshape(-1, shape[2]).T).reshape(n, *shape[:2])
+        inner = (before.relu() * signs).sum(dim=2)  # (n, B)
+        residual = inner.relu() @ side - y
+        back = ((residual[:, None] * side) * (inner > 0))[:, :, None] * signs * (before > 0)
+        slopes = (back.reshape(n, -1).T @ X).reshape(shape)
+        if problem.by_sum:
+            lengths = torch.linalg.vector_norm(U, dim=2, keepdim=True)
+        else:
+            lengths = torch.linalg.vector_norm(U, dim=(1, 2), keepdim=True)
+        slopes += problem.beta * U / lengths.clamp(min=1e-300)
+        value = 0.5 * float(residual @ residual) + problem.beta * float(lengths.sum())
+        return value, slopes.numpy().ravel()
+
+    options = {"maxiter": steps, "maxcor": 20}
+    done = minimize(evaluate, leaves.numpy().ravel(), jac=True, method="L-BFGS-B", options=options)
+    return torch.from_numpy(done.x).reshape(shape), signs, side

@@ -1,0 +1,93 @@
+"""Batch-normalised PyTorch networks: made from a solution, and read back."""
+
+import numpy as np
+import pytest
+import torch
+
+import convexlib as cl
+from convexlib.errors import InputError, NotCertifiableError
+from tests.batchnorm_instances import instance
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_eval_and_train_outputs_are_equal(dtype):
+    X, y = (torch.from_numpy(part).to(dtype) for part in instance(3, n=8))
+    problem = cl.BatchNorm(X, y, beta=0.05)
+    result = cl.solve(problem, tol=1e-5)
+    network = problem.to_network(result)
+    assert [type(layer).__name__ for layer in network] == [
+        "Linear",
+        "BatchNorm1d",
+        "ReLU",
+        "Linear",
+    ]
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    assert not network.training
+    assert network[0].weight.dtype == dtype
+    in_eval = network(X)
+    for _ in range(2):  # training on all data must not move the statistics either
+        torch.testing.assert_close(network.train()(X), in_eval, atol=tolerance, rtol=0)
+    torch.testing.assert_close(network.eval()(X), in_eval, atol=0, rtol=0)
+    torch.testing.assert_close(in_eval[:, 0], problem.fitted(result.weights), atol=1e-4, rtol=0)
+    # One sample alone: only eval mode can do that.
+    torch.testing.assert_close(network(X[:1]), in_eval[:1], atol=tolerance, rtol=0)
+
+
+def test_a_new_network_does_not_move_the_random_state():
+    X, y = instance(0)
+    problem = cl.BatchNorm(X, y, beta=0.1)
+    weights = cl.solve(problem).weights
+    before = torch.get_rng_state()
+    problem.to_network(weights)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_objective_counts_scale_shift_and_output_but_not_the_first_layer():
+    X, y = instance(0)
+    problem = cl.BatchNorm(X, y, beta=0.1)
+    network = problem.to_network(cl.solve(problem))
+    value = problem.objective(network)
+    with torch.no_grad():
+        network[0].weight.mul_(7.0)  # another scale of the first layer is the same network
+        network[1].running_var.fill_(9.0)  # and the running statistics are not the batch's
+    assert problem.objective(network) == pytest.approx(value, rel=1e-12)
+    with torch.no_grad():
+        network[1].weight.mul_(2.0)
+        network[1].bias.mul_(2.0)
+        network[3].weight.div_(2.0)
+    # The same function with unbalanced weights has a larger penalty.
+    squares = [float((p.detach() ** 2).sum()) for p in network.parameters()][1:]
+    unbalanced = 0.05 * (6 * (squares[0] + squares[1]) + squares[2])
+    balanced = 0.05 * (6 * (squares[0] + squares[1]) / 4 + squares[2] * 4)
+    assert problem.objective(network) - value == pytest.approx(unbalanced - balanced)
+    assert unbalanced > balanced
+
+
+def test_networks_that_cannot_be_read_are_refused():
+    X, y = instance(0)
+    problem = cl.BatchNorm(X, y, beta=0.1)
+    nn = torch.nn
+    with pytest.raises(NotCertifiableError, match="cannot read Linear -> ReLU -> Linear; expected"):
+        problem.objective(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))
+
+    def network(d=2, outputs=1, **options):
+        norm = nn.BatchNorm1d(3, **options)
+        return nn.Sequential(nn.Linear(d, 3), norm, nn.ReLU(), nn.Linear(3, outputs)).double()
+
+    with pytest.raises(NotCertifiableError, match="affine=False; expected a scale and a shift"):
+        problem.objective(network(affine=False))
+    with pytest.raises(InputError, match="takes 5 features but X has shape"):
+        problem.objective(network(d=5))
+    with pytest.raises(InputError, match="has 2 outputs; expected 1"):
+        problem.objective(network(outputs=2))
+    broken = network(eps=0.0)
+    with torch.no_grad():
+        broken[0].weight[1] = 0.0
+    with pytest.raises(NotCertifiableError, match="neuron 1 of the network is constant on X"):
+        problem.objective(broken)
+    with torch.no_grad():
+        broken[3].weight[0, 0] = np.nan
+    with pytest.raises(NotCertifiableError, match="non-finite weights"):
+        problem.objective(broken)
+    with pytest.raises(InputError, match="expected a torch.nn.Module"):
+        problem.objective("network")

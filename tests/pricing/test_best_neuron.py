@@ -1,0 +1,217 @@
+"""The best neuron for a dual point: bounds against brute force and against enumeration."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convexlib.arrangements import enumerate_arrangements
+from convexlib.pricing import price, spectral_bound
+from convexlib.pricing.ascent import ascend
+from convexlib.pricing.condense import row_space
+from tests.checks import best_in_cone, neuron_values
+from tests.generators import EXACT, ROUNDED, degenerate_integers
+
+DEGENERATE = {name: case[0] for name, case in (EXACT | ROUNDED).items()}
+
+
+def draw(n, r, seed):
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(rng.standard_normal((n, r))), torch.from_numpy(rng.standard_normal(n))
+
+
+def exhaustive(X, z):
+    """max |z^T (Xu)_+| over all cells, each by nonnegative least squares."""
+    data, dual = X.numpy(), z.numpy()
+    masks = enumerate_arrangements(X).masks.numpy()
+    return max(
+        best_in_cone(side * (data * mask[:, None]).T @ dual, data, mask)
+        for mask in masks
+        for side in (1, -1)
+    )
+
+
+def check_pricing(X, z, priced):
+    """The direction attains `lower` with the sign given, and nothing seen exceeds `upper`."""
+    assert priced.lower <= priced.upper
+    rng = np.random.default_rng(0)
+    directions = rng.standard_normal((500, X.shape[1]))
+    slop = 1e-13 * float(z.abs() @ torch.linalg.vector_norm(X, dim=1))
+    assert neuron_values(X, z, directions).max() <= priced.upper + slop
+    if priced.lower > 0:
+        assert float(torch.linalg.vector_norm(priced.direction)) == pytest.approx(1.0, abs=1e-9)
+        signed = priced.sign * float(z @ torch.relu(X @ priced.direction))
+        assert signed == pytest.approx(priced.lower, rel=1e-9, abs=slop)
+
+
+@pytest.mark.parametrize(
+    ("n", "r"), [(1, 1), (9, 1), (12, 2), (60, 2), (12, 3), (25, 3), (10, 4), (9, 5)]
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_price_is_the_maximum_over_all_cells(n, r, seed):
+    X, z = draw(n, r, seed)
+    priced = price(X, z)
+    check_pricing(X, z, priced)
+    assert priced.complete
+    expected = exhaustive(X, z)
+    assert priced.upper == pytest.approx(expected, rel=3e-9)
+    assert priced.upper >= expected * (1 - 1e-14)
+    assert priced.lower == pytest.approx(expected, rel=3e-9)
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_price_on_degenerate_data(name):
+    X = torch.from_numpy(DEGENERATE[name])
+    z = draw(len(X), 1, 5)[1]
+    priced = price(X, z, rtol=1e-8)
+    check_pricing(X, z, priced)
+    expected = exhaustive(X, z)
+    assert priced.complete
+    assert priced.upper == pytest.approx(expected, rel=3e-8, abs=1e-12)
+    assert priced.upper >= expected * (1 - 1e-14)
+
+
+@given(case=degenerate_integers(max_n=6, max_d=3), seed=st.integers(0, 20))
+def test_price_on_random_integers(case, seed):
+    X = torch.from_numpy(case[0])
+    z = torch.from_numpy(np.random.default_rng(seed).integers(-2, 3, len(X)).astype(float))
+    priced = price(X, z)
+    expected = exhaustive(X, z)
+    check_pricing(X, z, priced)
+    assert priced.upper == pytest.approx(expected, rel=3e-9, abs=1e-11)
+    assert priced.upper >= expected * (1 - 1e-14)
+
+
+@pytest.mark.parametrize(("n", "r"), [(300, 2), (80, 3), (30, 4)])
+def test_no_ascent_beats_the_upper_bound(n, r):
+    X, z = draw(n, r, 2)
+    priced = price(X, z, rtol=1e-7)
+    starts = torch.from_numpy(np.random.default_rng(3).standard_normal((400, r)))
+    # The hardest starts: at the reported maximum, and on the kinks next to it.
+    starts = torch.cat([starts, priced.direction + 1e-3 * starts[:200]])
+    values, directions = ascend(X, z, starts, n_iter=200)
+    assert float(values.abs().max()) <= priced.upper * (1 + 1e-14)
+    assert float(values.abs().max()) >= priced.upper * (1 - 1e-6)
+    np.testing.assert_allclose(neuron_values(X, z, directions), values.abs(), rtol=1e-10)
+
+
+def test_both_signs_are_searched():
+    X, z = draw(15, 3, 4)
+    positive, negative = price(X, z), price(X, -z)
+    assert positive.upper == pytest.approx(negative.upper, rel=1e-8)
+    assert positive.sign == -negative.sign
+    # One-sided data: only one of the signs has a positive value.
+    X = torch.tensor([[1.0], [2.0]], dtype=torch.float64)
+    z = torch.tensor([-1.0, -3.0], dtype=torch.float64)
+    assert price(X, z).sign == -1
+    assert price(X, z).upper == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize("max_nodes", [0, 1, 5, 40, 300])
+def test_a_spent_budget_leaves_a_valid_bound(max_nodes):
+    X, z = draw(40, 4, 6)
+    exact = price(X, z, rtol=1e-6)
+    assert exact.nodes > 300
+    priced = price(X, z, max_nodes=max_nodes)
+    check_pricing(X, z, priced)
+    assert not priced.complete
+    assert priced.nodes <= 4 * max_nodes
+    assert exact.lower <= priced.upper < float("inf")
+    assert priced.upper <= spectral_bound(X, z)
+
+
+def test_asking_for_too_much_does_not_cost_the_bound():
+    X, z = draw(40, 4, 6)
+    exact = price(X, z, rtol=1e-6)
+    greedy = price(X, z, rtol=1e-15, max_nodes=20 * exact.nodes)
+    assert not greedy.complete
+    assert greedy.upper <= (1 + 1e-6) * exact.upper
+
+
+def test_a_target_settles_feasibility_early():
+    X, z = draw(40, 3, 7)
+    exact = price(X, z)
+    feasible = price(X, z, target=1.2 * exact.upper)
+    assert feasible.complete
+    assert exact.lower <= feasible.upper <= 1.2 * exact.upper * (1 + 1e-9)
+    assert feasible.nodes < exact.nodes
+    infeasible = price(X, z, target=0.8 * exact.lower, rtol=1e-6)
+    assert infeasible.lower > 0.8 * exact.lower
+    assert infeasible.upper >= exact.lower
+
+
+def test_zero_dual_point_and_zero_data():
+    X, z = draw(6, 3, 8)
+    assert price(X, 0 * z).upper == 0.0
+    assert price(0 * X, z).upper <= 1e-15
+    assert spectral_bound(X, 0 * z) == 0.0
+
+
+@pytest.mark.parametrize("scale", [1e-60, 1e-6, 1e6, 1e60])
+def test_price_is_homogeneous(scale):
+    X, z = draw(12, 3, 9)
+    upper = price(X, z).upper
+    assert price(scale * X, z).upper == pytest.approx(scale * upper, rel=1e-8)
+    assert price(X, scale * z).upper == pytest.approx(scale * upper, rel=1e-8)
+
+
+def test_badly_scaled_columns_and_rows():
+    X, z = draw(10, 3, 10)
+    for scaled in (
+        X * torch.tensor([1e-3, 1.0, 1e3]),
+        X * torch.logspace(-4, 4, 10, dtype=torch.float64)[:, None],
+    ):
+        priced = price(scaled, z, rtol=1e-7)
+        check_pricing(scaled, z, priced)
+        assert priced.upper == pytest.approx(exhaustive(scaled, z), rel=3e-7)
+
+
+@pytest.mark.parametrize("d", [3, 6, 20])
+def test_rank_counts_not_columns(d):
+    X, z = draw(12, 3, 11)
+    basis = np.linalg.qr(np.random.default_rng(12).standard_normal((d, d)))[0][:3]
+    wide = X @ torch.from_numpy(basis)
+    priced = price(wide, z)
+    check_pricing(wide, z, priced)
+    assert priced.complete
+    assert priced.upper == pytest.approx(price(X, z).upper, rel=1e-8)
+
+
+@pytest.mark.parametrize(("n", "d"), [(5, 2), (30, 5), (20, 40), (200, 12)])
+def test_spectral_bound_holds(n, d):
+    X, z = draw(n, d, 13)
+    bound = spectral_bound(X, z)
+    starts = torch.from_numpy(np.random.default_rng(14).standard_normal((100, d)))
+    values, _ = ascend(X, z, starts)
+    reached = float(values.abs().max())
+    assert reached <= bound
+    assert bound <= 4 * reached  # loose, but not useless
+
+
+def test_spectral_bound_is_tight_for_one_active_sample():
+    X = torch.tensor([[3.0, 4.0]], dtype=torch.float64)
+    assert spectral_bound(X, torch.ones(1, dtype=torch.float64)) == pytest.approx(5.0)
+
+
+def test_high_rank_gets_the_quadratic_bound_at_once():
+    X, z = draw(30, 12, 15)
+    priced = price(X, z)
+    check_pricing(X, z, priced)
+    assert not priced.complete
+    assert priced.nodes == 0
+    assert priced.method == "quadratic"
+    assert priced.upper <= 1.1 * priced.lower
+    assert priced.upper <= 0.7 * spectral_bound(X, z)
+
+
+def test_row_space_reproduces_the_data():
+    X, _ = draw(10, 3, 16)
+    same, basis, error = row_space(X)
+    assert same is X
+    assert error == 0.0
+    assert torch.equal(basis, torch.eye(3, dtype=torch.float64))
+    wide = X @ torch.from_numpy(np.random.default_rng(17).standard_normal((3, 7)))
+    small, basis, error = row_space(wide)
+    assert small.shape == (10, 3)
+    assert float(torch.linalg.matrix_norm(wide - small @ basis.T, ord=2)) <= error <= 1e-12

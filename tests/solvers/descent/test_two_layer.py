@@ -1,0 +1,233 @@
+"""The baselines descend on the objective of the convex programs, and on no other."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+import convexlib as cl
+from convexlib.errors import ConvergenceWarning, InputError
+from convexlib.solvers.descent import OPTIMIZERS, train
+from convexlib.solvers.descent.grid import SCHEDULES
+from convexlib.solvers.descent.lbfgs import lbfgs
+from convexlib.solvers.descent.training import ROWS, initial_weights, objectives
+from convexlib.solvers.descent.two_layer import gradients
+
+BETA = 0.1
+GLOBAL = 2.27291897  # of the data below: convexlib's oracle, and two independent solvers
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((6, 2)), rng.standard_normal(6)
+
+
+def written_out(X, y, U, alpha, beta):
+    """The training objective of the definition, one network, neuron by neuron."""
+    fitted = sum(torch.relu(X @ u) * a for u, a in zip(U, alpha, strict=True))
+    return 0.5 * ((fitted - y) ** 2).sum() + 0.5 * beta * ((U**2).sum() + (alpha**2).sum())
+
+
+def random_problem(n=7, d=3, m=4, seeds=(3, 5), n_rates=2):
+    generator = torch.Generator().manual_seed(1)
+    X = torch.randn(n, d, generator=generator, dtype=torch.float64)
+    y = torch.randn(n, generator=generator, dtype=torch.float64)
+    U, alpha = initial_weights(seeds, n_rates, m, X)
+    noise = torch.randn(U.shape, generator=generator, dtype=torch.float64)
+    return X, y, U + 0.3 * noise, alpha
+
+
+def test_gradient_is_that_of_the_objective_written_out():
+    X, y, U, alpha = random_problem()
+    by_U, by_alpha = gradients(X.expand(2, 7, 3), y.expand(2, 7), U, alpha, BETA, 1.0)
+    for place in np.ndindex(2, 2):
+        u, a = U[place].clone().requires_grad_(), alpha[place].clone().requires_grad_()
+        written_out(X, y, u, a, BETA).backward()
+        assert_allclose(by_U[place], u.grad, rtol=1e-12)
+        assert_allclose(by_alpha[place], a.grad, rtol=1e-12)
+
+
+def test_objectives_are_those_written_out_also_in_pieces():
+    X, y, U, alpha = random_problem(n=ROWS + 3)
+    found = objectives(X, y, U, alpha, BETA)
+    for place in np.ndindex(2, 2):
+        expected = written_out(X, y, U[place], alpha[place], BETA)
+        assert_allclose(found[place], expected, rtol=1e-12)
+
+
+def test_batch_gradient_is_unbiased():
+    """The mean over the batches of an epoch is the full gradient: loss scaled, decay not."""
+    X, y, U, alpha = random_problem(n=6, seeds=(3,))
+    full = gradients(X[None], y[None], U, alpha, BETA, 1.0)
+    parts = [
+        gradients(X[None, i : i + 2], y[None, i : i + 2], U, alpha, BETA, 3.0) for i in (0, 2, 4)
+    ]
+    for index in (0, 1):
+        mean = torch.stack([part[index] for part in parts]).mean(dim=0)
+        assert_allclose(mean, full[index], rtol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_descends_to_but_never_below_the_global_optimum(data, optimizer, batch_size):
+    rates = (0.3, 0.1) if optimizer.startswith("sgd") else (0.03, 0.01)
+    run = train(
+        *data,
+        beta=BETA,
+        width=20,
+        optimizer=optimizer,
+        rates=rates,
+        n_steps=1000,
+        batch_size=batch_size,
+    )
+    assert run.best_objective >= GLOBAL * (1 - 1e-8)
+    # Halving the rate 19 times brings a short run to rest early.
+    assert run.best_objective <= GLOBAL * (1.2 if optimizer.endswith("step") else 1.03)
+    assert run.best_objective == run.best_curve[-1] == run.objective.min()
+
+
+def test_best_network_has_the_best_objective(data):
+    run = train(*data, beta=BETA, width=10, n_steps=60)
+    problem = cl.TwoLayer(*data, beta=BETA)
+    assert_allclose(problem.objective(run.best_network), run.best_objective, rtol=1e-12)
+    row, column = run.seeds.index(run.best_seed), run.rates.index(run.best_rate)
+    assert run.objective[row, column].min() == run.best_objective
+
+
+def test_each_run_is_the_run_that_would_have_been_made_alone(data):
+    grid = train(*data, beta=BETA, width=5, seeds=(4, 9), n_steps=40, batch_size=2)
+    for row, seed in enumerate(grid.seeds):
+        for column, rate in enumerate(grid.rates):
+            alone = train(
+                *data, beta=BETA, width=5, seeds=(seed,), rates=(rate,), n_steps=40, batch_size=2
+            )
+            assert_allclose(alone.objective[0, 0], grid.objective[row, column], rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_agrees_with_torch_optimizers(data, name):
+    X, y = (torch.from_numpy(part) for part in data)
+    U, alpha = (part[0, 0].clone().requires_grad_() for part in initial_weights([0], 1, 5, X))
+    rate = 0.05
+    optimizer = {
+        "sgd": lambda: torch.optim.SGD([U, alpha], lr=rate / len(X)),
+        "adam": lambda: torch.optim.Adam([U, alpha], lr=rate),
+    }[name]()
+    for _ in range(30):
+        optimizer.zero_grad()
+        written_out(X, y, U, alpha, BETA).backward()
+        optimizer.step()
+    expected = float(written_out(X, y, U, alpha, BETA).detach())
+    run = train(*data, beta=BETA, width=5, optimizer=name, rates=(rate,), seeds=(0,), n_steps=30)
+    assert_allclose(run.objective[0, 0, -1], expected, rtol=1e-10)
+
+
+def test_deterministic_in_the_seed(data):
+    first, again = (train(*data, beta=BETA, width=5, n_steps=30, batch_size=2) for _ in range(2))
+    assert np.array_equal(first.objective, again.objective)
+    assert np.ptp(first.objective[:, 0, 0]) > 0
+
+
+def test_records_are_dense_at_the_start_and_end_with_the_run(data):
+    run = train(*data, beta=BETA, width=5, n_steps=400, n_records=20)
+    assert list(run.steps[:3]) == [0, 1, 4]
+    assert run.steps[-1] == 400
+    assert len(run.steps) == 21
+    assert run.objective.shape == (3, 3, 21)
+    assert run.seconds[0] == 0.0
+    assert np.all(np.diff(run.seconds) > 0)
+
+
+def test_stops_after_the_given_seconds(data):
+    run = train(*data, beta=BETA, width=5, seconds=0.05)
+    assert 0.05 <= run.seconds[-1] < 5.0
+    assert run.steps[-1] > 5
+
+
+def test_the_clock_stands_still_while_recording(data, monkeypatch):
+    """With a clock that ticks once per reading, each step costs one tick and a record none."""
+    ticks = iter(range(100_000))
+    monkeypatch.setattr(
+        "convexlib.solvers.descent.training.time.process_time", lambda: float(next(ticks))
+    )
+    run = train(*data, beta=BETA, width=5, n_steps=100)
+    assert list(run.seconds) == list(run.steps)
+
+
+def test_diverged_runs_are_infinite_and_spare_the_others(data):
+    run = train(*data, beta=BETA, width=5, optimizer="sgd", rates=(1e6, 0.1), n_steps=200)
+    assert run.n_diverged == 3
+    assert not np.isnan(run.objective).any()
+    assert np.isinf(run.objective[:, 0, -1]).all()
+    assert run.best_rate == 0.1
+    assert np.isfinite(run.best_curve).all()
+
+
+def test_warns_when_nothing_was_learned(data):
+    with pytest.warns(ConvergenceWarning, match="no run improved on its initial network"):
+        train(*data, beta=BETA, width=5, optimizer="sgd", rates=(1e9,), n_steps=20)
+
+
+def test_schedules_start_at_the_rate_and_end_low():
+    assert {schedule(0.0) for schedule in SCHEDULES.values()} == {1.0}
+    assert_allclose(SCHEDULES["cosine"](0.5), 0.5)
+    assert SCHEDULES["cosine"](1.0) == 0.0
+    assert SCHEDULES["step"](0.999) == 0.5**19
+
+
+def test_keeps_dtype(data):
+    X, y = (torch.from_numpy(part).float() for part in data)
+    run = train(X, y, beta=BETA, width=5, n_steps=10)
+    assert run.best_network.U.dtype == torch.float32
+
+
+@pytest.mark.cuda
+def test_keeps_device(data):
+    X, y = (torch.from_numpy(part).cuda() for part in data)
+    run = train(X, y, beta=BETA, width=5, n_steps=10, batch_size=2)
+    assert run.best_network.U.is_cuda
+    expected = train(*data, beta=BETA, width=5, n_steps=10, batch_size=2)
+    assert_allclose(run.objective, expected.objective, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rates": ()}, "rates is .*at least one rate"),
+        ({"rates": (0.1, -1.0)}, "rates is .*all of them > 0"),
+        ({"seeds": (1, 1)}, "seeds is .*all of them different"),
+        ({"seeds": (-1,)}, "a seed is -1; expected an integer >= 0"),
+        ({"n_steps": None}, "neither n_steps nor seconds is given"),
+        ({"seconds": 0.0}, "seconds is 0; expected a positive time"),
+        ({"optimizer": "lion"}, "optimizer is 'lion'; expected one of"),
+        ({"width": 0}, "width is 0; expected an integer >= 1"),
+        ({"beta": 0.0}, "expected beta > 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+    ],
+)
+def test_refuses(data, changes, message):
+    with pytest.raises(InputError, match=message):
+        train(*data, **({"beta": BETA, "width": 3, "n_steps": 5} | changes))
+
+
+def test_refuses_an_objective_that_overflows(data):
+    with pytest.raises(InputError, match="objective of the initial network is not finite"):
+        train(*data, beta=1.7e308, width=3, n_steps=5)
+
+
+def test_lbfgs_descends_to_but_never_below_the_global_optimum(data):
+    run = lbfgs(*data, beta=BETA, width=20, n_steps=500)
+    assert GLOBAL * (1 - 1e-8) <= run.best_objective <= GLOBAL * 1.001
+    problem = cl.TwoLayer(*data, beta=BETA)
+    assert_allclose(problem.objective(run.best_network), run.best_objective, rtol=1e-12)
+    assert run.objective.shape == (3, 1, 101)
+
+
+def test_lbfgs_respects_its_budgets(data):
+    run = lbfgs(*data, beta=BETA, width=20, n_steps=7)
+    assert run.steps[-1] == 7
+    run = lbfgs(*data, beta=BETA, width=20, seconds=1e-6)
+    assert run.steps[-1] == 1
+    with pytest.raises(InputError, match="neither n_steps nor seconds"):
+        lbfgs(*data, beta=BETA, width=20)

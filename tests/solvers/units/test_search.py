@@ -1,0 +1,217 @@
+"""Generated sub-networks: the proven optimum is found, values are networks', bounds hold."""
+
+import numpy as np
+import pytest
+import torch
+
+import convexlib as cl
+from convexlib.errors import ConvergenceWarning, InputError, ProblemError, SolverError
+from convexlib.problems.units.generated import blocks_from, leaves_of
+from convexlib.solvers.descent import train_parallel
+from convexlib.solvers.units import search
+from convexlib.solvers.units.search import rescaled
+from convexlib.solvers.units.seeding import trained_units
+from convexlib.units.ascent import ascend_units
+from tests.problems.unit_programs import circle, forward
+
+# A searched optimum is never proven, and says so; the tests compare values.
+pytestmark = pytest.mark.filterwarnings("ignore::convexlib.errors.ConvergenceWarning")
+
+EXACT = {"sum": 0.07265342213, "group": 0.05285385743}  # proven on the circle with all units
+KINDS = {"sum": cl.ThreeLayer, "group": cl.PathRegularized}
+
+
+def value_of(problem, result) -> float:
+    """The training objective of the result's network, by loops."""
+    network = problem.to_network(result)
+    leaves = network.U * network.inner[0][:, 0, :, None].abs() * network.alpha.abs()[:, None, None]
+    sizes = torch.linalg.vector_norm(leaves.detach(), dim=2).numpy()
+    by_sum = isinstance(problem, cl.ThreeLayer)
+    prices = sizes.sum(axis=1) if by_sum else np.sqrt((sizes**2).sum(axis=1))
+    residual = forward(network, problem.X.numpy()) - problem.y.numpy()
+    return 0.5 * residual @ residual + problem.beta * prices.sum()
+
+
+@pytest.mark.parametrize("norm", ["sum", "group"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_proven_optimum_is_found(norm: str, seed: int) -> None:
+    X, y, beta = circle()
+    problem = KINDS[norm](X, y, beta=beta, units="generate")
+    result = cl.solve(problem, seed=seed)
+    assert result.value == pytest.approx(EXACT[norm], rel=1e-7)
+    assert result.value >= EXACT[norm] - 1e-10
+    assert result.dual <= EXACT[norm]
+    assert result.scope == "network"
+    assert value_of(problem, result) == pytest.approx(result.value, rel=1e-10)
+    network = problem.to_network(result)
+    assert problem.objective(network) == pytest.approx(result.value, rel=1e-10)
+    assert network.n_subnetworks <= len(y)
+    assert network.U.shape[1] == 2
+
+
+def test_the_status_promises_nothing_that_is_not_proven() -> None:
+    X, y, beta = circle()
+    problem = cl.ThreeLayer(X, y, beta=beta, units="generate")
+    with pytest.warns(ConvergenceWarning, match="could not be bounded tightly enough"):
+        result = cl.solve(problem)
+    assert not result.converged
+    assert result.gap > 0.1  # the bound by positive leaves is loose, and it is what is reported
+    with pytest.warns(ConvergenceWarning, match="stopped at max_iter"):
+        stopped = cl.solve(problem, max_iter=1)
+    assert stopped.n_iter == 1
+    assert stopped.value > EXACT["sum"]
+    assert stopped.dual <= EXACT["sum"]
+
+
+@pytest.mark.parametrize("norm", ["sum", "group"])
+def test_descent_comes_close_where_the_program_is_too_large(norm: str, monkeypatch) -> None:
+    monkeypatch.setattr(search, "_EXACT_SIZE", 0)
+    X, y, beta = circle()
+    problem = KINDS[norm](X, y, beta=beta, units="generate")
+    result = cl.solve(problem, max_iter=40)
+    assert EXACT[norm] - 1e-10 <= result.value <= 1.02 * EXACT[norm]
+    assert (np.diff([record.primal for record in result.history]) <= 0).all()
+    assert value_of(problem, result) == pytest.approx(result.value, rel=1e-10)
+
+
+@pytest.mark.parametrize("norm", ["sum", "group"])
+def test_the_bound_covers_all_units(norm: str) -> None:
+    X, _, beta = circle()
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        z = torch.from_numpy(rng.standard_normal(9))
+        every = KINDS[norm](X, z, beta=beta)
+        loose = KINDS[norm](X, z, beta=beta, units="generate")
+        assert every.dual_norm(z) <= loose.dual_norm(z) <= 3 * every.dual_norm(z)
+    z = z.abs()  # with nonnegative z positive leaves are best, and the first norm is met
+    if norm == "sum":
+        assert loose.dual_norm(z) == pytest.approx(every.dual_norm(z), rel=1e-6)
+
+
+@pytest.mark.parametrize("by_sum", [False, True])
+def test_ascent_ends_at_maxima_of_its_units(by_sum: bool) -> None:
+    X, y, _ = circle()
+    data = torch.from_numpy(X)
+    rng = np.random.default_rng(1)
+    starts = torch.from_numpy(rng.standard_normal((200, 2, 2)))
+    signs = torch.from_numpy(rng.choice([-1.0, 1.0], (200, 2)))
+    z = torch.from_numpy(rng.standard_normal(9))
+    heights, U = ascend_units(data, z[:, None].expand(-1, 200), starts, signs, by_sum)
+    sizes = torch.linalg.vector_norm(U, dim=2)
+    norms = sizes.sum(dim=1) if by_sum else (sizes**2).sum(dim=1).sqrt()
+    np.testing.assert_allclose(norms, 1.0, rtol=1e-12)
+    network = cl.ParallelReLU(U, [signs[:, None]], torch.ones(200, dtype=torch.float64))
+    with torch.no_grad():
+        np.testing.assert_allclose(network.hidden(data).T @ z, heights, atol=1e-12)
+    kind = cl.ThreeLayer if by_sum else cl.PathRegularized
+    best = kind(X, z, beta=1.0).cones.maxima(z.numpy(), np.arange(1593), by_sum)[0].max()
+    assert 0.98 * best <= float(heights.max()) <= best * (1 + 1e-9)
+
+
+def test_multiples_solve_the_lasso_over_their_sub_networks() -> None:
+    X, y, beta = circle()
+    problem = cl.ThreeLayer(X, y, beta=beta, units="generate")
+    rng = np.random.default_rng(2)
+    leaves = torch.from_numpy(rng.standard_normal((60, 2, 2)))
+    signs = torch.from_numpy(rng.choice([-1.0, 1.0], (60, 2)))
+    side = torch.from_numpy(rng.choice([-1.0, 1.0], 60))
+
+    def outputs(U, s, a):
+        hidden = torch.einsum("td,kjd->tkj", problem.X, U).relu()
+        return (hidden * s).sum(dim=2).relu() * a
+
+    kept = rescaled(problem, problem.X, problem.y, (leaves, signs, side))
+    z = problem.y - outputs(*kept).sum(dim=1)
+    slopes = z @ outputs(leaves, signs, side) / problem.norms(leaves)
+    assert float(slopes.max()) <= beta * (1 + 1e-6)  # dual feasible over all of them
+    used = z @ outputs(*kept) / problem.norms(kept[0])
+    np.testing.assert_allclose(used, beta, rtol=1e-6)  # complementary on those kept
+
+
+def test_blocks_carry_signs() -> None:
+    rng = np.random.default_rng(3)
+    leaves = torch.from_numpy(rng.standard_normal((5, 3, 2)))
+    signs = torch.from_numpy(rng.choice([-1.0, 1.0], (5, 3)))
+    back, (found,) = leaves_of(blocks_from(leaves, signs))
+    order = signs.argsort(dim=1, descending=True, stable=True)
+    assert torch.equal(found[:, 0], signs.gather(1, order))
+    assert torch.equal(back, leaves.gather(1, order[:, :, None].expand(-1, -1, 2)))
+
+
+def test_larger_data_than_can_be_listed() -> None:
+    rng = np.random.default_rng(4)
+    X = rng.standard_normal((100, 6))
+    y = np.maximum(np.maximum(X[:, 0], 0) - np.maximum(X[:, 1], 0), 0)
+    problem = cl.ThreeLayer(X, y, beta=1.0, units="generate")
+    result = cl.solve(problem, max_iter=4, n_starts=32)
+    two = cl.solve(cl.TwoLayer(X, y, beta=1.0, arrangements="generate"), max_nodes=1, max_iter=3)
+    assert result.dual < result.value < two.value  # the second layer helps where it is planted
+    assert value_of(problem, result) == pytest.approx(result.value, rel=1e-9)
+
+
+@pytest.fixture
+def planted():
+    """A hundred samples whose target needs a subtraction in the second layer, and noise."""
+    rng = np.random.default_rng(4)
+    X = rng.standard_normal((100, 6))
+    noise = 0.3 * rng.standard_normal(100)
+    y = np.maximum(np.maximum(X[:, 0], 0) - np.maximum(X[:, 1], 0), 0) + noise
+    return X, y
+
+
+@pytest.mark.parametrize("norm", ["sum", "group"])
+def test_training_scales_with_the_data(norm: str, planted) -> None:
+    X, y = planted
+    plain = trained_units(KINDS[norm](X, y, beta=1.0, units="generate"))
+    scaled = trained_units(KINDS[norm](4.0 * X, 0.5 * y, beta=2.0, units="generate"))
+    assert len(plain[0]) >= 3  # at least one of each network
+    torch.testing.assert_close(scaled[0], plain[0] / 8.0, rtol=1e-6, atol=1e-9)
+    assert torch.equal(scaled[1], plain[1])
+    assert torch.equal(scaled[2], plain[2])
+    zero = trained_units(KINDS[norm](X, 0.0 * y, beta=1.0, units="generate"))
+    assert len(zero[0]) == 0
+
+
+@pytest.mark.parametrize("norm", ["sum", "group"])
+def test_a_search_ends_below_the_networks_it_starts_from(norm: str, planted, monkeypatch) -> None:
+    monkeypatch.setattr(search, "_EXACT_SIZE", 0)
+    problem = KINDS[norm](*planted, beta=1.0, units="generate")
+    result = cl.solve(problem, max_iter=2, n_starts=16)
+    first = result.history[0].primal  # all networks together
+    assert result.value <= first
+    for seed in range(3):
+        # The same networks one by one: the grid is that of the seeding.
+        network = train_parallel(
+            problem, 32, optimizer="adam-cosine", rates=[0.03], seeds=[seed], n_steps=600,
+            batch_size=100,
+        )  # fmt: skip
+        assert first < network.best_objective
+
+
+@pytest.mark.parametrize("norm", ["sum", "group"])
+def test_from_beta_max_on_nothing_is_found(norm: str, planted) -> None:
+    free = KINDS[norm](*planted, beta=1.0, units="generate")
+    problem = free.with_beta(1.01 * free.beta_max())
+    for seeding in ("adam", "none"):
+        result = cl.solve(problem, n_starts=16, seeding=seeding)
+        assert not result.weights.any()
+        assert result.converged
+
+
+def test_messages() -> None:
+    X, y, beta = circle()
+    problem = cl.ThreeLayer(X, y, beta=beta, units="generate")
+    assert "units generated" in repr(problem)
+    assert problem.with_beta(1.0).generates
+    with pytest.raises(ProblemError, match="has no units of its own"):
+        problem.to_cvxpy()
+    with pytest.raises(ProblemError, match='units="generate" with depth=4: only sub-networks of'):
+        cl.PathRegularized(X, y, beta=beta, depth=4, units="generate")
+    with pytest.raises(SolverError, match='units="generate" needs loss="squared"; got .absolute'):
+        cl.solve(cl.PathRegularized(X, y, beta=beta, loss="absolute", units="generate"))
+    with pytest.raises(SolverError, match="units does not know the option 'n_starts'"):
+        cl.solve(cl.ThreeLayer(X[:3], y[:3], beta=beta), n_starts=3)
+    with pytest.raises(InputError, match="n_starts is 0; expected an integer >= 1"):
+        cl.solve(problem, n_starts=0)
+    with pytest.raises(InputError, match="seeding is 'sgd'"):
+        cl.solve(problem, seeding="sgd")

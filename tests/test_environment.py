@@ -1,0 +1,167 @@
+"""Poor surroundings: no compiler, no network, nowhere to write, a locale that knows only ASCII."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import convexlib as cl
+from convexlib.experiments import runner
+from convexlib.experiments.record_files import file_name
+
+ROOT = Path(cl.__file__).resolve().parents[1]
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+
+
+def python(code: str, *arguments: str, path: str, **variables: str) -> subprocess.CompletedProcess:
+    """Run code in a process that has only these variables, and this PATH."""
+    environment = {"PYTHONPATH": str(ROOT), "PATH": path, "OMP_NUM_THREADS": "1", **variables}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *arguments],
+        capture_output=True,
+        env=environment,
+        timeout=600,
+        check=False,
+    )
+
+
+COMMANDS = """
+import io, os, sys
+from convexlib import cli
+folder, model, data = sys.argv[1:]
+os.environ.update(CONVEXLIB_RESULTS=folder, XDG_CACHE_HOME=folder)
+lines = [["list"], ["data", "list"], ["data", "verify", "ecg"], ["data", "list", "b\\xe9"],
+         ["certify", model, data, "--beta", "0.1", "--target", "\\u0131"],
+         ["certify", model, data, "--beta", "-1"], ["run", "uci", "--check", "1"]]
+lines += [["table", name, "--full"] for name in ("ecg", "nyse", "recovery", "three_layer", "uci")]
+lines += [[*words, "--help"] for words in ([], ["run"], ["table"], ["data", "fetch"], ["certify"])]
+for words in lines:
+    try:
+        code = cli.main(words)
+    except SystemExit as ended:
+        code = ended.code
+    print("exit code", code, ascii(words))
+"""
+
+
+@pytest.mark.slow
+def test_every_command_prints_where_only_ascii_can_be(tmp_path: Path) -> None:
+    """Tables with a plus-minus sign, names of columns and data sets that ASCII lacks."""
+    model, data = tmp_path / "m.pt", tmp_path / "data.csv"
+    torch.manual_seed(0)
+    torch.save(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).state_dict(), model)
+    data.write_text("é,ß,ı\n1,2,3\n2,1,0\n0,1,1\n", encoding="utf-8")
+    done = python(
+        COMMANDS, str(ROOT / "results"), str(model), str(data), path=os.environ["PATH"], **ASCII
+    )
+    out, err = done.stdout.decode("ascii"), done.stderr.decode("ascii")
+    assert done.returncode == 0, err[-2000:]
+    assert "Traceback" not in err
+    codes = [line.split()[2] for line in out.splitlines() if line.startswith("exit code")]
+    assert codes == ["0", "0", "0", "2", "0", "2", "0", *["0"] * 5, *["0"] * 5] or (
+        codes[:6] == ["0", "0", "0", "2", "0", "2"] and codes[7:] == ["0"] * 10
+    )
+    assert "+-" in out  # for the sign in the tables
+    assert "target ?" in out  # the dotless i has no other form in ASCII
+
+
+BARE = """
+import os, socket, sys, tempfile
+
+def refuse(*_, **__):
+    raise PermissionError(13, "Permission denied")
+
+socket.socket.connect = socket.getaddrinfo = refuse
+opened, here = tempfile.TemporaryFile, sys.argv[1]
+tempfile.tempdir = here
+# How numba finds out where it may keep compiled code.
+tempfile.TemporaryFile = lambda *a, dir=None, **k: (
+    opened(*a, dir=dir, **k) if str(dir).startswith(here) else refuse()
+)
+os.popen = os.system = refuse
+import convexlib as cl, numpy as np
+X, y = np.random.default_rng(0).standard_normal((8, 2)), np.arange(8.0)
+problem = cl.TwoLayer(X, y, beta=0.5, gated=True)
+result = cl.solve(problem, method="fista")  # without kernels: none is kept from an earlier run
+assert result.converged
+assert abs(problem.objective(problem.to_network(result)) / result.value - 1.0) < 1e-9
+try:
+    cl.datasets.load_uci("wine")
+except cl.errors.DataError as error:
+    print("said:", error)
+print("fine")
+"""
+
+
+@pytest.mark.slow
+def test_neither_compiler_nor_network_nor_cache_is_needed(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    nowhere = "/proc/nowhere"  # no folder can be made there, whoever asks
+    (place := tmp_path / "temporary").mkdir()
+    folders = {"HOME": nowhere, "XDG_CACHE_HOME": nowhere, "MPLCONFIGDIR": str(tmp_path)}
+    done = python(BARE, str(place), path=str(empty), **folders)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    assert b"fine" in done.stdout
+    assert list(place.iterdir()) == []  # the compiled kernels are gone with the process
+    assert b"convexlib data fetch wine" in done.stdout  # the way out
+
+
+PROGRESS = """
+import numpy as np, convexlib as cl
+rng = np.random.default_rng(0)
+problem = cl.Mirrors(rng.standard_normal(6), rng.standard_normal(6), beta=1.0)
+cl.solution_path(problem, [1.0, 0.5], progress=True, max_iter=100)
+"""
+
+
+@pytest.mark.slow
+def test_progress_bars_need_no_unicode() -> None:
+    ours, theirs = os.openpty()  # bars are drawn on terminals only
+    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], **ASCII}
+    command = [sys.executable, "-c", PROGRESS]
+    done = subprocess.run(command, stderr=theirs, env=environment, timeout=600, check=False)
+    os.close(theirs)
+    drawn = os.read(ours, 10_000)
+    os.close(ours)
+    assert done.returncode == 0, drawn
+    assert b"betas: 100%" in drawn
+    assert drawn.isascii()
+
+
+def one(config: dict) -> dict:
+    """An experiment without work."""
+    return {"seed": config["seed"]}
+
+
+@pytest.mark.parametrize("error", [errno.EROFS, errno.ENOSPC, errno.EDQUOT])
+def test_records_that_exist_are_read_where_nothing_can_be_written(
+    error: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read-only or full disk stops what is missing, in one line, and nothing else."""
+    first = runner.run("toy", one, [{"seed": 0}], folder=tmp_path, progress=False)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr("convexlib.store.atomic._part", refuse)
+    assert runner.run("toy", one, [{"seed": 0}], folder=tmp_path, progress=False) == first
+    assert runner.records("toy", tmp_path) == first
+    with pytest.raises(cl.errors.DataError, match=os.strerror(error)):
+        runner.run("toy", one, [{"seed": 1}], folder=tmp_path, progress=False)
+    assert [path.name for path in (tmp_path / "toy").iterdir()] == [file_name({"seed": 0})]
+
+
+@pytest.mark.parametrize("name", ["../toy", "/tmp/toy", "a/../../b", "", "a\0b", None])
+def test_no_record_leaves_its_folder(name: object, tmp_path: Path) -> None:
+    for call in (lambda: runner.records(name, tmp_path / "r"),
+                 lambda: runner.run(name, one, [{"seed": 0}], folder=tmp_path / "r")):  # fmt: skip
+        with pytest.raises(cl.errors.InputError, match="expected the name of a folder below"):
+            call()
+    assert list(tmp_path.iterdir()) == []
