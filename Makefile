@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup book test quick browser notebooks bench pdf serve clean
+.PHONY: help setup book test quick browser notebooks bench audit pdf serve clean
 
 PYTHON ?= python3
 JOBS ?= 2
@@ -11,6 +11,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-complete
 HTML := book/_build/html
+PDF := book/_build/latex/book.pdf
+AUDIT := .venv-audit/bin/pip-audit
 PEERS := benchmarks/.venv/.setup-complete
 BOOK_BUILD := $(BIN)/jupyter-book build book --all -W -n --keep-going
 
@@ -67,12 +69,22 @@ $(PEERS): benchmarks/requirements.txt
 	benchmarks/.venv/bin/python -m pip install --quiet -r benchmarks/requirements.txt
 	@touch $@
 
+audit: $(AUDIT)  ## Look up the locked versions in PyPI's vulnerability data
+	@$(BIN)/python tools/audit.py $(AUDIT)
+
+# An environment of its own: what the audit needs is no part of what is audited.
+$(AUDIT): | $(STAMP)
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet pip-audit==2.10.1
+
 pdf: $(STAMP)  ## Build the book as a PDF (needs latexmk and LaTeX)
 	@command -v latexmk >/dev/null || { \
 	  echo "The PDF needs LaTeX. On Debian: apt-get install latexmk texlive-latex-recommended \\" >&2; \
 	  echo "  texlive-latex-extra texlive-fonts-recommended tex-gyre" >&2; exit 1; }
-	$(BIN)/jupyter-book build book --all --builder pdflatex
-	@echo "The PDF: $(CURDIR)/book/_build/latex/book.pdf"
+	rm -f $(PDF)
+	$(BOOK_BUILD) --builder pdflatex
+	@test -s $(PDF)
+	@echo "The PDF: $(CURDIR)/$(PDF)"
 
 serve: book  ## Build the book and serve it on this machine, at PORT
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(HTML)

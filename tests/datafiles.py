@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from convexlib import datasets
 from convexlib.store import files, manifest, rebuild
 from convexlib.store.rebuild import Recipe
 
 SHIPPED = {"ecg": "ecg.dat", "nyse": "nyse.csv.xz", "ecg_beats": "ecg_beats.csv.xz"}
+LOADERS = {
+    "ecg": datasets.load_ecg,
+    "nyse": datasets.load_nyse,
+    "ecg_beats": datasets.load_ecg_beats,
+}
 TABLE = "\tf1\tf2\tclase\n1\t-0.5\t0.25\t1\n2\t1.5\t-0.125\t0\n3\t0\t2\t2\n"
 RAW_TABLE = "# a comment\nred,1,7,?,yes\nblue,2,7,3,no\ngreen,3,7,3,yes\n"
 RAW_RECIPE = Recipe(

@@ -6,9 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convexlib.arrangements import (
-    Arrangements,
-)
+from convexlib.arrangements import Arrangements
 
 Patterns = set[tuple[bool, ...]]
 

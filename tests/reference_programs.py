@@ -1,7 +1,8 @@
-"""The programs written out for CVXPY, block by block: no code of the library."""
+"""The programs written out for CVXPY (or SciPy): no code of the library."""
 
 import cvxpy as cp
 import numpy as np
+from scipy.optimize import linprog
 
 from tests.checks import as_numpy
 from tests.reference_losses import cvxpy_loss
@@ -28,3 +29,16 @@ def program_value(X, Y, beta, masks, *, gated, loss="squared", penalty="one-outp
     problem.solve(solver=cp.CLARABEL)
     assert problem.status == "optimal"
     return float(problem.value)
+
+
+def least_norm(A, y):
+    r"""Least :math:`\|z\|_1` with :math:`Az + \xi = y`, as a linear program of its own."""
+    n, p = A.shape
+    program = linprog(
+        np.append(np.ones(2 * p), 0.0),
+        A_eq=np.hstack([A, -A, np.ones((n, 1))]),
+        b_eq=y,
+        bounds=[(0, None)] * (2 * p) + [(None, None)],
+    )
+    assert program.status == 0
+    return float(program.fun)

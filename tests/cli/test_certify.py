@@ -63,7 +63,7 @@ def test_it_prints_the_objective_and_its_parts(files, capsys: Captured) -> None:
     assert values[0] == pytest.approx(objective, rel=1e-8)
     assert values[1] == pytest.approx(loss_value("squared", fitted, y), rel=1e-5)
     assert values[1] + values[2] == pytest.approx(values[0], rel=1e-8)
-    assert printed["network"] == "2 -> 6 -> 1, biases in layers 1, 2, float32"
+    assert printed["network"] == "2 -> 6 -> 1, read as ReLU, biases in layers 1, 2, float32"
     assert printed["data"] == "12 rows, 2 features, target goal"
     assert printed["rigorous"].startswith("yes: branch and bound")
     bound = float(printed["lower bound"].split(",")[0])
@@ -137,7 +137,7 @@ def test_the_path_norm_and_deeper_networks(files, tmp_path: Path, capsys: Captur
     torch.save(deep, plain)
     assert certify((str(plain), files[1]), "--regularizer=path") == 0
     printed = lines(capsys)
-    assert printed["network"] == "2 -> 2 -> 1 -> 1, no biases, float32"
+    assert printed["network"] == "2 -> 2 -> 1 -> 1, read as ReLU, no biases, float32"
     assert "missing" not in printed
     assert (
         certify((str(plain), files[1]), f"--polish={tmp_path / 'x.pt'}", "--regularizer=path") == 2

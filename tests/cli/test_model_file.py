@@ -104,6 +104,7 @@ REFUSED = {
     "sparse": ({"0.weight": torch.eye(2).to_sparse()}, "no dense tensor"),
     "meta": ({"0.weight": torch.ones(2, 2, device="meta")}, "no dense tensor"),
     "other names": ({"fc1.weight": torch.ones(2, 2)}, r"the keys are fc1\.weight; expected"),
+    "unordered": ({"fc1.weight": torch.ones(2, 2)}, r"save the layers in order: nn\.Sequential"),
     "many names": ({f"x{i}": torch.ones(1) for i in range(12)}, "and 4 more; expected"),
     "normalised": (
         nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 1)).state_dict(),

@@ -20,13 +20,16 @@ from convexlib import datasets, store
 from convexlib.errors import DataError
 from convexlib.store import download, files
 from convexlib.store.manifest import Entry, Source
-from tests.datafiles import SHIPPED, TABLE, add_tiny, flip, isolate, point_sources_at, sha256
-
-LOADERS = {
-    "ecg": datasets.load_ecg,
-    "nyse": datasets.load_nyse,
-    "ecg_beats": datasets.load_ecg_beats,
-}
+from tests.datafiles import (
+    LOADERS,
+    SHIPPED,
+    TABLE,
+    add_tiny,
+    flip,
+    isolate,
+    point_sources_at,
+    sha256,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,216 @@
+"""Command lines: an exit code and one line of text, whatever is typed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+from pathlib import Path
+
+from hypothesis import strategies as st
+
+from convexlib import cli
+from convexlib.cli.experiments import EXPERIMENTS
+from convexlib.experiments import record_files
+from tests.fuzz import sandbox
+from tests.fuzz.calls import Arguments, entry
+from tests.fuzz.entries_files import damaged, models, texts, written
+
+ROOT = Path(__file__).resolve().parents[2]
+CODES = (0, 1, 2)
+NAMED = (UserWarning,)  # that a record does not count: the command prints it in one line
+WORDS = st.sampled_from(
+    ("list", "run", "table", "data", "certify", "--help", "-h", "", "--", "ecg", "nyse", "uci",
+     "recovery", "three_layer", "--quick", "--full", "--jobs", "--seeds", "--check", "--seed",
+     "--device", "cpu", "cuda", "tpu", "0-4", "0-", "-1", "0", "1", "1e9", "nan", "--cluster",
+     "verify", "fetch", "wine", "winee", "../x", "\0", "é", "--beta", "--tol", "\ud800")
+)  # fmt: skip
+
+
+class Terminal(io.TextIOWrapper):
+    """A stream that knows ASCII only, as in the C locale."""
+
+    def __init__(self, errors: str = "strict") -> None:
+        super().__init__(io.BytesIO(), encoding="ascii", errors=errors, write_through=True)
+
+    def text(self) -> str:
+        """What was written."""
+        return self.buffer.getvalue().decode("ascii")
+
+
+def typed(*words: str) -> None:
+    """Run a command in this process, and check how it ends."""
+    out, err = Terminal("strict"), Terminal("backslashreplace")
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = cli.main(list(words))
+        except SystemExit as ended:  # argparse
+            code = ended.code if isinstance(ended.code, int) else 2
+    said = err.text()
+    assert code in CODES, f"exit code {code}"
+    assert "Traceback" not in said
+    if code:
+        assert said.strip(), "failed without a word"
+    if code == 2 and not said.startswith("usage:"):
+        assert said.startswith("convexlib: ")
+        assert said.count("\n") == 1, f"several lines: {said[:300]}"
+
+
+def anything(words: list[str]) -> None:
+    """Words in any order; what would compute for long or download has nothing to work on."""
+    computes = words[:1] == ["run"] and "--check" not in words
+    fetches = "fetch" in words
+    if not computes and not fetches:
+        with sandbox.inside():
+            typed(*words)
+
+
+entry(
+    "words", anything, st.fixed_dictionaries({"words": st.lists(WORDS, max_size=5)}),
+    covers=("convexlib", "convexlib list"), kept=("words",), share=2.0, may_warn=NAMED,
+)  # fmt: skip
+
+NUMBERS = ("0.1", "1", "0", "-1", "nan", "inf", "1e400", "x", "", "1e-300", "1e300")
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "--loss": ("squared", "logistic", "squared_hinge", "absolute"),
+    "--regularizer": ("weight decay", "path", "three layers", "none"),
+    "--target": ("last", "a", "0", "é", ""),
+    "--delimiter": (",", ";", "", "xx"),
+    "--device": ("cpu", "meta", "cuda", "tpu", ""),
+    "--tol": NUMBERS,
+    "--max-nodes": ("1", "0", "-5", "100", "x", str(10**30)),
+    "--digits": ("9", "0", "-1", "400", str(10**30)),
+    "--polish": ("OUT", "/proc/x/out.pt", "FOLDER", "", "\0"),
+    "--rounds": ("0", "2", "-1", "x"),
+}
+
+
+@st.composite
+def certifying(draw: st.DrawFn) -> Arguments:
+    """A model, a table, and options of which most are sound."""
+    words = [f"--beta={draw(st.sampled_from(NUMBERS[:1] * 12 + NUMBERS))}"]
+    for _ in range(draw(st.integers(0, 2))):
+        option = draw(st.sampled_from(sorted(OPTIONS)))
+        words.append(f"{option}={draw(st.sampled_from(OPTIONS[option]))}")
+    if draw(st.integers(0, 5)) == 4:
+        words.append("--no-header")
+    return {"model": draw(models()), "data": draw(texts()), "words": words}
+
+
+def certified(model: bytes, data: bytes, words: list[str]) -> None:
+    """`convexlib certify` on two files."""
+    out = sandbox.folder() / "out.pt"
+    words = [word.replace("OUT", str(out)).replace("FOLDER", str(out.parent)) for word in words]
+    with sandbox.inside():
+        typed("certify", str(written("m.pt", model)), str(written("d.csv", data)), *words)
+    assert not (sandbox.folder() / "was_run").exists(), "code from the file was run"
+
+
+entry(
+    "convexlib certify",
+    certified,
+    certifying(),
+    share=6.0,
+    kept=("model", "data", "words"),
+    may_warn=NAMED,
+)
+
+
+@st.composite
+def altered(draw: st.DrawFn) -> Arguments:
+    """A stored record of an experiment, damaged, or sealed again with parts of it gone."""
+    name = draw(st.sampled_from(sorted(EXPERIMENTS)))
+    paths = sorted((ROOT / "results" / name).glob("*.json"))[:6]
+    content = draw(st.sampled_from(paths)).read_bytes()
+    kind = draw(st.sampled_from(("sound", "damaged", "lacking", "lacking", "other", "empty")))
+    if kind == "damaged":
+        content = draw(damaged(content))
+    elif kind in ("lacking", "other"):
+        record = json.loads(content)
+        del record["sha256"]
+        part = draw(st.sampled_from((record, record["result"], record["result"])))
+        key = draw(st.sampled_from(sorted(part)))
+        if kind == "lacking" and key != "format":
+            del part[key]
+        elif key not in ("format", "config"):
+            part[key] = draw(st.sampled_from((None, "text", [], {}, -1.0, [1.0], {"a": 1})))
+        content = json.dumps(record_files.sealed(record)).encode()
+    words = draw(st.sampled_from((["--full"], ["--full"], ["--quick"], [], ["--full", "--quick"])))
+    return {"name": name, "content": None if kind == "empty" else content, "words": words}
+
+
+def tabled(name: str, content: bytes | None, words: list[str]) -> None:
+    """`convexlib table`, `list` and `run --check` on a folder with this record."""
+    place = sandbox.folder() / "tables"
+    folder = place / name
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if content is not None:
+            path = folder / "record.json"
+            try:
+                path = folder / record_files.file_name(json.loads(content)["config"])
+            except (ValueError, KeyError, TypeError):
+                path = folder / f"{0:016x}.json"
+            path.write_bytes(content)
+        with sandbox.inside(place):
+            typed("table", name, *words)
+    finally:
+        shutil.rmtree(place)
+
+
+entry(
+    "convexlib table",
+    tabled,
+    altered(),
+    share=3.0,
+    kept=("name", "content", "words"),
+    may_warn=NAMED,
+)
+
+
+@st.composite
+def checks(draw: st.DrawFn) -> Arguments:
+    """Options of `run` that cannot be met, as there are no records and no cluster."""
+    words = [draw(st.sampled_from((*sorted(EXPERIMENTS), "other")))]
+    for _ in range(draw(st.integers(0, 3))):
+        option, values = draw(
+            st.sampled_from(
+                (
+                    ("--device", ("cpu", "cuda", "meta", "x")), ("--jobs", ("1", "0", "-1", "x")),
+                    ("--seeds", ("0", "0-2", "2-0", "0,0", "-1", "x", "0-")),
+                    ("--seed", ("0", "-1", "x", str(10**30))), ("--check", ("0", "x", "2")),
+                    ("--cluster", ("", "nowhere")),
+                )
+            )
+        )  # fmt: skip
+        words.append(f"{option}={draw(st.sampled_from(values))}")
+    return {"words": words}
+
+
+def run_checked(words: list[str]) -> None:
+    """`convexlib run --check` without records."""
+    with sandbox.inside():
+        typed("run", *words, "--check", "1")
+
+
+entry("convexlib run", run_checked, checks(), kept=("words",), may_warn=NAMED)
+
+
+@st.composite
+def names(draw: st.DrawFn) -> Arguments:
+    """Data sets, real or not; what would be downloaded meets a closed door."""
+    known = st.sampled_from(("ecg", "nyse", "wine", "iris", "uci", "winee", "../x", "é", "", "\0"))
+    action = draw(st.sampled_from(("list", "verify", "fetch", "lst")))
+    return {"action": action, "names": draw(st.lists(known, max_size=2))}
+
+
+def data(action: str, names: list[str]) -> None:
+    """`convexlib data`."""
+    if action == "fetch" and (not names or "uci" in names):
+        names = ["wine"]
+    with sandbox.inside():
+        typed("data", action, *names)
+
+
+entry("convexlib data", data, names(), kept=("action", "names"), share=1.0, may_warn=NAMED)

@@ -1,0 +1,161 @@
+"""Inputs for what reads the files of others: networks and tables."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import nn
+
+from convexlib.cli.model_file import load_network
+from convexlib.cli.table_file import load_table
+from tests.fuzz import sandbox
+from tests.fuzz.calls import entry
+from tests.fuzz.entries_networks import filled
+
+CELLS = (
+    "1",
+    "-2.5",
+    "1e3",
+    "nan",
+    "inf",
+    "",
+    " 7 ",
+    "a",
+    "1_0",
+    "١",
+    "0x1",
+    '"1"',
+    '"',
+    "1e400",
+    "\0",
+)
+
+
+class Bomb:
+    """Leaves a mark when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.mkdir, (sandbox.folder() / "was_run",)
+
+
+def archive_of(value: Any) -> bytes:
+    """What torch.save writes."""
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    return stream.getvalue()
+
+
+def sequential(d: int, m: int, bias: bool, seed: int) -> nn.Module:
+    """A two-layer network with Gaussian weights."""
+    network = nn.Sequential(nn.Linear(d, m, bias), nn.ReLU(), nn.Linear(m, 1, bias))
+    return filled(network, seed, 1.0, torch.float32)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, content: bytes) -> bytes:
+    """The same bytes, cut, or with others in some places, or as they are."""
+    for _ in range(draw(st.sampled_from((0, 0, 1, 1, 4)))):
+        place = draw(st.integers(0, max(len(content) - 1, 0)))
+        content = content[:place] + draw(st.binary(min_size=1, max_size=2)) + content[place + 1 :]
+    if draw(st.integers(0, 3)) == 2:
+        content = content[: draw(st.integers(0, len(content)))]
+    return content
+
+
+@st.composite
+def models(draw: st.DrawFn, d: int = 2) -> bytes:
+    """The content of a .pt file: sound, damaged, of something else, or with code in it."""
+    kind = draw(
+        st.sampled_from(("sound",) * 6 + ("damaged",) * 4 + ("other", "code", "zip", "any"))
+    )
+    network = sequential(d, draw(st.integers(1, 3)), draw(st.booleans()), draw(st.integers(0, 9)))
+    state: Any = network.state_dict()
+    if kind == "code":
+        value = Bomb() if draw(st.booleans()) else {"0.weight": Bomb()}
+        return draw(st.sampled_from((archive_of(value), pickle.dumps(value))))
+    if kind == "other":
+        return archive_of(
+            draw(
+                st.sampled_from(
+                    (
+                        network, list(state), {"a": state["0.weight"]}, {}, None, "text",
+                        OrderedDict({key: value.double() * 1e300 for key, value in state.items()}),
+                        OrderedDict({**state, "2.weight": torch.ones(1, 7)}),
+                        {"U": torch.ones(2, d), "alpha": torch.full((2,), torch.nan)},
+                        {"U": torch.ones(2, d), "alpha": torch.ones(2)},
+                        {"U": torch.ones(1).expand(2**30, d), "alpha": torch.ones(1)},
+                    )
+                )
+            )
+        )  # fmt: skip
+    if kind == "zip":
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("../../was_run", b"x")
+            archive.writestr("a/data.pkl", draw(st.binary(max_size=40)))
+        return stream.getvalue()
+    if kind == "any":
+        return draw(st.binary(max_size=200))
+    content = archive_of(state)
+    return draw(damaged(content)) if kind == "damaged" else content
+
+
+@st.composite
+def texts(draw: st.DrawFn, d: int = 2) -> bytes:
+    """The content of a .csv file: sound in most cases."""
+    kind = draw(st.sampled_from(("sound",) * 6 + ("damaged", "cells", "ragged", "wide", "utf-16")))
+    n, rows = draw(st.integers(0, 5)), []
+    for row in range(n):
+        cells = [str((7 * row + 3 * column) % 5 - 2.25) for column in range(d + 1)]
+        if kind == "cells":
+            cells[draw(st.integers(0, d))] = draw(st.sampled_from(CELLS))
+        if kind == "ragged":
+            cells = cells[: draw(st.integers(0, d + 1))]
+        rows.append(",".join(cells))
+    header = draw(st.sampled_from(("a,b,y", "a,b,y", "a,b,y", "a,a,y", "1,2,3", "é,ß,ı", "", '"')))
+    text = "\n".join([header, *rows]) + draw(st.sampled_from(("", "\n", "\r\n", "\n\n,,\n")))
+    content = text.encode("utf-16" if kind == "utf-16" else "utf-8")
+    if kind == "wide":
+        content = content.replace(b",", b"," * 300)
+    return draw(damaged(content)) if kind == "damaged" else content
+
+
+def written(name: str, content: bytes) -> Path:
+    """A file with this content."""
+    path = sandbox.folder() / name
+    path.write_bytes(content)
+    return path
+
+
+def model(content: bytes) -> Any:
+    """Read a network; no code may run."""
+    try:
+        return load_network(written("model.pt", content))
+    finally:
+        assert not (sandbox.folder() / "was_run").exists(), "code from the file was run"
+
+
+entry("load_network", model, st.fixed_dictionaries({"content": models()}), kept=("content",),
+      share=2.0)  # fmt: skip
+
+
+def table(content: bytes, **options: Any) -> Any:
+    """Read a table."""
+    found = load_table(written("data.csv", content), **options)
+    assert found.X.shape == (len(found.y), len(found.features))
+    return [found.X, found.y]
+
+
+entry(
+    "load_table", table, st.fixed_dictionaries({"content": texts()}), share=2.0,
+    kept=("content", "target", "header", "delimiter"),
+    options={"target": st.sampled_from(("last", "a", "0", "", "é")), "header": st.booleans(),
+             "delimiter": st.sampled_from((",", ";", "", ",,", "\n", '"', "\t", "1", "é"))},
+)  # fmt: skip

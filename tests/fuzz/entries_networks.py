@@ -1,0 +1,258 @@
+"""Inputs for networks, certificates and estimators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from sklearn.exceptions import DataConversionWarning
+from torch import nn
+
+import convexlib as cl
+from convexlib import networks
+from tests.fuzz.calls import Arguments, entry
+from tests.fuzz.data import betas, contained, numbers, sizes, targets
+from tests.fuzz.entries_problems import DEPTHS, FEW, LIMITS, LOSSES, SEEDS, SHAPES, TOLS
+from tests.fuzz.valid import valid
+
+NODES = st.sampled_from((0, 1, 30, 1000))
+WEIGHTS = st.sampled_from((1.0,) * 12 + (0.0, 1e-9, 1e9, 1e150, 1e-150, 1e300, np.nan, np.inf))
+DTYPES = st.sampled_from((torch.float64,) * 5 + (torch.float32, torch.float32, torch.float16))
+
+
+def filled(network: nn.Module, seed: int, scale: float, dtype: torch.dtype) -> nn.Module:
+    """The network with Gaussian weights of a seed, times a scale."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+    return network.to(dtype)
+
+
+@st.composite
+def made(draw: st.DrawFn, d: int) -> nn.Module:
+    """A network on d features: one that the library knows, in most cases."""
+    m, bias = draw(st.integers(1, 4)), draw(st.booleans())
+    kinds = ("own", "own", "plain", "plain", "gated", "deep", "parallel", "norm", "list", "odd")
+    kind = draw(st.sampled_from(kinds))
+    first = nn.Linear(d, m, bias)
+    network: nn.Module = nn.Sequential(first, nn.ReLU(), nn.Linear(m, 1, draw(st.booleans())))
+    if kind == "own":
+        network = cl.TwoLayerReLU(torch.ones(m - 1, d), torch.ones(m - 1))
+    elif kind == "gated":
+        network = cl.TwoLayerGatedReLU(torch.ones(m, d), torch.ones(m), torch.randn(m, d))
+    elif kind == "deep":
+        layers = (nn.Linear(d, m, False), nn.ReLU(), nn.Linear(m, 2, False), nn.ReLU())
+        network = nn.Sequential(*layers, nn.Linear(2, 1, bias))
+    elif kind == "parallel":
+        inner = [torch.ones(m, 1, 2)]
+        network = cl.ParallelReLU(torch.ones(m, 2, d), inner, torch.ones(m))
+    elif kind == "norm":
+        norm = nn.BatchNorm1d(m, affine=draw(st.booleans()))
+        network = nn.Sequential(first, norm, nn.ReLU(), nn.Linear(m, 1, bias))
+    elif kind == "list":
+        network = nn.ModuleList([network, nn.Sequential(first, nn.ReLU(), nn.Linear(m, 1, bias))])
+    elif kind == "odd":
+        network = draw(
+            st.sampled_from(
+                (
+                    nn.Linear(d, 1), nn.ReLU(), nn.Sequential(), nn.ModuleList(), nn.LSTM(d, 1),
+                    nn.Sequential(first, nn.Tanh(), nn.Linear(m, 1)),
+                    nn.Sequential(first, nn.ReLU(), nn.Linear(m + 1, 1)),
+                    nn.Sequential(first, nn.ReLU(), nn.Linear(m, 2)),
+                    nn.Sequential(first, nn.ReLU(), nn.Dropout(), nn.Linear(m, 1)),
+                    nn.Sequential(nn.LazyLinear(3), nn.ReLU(), nn.LazyLinear(1)),
+                    cl.TwoLayerReLU(torch.ones(m, d), torch.ones(m, 2)),
+                )
+            )
+        )  # fmt: skip
+        if any(isinstance(p, nn.UninitializedParameter) for p in network.parameters()):
+            return network
+    return filled(network, draw(st.integers(0, 99)), draw(WEIGHTS), draw(DTYPES))
+
+
+@st.composite
+def trained(draw: st.DrawFn, beta: bool = True, y: bool = True) -> Arguments:
+    """A network with data that mostly fit."""
+    n, d = draw(sizes(6, 3))
+    X = draw(numbers((n, d)))
+    width = d if draw(st.integers(0, 9)) != 5 else d + 1
+    X, t = contained(draw, X, draw(targets(X)))
+    arguments = {"network": draw(made(width)), "X": X}
+    if y:
+        arguments["y"] = t
+    if beta:
+        arguments["beta"] = draw(betas())
+    return arguments
+
+
+REGULARIZERS = st.sampled_from((None, "weight decay", "three layers", "path"))
+CERTIFYING = {"loss": LOSSES, "regularizer": REGULARIZERS, "max_nodes": NODES}
+entry(
+    "certify", cl.certify, trained(), share=6.0, covers=("certify", "Certificate"),
+    options={**CERTIFYING, "refine": st.booleans(), "max_units": LIMITS},
+)  # fmt: skip
+entry(
+    "certify_batchnorm", cl.certify_batchnorm, trained(),
+    options={"refine": st.booleans(), "max_nodes": NODES},
+)  # fmt: skip
+entry(
+    "missing_neuron", cl.missing_neuron, trained(), share=2.0,
+    options={"loss": LOSSES, "max_nodes": NODES, "seed": SEEDS},
+    covers=("missing_neuron", "MissingNeuron"),
+)  # fmt: skip
+
+
+def improves(polished: cl.Polished) -> None:
+    """Every stage is no worse than the one before."""
+    valid(polished)
+    values = [stage.objective for stage in polished.stages]
+    pairs = zip(values, values[1:], strict=False)
+    assert all(later <= value * (1 + 1e-9) for value, later in pairs), "polishing made it worse"
+
+
+entry(
+    "polish", cl.polish, trained(), share=2.0, covers=("polish", "Polished", "Stage"),
+    options={**CERTIFYING, "rounds": st.integers(0, 3), "tol": TOLS}, check=improves,
+)  # fmt: skip
+entry("prune_neurons", cl.prune_neurons, trained(beta=False, y=False))
+
+
+@st.composite
+def only_network(draw: st.DrawFn) -> Arguments:
+    """A network alone."""
+    return {"network": draw(made(draw(st.integers(1, 3))))}
+
+
+entry("path_norm", cl.path_norm, only_network())
+
+
+def unrolled(network: Any, **options: Any) -> Any:
+    """The same network as trees, whose weights are copies: as finite as they were."""
+    found = cl.as_parallel(network, **options)
+    return found if all(bool(torch.isfinite(p).all()) for p in network.parameters()) else None
+
+
+entry("as_parallel", unrolled, only_network(), options={"max_leaves": LIMITS})
+
+
+@st.composite
+def weights(draw: st.DrawFn, gates: bool) -> Arguments:
+    """Weights of a two-layer network, which mostly fit."""
+    m, d = draw(st.integers(0, 3)), draw(st.integers(0, 3))
+    shape = draw(st.sampled_from(((m,), (m,), (m, 2), (m + 1,), ())))
+    dtype = draw(st.sampled_from((torch.float64, torch.float32, torch.int64)))
+    arguments = {"U": torch.ones(m, d, dtype=dtype), "alpha": torch.ones(shape, dtype=dtype)}
+    return {**arguments, "gates": torch.ones(m, d)} if gates else arguments
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> Arguments:
+    """Weights of parallel networks, which mostly fit."""
+    k, m, d = (draw(st.integers(0, 2)) for _ in range(3))
+    inner = [torch.ones(k, *([1] if draw(st.booleans()) else [2]), m)]
+    return {"U": torch.ones(k, m, d), "inner": inner, "alpha": torch.ones(k)}
+
+
+entry("TwoLayerReLU", cl.TwoLayerReLU, weights(False))
+entry("TwoLayerGatedReLU", cl.TwoLayerGatedReLU, weights(True))
+entry("ParallelReLU", cl.ParallelReLU, trees())
+
+
+@st.composite
+def read(draw: st.DrawFn) -> Arguments:
+    """A network and inputs that mostly fit, as tensors."""
+    arguments = draw(trained(beta=False, y=False))
+    X = np.array(arguments["X"].detach() if torch.is_tensor(arguments["X"]) else arguments["X"])
+    dtype = next((p.dtype for p in arguments["network"].parameters()), torch.float64)
+    return {"network": arguments["network"], "X": torch.from_numpy(X.astype(float)).to(dtype)}
+
+
+def of_networks(network: Any, X: Any) -> Any:
+    """What is read from a network that the library knows."""
+    found = networks.read_two_layer(network)
+    if found.U.shape[1] - found.has_bias != X.shape[1]:
+        return None  # torch refuses it, as for any module
+    if not all(bool(torch.isfinite(p).all()) for p in (*network.parameters(), X)):
+        return None  # reading says nothing of values
+    return [found, networks.outputs(network, X), networks.squared_weights(network)]
+
+
+entry(
+    "networks", of_networks, read(),
+    covers=("read_two_layer", "TwoLayerWeights", "squared_weights", "outputs"), kept=("X",),
+)  # fmt: skip
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> Arguments:
+    """Blocks of a solution and their signs."""
+    m = draw(st.integers(1, 3))
+    vectors = torch.from_numpy(draw(numbers((m, 2), hostile=False)) + 7.0)
+    return {"vectors": vectors, "signs": torch.ones(m, dtype=torch.float64)}
+
+
+def split(vectors: Any, signs: Any) -> Any:
+    """Neurons of blocks, and two networks of them beside each other."""
+    U, alpha = networks.balanced(vectors, signs)
+    network = cl.TwoLayerReLU(U, alpha)
+    return [U, alpha, networks.side_by_side([network, network])]
+
+
+entry("balanced", split, rows(), covers=("balanced", "side_by_side"), kept=("vectors", "signs"))
+
+
+@st.composite
+def fits(draw: st.DrawFn, one: bool = False) -> Arguments:
+    """Data for an estimator."""
+    n, d = draw(sizes(8, 1 if one else 3))
+    X = draw(numbers((n, d)))
+    y = draw(targets(X))
+    if draw(st.integers(0, 5)) == 3:
+        y = np.stack([y, -y], axis=1)
+    X, y = contained(draw, X, y)
+    return {"X": X, "y": y}
+
+
+def fitted(estimator: Any) -> Any:
+    """A function that fits and predicts, from data and options."""
+
+    def call(X: Any, y: Any, **options: Any) -> Any:
+        model = estimator(**options).fit(X, y)
+        found = [model.predict(X), model.gap_, model.n_neurons_, model.network_]
+        if hasattr(model, "predict_proba") and model.loss == "logistic":
+            found.append(model.predict_proba(X))
+        # The score is scikit-learn's own, which cannot read a tensor with a graph.
+        y = y.detach() if torch.is_tensor(y) else y
+        return [*found, model.score(X, y)] if len(found[0]) > 1 else found
+
+    return call
+
+
+TRAINING = {
+    "beta": betas(), "fit_bias": st.booleans(), "gated": st.booleans(), "random_state": SEEDS,
+    "device": st.sampled_from(("cpu", "cuda", "meta", "tpu")), "n_patterns": st.integers(1, 20),
+    "tol": TOLS, "max_iter": FEW, "max_nodes": NODES,
+}  # fmt: skip
+WARNS = (DataConversionWarning,)  # scikit-learn's, for targets (n, 1)
+entry(
+    "ConvexReLURegressor", fitted(cl.ConvexReLURegressor), fits(), options=TRAINING,
+    estimator=True, may_warn=WARNS, share=2.0,
+)  # fmt: skip
+entry(
+    "ConvexReLUClassifier", fitted(cl.ConvexReLUClassifier), fits(), estimator=True,
+    options={**TRAINING, "loss": LOSSES}, may_warn=(*WARNS, UserWarning), share=2.0,
+)  # fmt: skip
+entry(
+    "MirrorRegressor", fitted(cl.MirrorRegressor), fits(one=True), estimator=True, may_warn=WARNS,
+    options={
+        "beta": betas(), "depth": DEPTHS, "widths": SHAPES, "tol": TOLS, "max_iter": FEW,
+        "activation": st.sampled_from(("relu", "abs", "leaky", "sign", "threshold")),
+        "slope": st.sampled_from((0.1, 0.9)), "reflections": st.booleans(),
+        "loss": st.sampled_from(("squared", "quantile")),
+        "quantile": st.sampled_from((0.5, 0.01)), "max_features": LIMITS,
+        "device": st.sampled_from(("cpu", "meta")), "random_state": SEEDS,
+    }, share=2.0,
+)  # fmt: skip

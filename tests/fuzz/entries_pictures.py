@@ -1,0 +1,207 @@
+"""Inputs for pictures, losses, and the solvers of chapters that `solve` does not offer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from hypothesis import strategies as st
+
+import convexlib as cl
+from convexlib import geometry, losses, plots
+from convexlib.result import Record
+from convexlib.solvers.descent import OPTIMIZERS, train
+from tests.fuzz.calls import Arguments, entry
+from tests.fuzz.data import betas, contained, numbers, one, sizes, tables, targets
+from tests.fuzz.entries_networks import trained
+from tests.fuzz.entries_problems import FEW, LOSSES, SEEDS
+from tests.fuzz.valid import drawn, valid
+
+
+def pictured(draw_it: Any) -> Any:
+    """The same call, its figure closed even where it fails."""
+
+    def call(**arguments: Any) -> Any:
+        try:
+            result = draw_it(**arguments)
+            drawn(result)
+        finally:
+            plt.close("all")
+        return None
+
+    return call
+
+
+BIAS = st.sampled_from((None, True, False))
+AX = {"ax": st.none()}
+
+
+@st.composite
+def shown(draw: st.DrawFn) -> Arguments:
+    """A network under the name that pictures have for it."""
+    arguments = draw(trained(beta=False))
+    return {"net": arguments["network"], "X": arguments["X"], "y": arguments["y"]}
+
+
+entry("plot_cells", pictured(plots.plot_cells), one("X", (5, 2)), options=AX)
+entry("plot_zonotope", pictured(plots.plot_zonotope), one("X", (5, 3)), options=AX)
+entry(
+    "plot_function", pictured(plots.plot_function), shown(),
+    options={"bias": BIAS, "contributions": st.booleans(), "legend": st.booleans(), **AX},
+)  # fmt: skip
+entry(
+    "plot_input_cells", pictured(plots.plot_input_cells), shown(),
+    options={"bias": BIAS, "resolution": st.integers(2, 9), "colorbar": st.booleans(), **AX},
+)  # fmt: skip
+entry("cell_sectors", plots.cell_sectors, one("X", (6, 2)))
+
+
+@st.composite
+def nets(draw: st.DrawFn) -> Arguments:
+    """A network alone."""
+    return {"net": draw(trained(beta=False, y=False))["network"]}
+
+
+entry("neuron_kinks", plots.neuron_kinks, nets())
+
+
+@st.composite
+def corners(draw: st.DrawFn) -> Arguments:
+    """Points whose hull may be flat."""
+    points = draw(numbers((draw(st.integers(1, 7)), 3)))
+    return {"vertices": points}
+
+
+entry("zonotope_facets", plots.zonotope_facets, corners())
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> Arguments:
+    """Records of a solver, with values as they may come."""
+    values = st.sampled_from((1.0, 0.5, 0.0, -1.0, 1e300, np.inf, -np.inf, np.nan))
+    count = draw(st.integers(0, 4))
+    return {"history": [Record(k, 0.1 * k, draw(values), draw(values)) for k in range(count)]}
+
+
+entry(
+    "plot_convergence", pictured(plots.plot_convergence), histories(),
+    options={"optimum": st.sampled_from((None, 0.5, 0.0)), "gap": st.booleans(),
+             "x": st.sampled_from(("iteration", "seconds"))},
+)  # fmt: skip
+
+
+@st.composite
+def clocks(draw: st.DrawFn) -> Arguments:
+    """Curves of several runs."""
+    S, T = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    seconds = np.cumsum(np.abs(draw(numbers((S, T), hostile=False))) + 0.01, axis=1)
+    objective = np.abs(draw(numbers((S, T))))
+    return {"seconds": seconds[0] if draw(st.booleans()) else seconds, "objective": objective}
+
+
+entry("seed_band", plots.seed_band, clocks(), check=lambda found: valid(found[0]))
+
+
+def training_plot(seconds: Any, objective: Any, **options: Any) -> Any:
+    """One method's curves."""
+    return pictured(plots.plot_training)(curves={"method": (seconds, objective)}, **options)
+
+
+entry(
+    "plot_training", training_plot, clocks(),
+    options={"optimum": st.sampled_from((0.5, 1.0)), "dual": st.sampled_from((None, 0.4)),
+             "log_time": st.booleans(), "legend": st.booleans()}, always=("optimum",),
+)  # fmt: skip
+
+
+def styled() -> None:
+    """The settings of the book, for a while."""
+    with plots.style():
+        plots.use_style()
+
+
+entry("style", styled, covers=("style", "use_style"), share=0.2)
+
+
+def normals(X: Any) -> Any:
+    """Of checked rows, as the library calls it."""
+    return geometry.subset_normals(X)
+
+
+@st.composite
+def nonzero_rows(draw: st.DrawFn) -> Arguments:
+    """Rows as `subset_normals` demands them."""
+    X = draw(numbers(draw(sizes(5, 3)), hostile=False))
+    return {"X": X[np.abs(X).max(axis=1) > 0]}
+
+
+entry("subset_normals", normals, nonzero_rows(), kept=("X",))
+
+
+@st.composite
+def samples(draw: st.DrawFn) -> Arguments:
+    """Outputs, targets and a dual point of a loss."""
+    n = draw(st.integers(1, 6))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    scale = draw(st.sampled_from((1.0, 1e-9, 1e9, 100.0, 1e20)))
+    y = torch.from_numpy(np.sign(rng.standard_normal(n)))
+    return {"f": scale * torch.from_numpy(rng.standard_normal(n)), "y": y}
+
+
+def of_loss(f: Any, y: Any, name: Any = "squared") -> Any:
+    """Everything that a loss says, and that weak duality holds."""
+    loss = losses.get_loss(name)
+    loss.check_targets(y)
+    z = loss.restrict(loss.dual_point(f, y), y)
+    value, dual = loss.value(f, y), loss.dual_value(z, y)
+    scaled = loss.best_scale(z, y, 0.5) * z
+    product = float(f @ z)
+    # Fenchel and Young: L(f) + L*(-z) >= -f^T z, so that dual <= L(f) + f^T z.
+    slack = 1e-9 * (abs(value) + abs(dual) + abs(product))
+    assert dual <= value + product + slack, "Fenchel and Young's inequality fails"
+    return [value, z, dual, scaled]
+
+
+entry(
+    "losses", of_loss, samples(), options={"name": st.sampled_from(tuple(losses.LOSSES))},
+    covers=("get_loss", "LOSSES", "Loss", "SmoothLoss", "SquaredLoss", "LogisticLoss",
+            "SquaredHingeLoss"), kept=("f", "y"),
+)  # fmt: skip
+
+
+@st.composite
+def descents(draw: st.DrawFn) -> Arguments:
+    """A table, and a grid of runs."""
+    return {
+        **draw(tables(6, 3)), "beta": draw(betas()), "width": draw(st.integers(1, 3)),
+        "n_steps": draw(st.integers(1, 5)),
+    }  # fmt: skip
+
+
+def finite_networks(training: Any) -> None:
+    """The best network is finite; a curve may end in infinity."""
+    valid(training.best_network)
+
+
+entry(
+    "train", train, descents(), check=finite_networks,
+    options={
+        "optimizer": st.sampled_from(OPTIMIZERS), "loss": LOSSES,
+        "rates": st.sampled_from(((0.1,), (1e-3, 1.0), (1e6,), [])),
+        "seeds": st.sampled_from(((0,), (1, 2), (), (0, 0))),
+        "batch_size": st.sampled_from((1, 2, 100, None)), "n_records": st.integers(1, 3),
+        "seconds": st.sampled_from((None, 0.01)),
+    },
+)  # fmt: skip
+
+
+def of_signal(signal: Any, **options: Any) -> Any:
+    """Rows of past values."""
+    return list(cl.datasets.autoregression(signal, **options))
+
+
+entry("autoregression", of_signal, one("signal", (9,)), options={"lags": st.integers(1, 4)},
+      always=("lags",))  # fmt: skip
+_ = (FEW, SEEDS, contained, sizes, targets)

@@ -1,0 +1,42 @@
+"""The public names, and which of them take no input that could be fuzzed."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+from convexlib import cli
+
+PACKAGES = (
+    "convexlib",
+    "convexlib.arrangements",
+    "convexlib.certify",
+    "convexlib.datasets",
+    "convexlib.errors",
+    "convexlib.estimators",
+    "convexlib.experiments.runner",
+    "convexlib.geometry",
+    "convexlib.losses",
+    "convexlib.networks",
+    "convexlib.networks.path_norms",
+    "convexlib.plots",
+    "convexlib.solvers.descent",
+    "convexlib.solvers.interpolation",
+    "convexlib.store",
+)
+WITHOUT_INPUT = {
+    "COLOURS", "GREY", "STYLE", "OPTIMIZERS",  # constants
+    "ConvergenceWarning", "ConvexlibError", "DataError", "InputError", "NotCertifiableError",
+    "ProblemError", "SolverError", "TooManyArrangementsError",  # what comes of bad input
+    "ParallelReading", "ShiftedLoss", "Training",  # made by the library only
+    "parallel_outputs", "read_parallel", "now",  # called by the library only
+}  # fmt: skip
+
+
+def public_names() -> set[str]:
+    """Every public name of the packages, and every subcommand as `convexlib NAME`."""
+    names = {name for package in PACKAGES for name in importlib.import_module(package).__all__}
+    commands = argparse.ArgumentParser().add_subparsers()
+    for add in cli.COMMANDS:
+        add(commands)
+    return (names | {f"convexlib {command}" for command in commands.choices}) - WITHOUT_INPUT

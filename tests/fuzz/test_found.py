@@ -1,0 +1,190 @@
+"""What fuzzing found, one input each: each was once another exception, a warning or nonsense."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import convexlib as cl
+from convexlib import cli, plots
+from convexlib.errors import InputError, NotCertifiableError
+from convexlib.experiments import record_files, runner
+from convexlib.networks import read_two_layer
+from convexlib.problems.mirrors.norms import interpolation_norm
+from convexlib.solvers import lasso
+from convexlib.solvers.descent import train
+from convexlib.solvers.interpolation import interpolate, pursue
+from convexlib.validation import check_index
+
+X, Y = np.eye(3)[:, :2], np.arange(3.0)
+ONE = torch.ones(1, 1, dtype=torch.float64)
+UNITS = {
+    "leaves": np.ones((2, 2, 3), dtype=bool),
+    "inner": (np.ones((2, 1, 2), dtype=np.int8),),
+    "nodes": np.ones((2, 1, 3, 2), dtype=np.int8),
+    "outputs": np.ones((2, 3, 2), dtype=np.int8),
+}
+UNFIT = nn.Sequential(nn.Linear(2, 2, False), nn.ReLU(), nn.Linear(3, 1))
+NOWHERE = cl.TwoLayerReLU(torch.full((1, 1), torch.nan), torch.ones(1))
+HUGE = nn.Sequential(nn.Linear(1, 1, False), nn.ReLU(), nn.Linear(1, 1, False)).double()
+nn.init.constant_(HUGE[0].weight, 1e200)
+nn.init.constant_(HUGE[2].weight, 1e200)
+RECORDS = [cl.result.Record(0, 0.0, 1.0, 0.5)]
+
+MIRRORS = cl.Mirrors(Y, Y, beta=0.1)
+GATED = cl.TwoLayer(X, Y, beta=1.0, gated=True)
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "masks of no tensor": (lambda: cl.Arrangements(None, ONE), "masks is NoneType and gates is"),
+    "gates of no tensor": (lambda: cl.Arrangements(ONE.bool(), "x"), "gates is str; expected two"),
+    "no such pattern": (lambda: cl.enumerate_arrangements(X).select(99), "expected integers below"),
+    "no such unit": (lambda: cl.Units(**UNITS).select([9]), "index is .9.; expected integers"),
+    "sparse index": (lambda: check_index(torch.eye(2).to_sparse(), 2), "expected integers below 2"),
+    "units of text": (lambda: cl.Units(**{**UNITS, "inner": ""}), "inner.0. is NoneType"),
+    "units that do not fit": (
+        lambda: cl.Units(**{**UNITS, "outputs": UNITS["outputs"][:1]}), "outputs holds 1 units"),
+    "integer weights": (
+        lambda: cl.TwoLayerReLU(ONE.long(), ONE[0].long()), "U is torch.int64; expected a fl"),
+    "weights in lists": (lambda: cl.TwoLayerReLU([[1.0]], ONE[0]), "U is list; expected a fl"),
+    "gates in lists": (lambda: cl.TwoLayerGatedReLU(ONE, ONE[0], [[1.0]]), "gates is list"),
+    "inner weights of a number": (lambda: cl.ParallelReLU(ONE[None], 3, ONE[0]), "inner is int"),
+    "gated by an array": (lambda: cl.TwoLayer(X, Y, beta=1.0, gated=X), "gated is .*True or False"),
+    "gated by a text": (lambda: cl.TwoLayer(X, Y, beta=1.0, gated="no"), "gated is 'no'; expected"),
+    "bias of an array": (lambda: cl.WedgeLasso(X, Y, beta=1.0, bias=X), "bias is .*True or False"),
+    "norm of an array": (lambda: cl.WedgeLasso(X, Y, beta=1.0, norm=X), "norm is .*; expected"),
+    "reflections of an array": (
+        lambda: cl.Mirrors(Y, Y, beta=1.0, depth=4, reflections=X), "reflections is .*True or Fal"),
+    "beta without a value": (
+        lambda: cl.TwoLayer(X, Y, beta=torch.ones((), device="meta")), "beta is on device meta"),
+    "betas of a number": (
+        lambda: cl.solution_path(cl.TwoLayer(X, Y, beta=1.0), 0.5), "betas is 0.5; expected a seq"),
+    "a seed of many digits": (lambda: cl.sample_arrangements(X, 2, seed=10**30), "seed is 1.0e.30"),
+    "a seed with a fraction": (
+        lambda: cl.missing_neuron(cl.TwoLayerReLU(torch.eye(2).double(), torch.ones(2).double()),
+                                  X, Y, beta=0.1, seed=1.5), "seed is 1.5; expected an integer"),
+    "tolerance of an array": (
+        lambda: cl.low_rank_path(X, Y, beta=1.0, rank=1, tol=X), "tol is "),
+    "leaves without a number": (lambda: cl.as_parallel(HUGE, max_leaves=print), "max_leaves is"),
+    "a path norm beyond floats": (lambda: cl.path_norm(HUGE), "path norm is inf; expected a"),
+    "kinks of no numbers": (lambda: plots.neuron_kinks(NOWHERE), "first layer of net contains 1"),
+    "vertices of text": (lambda: plots.zonotope_facets("squared"), "vertices has dtype"),
+    "vertices out of range": (
+        lambda: plots.zonotope_facets(1e150 * np.eye(3)), "largest entry of vertices is 1.0e.150"),
+    "vertices in the plane": (lambda: plots.zonotope_facets(X), "expected .P, 3."),
+    "a history of text": (lambda: plots.plot_convergence("ab"), "history is str; expected a R"),
+    "an optimum of an array": (lambda: plots.plot_convergence(RECORDS, optimum=X), "optimum is"),
+    "a gap of an array": (lambda: plots.plot_convergence(RECORDS, gap=X), "gap is .*True or False"),
+    "complex times": (lambda: plots.seed_band(Y + 0j, Y), "seconds has dtype complex128"),
+    "axes of text": (lambda: plots.plot_cells(X, ax="x"), "ax is str; expected matplotlib Axes"),
+    "a picture's bias": (
+        lambda: plots.plot_function(cl.TwoLayerReLU(ONE, ONE[0]), X[:, :1], Y, bias=X), "bias is"),
+    "an estimator's device": (
+        lambda: cl.ConvexReLURegressor(device="meta").fit(X, Y), "device is 'meta', which cannot"),
+    "an estimator's bias": (
+        lambda: cl.ConvexReLURegressor(fit_bias=X).fit(X, Y), "fit_bias is .*True or False"),
+    "units of a wide network": (
+        lambda: cl.enumerate_units(X, width=10**30), "units of 1.0e.30 leaves; expected at most"),
+    "units of a deep network": (
+        lambda: cl.sample_units(X, 2, depth=10**30), "depth is 1.0e.30; expected at most 100"),
+    "more units than memory": (
+        lambda: cl.sample_units(X, 10**30), "n_units is 1.0e.30, with 2 leaves each and 3 samples"),
+    "units of a hundred children": (
+        lambda: cl.enumerate_units(X, width=5000, max_units=10), "at least .* choices of units"),
+    "tokens without a value": (lambda: cl.token_pairs(X[None] * np.nan), "tokens contains 6 non-"),
+    "tokens out of range": (lambda: cl.token_pairs(1e300 * X[None]), "largest entry of tokens is"),
+    "a cross product beyond floats": (
+        lambda: cl.cross_product(torch.tensor([[1e30, 0.0, 0.0], [0.0, 1e30, 0.0]])),
+        "with entries up to 1.0e.30, is beyond torch.float32"),
+    "subnormal data": (
+        lambda: cl.enumerate_arrangements(5e-324 * X), "Column 0 of X has entries of 5e-324 at m"),
+    "outputs beyond floats": (
+        lambda: cl.prune_neurons(cl.TwoLayerReLU(1e300 * ONE, 1e300 * ONE[0]), ONE),
+        "neurons' outputs on X contains 1 non-finite"),
+    "beta beyond floats": (
+        lambda: train(torch.ones(2, 1), torch.ones(2), beta=1e300, width=1, n_steps=1),
+        "beta is 1e.300, more than torch.float32 holds"),
+    "refine of an array": (
+        lambda: cl.certify(cl.TwoLayerReLU(torch.eye(2), torch.ones(2)), X, Y, beta=1.0, refine=X),
+        "refine is "),
+    "the norm of another problem": (
+        lambda: interpolation_norm(GATED), "problem is TwoLayer; expected a Mirrors"),
+    "a slack of text": (
+        lambda: lasso.optimal_set(MIRRORS, cl.solve(MIRRORS), slack="a"), "slack is 'a'; expected"),
+    "a tolerance of text": (lambda: interpolate(MIRRORS, tol="a"), "tol is 'a'; expected a real"),
+    "kinks of text": (
+        lambda: lasso.lasso_path(MIRRORS, smallest=0.1, max_kinks="a"), "max_kinks is 'a'; expect"),
+    "iterations of text": (lambda: pursue(GATED, max_iter="a"), "max_iter is 'a'; expected an int"),
+    "a configuration of text": (lambda: runner.digest(["a"]), "configuration is list; expected"),
+    "configurations of a number": (lambda: runner.run("a", print, 1), "configs is int; expected"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_is_refused_by_name(name: str) -> None:
+    call, message = REFUSED[name]
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_layers_that_do_not_fit_are_no_network() -> None:
+    with pytest.raises(NotCertifiableError, match="layers with weights that fit"):
+        read_two_layer(UNFIT)
+    lazy = nn.Sequential(nn.LazyLinear(3), nn.ReLU(), nn.LazyLinear(1))
+    with pytest.raises(NotCertifiableError, match="cannot certify LazyLinear"):
+        read_two_layer(lazy)
+
+
+def test_a_beta_of_the_smallest_float_is_reached_in_stages() -> None:
+    problem = cl.Mirrors(Y, Y, beta=5e-324)
+    betas = lasso.mirrors.stages(problem, None)
+    assert betas[-1] == 5e-324
+    assert betas == sorted(betas, reverse=True)
+    assert np.isfinite(betas).all()
+
+
+def test_indices_pick_what_they_name() -> None:
+    for index in (slice(1, 3), [1, 2], torch.tensor([1, 2]), [-2, -1], [False, True, True]):
+        np.testing.assert_array_equal(check_index(index, 3), [1, 2])
+    assert check_index([], 3).shape == (0,)
+    assert len(cl.Units(**UNITS).select([True, False])) == 1
+
+
+@pytest.mark.parametrize(
+    "estimator", [cl.ConvexReLURegressor, cl.ConvexReLUClassifier, cl.MirrorRegressor]
+)
+def test_estimators_take_tensors_with_a_graph(estimator: type) -> None:
+    x = torch.linspace(-1, 1, 6, dtype=torch.float64)[:, None].requires_grad_()
+    y = torch.tensor([0.0, 0.0, 1.0, 1.0, 0.0, 1.0], dtype=torch.float64, requires_grad=True)
+    model = estimator(beta=0.1).fit(x, y)
+    plain = estimator(beta=0.1).fit(x.detach().numpy(), y.detach().numpy())
+    np.testing.assert_array_equal(model.predict(x), plain.predict(x.detach().numpy()))
+
+
+def test_a_table_is_printed_where_only_ascii_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    cli.console.write_plainly()
+    stream.write("0.5 \u00b1 0.1 \u2026 \u00e9\n")
+    stream.flush()
+    assert stream.buffer.getvalue() == b"0.5 +- 0.1 ... ?\n"
+
+
+def test_a_record_of_another_form_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is intact, by its sha256, but has not the entries that the table needs."""
+    record = record_files.sealed({"format": 1, "config": {"a": 1}, "result": {}})
+    folder = tmp_path / "recovery"
+    folder.mkdir()
+    (folder / runner.file_name({"a": 1})).write_text(json.dumps(record))
+    monkeypatch.setenv("CONVEXLIB_RESULTS", str(tmp_path))
+    assert cli.main(["table", "recovery", "--full"]) == 1
+    assert "is not of the form that this version writes (KeyError" in capsys.readouterr().err
