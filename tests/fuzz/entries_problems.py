@@ -141,9 +141,15 @@ for _name, (_make, _bundle, _options) in PROBLEMS.items():
     entry(_name, _make, _bundle, options=_options, share=2.0)
 
 
+FIRST_ORDER = ("proximal_gradient", "fista", "admm", "irls")
+BY_FIRST_ORDER = (cl.Attention, cl.Convolution, cl.VectorOutput)  # what "auto" may take there
+
+
 def solved(make: Any, arguments: Arguments, **options: Any) -> Any:
     """Solve a problem, and hand its network back with the result."""
     problem = make(**arguments)
+    if options.get("method") in FIRST_ORDER or make in BY_FIRST_ORDER:
+        options.setdefault("max_iter", 1000)  # ten thousands are slow, but no hang
     result = cl.solve(problem, **options)
     bounded(result, problem)
     network = problem.to_network(result)
