@@ -148,7 +148,8 @@ BY_FIRST_ORDER = (cl.Attention, cl.Convolution, cl.VectorOutput)  # what "auto" 
 def solved(make: Any, arguments: Arguments, **options: Any) -> Any:
     """Solve a problem, and hand its network back with the result."""
     problem = make(**arguments)
-    if options.get("method") in FIRST_ORDER or make in BY_FIRST_ORDER:
+    method = options.get("method")
+    if (isinstance(method, str) and method in FIRST_ORDER) or make in BY_FIRST_ORDER:
         options.setdefault("max_iter", 1000)  # ten thousands are slow, but no hang
     result = cl.solve(problem, **options)
     bounded(result, problem)
