@@ -192,9 +192,11 @@ def plot_training(
                 )
     base, size = (0.0, 1.0) if dual is None else (dual, abs(dual) or 1.0)
     ax = axes_for(ax, (6.4, 3.8))
+    drawn = False
     for index, (name, (times, values)) in enumerate(bands.items()):
         colour = COLOURS[index % len(COLOURS)]
         low, median, high = positive((values - base) / size)
+        drawn = drawn or bool(np.isfinite(median).any())
         ax.plot(times, median, color=colour, ls=DASHES[index % len(DASHES)], label=name)
         if np.any(values[0] < values[2]):
             ax.fill_between(times, low, high, color=colour, alpha=0.28, linewidth=0)
@@ -203,7 +205,7 @@ def plot_training(
     ax.set(
         yscale="log",
         xlabel="seconds",
-        xscale="log" if check_flag(log_time, "log_time") else "linear",
+        xscale="log" if log_time and drawn else "linear",  # empty axes have no log scale
     )
     ax.set_ylabel("training objective" if dual is None else "(objective $-$ bound) / bound")
     if check_flag(legend, "legend"):

@@ -106,7 +106,8 @@ def test_the_table_names_shares_and_gaps(found):
     for key in ("adam", "gated"):
         found += [record(data, key, [10.0], [1.0], 0.1, 1) for data in ("a", "b")]
     lines = table(found).splitlines()
-    assert lines[0] == "2 problems with gated, relu, sgd, adam"
+    assert lines[0] == "2 problems with gated, sgd, adam"
+    lines = lines[lines.index("2 problems with gated, relu, sgd, adam") :]
     assert lines[1].split() == ["solved", "to", *(f"{tol:g}" for tol in TOLERANCES)]
     assert lines[3].split() == ["relu", "0.500", "0.500", "0.500", "0.500", "0.500", "0.500"]
     assert lines[4].split() == ["sgd", "1.000", "1.000", "1.000", "0.500", "0.500", "0.500"]

@@ -165,7 +165,8 @@ entry("ParallelReLU", cl.ParallelReLU, trees())
 def read(draw: st.DrawFn) -> Arguments:
     """A network and inputs that mostly fit, as tensors."""
     arguments = draw(trained(beta=False, y=False))
-    X = np.array(arguments["X"].detach() if torch.is_tensor(arguments["X"]) else arguments["X"])
+    X = arguments["X"]
+    X = X.detach().numpy() if torch.is_tensor(X) else np.array(X)
     dtype = next((p.dtype for p in arguments["network"].parameters()), torch.float64)
     return {"network": arguments["network"], "X": torch.from_numpy(X.astype(float)).to(dtype)}
 

@@ -57,7 +57,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "gated by an array": (lambda: cl.TwoLayer(X, Y, beta=1.0, gated=X), "gated is .*True or False"),
     "gated by a text": (lambda: cl.TwoLayer(X, Y, beta=1.0, gated="no"), "gated is 'no'; expected"),
     "bias of an array": (lambda: cl.WedgeLasso(X, Y, beta=1.0, bias=X), "bias is .*True or False"),
-    "norm of an array": (lambda: cl.WedgeLasso(X, Y, beta=1.0, norm=X), "norm is .*; expected"),
+    "norm of an array": (lambda: cl.WedgeLasso(X, Y, beta=1.0, norm=X), "norm is"),
     "reflections of an array": (
         lambda: cl.Mirrors(Y, Y, beta=1.0, depth=4, reflections=X), "reflections is .*True or Fal"),
     "beta without a value": (

@@ -22,7 +22,7 @@ from convexlib.result import Result, Status
 from convexlib.solvers.base import Tracker
 from convexlib.solvers.lasso.active_set import ActiveSet
 from convexlib.solvers.lasso.linear_programs import pinball
-from convexlib.validation import check_positive_int
+from convexlib.validation import check_positive_int, check_tol
 
 Ints = NDArray[np.intp]
 BATCH = 32  # columns added at a time
@@ -66,6 +66,7 @@ def lasso(
     Checked by ``tests/solvers/lasso/test_mirrors.py``.
     """
     problem = need_mirrors(problem, "lasso")
+    tol = check_tol(tol)
     check_positive_int(max_iter, "max_iter")
     tracker = Tracker(problem, "lasso")
     index, values = _start(problem, start)
