@@ -100,9 +100,10 @@ def test_an_interactive_figure_is_a_picture_and_a_sentence_without_scripts(
     tab.goto(f"{server}{page}.html", wait_until="domcontentloaded")
     stage = tab.locator(f'figure[data-figure="{name}"] .stage')
     assert stage.locator("p").inner_text().startswith("The page in the browser lets you")
-    picture = stage.get_by_role("img")
+    picture = stage.locator('[role="img"]')
     assert picture.get_attribute("aria-label")
-    for drawing in picture.locator("svg").all():
+    assert (drawings := picture.locator("svg").all())
+    for drawing in drawings:
         box = drawing.bounding_box()
         assert 200 < box["width"] < NARROW["width"]
     assert stage.get_by_role("slider").count() == 0
