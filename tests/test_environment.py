@@ -1,9 +1,11 @@
 """Poor surroundings: no compiler, no network, nowhere to write, a locale that knows only ASCII."""
 
+import contextlib
 import errno
 import os
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,32 @@ def test_neither_compiler_nor_network_nor_cache_is_needed(tmp_path: Path) -> Non
     assert b"fine" in done.stdout
     assert list(place.iterdir()) == []  # the compiled kernels are gone with the process
     assert b"set XDG_CACHE_HOME" in done.stdout  # the way out
+
+
+PROGRESS = """
+import numpy as np, convexlib as cl
+rng = np.random.default_rng(0)
+problem = cl.Mirrors(rng.standard_normal(6), rng.standard_normal(6), beta=1.0)
+cl.solution_path(problem, [1.0, 0.5], progress=True, max_iter=100)
+"""
+
+
+@pytest.mark.slow
+def test_progress_bars_need_no_unicode() -> None:
+    ours, theirs = os.openpty()  # bars are drawn on terminals only
+    termios.tcsetwinsize(theirs, (24, 80))  # and take their width from them: it is 0 at first
+    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], **ASCII}
+    command = [sys.executable, "-c", PROGRESS]
+    done = subprocess.run(command, stderr=theirs, env=environment, timeout=600, check=False)
+    os.close(theirs)
+    drawn = b""
+    with contextlib.suppress(OSError):  # which is how a terminal without writers ends
+        while chunk := os.read(ours, 10_000):
+            drawn += chunk
+    os.close(ours)
+    assert done.returncode == 0, drawn
+    assert b"betas: 100%" in drawn
+    assert drawn.isascii()
 
 
 def one(config: dict) -> dict:

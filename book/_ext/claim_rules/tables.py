@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from claim_rules.verdicts import NOT_ATTEMPTED, REPRODUCED, Finding, graded, stored
@@ -11,20 +13,30 @@ PAPER = (1.0, 0.5, 0.1)  # the accuracies of Mishkin, Sahiner and Pilanci
 PROBLEMS = 438
 
 
+def at_accuracies(
+    methods: tuple[str, ...], statistic: Callable[[np.ndarray], float]
+) -> tuple[int, dict[float, dict[str, float]]]:
+    """Count the problems of some methods, and sum up their times to each of the accuracies."""
+    problems = profiles.by_problem(stored("uci"), methods)
+    times = {tol: profiles.times_to(problems, methods, tol) for tol in PAPER}
+    return len(problems), {
+        tol: {method: statistic(part[method]) for method in methods} for tol, part in times.items()
+    }
+
+
 def uci_shares(own: str, methods: tuple[str, ...]) -> Finding:
     """Compare the share of problems that a program solves with those of SGD and Adam."""
-    problems = profiles.by_problem(stored("uci"), methods)
-    shown, larger = [], []
-    for tol in PAPER:
-        times = profiles.times_to(problems, methods, tol)
-        share = {m: float(np.isfinite(times[m]).mean()) for m in (own, "sgd", "adam")}
-        larger.append(share[own] > max(share["sgd"], share["adam"]))
-        shown.append(f"{' / '.join(f'{100 * s:.0f}' for s in share.values())} % to {tol:g}")
+    count, found = at_accuracies(methods, lambda times: float(np.isfinite(times).mean()))
+    larger = [share[own] > max(share["sgd"], share["adam"]) for share in found.values()]
+    shown = [
+        f"{' / '.join(f'{100 * share[m]:.0f}' for m in (own, 'sgd', 'adam'))} % to {tol:g}"
+        for tol, share in found.items()
+    ]
     text = (
-        f"{own} / SGD / Adam: {', '.join(shown)}, on {len(problems)} of {PROBLEMS} problems "
+        f"{own} / SGD / Adam: {', '.join(shown)}, on {count} of {PROBLEMS} problems "
         f"({epochs()} epochs of descent)"
     )
-    return text, graded(all(larger) and len(problems) == PROBLEMS, any(larger))
+    return text, graded(all(larger) and count == PROBLEMS, any(larger))
 
 
 def epochs() -> str:
@@ -57,20 +69,17 @@ def uci_time() -> Finding:
     Reproduced if the program's is below those of SGD and Adam at each of the three accuracies and
     all problems have records; in part if it is at some accuracy.
     """
-    methods = ("gated", "sgd", "adam")
-    problems = profiles.by_problem(stored("uci"), methods)
-    shown, faster = [], []
-    for tol in PAPER:
-        times = profiles.times_to(problems, methods, tol)
-        middle = {m: float(np.median(times[m])) for m in ("gated", "sgd", "adam")}
-        faster.append(middle["gated"] < min(middle["sgd"], middle["adam"]))
+    count, found = at_accuracies(("gated", "sgd", "adam"), lambda times: float(np.median(times)))
+    faster = [middle["gated"] < min(middle["sgd"], middle["adam"]) for middle in found.values()]
+    shown = []
+    for tol, middle in found.items():
         cells = [f"{s:.2g}" if np.isfinite(s) else "never" for s in middle.values()]
         shown.append(f"{' / '.join(cells)} to {tol:g}")
     text = (
         f"median seconds of gated / SGD / Adam: {', '.join(shown)} (never: less than half of the "
-        f"problems), on {len(problems)} of {PROBLEMS} problems"
+        f"problems), on {count} of {PROBLEMS} problems"
     )
-    return text, graded(all(faster) and len(problems) == PROBLEMS, any(faster))
+    return text, graded(all(faster) and count == PROBLEMS, any(faster))
 
 
 def uci_problems() -> Finding:
