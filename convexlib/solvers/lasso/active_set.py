@@ -67,9 +67,7 @@ class ActiveSet:
 
         It is :math:`(I - QQ^T)y + \beta Q R^{-T} s`, which is accurate relative to beta.
         """
-        outside = self.y - self.Q @ (self.Q.T @ self.y)
-        outside -= self.Q @ (self.Q.T @ outside)
-        return outside + self.beta * (self.Q @ self._transposed(self.signs))
+        return self._outside() + self.beta * (self.Q @ self._transposed(self.signs))
 
     def solve(self, max_steps: int) -> bool:
         """Minimise over all columns; False if max_steps faces were not enough."""
@@ -94,13 +92,22 @@ class ActiveSet:
 
     def affine(self) -> tuple[Floats, Floats, Floats, Floats]:
         r"""Return a, d, r_0, r_1: :math:`z_S = a - \beta d` and the residual r_0 + beta r_1."""
-        outside = self.y - self.Q @ (self.Q.T @ self.y)
-        outside -= self.Q @ (self.Q.T @ outside)
+        outside = self._outside()
         if not self.support:
             return np.zeros(0), np.zeros(0), outside, np.zeros_like(outside)
         half = self._transposed(self.signs)
         constant = solve_triangular(self.R, self.Q.T @ self.y, check_finite=False)
         return constant, solve_triangular(self.R, half), outside, self.Q @ half
+
+    def _outside(self) -> Floats:
+        """Return the part of y outside the face's span: zero where only rounding is left of it.
+
+        Taken for a residual, that rounding would decide the faces of every beta below it.
+        """
+        outside = self.y - self.Q @ (self.Q.T @ self.y)
+        outside -= self.Q @ (self.Q.T @ outside)
+        rounding = len(self.y) * np.finfo(np.float64).eps * float(np.linalg.norm(self.y))
+        return outside if float(np.linalg.norm(outside)) > rounding else np.zeros_like(outside)
 
     def _transposed(self, values: Floats) -> Floats:
         """Solve R^T t = values."""

@@ -10,6 +10,7 @@ from convexlib.errors import ConvergenceWarning, InputError, ProblemError, Solve
 from convexlib.problems.mirrors.norms import interpolation_norm
 from convexlib.solvers.interpolation import interpolate
 from convexlib.solvers.lasso import lasso_path, optimal_set, solve_path
+from convexlib.solvers.lasso.active_set import ActiveSet
 from tests.reference_programs import least_norm
 
 
@@ -85,6 +86,29 @@ def test_tiny_beta_is_certified(beta, depth):
     assert result.value / beta <= interpolation_norm(problem) * (1 + 1e-8)
     if beta == 1e-8:
         assert result.value / beta == pytest.approx(interpolation_norm(problem), rel=1e-3)
+
+
+# The objective is rounding, squared, from 1e-30 down: no gap can be relative to it.
+@pytest.mark.filterwarnings("ignore:lasso on Mirrors:convexlib.errors.ConvergenceWarning")
+@pytest.mark.parametrize("beta", [1e-20, 1e-100, 1e-300, 5e-324])
+def test_below_rounding_beta_changes_neither_faces_nor_network(beta, monkeypatch):
+    """Where the fit is exact to rounding the residual is beta times a vector, and no noise."""
+    ended = []
+    solve = ActiveSet.solve
+
+    def watched(self, max_steps):
+        ended.append(solve(self, max_steps))
+        return ended[-1]
+
+    monkeypatch.setattr(ActiveSet, "solve", watched)
+    x, y = wave(7, 8)
+    y = np.sign(y)
+    problem = cl.Mirrors(x, y, beta=beta, depth=4, slope=0.1)
+    result = cl.solve(problem)
+    assert all(ended)
+    assert (problem.fitted(result.weights).numpy() - y) == pytest.approx(np.zeros(8), abs=1e-11)
+    least = interpolation_norm(problem)
+    assert float(result.weights[:-1].abs().sum()) == pytest.approx(least, rel=1e-9)
 
 
 def test_repeated_inputs_are_merged_exactly():
