@@ -39,9 +39,12 @@ POOLS = (
     ("relu", "sgd", "adam"),
     ("gated", "pyscnn"),
     ("relu", "generated", "sgd", "adam"),
+    ("gated", "sgd-2000", "adam-2000"),
+    ("relu", "sgd-2000", "adam-2000"),
 )
-# A method has the same colour in every picture; these two are never compared.
+# A method has the same colour in every picture; those that share one are never compared.
 PLACE = {"gated": 0, "relu": 1, "sgd": 2, "adam": 3, "pyscnn": 4, "generated": 4}
+PLACE |= {"sgd-2000": 2, "adam-2000": 3}
 ROUNDING = 1e-9  # a curve keeps eight digits
 
 Key = tuple[str, float]

@@ -117,7 +117,7 @@ def descent(task: Task, config: dict[str, Any]) -> dict[str, Any]:
                 targets.float().contiguous(),
                 beta=beta,
                 width=config["width"],
-                optimizer=f"{config['method']}-step",
+                optimizer=f"{config['method'].partition('-')[0]}-step",
                 rates=config["rates"],
                 seeds=config["seeds"],
                 n_steps=config["epochs"] * config["batches"],
@@ -147,6 +147,8 @@ METHODS: dict[str, Callable[[Task, dict[str, Any]], dict[str, Any]]] = {
     "generated": generated,
     "sgd": descent,
     "adam": descent,
+    "sgd-2000": descent,
+    "adam-2000": descent,
 }
 
 

@@ -113,7 +113,7 @@ def test_the_table_names_shares_and_gaps(found):
     assert lines[4].split() == ["sgd", "1.000", "1.000", "1.000", "0.500", "0.500", "0.500"]
     summary = next(line for line in lines[7:] if line.startswith("relu") and "e-07" in line)
     assert summary.split() == ["relu", "0.7000", "1.25", "3.5", "1.0e-07"]
-    assert lines[-1] == "0 problems with relu, generated, sgd, adam"
+    assert "0 problems with relu, generated, sgd, adam" in lines
 
 
 def test_the_picture_has_a_step_line_for_each_method(found):
