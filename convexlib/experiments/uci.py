@@ -138,7 +138,8 @@ def configs(
 
 
 def _is_small(entry: store.Entry) -> bool:
-    return entry.shape[0] <= LONG_ROWS and entry.classes <= LONG_CLASSES
+    few = entry.classes is not None and entry.classes <= LONG_CLASSES
+    return few and entry.shape[0] <= LONG_ROWS
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
