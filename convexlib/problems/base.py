@@ -8,6 +8,7 @@ solved.
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,9 +102,17 @@ class Problem(ABC):
     def dual_scaling(self, z: Tensor) -> Tensor:
         """The feasible multiple of z (put into the loss's domain) with the best dual value."""
         z = self.loss.restrict(z, self.y)
-        norm = self.dual_norm(z)
-        limit = self.beta / norm if norm > 0 else float("inf")
-        return self.loss.best_scale(z, self.y, limit) * z
+        free = self.loss.best_scale(z, self.y, math.inf)
+        if free == 0.0:
+            return 0.0 * z
+        # The dual value is concave along the ray: it rises up to the free scale.
+        floor = self.beta / free
+        norm = self._dual_norm_above(z, floor)
+        return (self.beta / norm if norm > floor else free) * z
+
+    def _dual_norm_above(self, z: Tensor, floor: float) -> float:
+        """Return `dual_norm`, or anything up to `floor` if it is not larger than that."""
+        return self.dual_norm(z)
 
     def beta_max(self) -> float:
         """The smallest beta at which the zero network is optimal."""

@@ -212,12 +212,15 @@ class TwoLayer(LinearProgram):
         Without cones it is :math:`\max_i \|X^\top D_i z\|`; with ``"generate"`` it is an upper
         bound on :math:`\max_{\|u\| \le 1} |z^\top (Xu)_+|`.
         """
+        return self._dual_norm_above(z, 0.0)
+
+    def _dual_norm_above(self, z: Tensor, floor: float) -> float:
         if self.arrangements is None:
             return price(self.X, z).upper
         blocks = self.correlations(z).reshape(-1, self.X.shape[1])
         projector = self.projector()
         if projector is not None:
-            return projector.longest(blocks)
+            return projector.longest(blocks, floor)  # which cuts short what stays below it
         return float(torch.linalg.vector_norm(blocks, dim=1).max())
 
     def to_network(self, result: Result | Tensor) -> TwoLayerReLU:

@@ -230,8 +230,11 @@ class VectorOutput(LinearProgram):
 
     def dual_norm(self, z: Tensor) -> float:
         r"""Largest of the columns' dual norms, or :math:`\max_i \|X^\top D_i Z\|_2`."""
+        return self._dual_norm_above(z, 0.0)
+
+    def _dual_norm_above(self, z: Tensor, floor: float) -> float:
         if self.separable:
-            return max(c.dual_norm(z[:, k]) for k, c in enumerate(self.columns))
+            return max(c._dual_norm_above(z[:, k], floor) for k, c in enumerate(self.columns))
         return float(torch.linalg.matrix_norm(self.correlations(z)[0], ord=2).max())
 
     def _outputs(self, network: nn.Module) -> Tensor:

@@ -97,6 +97,25 @@ def test_generated_patterns_give_the_optimum_over_all(loss, repeated):
 
 
 @pytest.mark.parametrize("loss", NAMES)
+@pytest.mark.parametrize("fraction", [0.01, 0.5, 3.0])
+def test_a_dual_point_is_scaled_to_the_best_multiple(loss, fraction):
+    """No multiple on a grid up to the feasible ones is better; the norm is that of the cones."""
+    problem = instance(5, loss, fraction=fraction)
+    rng = np.random.default_rng(0)
+    target = problem.loss.dual_point(torch.zeros_like(problem.y), problem.y)
+    for noise in (0.0, 0.3, 2.0):
+        z = target + noise * torch.from_numpy(rng.standard_normal(len(target)))
+        scaled = problem.dual_scaling(z)
+        restricted = problem.loss.restrict(z, problem.y)
+        assert problem.dual_norm(scaled) <= problem.beta * (1 + 1e-12)
+        limit = problem.beta / max(problem.dual_norm(restricted), 1e-300)
+        grid = [
+            problem.dual_value(s * restricted) for s in min(limit, 5.0) * np.linspace(0, 1, 200)
+        ]
+        assert problem.dual_value(scaled) >= max(grid) - 1e-9 * abs(max(grid))
+
+
+@pytest.mark.parametrize("loss", NAMES)
 def test_objective_of_any_network_is_that_of_its_loss(loss):
     problem = instance(7, loss)
     torch.manual_seed(0)
