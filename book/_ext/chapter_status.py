@@ -77,7 +77,7 @@ def status(notebook: dict[str, Any], source: str) -> Status:
         + blocks("interactive")
         + sum("figure" in cell["metadata"].get("mystnb", {}) for cell in code),
         statements=len(statements(source)),
-        exercises=blocks("exercise"),
+        exercises=blocks("exercise(?:-start)?"),
         solutions=blocks("solution(?:-start)?"),
         records=tuple(sorted({a or b for a, b in RECORDS.findall(programs)})),
     )

@@ -24,6 +24,9 @@ SOURCE = """# A chapter
 ```{exercise} Second
 ```
 
+`````{exercise-start} Third, around a cell
+`````
+
 ```{solution} first
 ```
 
@@ -68,7 +71,7 @@ def test_what_a_chapter_holds_is_counted(extension):
         assertions=2,
         figures=2,
         statements=1,
-        exercises=2,
+        exercises=3,
         solutions=1,
         records=("benchmarks", "ecg"),
     )
