@@ -7,7 +7,8 @@ dimension matter: every other pattern lies in the closure of one of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -38,12 +39,16 @@ class Arrangements:
         when it is X itself, and of the size of rounding when X was numerically rank-deficient or
         had rows that were parallel only up to rounding. For all unit :math:`u`,
         :math:`|z^T (Xu)_+ - z^T (X_s u)_+| \le ||z||_2` times this.
+    source : str
+        `fingerprint` of X; empty if the list was put together by hand. Masks and gates of one
+        matrix may fit another one, which has more patterns.
     """
 
     masks: Tensor
     gates: Tensor
     exhaustive: bool = False
     perturbation: float = 0.0
+    source: str = ""
 
     def __post_init__(self) -> None:
         """Refuse masks and gates that do not fit together."""
@@ -75,6 +80,10 @@ class Arrangements:
             f"{self.gates.shape[1]} dimensions, {known})"
         )
 
+    def exhausts(self, X: Tensor) -> bool:
+        """Return whether the list is proven to hold the patterns of this very matrix."""
+        return self.exhaustive and self.source == fingerprint(X)
+
     def select(self, index: Any) -> Arrangements:
         """Return the patterns that `index` (integers, booleans or a slice) picks.
 
@@ -83,12 +92,18 @@ class Arrangements:
         index = torch.from_numpy(check_index(index, len(self))).to(self.masks.device)
         picked = torch.zeros(len(self), dtype=torch.bool, device=self.masks.device)
         picked[index] = True
-        return Arrangements(
-            self.masks[index],
-            self.gates[index],
-            self.exhaustive and bool(picked.all()),
-            self.perturbation,
+        return replace(
+            self,
+            masks=self.masks[index],
+            gates=self.gates[index],
+            exhaustive=self.exhaustive and bool(picked.all()),
         )
+
+
+def fingerprint(X: Tensor) -> str:
+    """Return a sha256 of the shape and the numbers of X, whatever its dtype and device."""
+    A = X.detach().double().cpu().numpy() + 0.0  # -0 is 0
+    return hashlib.sha256(repr(A.shape).encode() + A.tobytes()).hexdigest()
 
 
 def confirmed(
@@ -101,13 +116,14 @@ def confirmed(
     sure = beyond_doubt(A, masks, rounded, float(known.eps), float(known.tiny))
     kept = torch.from_numpy(masks if sure.all() else masks[sure]).to(X.device)
     converted = converted[torch.from_numpy(sure).to(X.device)]
-    return Arrangements(kept, converted, bool(sure.all()), perturbation)
+    return Arrangements(kept, converted, bool(sure.all()), perturbation, fingerprint(X))
 
 
 def silent_pattern(X: Tensor) -> Arrangements:
     """Return the only pattern of X = 0: everything is active, for every neuron."""
     masks = torch.ones(1, len(X), dtype=torch.bool, device=X.device)
-    return Arrangements(masks, torch.eye(1, X.shape[1]).to(X), exhaustive=True)
+    gate = torch.eye(1, X.shape[1]).to(X)
+    return Arrangements(masks, gate, exhaustive=True, source=fingerprint(X))
 
 
 def reduced_rows(X: Tensor, A: Floats) -> Reduction:

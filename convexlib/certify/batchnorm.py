@@ -82,8 +82,6 @@ def certify_batchnorm(
     check_same_device(network, X)
     weights = read_batchnorm(network)
     whitening = whiten(X)
-    if arrangements is not None:
-        arrangements = replace(arrangements, gates=arrangements.gates.double())
     inner = certify_two_layer(
         unnormalised(weights, X, whitening),
         whitening.features,
@@ -102,6 +100,6 @@ def certify_batchnorm(
         primal=weights.objective(X, y, beta),
         dual=shrink * inner.dual,
         rigorous=inner.rigorous and whitening.proven,
-        z=(shrink * inner.z).to(y),
+        z=(shrink * inner.z).to(y.device),
         max_neuron=min(shrink * reach, beta),
     )

@@ -80,7 +80,8 @@ def certify(
         the usual one.
     arrangements : Arrangements, optional
         Two layers and batch normalisation: check dual feasibility on these patterns instead of on
-        all directions. The certificate is rigorous only if they are proven exhaustive.
+        all directions. The certificate is rigorous only if they are proven exhaustive for the
+        very matrix that the first layer sees.
     units : Units, optional
         Three and more layers: check dual feasibility on these units, for instance
         ``sample_units(X, 1000)``. The bound is then about them alone and not rigorous.

@@ -51,7 +51,8 @@ class Polished:
     Attributes
     ----------
     network : nn.Module
-        Of the same kind, dtype and device as the given one; of another width.
+        Of the same kind, dtype and device as the given one; of another width. Sub-networks of one
+        neuron each become one `TwoLayerReLU`.
     certificate : Certificate
         Of this network.
     stages : tuple of Stage

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,8 @@ def as_two_layer(network: nn.Module) -> nn.Module:
     """Parallel sub-networks of one neuron each as one two-layer network; others as they are."""
     if isinstance(network, ParallelReLU | nn.ModuleList):
         parallel = as_parallel(network)
-        return TwoLayerReLU(parallel.U[:, 0], parallel.alpha)
+        dtype = reduce(torch.promote_types, (part.dtype for part in network.parameters()))
+        return TwoLayerReLU(parallel.U[:, 0], parallel.alpha).to(dtype)
     return network
 
 
@@ -152,7 +154,7 @@ def _check_weights(parts: TwoLayerWeights, X: Tensor) -> None:
 
 
 def _check_arrangements(arrangements: Any, data: Tensor) -> None:
-    """Refuse patterns of other data: being exhaustive for those would prove nothing here."""
+    """Refuse patterns that do not fit the data, as those of other data."""
     if not isinstance(arrangements, Arrangements):
         raise InputError(
             f"arrangements is {type(arrangements).__name__}; expected Arrangements or None."
@@ -192,7 +194,7 @@ def bound_neurons(
         priced = price(data, z, target=beta, rtol=1e-8, max_nodes=max_nodes)
         return priced.upper, True, priced.method
     bound = _bound_on_patterns(data, z, arrangements)
-    return bound, arrangements.exhaustive, "given patterns"
+    return bound, arrangements.exhausts(data), "given patterns"
 
 
 def _bound_on_patterns(data: Tensor, z: Tensor, arrangements: Arrangements) -> float:

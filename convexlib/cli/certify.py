@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,12 @@ def add_certify(commands: Any) -> None:
     parser.add_argument(
         "--no-header", action="store_true", help="the first line is data; columns are 0, 1, ..."
     )
-    parser.add_argument("--delimiter", default=",", help="between cells (default: a comma)")
+    parser.add_argument(
+        "--delimiter",
+        type=lambda text: "\t" if text == r"\t" else text,
+        default=",",
+        help=r"between cells (default: a comma); \t is a tab",
+    )
     parser.add_argument("--device", default="cpu", help="of the network: cpu (default) or cuda")
     parser.add_argument("--tol", type=float, help="largest relative gap for exit code 0")
     parser.add_argument(
@@ -108,7 +114,10 @@ def run_certify(chosen: argparse.Namespace) -> int:
         for stage in polished.stages:
             _say(stage.name, f"{stage.objective:.{digits}g}, {stage.neurons} neurons")
         state = {name: tensor.cpu() for name, tensor in polished.network.state_dict().items()}
-        write(chosen.polish, lambda stream: torch.save(state, stream))
+        # In memory first: of a full disk torch's writer says nothing that a reader understands.
+        stream = io.BytesIO()
+        torch.save(state, stream)
+        write(chosen.polish, stream.getvalue())
         _say("saved", str(chosen.polish))
         certificate = polished.certificate
         _print_certificate(certificate, polished.network, X, y, beta, digits)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
 from convexlib.errors import DataError, InputError
+from convexlib.store import atomic
 
 MAX_BYTES = 256 * 2**20
 
@@ -58,21 +56,12 @@ def check_writable(path: Path) -> None:
         raise DataError(f"{path} cannot be written: {text}.")
 
 
-def write(path: Path, save: Callable[[IO[bytes]], None]) -> None:
+def write(path: Path, content: bytes) -> None:
     """Write a file in one move, so that no half of one is ever left."""
     check_writable(path)
-    temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.resolve().parent, delete=False) as stream:
-            temporary = stream.name
-            save(stream)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # temporary files are private
-        os.replace(temporary, path)
+        atomic.write(path, content)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise DataError(f"{path} cannot be written ({reason(error)}).") from error
 
 

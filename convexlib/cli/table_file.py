@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -52,23 +56,30 @@ def load_table(
         If it is no such table.
     """
     rows = _rows(_text(path), path, delimiter)
-    names = [name.strip() for name in rows[0][1]] if header else []
+    first = next(rows, None)
+    if first is None:
+        raise InputError(f"{path} has no lines but blank ones; expected a table.")
+    names = [name.strip() for name in first[1]]
     if header:
         _check_header(names, path)
-        rows = rows[1:]
-    if not rows:
-        raise InputError(f"{path} has a header and no rows; expected at least one sample.")
-    width = len(names) or len(rows[0][1])
-    names = names or [str(column) for column in range(width)]
-    if width < 2:
+    else:
+        names, rows = [str(column) for column in range(len(names))], chain([first], rows)
+    if len(names) < 2:
+        line = delimiter.join(first[1])
+        advice = _other_separator(line) or " Name another separator with --delimiter."
         raise InputError(
-            f"{path} has one column; expected features and a target, separated by {delimiter!r}. "
-            "Name another separator with --delimiter."
+            f"{path} has one column, as in {line[:40]!r}; expected features and a target, "
+            f"separated by {delimiter!r}.{advice}"
         )
-    if len(rows) * width > MAX_CELLS:
-        raise InputError(f"{path} has {len(rows)} x {width} cells; expected {MAX_CELLS} at most.")
-    values = np.array([_numbers(row, names, line, path) for line, row in rows])
     column = _column(target, names, path)
+    # One by one: as lists of lists, 20 million numbers would fill 10 GB.
+    cells = (number for line, row in rows for number in _numbers(row, names, line, path))
+    values = np.fromiter(islice(cells, MAX_CELLS + 1), dtype=np.float64)
+    if len(values) > MAX_CELLS:
+        raise InputError(f"{path} has more than {MAX_CELLS} cells; expected so many at most.")
+    if not len(values):
+        raise InputError(f"{path} has a header and no rows; expected at least one sample.")
+    values = values.reshape(-1, len(names))
     features = tuple(name for index, name in enumerate(names) if index != column)
     return Table(np.delete(values, column, axis=1), values[:, column], features, names[column])
 
@@ -86,20 +97,31 @@ def _text(path: Path) -> str:
         ) from error
 
 
-def _rows(text: str, path: Path, delimiter: str) -> list[tuple[int, list[str]]]:
+def _rows(text: str, path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The lines that are not blank, with their numbers."""
     if len(delimiter) != 1 or delimiter in '\r\n"' or delimiter.isspace() and delimiter != "\t":
         raise InputError(f"the delimiter is {delimiter!r}; expected one character, such as ; or |.")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                yield reader.line_num, row
     except csv.Error as error:
         raise InputError(
             f"{path}, line {reader.line_num}: {error}; expected a CSV file of numbers."
         ) from error
-    if not rows:
-        raise InputError(f"{path} has no lines but blank ones; expected a table.")
-    return rows
+
+
+def _other_separator(text: str) -> str:
+    """What to do about a text that holds a usual separator."""
+    found = next((mark for mark in ",;\t|" if mark in text and not _decimal_comma(text)), None)
+    return f" If {found!r} separates the cells, use --delimiter {found!r}." if found else ""
+
+
+def _decimal_comma(cell: str) -> str:
+    """What to do about a number with a comma."""
+    comma = re.fullmatch(r"\s*[+-]?\d*,\d+(e[+-]?\d+)?\s*", cell, re.IGNORECASE)
+    return " Write decimals with a point." if comma else ""
 
 
 def _check_header(names: list[str], path: Path) -> None:
@@ -109,7 +131,7 @@ def _check_header(names: list[str], path: Path) -> None:
             f"the first line of {path} is all numbers; expected the names of the columns. Use "
             "--no-header for a file without them."
         )
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise InputError(
             f"{path} has several columns called {repeated[0][:40]!r}; expected different names."
@@ -128,6 +150,7 @@ def _numbers(row: list[str], names: list[str], line: int, path: Path) -> list[fl
             raise InputError(
                 f"{path}, line {line}, column {name[:40]!r}: got {got}; expected a finite number. "
                 "Encode categories as numbers, impute or drop what is missing."
+                f"{_other_separator(cell)}{_decimal_comma(cell)}"
             )
         numbers.append(number)
     return numbers

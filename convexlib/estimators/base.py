@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from convexlib.certify.certificate import Certificate
 from convexlib.estimators.common import (
     Array,
     check_device,
-    detached,
     evaluate,
+    validated,
     warn_of_gap,
 )
 from convexlib.estimators.training import Settings, train
@@ -81,7 +80,7 @@ class ConvexReLU(BaseEstimator):
     def _outputs(self, X: Any) -> Array:
         """Outputs (n, c) of the network."""
         check_is_fitted(self)
-        X = validate_data(self, detached(X), dtype=np.float64, reset=False)
+        X = validated(self, X, reset=False)
         return evaluate(self.network_, X, self.device)
 
 

@@ -9,11 +9,11 @@ from scipy.special import log_expit, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d, validate_data
+from sklearn.utils.validation import column_or_1d
 
 from convexlib.errors import InputError
 from convexlib.estimators.base import ConvexReLU
-from convexlib.estimators.common import Array, detached
+from convexlib.estimators.common import Array, validated
 from convexlib.losses import LOSSES
 from convexlib.validation import check_choice
 
@@ -93,7 +93,7 @@ class ConvexReLUClassifier(ClassifierMixin, ConvexReLU):
     def fit(self, X: Any, y: Any) -> Self:
         """Train on X (n, d) and classes y (n,)."""
         loss = check_choice(self.loss, tuple(LOSSES), "loss")
-        X, y = validate_data(self, detached(X), detached(y), dtype=np.float64)
+        X, y = validated(self, X, y)
         y = column_or_1d(y, warn=True)
         with np.errstate(invalid="ignore"):  # it casts classes as large as 1e300 to integers
             check_classification_targets(y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 
 from convexlib.errors import ConvergenceWarning, InputError
@@ -16,6 +18,40 @@ from convexlib.result import Result
 from convexlib.validation import as_tensor
 
 Array = NDArray[np.float64]
+
+
+_TEXT = re.compile(r"could not convert string to float: (.*)", re.DOTALL)
+_TABLE = (
+    "If it comes from a file, compare the file's separator and decimal sign with those it was read "
+    "with, as in pandas.read_csv(path, sep=';', decimal=',')."
+)
+
+
+def validated(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
+    """scikit-learn's check of X, or of X and y, in float64; plain words for a table of text.
+
+    Raises
+    ------
+    InputError
+        For text in place of numbers, and a table without columns.
+    """
+    shape: tuple[int, ...] = getattr(X, "shape", ())
+    if len(shape) == 2 and shape[0] and not shape[1]:
+        # In scikit-learn's words, which its own checks of estimators look for.
+        raise InputError(
+            f"X has 0 feature(s) (shape=({shape[0]}, 0)) while a minimum of 1 is required. {_TABLE}"
+        )
+    given = (detached(part) for part in (X, *y))
+    try:
+        return validate_data(estimator, *given, dtype=np.float64, **options)
+    except ValueError as error:
+        found = _TEXT.search(str(error))
+        if found is None:
+            raise
+        raise InputError(
+            f"the data hold the text {found[1][:60]}; expected numbers. Encode categories as "
+            f"numbers first. {_TABLE}"
+        ) from error
 
 
 def detached(values: Any) -> Any:

@@ -8,14 +8,14 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from convexlib.errors import ConvergenceWarning, InputError
 from convexlib.estimators.common import (
     Array,
     check_device,
-    detached,
     evaluate,
+    validated,
     warn_of_gap,
 )
 from convexlib.problems.mirrors import Mirrors
@@ -121,14 +121,7 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Train on X (n,) or (n, 1) and y (n,)."""
-        X, y = validate_data(
-            self,
-            detached(X),
-            detached(y),
-            dtype=np.float64,
-            ensure_2d=self._two_axes,
-            y_numeric=True,
-        )
+        X, y = validated(self, X, y, ensure_2d=self._two_axes, y_numeric=True)
         x = self._column(X)
         self.n_features_in_ = X.shape[1] if X.ndim == 2 else 1
         tol, device = check_tol(self.tol), check_device(self.device)
@@ -158,9 +151,7 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
     def predict(self, X: Any) -> Array:
         """Outputs (n,) for X (n,) or (n, 1)."""
         check_is_fitted(self)
-        X = validate_data(
-            self, detached(X), dtype=np.float64, ensure_2d=self._two_axes, reset=False
-        )
+        X = validated(self, X, ensure_2d=self._two_axes, reset=False)
         return evaluate(self.network_, self._column(X), self.device)[:, 0]
 
     @staticmethod

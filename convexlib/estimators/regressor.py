@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
-from sklearn.utils.validation import validate_data
 
 from convexlib.estimators.base import ConvexReLU
-from convexlib.estimators.common import Array, detached
+from convexlib.estimators.common import Array, validated
 
 __all__ = ["ConvexReLURegressor"]
 
@@ -106,9 +104,7 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Train on X (n, d) and y (n,) or (n, c)."""
-        X, y = validate_data(
-            self, detached(X), detached(y), dtype=np.float64, multi_output=True, y_numeric=True
-        )
+        X, y = validated(self, X, y, multi_output=True, y_numeric=True)
         self._flat = y.ndim == 1
         self._train(X, y.reshape(len(y), -1), "squared")
         return self

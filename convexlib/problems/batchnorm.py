@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, count_bound, enumerate_arrangements
+from convexlib.arrangements.patterns import fingerprint
 from convexlib.errors import InputError, TooManyArrangementsError
 from convexlib.networks import balanced
 from convexlib.networks.batchnorm import batchnorm_network, read_batchnorm
@@ -169,7 +170,13 @@ def _enumerated(
     size = 1.0 + float(torch.linalg.vector_norm(whitening.mean))
     stretch = size / float(whitening.singular[-1]) + 1.0 / sqrt(n)
     moved = whitening.rounding + stretch * found.perturbation
-    return Arrangements(found.masks, (gates / lengths).to(inputs), found.exhaustive, moved)
+    return Arrangements(
+        found.masks,
+        (gates / lengths).to(inputs),
+        found.exhaustive,
+        moved,
+        fingerprint(whitening.features),
+    )
 
 
 def _check_patterns(arrangements: Arrangements | None, features: Tensor) -> None:

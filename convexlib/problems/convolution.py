@@ -68,9 +68,9 @@ class Convolution(LinearProgram):
 
     equals the program over the patterns :math:`D_i = (D_i^1, \dots, D_i^K)` of all n K patches
 
-    .. math:: \min_{v_i, w_i} L\Big(\sum_i \tfrac1K \sum_k D_i^k X_k (v_i - w_i)\Big)
-              + \beta \sum_i \left(\|v_i\| + \|w_i\|\right)
-              \quad\text{s.t.}\quad (2D_i^k - I) X_k v_i \ge 0,\; (2D_i^k - I) X_k w_i \ge 0 .
+    .. math:: \min_{v_i, w_i}\; & L\Big(\sum_i \tfrac1K \sum_k D_i^k X_k (v_i - w_i)\Big)
+              + \beta \sum_i \left(\|v_i\| + \|w_i\|\right) \\
+              \text{s.t.}\quad & (2D_i^k - I) X_k v_i \ge 0,\; (2D_i^k - I) X_k w_i \ge 0 .
 
     With ``gated=True`` the constraints are dropped and one block per pattern is left. There is no
     1/n anywhere.

@@ -221,8 +221,9 @@ class WedgeLasso(Problem):
             return TwoLayerReLU(U, alpha)
         if not len(U):  # torch's layers warn when they have no rows
             U, alpha = U.new_zeros(1, U.shape[1]), alpha.new_zeros(1)
-        first = nn.Linear(self.X.shape[1], len(U)).to(self.X)
-        last = nn.Linear(len(U), 1).to(self.X)
+        # skip_init: drawing weights only to overwrite them would move the global random state.
+        first = nn.utils.skip_init(nn.Linear, self.X.shape[1], len(U)).to(self.X)
+        last = nn.utils.skip_init(nn.Linear, len(U), 1).to(self.X)
         with torch.no_grad():
             first.weight.copy_(U[:, :-1])
             first.bias.copy_(U[:, -1])

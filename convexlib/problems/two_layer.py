@@ -32,9 +32,9 @@ class TwoLayer(LinearProgram):
 
     equals the program over the activation patterns :math:`D_i` of X
 
-    .. math:: p^* = \min_{v_i, w_i} \tfrac12 \Big\|\sum_i D_i X (v_i - w_i) - y\Big\|^2
-              + \beta \sum_i \left(\|v_i\| + \|w_i\|\right)
-              \quad\text{s.t.}\quad (2D_i - I) X v_i \ge 0,\; (2D_i - I) X w_i \ge 0 .
+    .. math:: p^* = \min_{v_i, w_i}\; & \tfrac12 \Big\|\sum_i D_i X (v_i - w_i) - y\Big\|^2
+              + \beta \sum_i \left(\|v_i\| + \|w_i\|\right) \\
+              \text{s.t.}\quad & (2D_i - I) X v_i \ge 0,\; (2D_i - I) X w_i \ge 0 .
 
     Another `loss` takes the place of the squared one in both. With ``gated=True`` the constraints
     are dropped and one block per pattern is left: the gated ReLU network, a plain group Lasso.

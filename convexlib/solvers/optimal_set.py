@@ -82,16 +82,19 @@ class OptimalSet:
         r"""The optimum (k,) with the least :math:`\sum_j c_j \alpha_j`, at a vertex."""
         G, f = self.images.cpu().numpy(), self.fitted.cpu().numpy()
         # Outputs are known to the solver's accuracy: the sum of absolute errors is a cost, too.
+        # Both of size one, as the solver's tolerances are absolute.
         n, k = G.shape
+        size, height = (np.abs(part).max(initial=0.0) or 1.0 for part in (G, f))
+        G, f = G / size, f / height
         c = costs.double().cpu().numpy()
-        penalty = 1e4 * (1.0 + np.abs(c).max(initial=0.0))
-        errors = np.full(2 * n, penalty / max(np.abs(G).max(initial=0.0), 1e-300))
+        c = c / (np.abs(c).max(initial=0.0) or 1.0)
+        errors = np.full(2 * n, 2e4)
         found = linprog(
             np.concatenate([c, errors]), A_eq=np.hstack([G, np.eye(n), -np.eye(n)]), b_eq=f
         )
         if found.status != 0:
             raise SolverError(f"linprog ended with: {found.message}")
-        alpha = found.x[:k]
+        alpha = found.x[:k] * (height / size)
         alpha[alpha <= _ROUNDING * alpha.max(initial=0.0)] = 0.0
         return torch.from_numpy(alpha).to(self.images)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from convexlib.arrangements import Arrangements
 from convexlib.problems.base import Problem
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result, Status
@@ -23,9 +23,7 @@ def in_float64(problem: TwoLayer) -> TwoLayer:
     twin.X, twin.y = problem.X.double(), problem.y.double()
     patterns = problem.arrangements
     if patterns is not None:
-        twin.arrangements = Arrangements(
-            patterns.masks, patterns.gates.double(), patterns.exhaustive, patterns.perturbation
-        )
+        twin.arrangements = replace(patterns, gates=patterns.gates.double())
     return twin
 
 

@@ -19,6 +19,7 @@ Neurons of one sign and one pattern are added first, which is the triangle inequ
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import torch
@@ -49,7 +50,8 @@ def prune_neurons(network: nn.Module, X: Any) -> TwoLayerReLU:
     -------
     TwoLayerReLU
         Balanced, with linearly independent images :math:`(Xu_j)_+ \alpha_j`, hence at most
-        :math:`\operatorname{rank}` of the images' matrix and at most n neurons.
+        :math:`\operatorname{rank}` of the images' matrix and at most n neurons. In the more precise
+        dtype of network and X.
 
     Raises
     ------
@@ -86,7 +88,8 @@ def prune_neurons(network: nn.Module, X: Any) -> TwoLayerReLU:
     shares = _independent(images, torch.linalg.vector_norm(vectors, dim=1))
     left = shares > 0
     U, alpha = balanced(vectors[left] * shares[left, None], signs[left])
-    return TwoLayerReLU(U.to(X), alpha.to(X))
+    kinds = [X.dtype, *(weights.dtype for weights in network.parameters())]
+    return TwoLayerReLU(U, alpha).to(reduce(torch.promote_types, kinds))
 
 
 def _merged(X: Tensor, vectors: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:

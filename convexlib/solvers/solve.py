@@ -61,7 +61,8 @@ def solve(problem: Problem, tol: float = 1e-6, method: str = "auto", **options: 
         * ``"admm"`` for `Convolution`, `Attention` and `VectorOutput` with the nuclear norm up to
           10,000 samples: it factors one (n, n) matrix and then needs about a tenth of the
           iterations of ``"fista"``, which stands in above that. On the cones of a small
-          `Convolution` it needs thousands, and ``"oracle"`` takes its place;
+          `Convolution` it needs thousands, and ``"oracle"`` takes its place if the data are of
+          moderate size (1e-3 to 1e3);
         * ``"lasso"`` for `Mirrors`, ``"wedge"`` for `WedgeLasso`, ``"units"`` for `ThreeLayer`
           and `PathRegularized`: the only ones that know these programs.
 
@@ -111,5 +112,8 @@ def _chosen(problem: Problem) -> str:
         return "ssnal"
     if isinstance(problem, Convolution) and problem.constrained:
         small = problem.zeros().numel() * len(problem.rows.X) <= SMALL_DESIGN
-        return "oracle" if small else "admm"
+        sizes = float(problem.X.abs().max()), float(problem.y.abs().max())
+        # The interior-point solver's tolerances are absolute.
+        moderate = min(sizes) >= 1e-3 and max(sizes) <= 1e3
+        return "oracle" if small and moderate else "admm"
     return "admm" if len(problem.y) <= MAX_SAMPLES else "fista"

@@ -46,6 +46,7 @@ def test_the_optimum_is_certified():
         problem.to_network(result), X, y, beta=0.1, arrangements=problem.arrangements
     )
     assert given.method == "given patterns"
+    assert given.rigorous
     assert given.dual == pytest.approx(certificate.dual, rel=1e-6)
 
 
@@ -65,6 +66,18 @@ def test_a_trained_network_is_bracketed(eps):
     norm, last = network[1].requires_grad_(False), network[3].requires_grad_(False)
     decay = 8 * float((norm.weight**2 + norm.bias**2).sum()) + float((last.weight**2).sum())
     assert certificate.primal == pytest.approx(0.5 * fit @ fit + 0.05 * decay, rel=1e-10)
+
+
+def test_the_dual_point_keeps_its_precision():
+    """In float32 it would be feasible no more; the bound is about float64."""
+    X, y = instance(1)
+    network = trained(X, y, 0.1, steps=3).float()
+    single = torch.from_numpy(X).float(), torch.from_numpy(y).float()
+    certificate = cl.certify_batchnorm(network, *single, beta=0.1)
+    z = certificate.z
+    assert z.dtype is torch.float64
+    value = float(single[1].double() @ z) - 0.5 * float(z @ z)
+    assert value >= certificate.dual * (1 - 1e-12)
 
 
 def test_an_output_bias_is_part_of_the_class():
@@ -104,5 +117,8 @@ def test_what_cannot_be_certified_is_refused():
     two = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 2)).double()
     with pytest.raises(NotCertifiableError, match="2 outputs; expected 1"):
         cl.certify_batchnorm(two, X, y, beta=0.1)
+    network = trained(X, y, 0.1, steps=3)
+    with pytest.raises(InputError, match="arrangements is str; expected Arrangements or None"):
+        cl.certify_batchnorm(network, X, y, beta=0.1, arrangements="generate")
     with pytest.raises(InputError, match="expected beta > 0"):
         cl.certify_batchnorm(two, X, y, beta=-1.0)

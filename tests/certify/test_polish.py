@@ -48,6 +48,28 @@ def test_own_patterns_are_solved_to_their_optimum(first_bias, last_bias, loss):
     assert result.certificate.dual <= expected * (1 + 1e-7)
 
 
+def test_a_sum_of_networks_keeps_its_precision():
+    X, y = data_of(n=10, seed=8)
+    parts = [sequential(2, 3, False, False, seed=s, dtype=torch.float32) for s in (0, 1)]
+    for dtype in (torch.float32, torch.float64):
+        given = nn.ModuleList(parts).to(dtype)
+        result = cl.polish(given, X, y, beta=0.1)
+        assert isinstance(result.network, TwoLayerReLU)
+        assert result.network.U.dtype is dtype
+        assert result.certificate.relative_gap <= 2e-6
+        assert result.stages[0].objective == pytest.approx(
+            sum_objective(given.double(), X, y, 0.1), rel=1e-12
+        )
+
+
+def sum_objective(parts, X, y, beta):
+    """The objective of a sum of networks of two layers."""
+    data = torch.from_numpy(X)
+    fitted = sum(part(data)[:, 0] for part in parts).detach().numpy()
+    decay = sum(float((weight.detach() ** 2).sum()) for weight in parts.parameters())
+    return 0.5 * ((fitted - y) ** 2).sum() + 0.5 * beta * decay
+
+
 @pytest.mark.parametrize("loss", NAMES)
 @pytest.mark.parametrize(("first_bias", "last_bias"), BIASES)
 def test_low_rank_ends_at_the_global_optimum(first_bias, last_bias, loss):

@@ -191,6 +191,24 @@ def test_rigour_depends_on_what_is_known_of_the_patterns():
     assert "not proven" in repr(guess)
 
 
+def test_patterns_of_other_data_prove_nothing_though_they_fit():
+    """One line has two patterns, which fit any samples whose first coordinates are the same."""
+    X, y = data_of()
+    line = X * [1.0, 0.0]
+    listed = cl.enumerate_arrangements(line)
+    assert listed.exhaustive
+    restricted = cl.TwoLayer(X, y, beta=0.05, arrangements=listed)
+    network = restricted.to_network(cl.solve(restricted, tol=1e-9))
+    guess = cl.certify(network, X, y, beta=0.05, arrangements=listed, refine=False)
+    assert guess.dual > 1.1 * optimum(X, y, 0.05)  # no bound: other patterns do better
+    assert not guess.rigorous
+    same = cl.enumerate_arrangements(torch.from_numpy(X).float().double())
+    assert not cl.certify(network, X, y, beta=0.05, arrangements=same).rigorous
+    single = torch.from_numpy(X).float(), torch.from_numpy(y).float()
+    patterns = cl.enumerate_arrangements(single[0])
+    assert cl.certify(network, *single, beta=0.05, arrangements=patterns).rigorous
+
+
 def test_the_zero_network_and_zero_targets():
     X, y = data_of()
     network = TwoLayerReLU(torch.zeros(0, 2).double(), torch.zeros(0).double())

@@ -1,6 +1,8 @@
 """`convexlib certify`: what it prints, saves, and returns."""
 
 import csv
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +112,20 @@ def test_polishing_saves_a_network_of_the_same_kind(
     ]  # fmt: skip
 
 
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    files, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    assert certify(files, f"--polish={tmp_path / 'better.pt'}", "--rounds=0") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "better.pt cannot be written (No space left on device)" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "model.pt"]
+
+
 def test_target_header_and_loss(files, tmp_path: Path, capsys: Captured) -> None:
     X, y = data()
     bare = tmp_path / "bare.csv"
@@ -122,6 +138,9 @@ def test_target_header_and_loss(files, tmp_path: Path, capsys: Captured) -> None
     printed = lines(capsys)
     assert float(printed["objective"].split()[0]) == pytest.approx(expected.primal, rel=1e-8)
     assert "(logistic loss)" in printed["objective"]
+    bare.write_text(bare.read_text().replace(";", "\t"))
+    assert certify((files[0], str(bare)), *options[:2], r"--delimiter=\t", options[3]) == 0
+    assert lines(capsys) == printed
 
 
 def test_the_path_norm_and_deeper_networks(files, tmp_path: Path, capsys: Captured) -> None:

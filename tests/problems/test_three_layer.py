@@ -73,6 +73,17 @@ def test_circle_rejects_wrong_variants() -> None:
     assert one == pytest.approx(two, rel=1e-6)
 
 
+def test_units_of_other_data_bound_no_network() -> None:
+    """Those of samples on a line are all of theirs, and miss most of what the plane has."""
+    X, y, beta = circle()
+    line = cl.enumerate_units(X * [1.0, 0.0])
+    assert line.exhaustive
+    restricted = cl.solve(cl.ThreeLayer(X, y, beta=beta, units=line))
+    assert restricted.dual > 2.0 * EXACT  # above what a network attains
+    assert restricted.scope == "program"
+    assert "some" in repr(cl.ThreeLayer(X, y, beta=beta, units=line))
+
+
 def test_sampled_units_give_an_upper_bound() -> None:
     X, y, beta = circle()
     values = []

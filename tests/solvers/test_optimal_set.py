@@ -71,6 +71,17 @@ def test_every_optimum_is_a_member(seed, gated):
             assert (alpha > 1e-7).sum() <= len(problem.y)
 
 
+@pytest.mark.parametrize("height", [1e-12, 1e9])
+def test_members_are_optimal_whatever_the_size_of_the_targets(height):
+    problem = hexagon()
+    problem = cl.TwoLayer(problem.X, height * problem.y, beta=0.2 * height)
+    result = cl.solve(problem, tol=1e-10)
+    found = cl.optimal_set(problem, result)
+    np.testing.assert_allclose(found.ranges() / height, [[0.0, 0.9]] * 6, atol=1e-4)
+    for alpha in members(found):
+        assert problem.value(found.weights(alpha)) == pytest.approx(result.value, rel=1e-8)
+
+
 def test_generic_data_have_one_optimum():
     problem = random_problem(0)
     found = cl.optimal_set(problem, cl.solve(problem, tol=1e-10))

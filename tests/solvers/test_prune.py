@@ -97,6 +97,8 @@ def test_what_comes_in_and_out():
     torch.testing.assert_close(pruned(torch.from_numpy(X)).detach(), expected)
     single = cl.prune_neurons(random_network(20, 2, 0).float(), torch.from_numpy(X).float())
     assert single.U.dtype == torch.float32
+    mixed = cl.prune_neurons(random_network(20, 2, 0), torch.from_numpy(X).float())
+    assert mixed.U.dtype == mixed.alpha.dtype == torch.float64
     assert cl.prune_neurons(random_network(0, 2, 0), X).n_neurons == 0
     with pytest.raises(InputError, match="append a column of ones"):
         cl.prune_neurons(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)).double(), X)

@@ -23,6 +23,7 @@ The signs need be only +1 and -1, as a ReLU passes positive factors through.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations_with_replacement
 from math import comb
 from typing import Any
@@ -83,7 +84,7 @@ def enumerate_units(
     units = _leaf_units(patterns)
     for children in widths:
         units = _combine(data, units, children, widths, max_units)
-    return units
+    return replace(units, source=patterns.source)
 
 
 def _leaf_units(patterns: Arrangements) -> Units:

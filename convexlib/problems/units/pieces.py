@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from convexlib.arrangements.patterns import fingerprint
 from convexlib.arrays import Bools
 from convexlib.errors import InputError
 from convexlib.validation import (
@@ -50,6 +51,8 @@ class Units:
         The unit's output on sample t is :math:`\sum_j \text{outputs}_{ktj}\, x_t^\top u_j`.
     exhaustive : bool
         Whether every network of this shape has each of its units on one of these pieces, by proof.
+    source : str
+        `fingerprint` of the samples that were enumerated; empty for other lists.
     """
 
     leaves: Bools
@@ -57,6 +60,7 @@ class Units:
     nodes: Signs
     outputs: Signs
     exhaustive: bool = False
+    source: str = ""
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not fit together."""
@@ -91,6 +95,10 @@ class Units:
         """Layers of weights of the networks that these units belong to."""
         return len(self.inner) + 2
 
+    def exhausts(self, X: Tensor) -> bool:
+        """Return whether the list is proven to hold the units of this very matrix."""
+        return self.exhaustive and self.source == fingerprint(X)
+
     def select(self, index: Any) -> Units:
         """Return the units that `index` (integers, booleans or a slice) picks."""
         index = check_index(index, len(self))
@@ -102,6 +110,7 @@ class Units:
             self.nodes[index],
             self.outputs[index],
             self.exhaustive and bool(picked.all()),
+            self.source,
         )
 
     def __repr__(self) -> str:

@@ -101,8 +101,8 @@ class UnitProgram(Problem):
 
     @property
     def scope(self) -> str:
-        """What a bound is about: ``"network"`` if the units are exhaustive, else ``"program"``."""
-        return "network" if self.units.exhaustive or self.generates else "program"
+        """What a bound is about: ``"network"`` if the units are all of X's, else ``"program"``."""
+        return "network" if self.generates or self.units.exhausts(self.X) else "program"
 
     @cached_property
     def cones(self) -> UnitCones:
@@ -266,7 +266,7 @@ class UnitProgram(Problem):
 
     def __repr__(self) -> str:
         n, d = self.X.shape
-        known = f"{'all' if self.units.exhaustive else 'some'} {len(self.units)} units"
+        known = f"{'all' if self.scope == 'network' else 'some'} {len(self.units)} units"
         known = "units generated" if self.generates else known
         return (
             f"{type(self).__name__}(n={n}, d={d}, widths={self.widths}, {known}, "

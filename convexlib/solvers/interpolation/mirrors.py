@@ -98,7 +98,7 @@ def _first_columns(problem: Mirrors) -> Ints:
     # A solution for small beta almost interpolates: its support is close to the optimal basis.
     # Others, spread over the dictionary, complete it.
     small = lasso(problem.with_beta(1e-4 * (problem.beta_max() or 1.0)), tol=1e-3)
-    support = small.weights[:-1].nonzero().ravel().numpy()
+    support = small.weights[:-1].nonzero().ravel().cpu().numpy()
     spread = np.linspace(0, problem.n_features - 1, 20 * len(problem.x)).astype(np.intp)
     index = np.unique(np.concatenate([support, spread]))
     columns = problem.dictionary.columns(index)
