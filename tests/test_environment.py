@@ -35,11 +35,11 @@ def python(code: str, *arguments: str, path: str, **variables: str) -> subproces
 COMMANDS = """
 import io, os, sys
 from convexlib import cli
-folder, model, data = sys.argv[1:]
-os.environ.update(CONVEXLIB_RESULTS=folder, XDG_CACHE_HOME=folder)
+folder, cache, model, data = sys.argv[1:]
+os.environ.update(CONVEXLIB_RESULTS=folder, XDG_CACHE_HOME=cache)
 lines = [["list"], ["data", "list"], ["data", "verify", "ecg"], ["data", "list", "b\\xe9"],
          ["certify", model, data, "--beta", "0.1", "--target", "\\u0131"],
-         ["certify", model, data, "--beta", "-1"], ["run", "uci", "--check", "1"]]
+         ["certify", model, data, "--beta", "-1"], ["run", "recovery", "--check", "1"]]
 lines += [["table", name, "--full"] for name in ("ecg", "nyse", "recovery", "three_layer", "uci")]
 lines += [[*words, "--help"] for words in ([], ["run"], ["table"], ["data", "fetch"], ["certify"])]
 for words in lines:
@@ -58,16 +58,13 @@ def test_every_command_prints_where_only_ascii_can_be(tmp_path: Path) -> None:
     torch.manual_seed(0)
     torch.save(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).state_dict(), model)
     data.write_text("é,ß,ı\n1,2,3\n2,1,0\n0,1,1\n", encoding="utf-8")
-    done = python(
-        COMMANDS, str(ROOT / "results"), str(model), str(data), path=os.environ["PATH"], **ASCII
-    )
+    folders = str(ROOT / "results"), str(tmp_path / "cache")
+    done = python(COMMANDS, *folders, str(model), str(data), path=os.environ["PATH"], **ASCII)
     out, err = done.stdout.decode("ascii"), done.stderr.decode("ascii")
     assert done.returncode == 0, err[-2000:]
     assert "Traceback" not in err
     codes = [line.split()[2] for line in out.splitlines() if line.startswith("exit code")]
-    assert codes == ["0", "0", "0", "2", "0", "2", "0", *["0"] * 5, *["0"] * 5] or (
-        codes[:6] == ["0", "0", "0", "2", "0", "2"] and codes[7:] == ["0"] * 10
-    )
+    assert codes == ["0", "0", "0", "2", "0", "2", "0", *["0"] * 5, *["0"] * 5]
     assert "+-" in out  # for the sign in the tables
     assert "target ?" in out  # the dotless i has no other form in ASCII
 

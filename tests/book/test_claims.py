@@ -175,14 +175,15 @@ def test_shares_of_problems(monkeypatch, objectives, count, verdict):
     assert tables.uci_relu()[1] == verdict
     assert f"on {count} of 438 problems" in tables.uci_gated()[0]
     assert "100 epochs" in tables.uci_gated()[0]
-    assert tables.uci_epochs() == ("no records of 2,000 epochs", "not attempted")
+    missing = ("no records of 2,000 epochs", "not attempted")
+    assert tables.uci_epochs_gated() == tables.uci_epochs_relu() == missing
 
 
 def test_shares_where_descent_is_long(monkeypatch):
     records = problems({"gated": 1.0, "sgd": 9.0, "adam": 9.0})
     records += problems({"sgd-2000": 1.05, "adam-2000": 1.8}, 5)
     monkeypatch.setattr(tables, "stored", lambda name: records)
-    assert tables.uci_epochs() == (
+    assert tables.uci_epochs_gated() == (
         "gated / SGD / Adam: 100 / 100 / 100 % to 1, 100 / 100 / 0 % to 0.5, 100 / 100 / 0 % "
         "to 0.1, on 5 of 438 problems (100 epochs of descent)",
         "not reproduced",
