@@ -16,10 +16,11 @@ from tools.notebooks import BOOK
 ROOT = BOOK.parent
 sys.path.insert(0, str(BOOK / "_ext"))
 
-import claim_rules  # noqa: E402  the book's extensions are no package: their folder is on the path now
-import claims  # noqa: E402
-from claim_rules import descent, recovery, speed, tables, verdicts  # noqa: E402
-from theorem_index import chapters, statements  # noqa: E402
+# The book's extensions are no package: they are found only once their folder is on the path.
+import claim_rules  # noqa: E402  # after the path
+import claims  # noqa: E402  # after the path
+from claim_rules import descent, recovery, speed, tables, verdicts  # noqa: E402  # after the path
+from theorem_index import chapters, statements  # noqa: E402  # after the path
 
 CLAIMS = claims.read(BOOK)
 # No paper claims anything of the fuzz runs.
