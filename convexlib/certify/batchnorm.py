@@ -17,7 +17,7 @@ from convexlib.certify.certificate import Certificate
 from convexlib.certify.two_layer import certify_two_layer
 from convexlib.networks.batchnorm import read_batchnorm, unnormalised
 from convexlib.problems.base import check_same_device
-from convexlib.validation import check_beta, check_data, check_flag
+from convexlib.validation import check_beta, check_data, check_flag, check_positive_int
 from convexlib.whitening import whiten
 
 
@@ -79,6 +79,7 @@ def certify_batchnorm(
     """
     X, y = check_data(X, y)
     beta, refine = check_beta(beta), check_flag(refine, "refine")
+    check_positive_int(max_nodes, "max_nodes", minimum=0)
     check_same_device(network, X)
     weights = read_batchnorm(network)
     whitening = whiten(X)

@@ -14,6 +14,7 @@ best unit for z.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -96,21 +97,22 @@ def best_certificate(
     bound: UnitBound,
     *,
     regularizer: str,
-    bias_weight: float = 0.0,
+    output_bias: bool = False,
     loss: str = "squared",
 ) -> Certificate:
     r"""The certificate of the best of some dual points, each scaled to be feasible.
 
-    `bias_weight` is :math:`1/\beta` for networks with an output bias, which is decayed: it adds
-    :math:`-\tfrac1{2\beta} (1^\top z)^2` to d(z) and nothing else.
+    An output bias, which is decayed, adds :math:`-\tfrac1{2\beta} (1^\top z)^2` to d(z) and nothing
+    else.
     """
     kind = get_loss(loss)
+    root = math.sqrt(beta) if output_bias else math.inf
     candidates = []
     for point in points:
         inside = kind.restrict(point, y)
         reach, rigorous, method = bound(inside)
-        z = _scaled(inside, y, beta, reach, bias_weight, kind)
-        dual = max(_dual_value(z, y, bias_weight, kind), 0.0)
+        z = _scaled(inside, y, beta, reach, root, kind)
+        dual = max(_dual_value(z, y, root, kind), 0.0)
         size = float(torch.linalg.vector_norm(inside))
         shrunk = reach * float(torch.linalg.vector_norm(z)) / size if size > 0 else 0.0
         candidates.append(Certificate(primal, dual, rigorous, z, shrunk, method, regularizer, loss))
@@ -118,31 +120,36 @@ def best_certificate(
 
 
 def _scaled(
-    z: Tensor, y: Tensor, beta: float, bound: float, bias_weight: float, loss: SmoothLoss
+    z: Tensor, y: Tensor, beta: float, bound: float, root: float, loss: SmoothLoss
 ) -> Tensor:
-    """The multiple of z with the largest dual value among the feasible ones."""
+    """The multiple of z with the largest dual value among the feasible ones.
+
+    `root` is that of beta with an output bias, and infinite without. The sum is divided by it, and
+    not its square multiplied by 1/beta, as that is infinite for the smallest beta.
+    """
     # A few eps smaller, so that rounding cannot make it infeasible.
     limit = beta / bound * (1.0 - 8.0 * EPS) if bound > 0 else np.inf
     if not bool(z.any()):
         return z
-    if bias_weight == 0.0:
+    if root == math.inf:
         return loss.best_scale(z, y, limit) * z
-    total = float(z.sum())
+    total = float(z.sum()) / root
     if loss.name == "squared":
-        curvature = float(z @ z) + bias_weight * total**2
+        curvature = float(z @ z) + total * total  # ** would raise where this is infinite
         return min(max(float(y @ z) / curvature, 0.0), limit) * z
 
     def value(s: float) -> float:
-        return loss.dual_value(s * z, y) - 0.5 * bias_weight * (s * total) ** 2
+        return loss.dual_value(s * z, y) - 0.5 * (s * total) * (s * total)
 
     return best_of_scales(value, limit) * z
 
 
-def _dual_value(z: Tensor, y: Tensor, bias_weight: float, loss: SmoothLoss) -> float:
-    """d(z), lowered by the rounding error of its own evaluation."""
+def _dual_value(z: Tensor, y: Tensor, root: float, loss: SmoothLoss) -> float:
+    """d(z), lowered by the rounding error of its own evaluation; `root` as in `_scaled`."""
     slack = 2.0 * (len(z) + 8) * EPS
-    total, sizes = float(z.sum()), 2.0 * bias_weight * float(z.abs().sum()) ** 2
-    value = loss.dual_value(z, y) - 0.5 * bias_weight * total**2
+    total, size = float(z.sum()) / root, float(z.abs().sum()) / root
+    sizes = 2.0 * size * size
+    value = loss.dual_value(z, y) - 0.5 * total * total
     if loss.name == "logistic":
         # Terms of an entropy are at most log 2, and each is off by a few EPS.
         return value - slack * (2.0 * len(z) + sizes)

@@ -115,6 +115,7 @@ def certify(
     X, y = check_data(X, y)
     beta, refine = check_beta(beta), check_flag(refine, "refine")
     check_same_device(network, X)
+    check_positive_int(max_nodes, "max_nodes", minimum=0)
     check_positive_int(max_units, "max_units")
     if regularizer is not None:
         check_choice(regularizer, REGULARIZERS, "regularizer")

@@ -21,7 +21,7 @@ from convexlib.networks import read_two_layer
 from convexlib.pricing import price
 from convexlib.problems.base import check_same_device
 from convexlib.solvers.column_generation.heuristic_pricing import search
-from convexlib.validation import check_beta, check_data, check_seed
+from convexlib.validation import check_beta, check_data, check_positive_int, check_seed
 
 __all__ = ["MissingNeuron", "missing_neuron"]
 
@@ -95,6 +95,7 @@ def missing_neuron(
     """
     X, y = check_data(X, y)
     beta = check_beta(beta)
+    check_positive_int(max_nodes, "max_nodes", minimum=0)
     check_same_device(network, X)
     if depth_of(network) != 2:
         raise NotCertifiableError(

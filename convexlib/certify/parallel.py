@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from convexlib.arrays import EPS
 from convexlib.certify.certificate import Certificate, UnitBound, best_certificate
 from convexlib.certify.positive_leaves import bound_positive, positive_dual
-from convexlib.certify.two_layer import bound_neurons
+from convexlib.certify.two_layer import bound_neurons, searched
 from convexlib.errors import (
     ConvergenceWarning,
     InputError,
@@ -77,7 +77,8 @@ def certify_parallel(
     elif prod(widths) == 1:
         bound = _over_neurons(data, beta, max_nodes)
         nothing = data.new_zeros(0, data.shape[1])
-        better = refine_dual(data, y, beta, nothing) if refine else None
+        nodes = searched(data, max_nodes)
+        better = refine_dual(data, y, beta, nothing, max_nodes=nodes) if refine else None
     else:
         factor = sqrt(prod(widths)) * (1.0 + EPS) if by_path else 1.0
         bound = _over_positive_leaves(data, beta, factor, max_nodes)

@@ -23,10 +23,9 @@ from torch import Tensor, nn
 
 from convexlib.certify.certificate import Certificate
 from convexlib.certify.kinds import depth_of, regularizer_of
-from convexlib.certify.two_layer import BRANCHING_RANK, Standing, as_two_layer, certify_two_layer
+from convexlib.certify.two_layer import Standing, as_two_layer, certify_two_layer, searched
 from convexlib.errors import NotCertifiableError
 from convexlib.networks import TwoLayerReLU, TwoLayerWeights, balanced, read_two_layer
-from convexlib.pricing import row_space
 from convexlib.problems.base import check_same_device
 from convexlib.solvers.prune import prune_neurons
 from convexlib.solvers.refine import Refined, refine
@@ -110,6 +109,7 @@ def polish(
     X, y = check_data(X, y)
     beta, tol = check_beta(beta), check_tol(tol)
     check_positive_int(rounds, "rounds", minimum=0)
+    check_positive_int(max_nodes, "max_nodes", minimum=0)
     check_same_device(network, X)
     depth = depth_of(network)
     if depth != 2:
@@ -129,14 +129,14 @@ def polish(
     run.build("balanced", vectors[live], signs, bias)
     vectors, signs = _pruned(data, vectors[live], signs)
     run.build("merged", vectors, signs, bias)
-    prove = row_space(data)[0].shape[1] <= BRANCHING_RANK
+    nodes = searched(data, max_nodes)
     points, start = [], vectors
     for name, count in (("own patterns", 0), ("new patterns", rounds)):
         if name == "new patterns" and not rounds:
             break
         found = refine(
             data, run.state.y, beta, start, bias, loss=loss, rounds=count, tol=tol,
-            max_nodes=None if prove else 0,
+            max_nodes=nodes,
         )  # fmt: skip
         run.refined(name, found)
         points.append(found.z)

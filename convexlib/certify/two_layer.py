@@ -51,12 +51,12 @@ def certify_two_layer(
     primal = state.objective(beta, regularizer)
     points = [state.z, *points]
     if refine:
-        prove = row_space(state.data)[0].shape[1] <= BRANCHING_RANK
         points.append(
             refine_dual(
-                state.data, state.y, beta, parts.U.cpu(), parts.output_bias, prove=prove, loss=loss
+                state.data, state.y, beta, parts.U.cpu(), parts.output_bias,
+                max_nodes=searched(state.data, max_nodes), loss=loss,
             )
-        )
+        )  # fmt: skip
     return best_certificate(
         primal,
         points,
@@ -64,9 +64,14 @@ def certify_two_layer(
         beta,
         lambda z: bound_neurons(state.data, z, beta, arrangements, max_nodes),
         regularizer=regularizer,
-        bias_weight=0.0 if parts.output_bias is None else 1.0 / beta,
+        output_bias=parts.output_bias is not None,
         loss=loss,
     )
+
+
+def searched(data: Tensor, max_nodes: int) -> int:
+    """Cones that the search for a dual point may examine: none where too few could be."""
+    return max_nodes if row_space(data)[0].shape[1] <= BRANCHING_RANK else 0
 
 
 def as_two_layer(network: nn.Module) -> nn.Module:

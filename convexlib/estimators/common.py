@@ -43,7 +43,9 @@ def validated(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
         )
     given = (detached(part) for part in (X, *y))
     try:
-        return validate_data(estimator, *given, dtype=np.float64, **options)
+        # Its search for what is not finite adds up inf and -inf, of which numpy would warn.
+        with np.errstate(invalid="ignore"):
+            return validate_data(estimator, *given, dtype=np.float64, **options)
     except ValueError as error:
         found = _TEXT.search(str(error))
         if found is None:

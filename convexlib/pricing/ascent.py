@@ -53,7 +53,8 @@ def _model(rows, norms, z, tilt, sign, s, radius, tau, near, w):  # type: ignore
     count = 0
     for i in range(len(rows)):
         weight = sign * z[i]
-        if weight < 0.0 and abs(s[i]) < radius * norms[i]:
+        # The product is divided by below, and that of a tiny weight may be zero.
+        if weight * norms[i] ** 2 < 0.0 and abs(s[i]) < radius * norms[i]:
             near[count] = i
             count += 1
         else:
@@ -157,6 +158,10 @@ def ascend(X: Tensor, z: Tensor, starts: Tensor, n_iter: int = 60) -> tuple[Tens
     """
     rows = np.ascontiguousarray(X.detach().double().cpu().numpy())
     dual = z.detach().double().cpu().numpy()
+    # A power of two changes no digit, and keeps the products of a tiny z away from underflow.
+    exponent = int(np.frexp(np.abs(dual).max(initial=0.0))[1])
+    dual = np.ldexp(dual, -exponent)
     U = starts.detach().double().cpu().numpy()
     values, directions = climb(rows, dual, np.zeros(rows.shape[1]), U, n_iter=n_iter)
+    values = np.ldexp(values, exponent)
     return torch.from_numpy(values).to(X), torch.from_numpy(directions).to(X)

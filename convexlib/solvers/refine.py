@@ -13,6 +13,7 @@ from torch import Tensor
 from convexlib.errors import ConvergenceWarning
 from convexlib.losses import ShiftedLoss, SmoothLoss, get_loss
 from convexlib.problems.two_layer import TwoLayer
+from convexlib.result import Result
 from convexlib.solvers.column_generation import generate
 from convexlib.solvers.pattern_set import patterns_of
 from convexlib.solvers.ssnal import ssnal
@@ -45,8 +46,7 @@ class Refined:
     bias: float
 
 
-# A convex program and neurons to start from -> its dual point, value, neurons and their signs.
-Solve = Callable[[TwoLayer, Tensor], tuple[Tensor, float, Tensor, Tensor]]
+Solve = Callable[[TwoLayer, Tensor], Result]  # of a convex program, from some neurons
 
 
 def refine_dual(
@@ -55,7 +55,7 @@ def refine_dual(
     beta: float,
     U: Tensor,
     bias: float | None = None,
-    prove: bool = True,
+    max_nodes: int | None = None,
     loss: str = "squared",
 ) -> Tensor:
     """The dual point (n,) of the two-layer program, to be bounded by the caller.
@@ -64,12 +64,13 @@ def refine_dual(
     ----------
     X, y, beta, U, bias, loss
         As for `refine`.
-    prove : bool
-        Search for violated neurons until none is left, which ends for ranks up to about 5.
+    max_nodes : int, optional
+        Cones in the search for violated neurons (see `generate`), which goes on until none is left;
+        0 leaves it to local search, and is less exact.
     """
     # Where nothing can be proved the bound is too loose for more than a few rounds to matter.
-    rounds, tol, nodes = (40, _TOL, None) if prove else (_ROUNDS, _LOOSE, 0)
-    return refine(X, y, beta, U, bias, loss=loss, rounds=rounds, tol=tol, max_nodes=nodes).z
+    rounds, tol = (_ROUNDS, _LOOSE) if max_nodes == 0 else (40, _TOL)
+    return refine(X, y, beta, U, bias, loss=loss, rounds=rounds, tol=tol, max_nodes=max_nodes).z
 
 
 def refine(
@@ -90,7 +91,8 @@ def refine(
     derivative of :math:`p^*(y - b) + \tfrac\beta2 b^2` is :math:`h = \beta b - 1^\top z_b`; it
     increases with slopes between :math:`\beta` and :math:`\beta + n` (times the Lipschitz constant
     of the loss's gradient), and :math:`h^2/(2\beta)` is what z_b loses as a dual point. Its root is
-    found by a bracketed secant method. Losses of classes take f + b in place of y - b.
+    found by a bracketed secant method whose slopes keep to that range, and which halves the bracket
+    where it is slow. Losses of classes take f + b in place of y - b.
 
     Parameters
     ----------
@@ -119,29 +121,47 @@ def refine(
     solve = _over_all(rounds, tol, max_nodes) if rounds else _over_own(tol)
     start = U[torch.linalg.vector_norm(U, dim=1) > 0]
     shift, low, high = bias or 0.0, -math.inf, math.inf
-    last: tuple[float, float] | None = None
+    steepest = beta + kind.gradient_lipschitz * len(y)
+    steps: list[tuple[float, float]] = []  # biases and slopes
     best: Refined | None = None
+    z, bound = y, -math.inf
     for _ in range(_BIAS_STEPS):
-        z, value, vectors, signs = solve(_at_bias(X, y, beta, kind, shift), start)
-        whole = value + 0.5 * beta * shift**2
-        if best is None or whole <= best.value:
-            best = Refined(z, whole, vectors, signs, shift)
-        slope = beta * shift - float(z.sum())
-        if bias is None or slope**2 <= 2.0 * beta * 3.0 * _TOL * value:
+        result = solve(_at_bias(X, y, beta, kind, shift), start)
+        vectors, signs = _neurons(result.weights)
+        slope = beta * shift - float(result.z.sum())
+        decay, lost = 0.5 * beta * shift * shift, 0.5 * slope * (slope / beta)
+        if best is None or result.value + decay <= best.value:
+            best = Refined(result.z, result.value + decay, vectors, signs, shift)
+        if result.dual + decay - lost > bound or math.isinf(bound):
+            z, bound = result.z, result.dual + decay - lost
+        steps.append((shift, slope))
+        slow = len(steps) > 2 and abs(slope) > 0.5 * abs(steps[-3][1])
+        # What a solve leaves open bounds the error of z's sum, by the strong convexity of the dual.
+        left = min(max(result.value - result.dual, 0.0), tol * result.value)
+        unsure = abs(slope) <= math.sqrt(2.0 * kind.gradient_lipschitz * len(y) * left)
+        if bias is None or lost <= 3.0 * _TOL * result.value or (slow and unsure):
             break
-        steepest = beta + kind.gradient_lipschitz * len(y)
+        largest = math.sqrt(2.0 * best.value) / math.sqrt(beta)  # more would cost more than it all
         near, far = shift - slope / steepest, shift - slope / beta
-        low, high = max(low, min(near, far)), min(high, max(near, far))
-        guess = near
-        if last is not None and slope != last[1]:
-            guess = shift - slope * (shift - last[0]) / (slope - last[1])
-        last = shift, slope
+        low = max(low, min(near, far), -largest)
+        high = min(high, max(near, far), largest)
+        guess = 0.5 * (low + high) if slow else _secant(steps, beta, steepest)
         shift = min(max(guess, low), high)
         # With other patterns allowed, the old ones need not be carried along.
         if rounds and len(vectors):
             start = vectors
     assert best is not None  # there is at least one step
     return Refined(z, best.value, best.vectors, best.signs, best.bias)
+
+
+def _secant(steps: list[tuple[float, float]], flattest: float, steepest: float) -> float:
+    """The root of the line through the last two of some biases and slopes."""
+    shift, slope = steps[-1]
+    rate = steepest
+    if len(steps) > 1 and shift != steps[-2][0]:
+        rate = (slope - steps[-2][1]) / (shift - steps[-2][0])
+    # Between biases that hardly differ the quotient is rounding, which may say anything.
+    return shift - slope / min(max(rate, flattest), steepest)
 
 
 def _at_bias(X: Tensor, y: Tensor, beta: float, loss: SmoothLoss, bias: float) -> TwoLayer:
@@ -155,13 +175,12 @@ def _at_bias(X: Tensor, y: Tensor, beta: float, loss: SmoothLoss, bias: float) -
 def _over_all(rounds: int, tol: float, max_nodes: int | None) -> Solve:
     """Column generation; nothing here needs to have converged."""
 
-    def solve(problem: TwoLayer, start: Tensor) -> tuple[Tensor, float, Tensor, Tensor]:
+    def solve(problem: TwoLayer, start: Tensor) -> Result:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the caller bounds z
-            result = generate(
+            return generate(
                 problem, tol=tol, max_iter=rounds, directions=start, max_nodes=max_nodes
             )
-        return result.z, result.value, *_neurons(result.weights)
 
     return solve
 
@@ -169,14 +188,13 @@ def _over_all(rounds: int, tol: float, max_nodes: int | None) -> Solve:
 def _over_own(tol: float) -> Solve:
     """The patterns of the neurons at hand."""
 
-    def solve(problem: TwoLayer, start: Tensor) -> tuple[Tensor, float, Tensor, Tensor]:
+    def solve(problem: TwoLayer, start: Tensor) -> Result:
         if not len(start):
             start = problem.X.new_ones(1, problem.X.shape[1])  # any direction will do
         own = problem.with_arrangements(patterns_of(problem.X, start))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the caller bounds z
-            result = ssnal(own, tol=tol)
-        return result.z, result.value, *_neurons(result.weights)
+            return ssnal(own, tol=tol)
 
     return solve
 

@@ -215,7 +215,7 @@ def optima(make: Any, arguments: Arguments, other: bool = False, tol: float = 1e
 entry(
     "optimal_set", optima, tasks(("TwoLayer", "TwoLayer", "TwoLayer", "BatchNorm", "Mirrors")),
     options={"other": st.booleans(), "tol": TOLS}, covers=("optimal_set", "OptimalSet"), share=2.0,
-    kept=TASK,
+    kept=(*TASK, "other"),
 )  # fmt: skip
 entry(
     "low_rank_path", cl.low_rank_path, with_beta(4, 3),

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from convexlib.errors import InputError, NotCertifiableError
 from convexlib.experiments import record_files, runner
 from convexlib.networks import read_two_layer
 from convexlib.problems.mirrors.norms import interpolation_norm
-from convexlib.solvers import lasso
+from convexlib.solvers import lasso, refine
 from convexlib.solvers.descent import train
 from convexlib.solvers.interpolation import interpolate, pursue
 from convexlib.validation import check_index
@@ -31,6 +32,7 @@ UNITS = {
     "outputs": np.ones((2, 3, 2), dtype=np.int8),
 }
 UNFIT = nn.Sequential(nn.Linear(2, 2, False), nn.ReLU(), nn.Linear(3, 1))
+PLAIN = cl.TwoLayerReLU(torch.eye(2), torch.ones(2))
 NOWHERE = cl.TwoLayerReLU(torch.full((1, 1), torch.nan), torch.ones(1))
 HUGE = nn.Sequential(nn.Linear(1, 1, False), nn.ReLU(), nn.Linear(1, 1, False)).double()
 nn.init.constant_(HUGE[0].weight, 1e200)
@@ -110,8 +112,15 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda: train(torch.ones(2, 1), torch.ones(2), beta=1e300, width=1, n_steps=1),
         "beta is 1e.300, more than torch.float32 holds"),
     "refine of an array": (
-        lambda: cl.certify(cl.TwoLayerReLU(torch.eye(2), torch.ones(2)), X, Y, beta=1.0, refine=X),
-        "refine is "),
+        lambda: cl.certify(PLAIN, X, Y, beta=1.0, refine=X), "refine is "),
+    "a budget of nothing": (
+        lambda: cl.certify(PLAIN, X, Y, beta=1.0, max_nodes=None), "max_nodes is None; expected"),
+    "a negative budget": (
+        lambda: cl.polish(PLAIN, X, Y, beta=1.0, max_nodes=-1), "max_nodes is -1; expected"),
+    "a budget of text": (
+        lambda: cl.missing_neuron(PLAIN, X, Y, beta=1.0, max_nodes="a"), "max_nodes is 'a'; expec"),
+    "a budget with a fraction": (
+        lambda: cl.certify_batchnorm(PLAIN, X, Y, beta=1.0, max_nodes=1.5), "max_nodes is 1.5; ex"),
     "the norm of another problem": (
         lambda: interpolation_norm(GATED), "problem is TwoLayer; expected a Mirrors"),
     "a slack of text": (
@@ -164,6 +173,43 @@ def test_estimators_take_tensors_with_a_graph(estimator: type) -> None:
     model = estimator(beta=0.1).fit(x, y)
     plain = estimator(beta=0.1).fit(x.detach().numpy(), y.detach().numpy())
     np.testing.assert_array_equal(model.predict(x), plain.predict(x.detach().numpy()))
+
+
+def test_infinities_of_both_signs_are_refused_without_a_warning() -> None:
+    x = np.array([[np.inf], [-np.inf], [0.0]], dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="contains infinity"):
+            cl.MirrorRegressor(beta=0.1).fit(x, Y)
+
+
+def test_the_output_bias_is_found_where_the_data_are_nearly_dependent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Slopes that are rounding once made the secant creep through 15 solves."""
+    solves = []
+    generate = refine.generate
+    monkeypatch.setattr(refine, "generate", lambda *a, **k: solves.append(1) or generate(*a, **k))
+    x = np.array([[7.5e-7, -3138.2], [-1.6e-6, -14657.0], [7.2e-6, 6868.8], [-1.3e-6, 4645.4]])
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).double()
+    certificate = cl.certify(network, x, [1.0, 0.0, 0.0, 0.0], beta=1e-12, max_nodes=0)
+    assert len(solves) <= 5
+    assert 0.0 <= certificate.dual <= certificate.primal
+
+
+def test_a_beta_of_the_smallest_float_has_a_certificate() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((6, 3)), np.array([1.0, 1.0, -1.0, -1.0, 1.0, -1.0])
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 3, bias=False), nn.ReLU(), nn.Linear(3, 1))
+    for loss in ("squared", "logistic"):
+        polished = cl.polish(
+            network, x, y, beta=5e-324, loss=loss, max_nodes=30, rounds=1, tol=1e-3
+        )
+        certificate = polished.certificate
+        assert 0.0 <= certificate.dual <= certificate.primal < np.inf
+        assert 0.0 <= certificate.relative_gap <= 1.0
 
 
 def test_a_table_is_printed_where_only_ascii_can_be(
