@@ -82,6 +82,6 @@ def test_zero_starts_and_zero_data():
 @pytest.mark.parametrize("z", [[5e-324, -5e-324, -5e-324], [-1.0, -1.0, -5e-324]])
 def test_weights_of_the_smallest_float(z):
     X = torch.tensor([[0.5, 1.0], [2.0, 0.1], [0.1, 0.1]]).double()
-    values, directions = ascend(X, torch.tensor(z).double(), starts(50, 2))
+    values, directions = ascend(X, torch.tensor(z, dtype=torch.float64), starts(50, 2))
     assert float(values.abs().max()) > 0.0
     np.testing.assert_allclose(torch.linalg.vector_norm(directions, dim=1), 1.0, rtol=1e-12)
