@@ -19,7 +19,13 @@ from torch import Tensor
 from convexlib.arrangements import enumerate_arrangements
 from convexlib.arrays import Floats
 from convexlib.errors import InputError
-from convexlib.validation import as_tensor, check_finite, check_matrix, check_positive_int
+from convexlib.validation import (
+    as_tensor,
+    check_finite,
+    check_matrix,
+    check_positive_int,
+    check_scale,
+)
 
 __all__ = [
     "cross_product",
@@ -179,8 +185,11 @@ def zonotope_vertices(X: Any) -> Tensor:
     ------
     TooManyArrangementsError
         If X may have more patterns than `enumerate_arrangements` takes by default.
+    InputError
+        For entries whose sums or squares are beyond floats.
     """
     X = check_matrix(X)
+    check_scale(X, "X")
     return enumerate_arrangements(X).masks.to(X) @ X
 
 

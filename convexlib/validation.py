@@ -30,7 +30,7 @@ def as_tensor(values: Any, name: str) -> Tensor:
     ------
     InputError
         If `values` is not numeric, is complex, or is a torch tensor that is neither float32 nor
-        float64.
+        float64, or holds no numbers.
     """
     if isinstance(values, Tensor):
         if values.dtype not in FLOATS:
@@ -43,6 +43,7 @@ def as_tensor(values: Any, name: str) -> Tensor:
                 f"{name} is a sparse tensor ({values.layout}); expected a dense one. "
                 f"Convert it with {name}.to_dense()."
             )
+        _check_numbers(values, name)
         return values.detach()
     if hasattr(values, "toarray"):
         raise InputError(
@@ -80,12 +81,16 @@ def as_tensor(values: Any, name: str) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=np.float64, order="C"))
 
 
-def check_finite(values: Tensor, name: str) -> None:
-    """Refuse NaN and infinities, saying how many there are and where the first one is."""
+def _check_numbers(values: Tensor, name: str) -> None:
     if values.is_meta:
         raise InputError(
             f"{name} is on device meta, which holds no numbers; expected data on a CPU or a GPU."
         )
+
+
+def check_finite(values: Tensor, name: str) -> None:
+    """Refuse NaN and infinities, saying how many there are and where the first one is."""
+    _check_numbers(values, name)
     bad = ~torch.isfinite(values)
     count = int(bad.sum())
     if count:
@@ -139,10 +144,10 @@ def check_vector(values: Any, length: int, name: str) -> Tensor:
     return values
 
 
-def check_scale(values: Tensor, name: str) -> None:
-    """Refuse magnitudes at which sums of squares would overflow or vanish."""
+def check_scale(values: Tensor, name: str, power: int = 4) -> None:
+    """Refuse magnitudes whose `power` would overflow or vanish, as sums of squares do."""
     largest, limits = float(values.abs().max()), torch.finfo(values.dtype)
-    low, high = limits.tiny**0.25, limits.max**0.25
+    low, high = limits.tiny ** (1 / power), limits.max ** (1 / power)
     if largest and not low <= largest <= high:
         raise InputError(
             f"the largest entry of {name} is {largest:.1e}; expected it between {low:.0e} and "
@@ -201,6 +206,17 @@ def check_beta(beta: Any) -> float:
             "fraction of problem.beta_max() for near-interpolation."
         )
     return value
+
+
+def check_betas(betas: Any) -> list[float]:
+    """Return regularisation strengths as positive finite floats, at least one."""
+    try:
+        values = list(betas)
+    except TypeError:  # also for tensors and arrays without axes
+        raise InputError(f"betas is {betas!r}; expected a sequence of numbers > 0.") from None
+    if not values:
+        raise InputError("betas is empty; expected at least one beta > 0.")
+    return [check_beta(beta) for beta in values]
 
 
 def check_tol(value: Any) -> float:
@@ -263,6 +279,11 @@ def check_weights(tensors: Mapping[str, Any]) -> None:
             raise InputError(
                 f"{name} is {got}; expected a floating-point torch.Tensor. Convert it with "
                 f"torch.as_tensor({name}, dtype=torch.float64)."
+            )
+        if tensor.layout != torch.strided:
+            raise InputError(
+                f"{name} is a sparse tensor ({tensor.layout}); expected a dense one. "
+                f"Convert it with {name}.to_dense()."
             )
 
 

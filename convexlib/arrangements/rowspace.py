@@ -176,16 +176,26 @@ def reduce_rows(A: Floats, tolerance: Tolerance = DOUBLE) -> Reduction:
         nothing = np.empty((0, 0))
         return Reduction(nothing, nothing, owner, side, used, scale, tolerance)
     B = A[used] * scale
-    sigma = np.linalg.svd(B, compute_uv=False)
-    r = int((sigma > tolerance.rank * sigma[0]).sum())
-    columns = np.arange(d)
-    if r < d:
-        columns = np.sort(qr(B, mode="r", pivoting=True)[1][:r])
+    columns = _independent_columns(B, tolerance.rank)
+    if not B[:, columns].any(axis=1).all():
+        # Beside much larger ones a sample seemed to be zero; its hyperplane counts all the same.
+        sizes = np.frexp(np.abs(B).max(axis=1, keepdims=True))[1]
+        columns = _independent_columns(np.ldexp(B, -sizes), tolerance.rank)
     C = B[:, columns]
     label, side[used] = _merge(C, tolerance.parallel)
     representative, owner[used] = np.unique(label, return_inverse=True)
     side[used] *= side[used][label]
-    return Reduction(C[representative], np.eye(r), owner, side, columns, scale, tolerance)
+    frame = np.eye(len(columns))
+    return Reduction(C[representative], frame, owner, side, columns, scale, tolerance)
+
+
+def _independent_columns(B: Floats, tolerance: float) -> NDArray[np.intp]:
+    """Return as many columns as the rank is, from which the others follow."""
+    sigma = np.linalg.svd(B, compute_uv=False)
+    rank = int((sigma > tolerance * sigma[0]).sum())
+    if rank == B.shape[1]:
+        return np.arange(rank)
+    return np.sort(qr(B, mode="r", pivoting=True)[1][:rank])
 
 
 def _merge(C: Floats, distance: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

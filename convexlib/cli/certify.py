@@ -20,7 +20,7 @@ from convexlib.errors import InputError
 from convexlib.losses import LOSSES, get_loss
 from convexlib.networks import TwoLayerReLU, outputs
 from convexlib.problems.base import double
-from convexlib.validation import check_beta, check_positive_int, check_real
+from convexlib.validation import check_beta, check_positive_int, check_real, readable_count
 
 _TEXT = (
     "Bound how far a trained ReLU network is from the global optimum of its training objective, "
@@ -35,6 +35,7 @@ _PROOFS = {
     "spectral": "by a bound that holds at any rank; it is loose",
     "positive leaves": "by a bound for sub-networks of any signs; it is not tight",
 }
+_DIGITS = 17  # all that a float64 has
 _SHOWN = 8  # weights of a direction that are printed
 _NEGLIGIBLE = 1e-9  # part of the objective that is not worth a neuron; float32 rounds by more
 
@@ -71,7 +72,10 @@ def add_certify(commands: Any) -> None:
         "--max-nodes", type=int, default=5_000_000, help="budget of the proof (default: 5000000)"
     )
     parser.add_argument(
-        "--digits", type=int, default=9, help="significant digits of objectives (default: 9)"
+        "--digits",
+        type=int,
+        default=9,
+        help=f"significant digits of objectives, at most {_DIGITS} (default: 9)",
     )
     parser.add_argument(
         "--polish", type=Path, metavar="OUT.pt", help="improve the network, and save it here"
@@ -85,6 +89,8 @@ def add_certify(commands: Any) -> None:
 def run_certify(chosen: argparse.Namespace) -> int:
     """Certify, say what is missing, polish if asked to, and compare with the tolerance."""
     beta, digits = check_beta(chosen.beta), check_positive_int(chosen.digits, "--digits")
+    if digits > _DIGITS:
+        raise InputError(f"--digits is {readable_count(digits)}; expected at most {_DIGITS}.")
     if chosen.tol is not None and check_real(chosen.tol, "--tol") < 0:
         raise InputError(f"--tol is {chosen.tol:g}; expected a relative gap of at least 0.")
     if chosen.polish is not None:

@@ -18,7 +18,7 @@ from convexlib.plots.style import (
     outer_label,
     pattern_label,
 )
-from convexlib.validation import check_matrix
+from convexlib.validation import check_matrix, check_scale
 
 if TYPE_CHECKING:
     from convexlib.arrangements import Arrangements
@@ -32,7 +32,9 @@ ANGLE_TOLERANCE = 1e-13
 
 def two_columns(X: Any, picture: str) -> np.ndarray:
     """Return X as float64 numpy of shape (n, 2), or refuse it."""
-    data = check_matrix(X).double().cpu().numpy()
+    checked = check_matrix(X)
+    check_scale(checked, "X")
+    data = checked.double().cpu().numpy()
     if data.shape[1] != 2:
         hint = (
             " Append a column of ones for one feature and a bias."

@@ -15,6 +15,7 @@ from convexlib.validation import as_tensor, check_choice, check_flag, check_real
 
 __all__ = ["plot_convergence", "plot_training", "seed_band"]
 
+_TOP = 1e300  # what diverged beyond this counts as infinite: matplotlib's ticks overflow there
 BOUND_TOLERANCE = 1e-7
 
 
@@ -98,7 +99,7 @@ def finite(values: Sequence[float]) -> np.ndarray:
 
 def positive(values: np.ndarray) -> np.ndarray:
     """Return the values with NaN where a log axis has no place for them."""
-    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+    return np.where((values > 0) & (values < _TOP), values, np.nan)
 
 
 def seed_band(seconds: Any, objective: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +134,9 @@ def seed_band(seconds: Any, objective: Any) -> tuple[np.ndarray, np.ndarray]:
         latest = [np.searchsorted(clock, common, side="right") - 1 for clock in times]
         values = np.stack([row[at] for row, at in zip(values, latest, strict=True)])
         times = common
-    return times, np.stack([values.min(axis=0), np.median(values, axis=0), values.max(axis=0)])
+    with np.errstate(over="ignore"):  # the middle of two runs that diverged
+        median = np.median(values, axis=0)
+    return times, np.stack([values.min(axis=0), median, values.max(axis=0)])
 
 
 def plot_training(
@@ -195,12 +198,13 @@ def plot_training(
     drawn = False
     for index, (name, (times, values)) in enumerate(bands.items()):
         colour = COLOURS[index % len(COLOURS)]
-        low, median, high = positive((values - base) / size)
+        with np.errstate(over="ignore"):  # of runs that diverged
+            low, median, high = positive((values - base) / size)
         drawn = drawn or bool(np.isfinite(median).any())
         ax.plot(times, median, color=colour, ls=DASHES[index % len(DASHES)], label=name)
         if np.any(values[0] < values[2]):
             ax.fill_between(times, low, high, color=colour, alpha=0.28, linewidth=0)
-    if optimum > base:
+    if base < optimum < _TOP * size:
         ax.axhline((optimum - base) / size, color=GREY, lw=1.4, label="certified optimum")
     ax.set(
         yscale="log",

@@ -233,5 +233,5 @@ def _tokens(tokens: Any) -> Tensor:
     if X.ndim != 3 or 0 in X.shape:
         raise InputError(f"tokens has shape {tuple(X.shape)}; expected (n, s, d).")
     check_finite(X, "tokens")
-    check_scale(X, "tokens")
+    check_scale(X, "tokens", power=8)  # the outputs are cubic in them, and are squared
     return X

@@ -17,7 +17,7 @@ from convexlib.pricing import price
 from convexlib.problems.base import CvxpyProgram, LinearProgram, ProximalMap
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result
-from convexlib.validation import as_tensor, check_beta, check_data, check_positive_int
+from convexlib.validation import as_tensor, check_beta, check_data, check_finite, check_positive_int
 
 
 def image_patches(images: Any, size: int, stride: int = 1) -> Tensor:
@@ -26,9 +26,10 @@ def image_patches(images: Any, size: int, stride: int = 1) -> Tensor:
     Raises
     ------
     InputError
-        For images without three axes, or smaller than a patch.
+        For images without three axes, smaller than a patch, or with entries that are no numbers.
     """
     values = as_tensor(images, "images")
+    check_finite(values, "images")
     check_positive_int(size, "size")
     check_positive_int(stride, "stride")
     if values.ndim != 3 or min(values.shape[1:]) < size:

@@ -18,7 +18,7 @@ from convexlib.problems.two_layer import TwoLayer
 from convexlib.problems.vector_cvxpy import block_program
 from convexlib.prox import shrink_singular_values
 from convexlib.result import Result
-from convexlib.validation import check_choice, check_outputs
+from convexlib.validation import check_choice, check_flag, check_outputs
 
 PENALTIES = ("one-output", "nuclear")
 
@@ -113,7 +113,7 @@ class VectorOutput(LinearProgram):
         X, Y = check_outputs(X, Y)
         get_loss(loss).check_targets(Y)
         self.penalty_name = check_choice(penalty, PENALTIES, "penalty")
-        if self.penalty_name == "nuclear" and not gated:
+        if self.penalty_name == "nuclear" and not check_flag(gated, "gated"):
             raise ProblemError(
                 'penalty="nuclear" needs gated=True: with cone constraints the norm of a block is '
                 'NP-hard to evaluate. Set gated=True, or penalty="one-output".'

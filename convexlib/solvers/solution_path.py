@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
 
-from convexlib.errors import InputError
 from convexlib.problems.base import Problem
 from convexlib.problems.mirrors import Mirrors
 from convexlib.problems.two_layer import TwoLayer
@@ -15,7 +14,7 @@ from convexlib.result import Result, Status
 from convexlib.solvers.base import need_problem
 from convexlib.solvers.lasso import solve_path
 from convexlib.solvers.solve import solve
-from convexlib.validation import check_beta
+from convexlib.validation import check_betas
 
 
 def solution_path(
@@ -59,11 +58,7 @@ def solution_path(
     ``tests/solvers/test_solution_path.py``.
     """
     need_problem(problem)
-    if not isinstance(betas, Iterable):
-        raise InputError(f"betas is {betas!r}; expected a sequence of numbers > 0.")
-    values = [check_beta(beta) for beta in betas]
-    if not values:
-        raise InputError("betas is empty; expected at least one beta > 0.")
+    values = check_betas(betas)
     if isinstance(problem, Mirrors) and not options:
         return solve_path(problem, values, tol=tol)
     results: dict[int, Result] = {}

@@ -112,3 +112,16 @@ def test_entries_beyond_the_range_of_floats_are_refused() -> None:
     X = np.array([[1e300, 1.0], [1e-20, 2.0]])
     with pytest.raises(InputError, match=r"Column 0 of X has entries as large as 1e\+300"):
         enumerate_arrangements(X)
+
+
+@pytest.mark.parametrize("X", [[[1e70, 2e70], [0, 1]], [[1e30, 2e30, 0], [0, 0, 1], [0, 1, 0]]])
+def test_samples_beside_much_larger_ones_keep_their_hyperplanes(X):
+    """They vanish in the singular values, but cells do not depend on lengths."""
+    X = np.array(X, dtype=float)
+    plain = X / np.abs(X).max(axis=1, keepdims=True)
+    found, expected = (enumerate_arrangements(part) for part in (X, plain))
+    assert found.exhaustive
+    assert found.perturbation == 0.0
+    assert {tuple(row) for row in found.masks.tolist()} == {
+        tuple(row) for row in expected.masks.tolist()
+    }

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 
 import convexlib as cl
 from convexlib import cli, plots
-from convexlib.errors import InputError, NotCertifiableError
+from convexlib.errors import ConvergenceWarning, InputError, NotCertifiableError
 from convexlib.experiments import record_files, runner
 from convexlib.networks import read_two_layer
 from convexlib.problems.mirrors.norms import interpolation_norm
@@ -121,6 +122,21 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda: cl.missing_neuron(PLAIN, X, Y, beta=1.0, max_nodes="a"), "max_nodes is 'a'; expec"),
     "a budget with a fraction": (
         lambda: cl.certify_batchnorm(PLAIN, X, Y, beta=1.0, max_nodes=1.5), "max_nodes is 1.5; ex"),
+    "betas of an array without axes": (
+        lambda: lasso.solve_path(MIRRORS, np.array(0.5)), "betas is array.0.5.; expected a sequ"),
+    "sparse weights": (
+        lambda: cl.TwoLayerReLU(ONE.to_sparse(), ONE[0]), "U is a sparse tensor .* expected a de"),
+    "objectives without a value": (
+        lambda: plots.seed_band(Y, torch.ones(2, 3, device="meta")), "objective is on device meta"),
+    "images without a value": (
+        lambda: cl.image_patches([[[1.0, np.nan]]], 1), "images contains 1 non-finite value"),
+    "tokens whose cubes leave the range": (
+        lambda: cl.Attention(1e70 * X[None], X[None], beta=1.0), "largest entry of tokens is 1.0e"),
+    "nuclear gated by an array": (
+        lambda: cl.VectorOutput(X, X, beta=1.0, penalty="nuclear", gated=X), "gated is .*True or"),
+    "a picture beyond floats": (lambda: plots.plot_cells(1e308 * X), "largest entry of X is 1.0e"),
+    "vertices beyond floats": (
+        lambda: cl.zonotope_vertices(1e308 * X), "largest entry of X is 1.0e.308; expected it bet"),
     "the norm of another problem": (
         lambda: interpolation_norm(GATED), "problem is TwoLayer; expected a Mirrors"),
     "a slack of text": (
@@ -151,10 +167,32 @@ def test_layers_that_do_not_fit_are_no_network() -> None:
 
 def test_a_beta_of_the_smallest_float_is_reached_in_stages() -> None:
     problem = cl.Mirrors(Y, Y, beta=5e-324)
-    betas = lasso.mirrors.stages(problem, None)
+    betas = lasso.active_set.stages(problem.beta_max(), problem.beta)
     assert betas[-1] == 5e-324
     assert betas == sorted(betas, reverse=True)
     assert np.isfinite(betas).all()
+
+
+def test_wedges_of_any_size_and_penalty_are_solved() -> None:
+    x = np.array([[-6.2e11, -2.1e11, 4.8e11]])  # beside which unit vectors once seemed to be zero
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        large = cl.solve(cl.WedgeLasso(x, [1.0], beta=2.5e10, norm=1))
+        plain = cl.solve(cl.WedgeLasso(x / 1e11, [1.0], beta=0.25, norm=1))
+        smallest = cl.solve(cl.WedgeLasso(X, Y, beta=5e-324))
+    assert large.value == pytest.approx(plain.value, rel=1e-9)
+    assert smallest.value == pytest.approx(2.0, rel=1e-9)  # of y = 2 at x = 0
+    assert smallest.converged
+
+
+def test_diverged_runs_leave_the_axes() -> None:
+    values = [[1.0, 1e308, np.inf], [2.0, 1e308, np.nan]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ax = plots.plot_training({"a": (Y, values)}, optimum=0.5, dual=-1e307)
+        ax.figure.canvas.draw()
+    assert np.isfinite(ax.lines[0].get_ydata()).sum() == 1
+    plt.close(ax.figure)
 
 
 def test_indices_pick_what_they_name() -> None:
@@ -173,6 +211,26 @@ def test_estimators_take_tensors_with_a_graph(estimator: type) -> None:
     model = estimator(beta=0.1).fit(x, y)
     plain = estimator(beta=0.1).fit(x.detach().numpy(), y.detach().numpy())
     np.testing.assert_array_equal(model.predict(x), plain.predict(x.detach().numpy()))
+
+
+def test_tiny_data_and_penalty_end_without_a_division_by_zero() -> None:
+    x = np.array([[2.7e-62, -1.7e-64, 2.8e-68], [-1.7e-62, 2.7e-64, -2.7e-68], [-3e-62, 0.0, 0.0]])
+    y = 1e-70 * np.array([[0.65, 1.6, 1.0], [2.2, -0.3, 1.0], [-1.5, -1.4, 1.0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        result = cl.solve(cl.VectorOutput(x, y, beta=5e-324), tol=1e-300)
+    assert 0.0 <= result.dual <= result.value
+
+
+def test_more_digits_than_a_float_has_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(PLAIN.state_dict(), tmp_path / "model.pt")
+    (tmp_path / "data.csv").write_text("a,b,y\n1,2,3\n2,1,0\n")
+    words = ["certify", str(tmp_path / "model.pt"), str(tmp_path / "data.csv"), "--beta=0.1"]
+    assert cli.main([*words, "--digits=99"]) == 2
+    assert "--digits is 99; expected at most 17" in capsys.readouterr().err
+    assert cli.main([*words, "--digits=17"]) == 0
 
 
 def test_infinities_of_both_signs_are_refused_without_a_warning() -> None:

@@ -21,6 +21,18 @@ from convexlib.arrays import Floats
 DEPENDENT = 1e-9  # relative distance to the span below which a column counts as inside it
 REFRESH = 50  # updates of the factors between two factorisations
 SLACK = 1e-10  # relative excess of a correlation over beta that is rounding
+_STAGE = 4.0  # factor between the values of beta on the way down
+
+
+def stages(largest: float, beta: float) -> list[float]:
+    """Return falling values that end at `beta`, the first not much below `largest`.
+
+    Solved cold, a small beta visits many more faces than on the way down from `beta_max`.
+    """
+    # Of logarithms, since the quotient may be beyond floats, as its powers may.
+    steps = (np.log(largest) - np.log(beta)) / np.log(_STAGE) if largest > beta else 0.0
+    count = int(min(steps, np.log(1e300) / np.log(_STAGE)))
+    return [beta * _STAGE**power for power in range(count, -1, -1)]
 
 
 class ActiveSet:

@@ -20,14 +20,12 @@ from convexlib.problems.mirrors import Mirrors
 from convexlib.problems.mirrors.losses import QuantileLoss
 from convexlib.result import Result, Status
 from convexlib.solvers.base import Tracker
-from convexlib.solvers.lasso.active_set import ActiveSet
+from convexlib.solvers.lasso.active_set import SLACK, ActiveSet, stages
 from convexlib.solvers.lasso.linear_programs import pinball
 from convexlib.validation import check_positive_int, check_tol
 
 Ints = NDArray[np.intp]
 BATCH = 32  # columns added at a time
-STAGE = 4.0  # factor between the values of beta on the way down
-SLACK = 1e-10  # relative excess of a correlation over beta that is rounding
 
 
 def lasso(
@@ -74,7 +72,9 @@ def lasso(
     inner: Squared | Pinball = Pinball(problem) if quantile else Squared(problem)
     inner.add(index, values)
     n_iter, finished = 0, False
-    for beta in stages(problem, start):
+    warm = start is not None or quantile  # the quantile program is linear, and solved as one
+    betas = [problem.beta] if warm else stages(problem.beta_max(), problem.beta)
+    for beta in betas:
         finished = False
         inner.beta = beta
         while n_iter < max_iter and not finished:
@@ -88,20 +88,6 @@ def lasso(
     if tracker.gap <= tol:
         return tracker.result(Status.CONVERGED, n_iter)
     return tracker.result(Status.STALLED if finished else Status.MAX_ITER, n_iter)
-
-
-def stages(problem: Mirrors, start: Result | Tensor | None) -> list[float]:
-    """Return falling values of beta that end at the problem's.
-
-    Solved cold, a small beta visits many more faces than on the way down from `beta_max`.
-    """
-    if start is not None or isinstance(problem.loss, QuantileLoss):
-        return [problem.beta]
-    largest, beta = problem.beta_max(), problem.beta
-    # Of logarithms, since the quotient may be beyond floats, as its powers of STAGE may.
-    steps = (np.log(largest) - np.log(beta)) / np.log(STAGE) if largest > beta else 0.0
-    count = int(min(steps, np.log(1e300) / np.log(STAGE)))
-    return [problem.beta * STAGE**power for power in range(count, -1, -1)]
 
 
 def worst_columns(problem: Mirrors, z: Tensor, known: Ints, beta: float) -> Ints:

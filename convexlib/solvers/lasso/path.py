@@ -11,19 +11,19 @@ solver, so that ties need no special care.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from convexlib.arrays import Floats
-from convexlib.errors import InputError, SolverError
+from convexlib.errors import SolverError
 from convexlib.problems.base import Problem
 from convexlib.problems.mirrors import Mirrors
 from convexlib.problems.mirrors.losses import QuantileLoss
 from convexlib.result import Result
 from convexlib.solvers.lasso.mirrors import Ints, Squared, lasso, need_mirrors, worst_columns
-from convexlib.validation import check_beta, check_positive_int
+from convexlib.validation import check_beta, check_betas, check_positive_int
 
 STEP = 1e-7  # relative step past a kink
 
@@ -41,9 +41,7 @@ def solve_path(problem: Problem, betas: Sequence[float], *, tol: float = 1e-6) -
         As in `solve`.
     """
     problem = need_mirrors(problem, "solve_path")
-    if not isinstance(betas, Iterable):
-        raise InputError(f"betas is {betas!r}; expected a sequence of numbers > 0.")
-    values = [check_beta(beta) for beta in betas]
+    values = check_betas(betas)
     results: dict[int, Result] = {}
     last: Result | None = None
     for place in sorted(range(len(values)), key=lambda i: -values[i]):

@@ -15,11 +15,10 @@ from convexlib.problems.base import Problem
 from convexlib.problems.geometry import WedgeLasso
 from convexlib.result import Result, Status
 from convexlib.solvers.base import Tracker
-from convexlib.solvers.lasso.active_set import SLACK, ActiveSet
+from convexlib.solvers.lasso.active_set import SLACK, ActiveSet, stages
 from convexlib.validation import check_positive_int
 
 BATCH = 16  # columns added at a time
-STAGE = 4.0  # factor between the values of beta on the way down
 
 
 def wedge(problem: Problem, *, tol: float = 1e-6, max_iter: int = 2_000) -> Result:
@@ -57,15 +56,13 @@ def wedge(problem: Problem, *, tol: float = 1e-6, max_iter: int = 2_000) -> Resu
     active = ActiveSet(problem.centred(y).numpy(), problem.beta)
     index, offsets = np.zeros(0, dtype=np.intp), np.zeros(0)
     n_iter, finished = 0, False
-    # Solved cold, a small beta visits many more faces than on the way down.
-    stages = int(np.log(max(problem.beta_max() / problem.beta, 1.0)) / np.log(STAGE))
-    for power in range(stages, -1, -1):
-        active.beta, finished = problem.beta * STAGE**power, False
+    for beta in stages(problem.beta_max(), problem.beta):
+        active.beta, finished = beta, False
         while n_iter < max_iter and not finished:
             n_iter += 1
             active.solve(max_steps=200 + 20 * sum(active.F.shape))
             z = torch.from_numpy(active.residual())
-            excess = np.abs(problem.correlations(z)) - active.beta * (1.0 + SLACK)
+            excess = np.abs(problem.correlations(z)) - beta * (1.0 + SLACK)
             excess[index] = -1.0
             worst = np.argsort(-excess, kind="stable")[:BATCH]
             worst = worst[excess[worst] > 0.0]
@@ -74,7 +71,7 @@ def wedge(problem: Problem, *, tol: float = 1e-6, max_iter: int = 2_000) -> Resu
             active.add_columns(columns - means)
             index, offsets = np.append(index, worst), np.append(offsets, means)
             finished = not len(worst)
-            if power == 0:
+            if beta == problem.beta:
                 weights = _weights(problem, index, active.coefficients(), offsets)
                 tracker.update(n_iter, weights, problem.dual_scaling(z).to(problem.y))
     scope = "network" if problem.exact else "program"

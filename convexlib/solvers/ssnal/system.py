@@ -87,7 +87,10 @@ def conjugate_gradients(
     inner = float(residual @ z)
     for iteration in range(1, max_iter + 1):
         image = product(direction)
-        length = inner / float(direction @ image)
+        curvature = float(direction @ image)
+        if inner == 0.0 or curvature == 0.0:  # products of what is left underflow
+            return x, iteration
+        length = inner / curvature
         x = x + length * direction
         residual = residual - length * image
         if float(torch.linalg.vector_norm(residual)) <= target:
