@@ -37,7 +37,8 @@ class MissingNeuron:
     sign : int
         Of its output weight.
     violation : float
-        :math:`|z^\top (Xu)_+| / \beta`; above 1 the network can be improved by it.
+        :math:`|z^\top (Xu)_+| / \beta`; above 1 the network can be improved by it. It is infinite
+        where a tiny beta takes it beyond floats.
     bound : float
         A proven upper bound on the violation of all neurons.
     active : int

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import sys
 import warnings
 from pathlib import Path
@@ -21,6 +22,7 @@ from convexlib.networks import read_two_layer
 from convexlib.problems.mirrors.norms import interpolation_norm
 from convexlib.solvers import lasso, refine
 from convexlib.solvers.descent import train
+from convexlib.solvers.descent.training import check_limits
 from convexlib.solvers.interpolation import interpolate, pursue
 from convexlib.validation import check_index
 
@@ -137,6 +139,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a picture beyond floats": (lambda: plots.plot_cells(1e308 * X), "largest entry of X is 1.0e"),
     "vertices beyond floats": (
         lambda: cl.zonotope_vertices(1e308 * X), "largest entry of X is 1.0e.308; expected it bet"),
+    "a factor beyond floats": (
+        lambda: cl.low_rank_path(X, Y, rank=1, beta=5e-324), "the factor is beyond floats; expect"),
     "the norm of another problem": (
         lambda: interpolation_norm(GATED), "problem is TwoLayer; expected a Mirrors"),
     "a slack of text": (
@@ -183,6 +187,18 @@ def test_wedges_of_any_size_and_penalty_are_solved() -> None:
     assert large.value == pytest.approx(plain.value, rel=1e-9)
     assert smallest.value == pytest.approx(2.0, rel=1e-9)  # of y = 2 at x = 0
     assert smallest.converged
+
+
+def test_columns_that_all_converge_may_stall_together() -> None:
+    x = np.array([[0.19, -0.52, 1.0], [-2.4, 1.8, 1.0], [-0.33, 0.77, 1.0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        result = cl.solve(cl.VectorOutput(x, np.ones((3, 2)), beta=5e-324, gated=True))
+    assert result.converged == (result.status is cl.Status.CONVERGED)
+
+
+def test_more_steps_than_a_float_counts() -> None:
+    assert check_limits(10**400, None) == (2.0**53, math.inf)
 
 
 def test_diverged_runs_leave_the_axes() -> None:

@@ -96,7 +96,8 @@ def certificate(value: cl.Certificate) -> None:
 
 def missing(value: cl.MissingNeuron) -> None:
     """What was found is not above what was proven."""
-    valid([value.direction, value.violation, value.bound, value.size, value.gain])
+    valid([value.direction, value.size, value.gain])
+    assert value.violation >= 0.0, "the violation is no number"  # it may be infinite
     assert value.violation <= value.bound * (1.0 + 1e-9)
 
 

@@ -235,7 +235,8 @@ def check_limits(n_steps: int | None, seconds: float | None) -> tuple[float, flo
     """Return the largest number of steps and of seconds, infinite where there is no limit."""
     if n_steps is None and seconds is None:
         raise InputError("neither n_steps nor seconds is given; expected a limit for the run.")
-    limit = math.inf if n_steps is None else float(check_positive_int(n_steps, "n_steps"))
+    steps = None if n_steps is None else check_positive_int(n_steps, "n_steps")
+    limit = math.inf if steps is None else float(min(steps, 2**53))  # which no run reaches
     span = math.inf if seconds is None else check_real(seconds, "seconds")
     if span <= 0:
         raise InputError(f"seconds is {span:g}; expected a positive time.")

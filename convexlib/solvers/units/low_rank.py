@@ -36,6 +36,8 @@ from convexlib.validation import (
     check_real,
 )
 
+_LARGEST = 1e150  # factor whose square is a number
+
 
 @dataclass(frozen=True, eq=False)
 class LowRankPath:
@@ -96,7 +98,7 @@ def low_rank_path(
     Raises
     ------
     InputError
-        For unusable arguments.
+        For unusable arguments, and a beta so small that the factor is beyond floats.
     TooManyArrangementsError
         If the truncated data have more than max_units units.
 
@@ -116,6 +118,15 @@ def low_rank_path(
     left, sizes, right = torch.linalg.svd(X, full_matrices=False)
     features = left[:, :rank] * sizes[:rank]  # (n, kappa)
     sigma = float(sizes[rank]) if rank < len(sizes) else 0.0
+    chosen = get_path_loss(loss, y)
+    assert isinstance(chosen, PiecewiseLoss)
+    leaves = prod(check_widths(width, depth))
+    epsilon = sqrt(leaves) * chosen.lipschitz(len(y)) * sigma / beta
+    if epsilon > _LARGEST:
+        raise InputError(
+            f"beta is {beta:g} and the data cut off have norm {sigma:.2g}, for which the factor is "
+            f"beyond floats; expected a larger beta, or rank={len(sizes)}, which cuts nothing off."
+        )
     problem = PathRegularized(
         features, y, beta=beta, width=width, depth=depth, loss=loss, max_units=max_units
     )
@@ -124,10 +135,6 @@ def low_rank_path(
     with torch.no_grad():
         network = ParallelReLU(truncated.U @ right[:rank], list(truncated.inner), truncated.alpha)
         fitted = network(X)
-    chosen = get_path_loss(loss, y)
-    assert isinstance(chosen, PiecewiseLoss)
-    leaves = prod(check_widths(width, depth))
-    epsilon = sqrt(leaves) * chosen.lipschitz(len(y)) * sigma / beta
     penalty = float(network.path_norms().detach().sum())
     return LowRankPath(
         network=network,
