@@ -9,7 +9,7 @@ from torch import nn
 from convexlib.arrangements import Arrangements
 from convexlib.certify.batchnorm import certify_batchnorm
 from convexlib.certify.certificate import Certificate
-from convexlib.certify.kinds import BATCHNORM, REGULARIZERS, depth_of, kinds_of, regularizer_of
+from convexlib.certify.kinds import BATCHNORM, depth_of, kinds_of, regularizer_of
 from convexlib.certify.parallel import certify_parallel
 from convexlib.certify.two_layer import as_two_layer, certify_two_layer
 from convexlib.errors import InputError, NotCertifiableError
@@ -117,8 +117,6 @@ def certify(
     check_same_device(network, X)
     check_positive_int(max_nodes, "max_nodes", minimum=0)
     check_positive_int(max_units, "max_units")
-    if regularizer is not None:
-        check_choice(regularizer, REGULARIZERS, "regularizer")
     check_choice(loss, tuple(LOSSES), "loss")
     depth = depth_of(network)
     regularizer = regularizer_of(network, depth, regularizer)

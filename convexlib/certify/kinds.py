@@ -6,6 +6,7 @@ from torch import nn
 
 from convexlib.errors import InputError, NotCertifiableError
 from convexlib.networks import ParallelReLU, TwoLayerReLU
+from convexlib.validation import check_choice
 
 REGULARIZERS = ("weight decay", "three layers", "path")
 BATCHNORM = ["Linear", "BatchNorm1d", "ReLU", "Linear"]
@@ -55,6 +56,8 @@ def kinds_of(network: nn.Module) -> list[str]:
 
 def regularizer_of(network: nn.Module, depth: int, regularizer: str | None) -> str:
     """The penalty that is meant, or the reason why there is none."""
+    if regularizer is not None:
+        check_choice(regularizer, REGULARIZERS, "regularizer")
     if kinds_of(network) == BATCHNORM and regularizer not in (None, "weight decay"):
         raise InputError(
             f"regularizer is {regularizer!r}, but a batch-normalised network is measured by "

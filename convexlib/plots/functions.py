@@ -76,7 +76,7 @@ def plot_function(
     neurons = live_neurons(net, 1, columns=X.shape[1])
     kinks, signs = neuron_kinks(net)
     x = X[:, 0]
-    margin = 0.08 * (float(np.ptp(x)) or 1.0)
+    margin = 0.08 * float(_spread(x))
     low, high = x.min() - margin, x.max() + margin
     shown = (kinks > low) & (kinks < high)
     # The kinks are among the points, so that corners are drawn sharp.
@@ -160,8 +160,7 @@ def plot_input_cells(
     resolution = check_positive_int(resolution, "resolution", minimum=2)
     has_bias = bias_column(X, bias, features=2)
     neurons = live_neurons(net, 2, columns=X.shape[1])
-    spans = np.ptp(X[:, :2], axis=0)
-    margin = 0.1 * np.where(spans > 0, spans, 1)
+    margin = 0.1 * _spread(X[:, :2])
     low, high = X[:, :2].min(axis=0) - margin, X[:, :2].max(axis=0) + margin
     grid = np.meshgrid(*np.linspace(low, high, resolution).T)
     points = with_ones(np.stack([axis.ravel() for axis in grid], axis=1), has_bias)
@@ -187,6 +186,13 @@ def plot_input_cells(
             scale = ax.figure.colorbar(filled, ax=ax, label="$f(x)$", ticks=levels[::2])
         scale.outline.set_visible(False)
     return ax
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    """The range of every column, or one that can be drawn where all its values agree."""
+    size = np.abs(values).max(axis=0)
+    spread = np.ptp(values, axis=0)
+    return np.where(spread > 1e-12 * size, spread, np.maximum(1.0, 1e-3 * size))
 
 
 def boundary(row: np.ndarray, low: np.ndarray, high: np.ndarray, dashed: bool) -> Line2D:

@@ -92,7 +92,7 @@ def batchnorm_closed_form(X: Any, Y: Any, *, beta: float) -> ClosedForm:
     parts = torch.stack([targets.double(), -targets.double()]).clamp(min=0.0)  # (2, n, K)
     norms = torch.linalg.vector_norm(parts, dim=1)  # (2, K)
     long = norms > beta
-    value = float(torch.where(long, beta * norms - 0.5 * beta**2, 0.5 * norms**2).sum())
+    value = float(torch.where(long, beta * norms - 0.5 * beta * beta, 0.5 * norms**2).sum())
     side, output = long.nonzero(as_tuple=True)
     sizes = norms[side, output]
     roots = (sizes - beta).sqrt()  # |alpha|, and the norm of (gamma, delta)

@@ -141,6 +141,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda: cl.zonotope_vertices(1e308 * X), "largest entry of X is 1.0e.308; expected it bet"),
     "a factor beyond floats": (
         lambda: cl.low_rank_path(X, Y, rank=1, beta=5e-324), "the factor is beyond floats; expect"),
+    "a penalty of an array": (
+        lambda: cl.polish(PLAIN, X, Y, beta=1.0, regularizer=X), "regularizer is array"),
     "the norm of another problem": (
         lambda: interpolation_norm(GATED), "problem is TwoLayer; expected a Mirrors"),
     "a slack of text": (
@@ -195,6 +197,23 @@ def test_columns_that_all_converge_may_stall_together() -> None:
         warnings.simplefilter("ignore", ConvergenceWarning)
         result = cl.solve(cl.VectorOutput(x, np.ones((3, 2)), beta=5e-324, gated=True))
     assert result.converged == (result.status is cl.Status.CONVERGED)
+
+
+def test_a_beta_whose_square_is_no_float() -> None:
+    x = np.array([[1.4, 0.1], [1.1, 0.8]])
+    assert cl.batchnorm_closed_form(x, np.ones(2), beta=1e300).value == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("at", [0.0, 0.3, 1e19])
+def test_samples_that_all_agree_are_drawn(at: float) -> None:
+    network = cl.TwoLayerReLU(ONE, ONE[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ax = plots.plot_function(network, np.full((2, 1), at), [0.0, 1.0], bias=False)
+        ax.figure.canvas.draw()
+    low, high = ax.get_xlim()
+    assert low < at < high
+    plt.close(ax.figure)
 
 
 def test_more_steps_than_a_float_counts() -> None:
