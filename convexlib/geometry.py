@@ -214,7 +214,8 @@ def zonotope_volume(X: Any, max_subsets: int = 2_000_000) -> float:
     Raises
     ------
     InputError
-        If X is not a finite matrix, or there are more than `max_subsets` subsets.
+        If X is not a finite matrix, there are more than `max_subsets` subsets, or the volume is
+        beyond floats.
 
     References
     ----------
@@ -230,5 +231,13 @@ def zonotope_volume(X: Any, max_subsets: int = 2_000_000) -> float:
             "zonotope_vertices(X)."
         )
     rows = X.double().cpu().numpy()
-    blocks = [np.abs(np.linalg.det(rows[chosen])).sum() for chosen in subset_blocks(n, d)]
-    return float(np.sum(blocks))
+    with np.errstate(over="ignore", invalid="ignore"):  # for which there is a message
+        blocks = [np.abs(np.linalg.det(rows[chosen])).sum() for chosen in subset_blocks(n, d)]
+        volume = float(np.sum(blocks))
+    if not np.isfinite(volume):
+        raise InputError(
+            f"X has entries of {np.abs(rows).max():.1e}, whose products in {d} dimensions are "
+            "beyond floats; expected a volume below 1e308. Divide X by its scale s, and multiply "
+            "the volume by s to the power d on paper."
+        )
+    return volume

@@ -11,7 +11,16 @@ import torch
 from convexlib.arrangements.exact import blocks
 from convexlib.arrangements.patterns import Arrangements, confirmed, reduced_rows, silent_pattern
 from convexlib.arrangements.rowspace import cross_products
-from convexlib.validation import check_choice, check_matrix, check_positive_int, check_seed
+from convexlib.errors import InputError
+from convexlib.validation import (
+    check_choice,
+    check_matrix,
+    check_positive_int,
+    check_seed,
+    readable_count,
+)
+
+_MAX_BYTES = 2**34  # of masks and gates
 
 
 def sample_arrangements(
@@ -44,8 +53,8 @@ def sample_arrangements(
     Raises
     ------
     InputError
-        If X is not a finite matrix, `n_patterns` is not a positive integer, `seed` is not a
-        nonnegative integer, or the method is unknown.
+        If X is not a finite matrix, `n_patterns` is not a positive integer or more than the memory
+        holds, `seed` is not a nonnegative integer, or the method is unknown.
 
     References
     ----------
@@ -54,6 +63,11 @@ def sample_arrangements(
     """
     X = check_matrix(X)
     n_patterns = check_positive_int(n_patterns, "n_patterns")
+    if n_patterns * (X.shape[0] + 8 * X.shape[1]) > _MAX_BYTES:
+        raise InputError(
+            f"n_patterns is {readable_count(n_patterns)}, for X of shape {tuple(X.shape)}; "
+            "expected patterns that fit the memory. Draw fewer."
+        )
     seed = check_seed(seed)
     method = check_choice(method, ("gaussian", "geometric"), "method")
     generator = torch.Generator().manual_seed(seed)

@@ -183,7 +183,7 @@ def _check_patterns(arrangements: Arrangements | None, features: Tensor) -> None
     """Refuse patterns that are not those of U', such as those of X."""
     if arrangements is None:
         return
-    gates = arrangements.gates
+    gates, features = arrangements.gates.double(), features.double()
     fits = gates.shape[1] == features.shape[1]
     if fits:
         products = gates @ features.T  # (P, n)

@@ -143,6 +143,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda: cl.low_rank_path(X, Y, rank=1, beta=5e-324), "the factor is beyond floats; expect"),
     "a penalty of an array": (
         lambda: cl.polish(PLAIN, X, Y, beta=1.0, regularizer=X), "regularizer is array"),
+    "more patterns than memory": (
+        lambda: cl.sample_arrangements(X, 10**30), "n_patterns is 1.0e.30, for X of shape .3, 2."),
+    "a volume beyond floats": (
+        lambda: cl.zonotope_volume(1e308 * np.eye(3)), "in 3 dimensions are beyond floats; expec"),
     "the norm of another problem": (
         lambda: interpolation_norm(GATED), "problem is TwoLayer; expected a Mirrors"),
     "a slack of text": (
@@ -214,6 +218,15 @@ def test_samples_that_all_agree_are_drawn(at: float) -> None:
     low, high = ax.get_xlim()
     assert low < at < high
     plt.close(ax.figure)
+
+
+def test_patterns_of_double_precision_serve_single_precision() -> None:
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((6, 2))).float()
+    data = cl.BatchNorm(x, x[:, 0], beta=0.1).X
+    assert data.dtype == torch.float32
+    listed = cl.enumerate_arrangements(data.double())
+    problem = cl.BatchNorm(x, x[:, 0], beta=0.1, arrangements=listed)
+    assert len(problem.arrangements) == len(listed)
 
 
 def test_more_steps_than_a_float_counts() -> None:
