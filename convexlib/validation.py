@@ -30,7 +30,7 @@ def as_tensor(values: Any, name: str) -> Tensor:
     ------
     InputError
         If `values` is not numeric, is complex, or is a torch tensor that is neither float32 nor
-        float64, or holds no numbers.
+        float64.
     """
     if isinstance(values, Tensor):
         if values.dtype not in FLOATS:
@@ -43,7 +43,6 @@ def as_tensor(values: Any, name: str) -> Tensor:
                 f"{name} is a sparse tensor ({values.layout}); expected a dense one. "
                 f"Convert it with {name}.to_dense()."
             )
-        _check_numbers(values, name)
         return values.detach()
     if hasattr(values, "toarray"):
         raise InputError(
@@ -81,7 +80,8 @@ def as_tensor(values: Any, name: str) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=np.float64, order="C"))
 
 
-def _check_numbers(values: Tensor, name: str) -> None:
+def check_numbers(values: Tensor, name: str) -> None:
+    """Refuse a tensor that holds none."""
     if values.is_meta:
         raise InputError(
             f"{name} is on device meta, which holds no numbers; expected data on a CPU or a GPU."
@@ -90,7 +90,7 @@ def _check_numbers(values: Tensor, name: str) -> None:
 
 def check_finite(values: Tensor, name: str) -> None:
     """Refuse NaN and infinities, saying how many there are and where the first one is."""
-    _check_numbers(values, name)
+    check_numbers(values, name)
     bad = ~torch.isfinite(values)
     count = int(bad.sum())
     if count:
@@ -210,13 +210,18 @@ def check_beta(beta: Any) -> float:
 
 def check_betas(betas: Any) -> list[float]:
     """Return regularisation strengths as positive finite floats, at least one."""
-    try:
-        values = list(betas)
-    except TypeError:  # also for tensors and arrays without axes
-        raise InputError(f"betas is {betas!r}; expected a sequence of numbers > 0.") from None
+    values = check_sequence(betas, "betas")
     if not values:
         raise InputError("betas is empty; expected at least one beta > 0.")
     return [check_beta(beta) for beta in values]
+
+
+def check_sequence(values: Any, name: str) -> list[Any]:
+    """Return what is listed."""
+    try:
+        return list(values)
+    except TypeError:  # also for tensors and arrays without axes
+        raise InputError(f"{name} is {_shown(values)}; expected a sequence of numbers.") from None
 
 
 def check_tol(value: Any) -> float:

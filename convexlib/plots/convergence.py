@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from convexlib.errors import InputError
 from convexlib.plots.style import COLOURS, DASHES, GREY, NEGATIVE, POSITIVE, axes_for, legend_above
 from convexlib.result import Record, Result
-from convexlib.validation import as_tensor, check_choice, check_flag, check_real
+from convexlib.validation import as_tensor, check_choice, check_flag, check_numbers, check_real
 
 __all__ = ["plot_convergence", "plot_training", "seed_band"]
 
@@ -118,8 +118,10 @@ def seed_band(seconds: Any, objective: Any) -> tuple[np.ndarray, np.ndarray]:
     InputError
         If the shapes do not fit each other.
     """
-    times = as_tensor(seconds, "seconds").double().cpu().numpy()
-    values = np.atleast_2d(as_tensor(objective, "objective").double().cpu().numpy())
+    clocks, heights = as_tensor(seconds, "seconds"), as_tensor(objective, "objective")
+    check_numbers(clocks, "seconds")
+    check_numbers(heights, "objective")
+    times, values = clocks.double().cpu().numpy(), np.atleast_2d(heights.double().cpu().numpy())
     if times.shape not in (values.shape, values.shape[1:]) or values.ndim != 2 or not values.size:
         raise InputError(
             f"seconds has shape {times.shape} and objective {np.shape(objective)}; expected (T,) "

@@ -147,6 +147,12 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda: cl.sample_arrangements(X, 10**30), "n_patterns is 1.0e.30, for X of shape .3, 2."),
     "a volume beyond floats": (
         lambda: cl.zonotope_volume(1e308 * np.eye(3)), "in 3 dimensions are beyond floats; expec"),
+    "rates of nothing": (
+        lambda: train(torch.ones(2, 1), torch.ones(2), beta=1.0, width=1, n_steps=1, rates=None),
+        "rates is None; expected a sequence of numbers"),
+    "seeds of a number": (
+        lambda: train(torch.ones(2, 1), torch.ones(2), beta=1.0, width=1, n_steps=1, seeds=3),
+        "seeds is 3; expected a sequence of numbers"),
     "the norm of another problem": (
         lambda: interpolation_norm(GATED), "problem is TwoLayer; expected a Mirrors"),
     "a slack of text": (

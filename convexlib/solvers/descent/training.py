@@ -32,6 +32,7 @@ from convexlib.validation import (
     check_outputs,
     check_positive_int,
     check_real,
+    check_sequence,
 )
 
 __all__ = [
@@ -217,7 +218,7 @@ def now(X: Tensor) -> float:
 
 def check_rates(rates: Sequence[float]) -> tuple[float, ...]:
     """Return learning rates as positive floats."""
-    checked = tuple(check_real(rate, "a learning rate") for rate in rates)
+    checked = tuple(check_real(rate, "a learning rate") for rate in check_sequence(rates, "rates"))
     if not checked or min(checked) <= 0:
         raise InputError(f"rates is {rates!r}; expected at least one rate, all of them > 0.")
     return checked
@@ -225,7 +226,8 @@ def check_rates(rates: Sequence[float]) -> tuple[float, ...]:
 
 def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
     """Return seeds as distinct integers of at least 0."""
-    checked = tuple(check_positive_int(seed, "a seed", minimum=0) for seed in seeds)
+    listed = check_sequence(seeds, "seeds")
+    checked = tuple(check_positive_int(seed, "a seed", minimum=0) for seed in listed)
     if not checked or len(set(checked)) < len(checked):
         raise InputError(f"seeds is {seeds!r}; expected at least one seed, all of them different.")
     return checked
