@@ -231,9 +231,12 @@ def zonotope_volume(X: Any, max_subsets: int = 2_000_000) -> float:
             "zonotope_vertices(X)."
         )
     rows = X.double().cpu().numpy()
-    with np.errstate(over="ignore", invalid="ignore"):  # for which there is a message
-        blocks = [np.abs(np.linalg.det(rows[chosen])).sum() for chosen in subset_blocks(n, d)]
-        volume = float(np.sum(blocks))
+    # Columns of about one: products of very large or tiny entries are beyond floats.
+    exponents = np.frexp(np.abs(rows).max(axis=0))[1]
+    unit = np.ldexp(rows, -exponents)
+    blocks = [np.abs(np.linalg.det(unit[chosen])).sum() for chosen in subset_blocks(n, d)]
+    with np.errstate(over="ignore"):  # for which there is a message
+        volume = float(np.ldexp(np.sum(blocks), exponents.sum()))
     if not np.isfinite(volume):
         raise InputError(
             f"X has entries of {np.abs(rows).max():.1e}, whose products in {d} dimensions are "

@@ -8,7 +8,13 @@ from typing import Any
 from torch import Tensor
 
 from convexlib.arrangements.exact import cells
-from convexlib.arrangements.patterns import Arrangements, confirmed, reduced_rows, silent_pattern
+from convexlib.arrangements.patterns import (
+    Arrangements,
+    as_rows,
+    confirmed,
+    reduced_rows,
+    silent_pattern,
+)
 from convexlib.arrangements.rowspace import Reduction
 from convexlib.arrays import Floats
 from convexlib.errors import TooManyArrangementsError
@@ -82,7 +88,7 @@ def enumerate_arrangements(X: Any, max_patterns: int = 100_000) -> Arrangements:
     """
     X = check_matrix(X)
     max_patterns = check_positive_int(max_patterns, "max_patterns")
-    A = X.double().cpu().numpy()
+    A = as_rows(X)
     reduced = reduced_rows(X, A)
     if reduced.rank == 0:
         return silent_pattern(X)

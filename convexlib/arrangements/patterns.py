@@ -119,6 +119,18 @@ def confirmed(
     return Arrangements(kept, converted, bool(sure.all()), perturbation, fingerprint(X))
 
 
+def as_rows(X: Tensor) -> Floats:
+    """Return X in float64; refuse entries whose products with a neuron are beyond its dtype."""
+    A: Floats = X.double().cpu().numpy()
+    largest, limit = float(abs(A).max()), torch.finfo(X.dtype).max / (8 * X.shape[1])
+    if largest > limit:
+        raise InputError(
+            f"the largest entry of X is {largest:.1e}; expected at most {limit:.0e}, so that its "
+            f"products with unit vectors are numbers in {X.dtype}. Rescale X."
+        )
+    return A
+
+
 def silent_pattern(X: Tensor) -> Arrangements:
     """Return the only pattern of X = 0: everything is active, for every neuron."""
     masks = torch.ones(1, len(X), dtype=torch.bool, device=X.device)

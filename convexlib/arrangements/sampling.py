@@ -9,7 +9,13 @@ import numpy as np
 import torch
 
 from convexlib.arrangements.exact import blocks
-from convexlib.arrangements.patterns import Arrangements, confirmed, reduced_rows, silent_pattern
+from convexlib.arrangements.patterns import (
+    Arrangements,
+    as_rows,
+    confirmed,
+    reduced_rows,
+    silent_pattern,
+)
 from convexlib.arrangements.rowspace import cross_products
 from convexlib.errors import InputError
 from convexlib.validation import (
@@ -71,7 +77,7 @@ def sample_arrangements(
     seed = check_seed(seed)
     method = check_choice(method, ("gaussian", "geometric"), "method")
     generator = torch.Generator().manual_seed(seed)
-    A = X.double().cpu().numpy()
+    A = as_rows(X)
     if method == "gaussian":
         shape = n_patterns, A.shape[1]
         drawn = torch.randn(shape, generator=generator, dtype=torch.float64).numpy()

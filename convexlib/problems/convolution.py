@@ -31,7 +31,8 @@ def image_patches(images: Any, size: int, stride: int = 1) -> Tensor:
     values = as_tensor(images, "images")
     check_finite(values, "images")
     check_positive_int(size, "size")
-    check_positive_int(stride, "stride")
+    # A stride beyond the image leaves one patch, however large it is.
+    stride = min(check_positive_int(stride, "stride"), max(*values.shape, 1))
     if values.ndim != 3 or min(values.shape[1:]) < size:
         raise InputError(
             f"images has shape {tuple(values.shape)}; expected (n, height, width) with sides of "

@@ -156,9 +156,10 @@ def trees(draw: st.DrawFn) -> Arguments:
     return {"U": torch.ones(k, m, d), "inner": inner, "alpha": torch.ones(k)}
 
 
-entry("TwoLayerReLU", cl.TwoLayerReLU, weights(False))
-entry("TwoLayerGatedReLU", cl.TwoLayerGatedReLU, weights(True))
-entry("ParallelReLU", cl.ParallelReLU, trees())
+# Networks may hold what is not finite, as one whose training diverged does.
+entry("TwoLayerReLU", cl.TwoLayerReLU, weights(False), check=repr)
+entry("TwoLayerGatedReLU", cl.TwoLayerGatedReLU, weights(True), check=repr)
+entry("ParallelReLU", cl.ParallelReLU, trees(), check=repr)
 
 
 @st.composite

@@ -186,6 +186,8 @@ for _name in PROBLEMS:
 def path_of(make: Any, arguments: Arguments, betas: Any, **options: Any) -> Any:
     """Solve along several betas."""
     problem = make(**arguments)
+    if make in BY_FIRST_ORDER:
+        options.setdefault("max_iter", 1000)
     found = cl.solution_path(problem, betas, **options)
     for result, beta in zip(found, betas, strict=True):
         bounded(result, problem.with_beta(beta))

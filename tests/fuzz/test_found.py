@@ -153,6 +153,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "seeds of a number": (
         lambda: train(torch.ones(2, 1), torch.ones(2), beta=1.0, width=1, n_steps=1, seeds=3),
         "seeds is 3; expected a sequence of numbers"),
+    "products beyond floats": (
+        lambda: cl.enumerate_arrangements(1e308 * X), "largest entry of X is 1.0e.308; expec"),
     "the norm of another problem": (
         lambda: interpolation_norm(GATED), "problem is TwoLayer; expected a Mirrors"),
     "a slack of text": (
@@ -233,6 +235,16 @@ def test_patterns_of_double_precision_serve_single_precision() -> None:
     listed = cl.enumerate_arrangements(data.double())
     problem = cl.BatchNorm(x, x[:, 0], beta=0.1, arrangements=listed)
     assert len(problem.arrangements) == len(listed)
+
+
+def test_a_stride_beyond_the_image_leaves_one_patch() -> None:
+    assert cl.image_patches(np.zeros((2, 3, 4)), 2, stride=10**30).shape == (2, 1, 4)
+
+
+def test_volumes_at_the_ends_of_the_floats() -> None:
+    assert cl.zonotope_volume(5e-324 * np.eye(3)) == 0.0
+    assert cl.zonotope_volume(1e150 * np.eye(2)) == pytest.approx(1e300)
+    assert cl.zonotope_volume(np.eye(2) * [1e200, 1e-200]) == pytest.approx(1.0)
 
 
 def test_more_steps_than_a_float_counts() -> None:
