@@ -15,7 +15,7 @@ from sphinx_proof.nodes import proof_node
 
 LONG, MANY = 30, 9  # rows for which Sphinx takes a longtable; columns too narrow for words
 # Letters in a row, and the type in which they fit the page.
-TYPES = ((150, r"\tiny"), (110, r"\scriptsize"), (85, r"\footnotesize"))
+TYPES = ((140, r"\tiny"), (115, r"\scriptsize"), (90, r"\footnotesize"))
 FOLDED = "tag_hide-input"
 MINUS = re.compile(r"(?<![\w.–-])-(?=\d)")
 
