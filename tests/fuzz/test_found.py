@@ -16,7 +16,7 @@ from torch import nn
 
 import convexlib as cl
 from convexlib import cli, plots
-from convexlib.errors import ConvergenceWarning, InputError, NotCertifiableError
+from convexlib.errors import ConvergenceWarning, InputError, NotCertifiableError, SolverError
 from convexlib.experiments import record_files, runner
 from convexlib.networks import read_two_layer
 from convexlib.problems.mirrors.norms import interpolation_norm
@@ -235,6 +235,13 @@ def test_patterns_of_double_precision_serve_single_precision() -> None:
     listed = cl.enumerate_arrangements(data.double())
     problem = cl.BatchNorm(x, x[:, 0], beta=0.1, arrangements=listed)
     assert len(problem.arrangements) == len(listed)
+
+
+def test_a_quantile_program_beyond_floats_says_so() -> None:
+    x = 1e70 * np.array([0.0, 0.3, 0.6, 1.0])
+    problem = cl.Mirrors(x, [0.0, 1.0, 0.0, 2.0], beta=5e-324, loss="quantile")
+    with pytest.raises(SolverError, match="over beta=4.94066e-324 are beyond floats"):
+        cl.solve(problem)
 
 
 def test_a_stride_beyond_the_image_leaves_one_patch() -> None:

@@ -38,12 +38,18 @@ def pinball(columns: Floats, y: Floats, beta: float, tau: float) -> tuple[Floats
     Raises
     ------
     SolverError
-        If HiGHS does not end at an optimum.
+        If HiGHS does not end at an optimum, or beta is too small beside the features.
     """
     # The dual has k inequalities beside the box, where the primal would have n equations.
     k = columns.shape[1]
     scale = float(np.abs(y).max()) or 1.0
-    design = columns.T / beta  # a limit of 1, so that tolerances are relative to beta
+    with np.errstate(over="ignore"):  # for which there is a message
+        design = columns.T / beta  # a limit of 1, so that tolerances are relative to beta
+    if not np.isfinite(design).all():
+        raise SolverError(
+            f"features of up to {np.abs(columns).max():.1e} over beta={beta:g} are beyond floats; "
+            "expected a larger beta. For the limit of small beta take interpolate(problem)."
+        )
     solution = simplex(
         -y / scale,
         A_ub=np.vstack([design, -design]),
