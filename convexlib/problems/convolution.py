@@ -31,13 +31,13 @@ def image_patches(images: Any, size: int, stride: int = 1) -> Tensor:
     values = as_tensor(images, "images")
     check_finite(values, "images")
     check_positive_int(size, "size")
-    # A stride beyond the image leaves one patch, however large it is.
-    stride = min(check_positive_int(stride, "stride"), max(*values.shape, 1))
+    check_positive_int(stride, "stride")
     if values.ndim != 3 or min(values.shape[1:]) < size:
         raise InputError(
             f"images has shape {tuple(values.shape)}; expected (n, height, width) with sides of "
             f"at least size={size}."
         )
+    stride = min(stride, max(values.shape))  # beyond the image it leaves one patch, however large
     windows = values.unfold(1, size, stride).unfold(2, size, stride)  # (n, a, b, size, size)
     return windows.flatten(3).flatten(1, 2).contiguous()
 

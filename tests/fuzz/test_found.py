@@ -155,6 +155,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         "seeds is 3; expected a sequence of numbers"),
     "products beyond floats": (
         lambda: cl.enumerate_arrangements(1e308 * X), "largest entry of X is 1.0e.308; expec"),
+    "images of a number": (lambda: cl.image_patches(-1, 3), "images has shape ..; expected .n, he"),
     "the norm of another problem": (
         lambda: interpolation_norm(GATED), "problem is TwoLayer; expected a Mirrors"),
     "a slack of text": (
