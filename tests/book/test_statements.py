@@ -1,0 +1,189 @@
+"""Statements of the book that no function of the library computes, on data of its own.
+
+The chapters check them in their cells; these tests take other instances and another road.
+"""
+
+import warnings
+from math import sqrt
+
+import cvxpy as cp
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from torch import nn
+
+import convexlib as cl
+from convexlib.errors import ConvergenceWarning
+
+PRECISE = {"solver": cp.CLARABEL, "tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
+
+
+def least(objective, size, starts, rng):
+    """The lowest end of several runs of L-BFGS on an objective of one tensor."""
+
+    def value_and_slope(weights):
+        tensor = torch.tensor(weights, requires_grad=True)
+        value = objective(tensor)
+        value.backward()
+        return value.item(), tensor.grad.numpy()
+
+    how = {"method": "L-BFGS-B", "jac": True}
+    how["options"] = {"maxiter": 5000, "ftol": 1e-15, "gtol": 1e-9}
+    runs = (minimize(value_and_slope, rng.standard_normal(size), **how) for _ in range(starts))
+    return min(run.fun for run in runs)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_linear_convolutions_of_patches_cost_a_nuclear_norm(seed):
+    rng = np.random.default_rng(seed)
+    n, K, h, m, beta = 5, 3, 4, 3, 0.4
+    patches, y = rng.standard_normal((n, K, h)), rng.standard_normal(n)
+    Z = cp.Variable((h, K))
+    outputs = sum(patches[:, k] @ Z[:, k] for k in range(K))
+    program = cp.Minimize(0.5 * cp.sum_squares(outputs - y) + beta * cp.normNuc(Z))
+    optimum = cp.Problem(program).solve(**PRECISE)
+
+    data, targets = torch.from_numpy(patches), torch.from_numpy(y)
+
+    def training(weights):
+        filters, outer = weights[: m * h].reshape(m, h), weights[m * h :].reshape(m, K)
+        fitted = torch.einsum("nkh,mh,mk->n", data, filters, outer)
+        return 0.5 * ((fitted - targets) ** 2).sum() + 0.5 * beta * (weights**2).sum()
+
+    reached = least(training, m * (h + K), 8, rng)
+    assert optimum * (1 - 1e-7) <= reached <= optimum * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("d", [5, 6])
+def test_circular_linear_convolutions_cost_the_l1_norm_of_the_fourier_transform(d):
+    rng = np.random.default_rng(d)
+    n, m, beta = 4, 2, 0.3
+    X, y = rng.standard_normal((n, d)), rng.standard_normal(n)
+    F = np.fft.fft(np.eye(d)) / sqrt(d)
+    v = cp.Variable(d)
+    parts = cp.norm(cp.vstack([F.real @ v, F.imag @ v]), 2, axis=0)
+    program = cp.Minimize(0.5 * cp.sum_squares(X @ v - y) + beta / sqrt(d) * cp.sum(parts))
+    optimum = cp.Problem(program).solve(**PRECISE)
+
+    data, targets = torch.from_numpy(X), torch.from_numpy(y)
+
+    def training(weights):
+        u, a = weights.reshape(2, m, d)
+        spectrum = torch.fft.fft(u) * torch.fft.fft(a)  # of the circular convolution
+        fitted = data @ torch.fft.ifft(spectrum).real.sum(dim=0)
+        return 0.5 * ((fitted - targets) ** 2).sum() + 0.5 * beta * (weights**2).sum()
+
+    reached = least(training, 2 * m * d, 8, rng)
+    assert optimum * (1 - 1e-7) <= reached <= optimum * (1 + 1e-6)
+
+
+def test_denoising_score_matching_has_the_optimum_of_the_two_layer_program():
+    rng = np.random.default_rng(2)
+    n, m, sigma, beta = 8, 8, 0.7, 0.3
+    noise = rng.standard_normal((n, 2))
+    noisy = rng.uniform(-2, 2, (n, 2)) + sigma * noise
+    data = np.column_stack([noisy, np.ones(n)])
+    for coordinate in range(2):  # one network each
+        y = -noise[:, coordinate] / sigma
+        result = cl.solve(cl.TwoLayer(data, y, beta=beta), tol=1e-9)
+        X, targets = torch.from_numpy(data), torch.from_numpy(y)
+
+        def training(weights, X=X, targets=targets):
+            U, alpha = weights[: 3 * m].reshape(m, 3), weights[3 * m :]
+            fitted = torch.relu(X @ U.T) @ alpha
+            return 0.5 * ((fitted - targets) ** 2).sum() + 0.5 * beta * (weights**2).sum()
+
+        reached = least(training, 4 * m, 6, rng)
+        assert result.value * (1 - 1e-9) <= reached <= 1.02 * result.value
+
+
+def score_matching(points, beta, radius):
+    """The least value over blocks in a ball of some radius, with a bias."""
+    rows = np.column_stack([points, np.ones(len(points))])
+    masks = cl.enumerate_arrangements(rows).masks.double().numpy()
+    V, W = cp.Variable((len(masks), 2)), cp.Variable((len(masks), 2))
+    outputs = cp.sum(cp.multiply(masks.T, rows @ (V - W).T), axis=1)
+    slopes = masks.T @ (V - W)[:, 0]
+    size = cp.sum(cp.norm(V, 2, axis=1)) + cp.sum(cp.norm(W, 2, axis=1))
+    cells = [cp.multiply(2 * masks - 1, block @ rows.T) >= 0 for block in (V, W)]
+    goal = 0.5 * cp.sum_squares(outputs) + cp.sum(slopes) + beta * size
+    return cp.Problem(cp.Minimize(goal), [*cells, size <= radius]).solve(**PRECISE)
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_score_matching_without_noise_is_unbounded_below_the_critical_decay(seed):
+    """Below it the value falls in proportion to the room; with much decay room does not matter."""
+    points = np.random.default_rng(seed).uniform(-1.5, 1.5, 6)
+    critical = 1.0 / (2.0 * sqrt(1.0 + (points**2).min()))
+    small = [score_matching(points, 0.9 * critical, radius) for radius in (1e2, 1e3)]
+    # The ray of the proof: blocks of total size 2 t sqrt(1 + x^2), of gain t - beta times that.
+    for radius, value in zip((1e2, 1e3), small, strict=True):
+        assert value <= -radius * 0.1 * critical * (1 - 1e-6)
+    assert small[1] - small[0] <= -900 * 0.1 * critical * (1 - 1e-6)
+    large = [score_matching(points, 4.0, radius) for radius in (1e2, 1e3)]
+    assert large[0] == pytest.approx(large[1], rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("beta", [0.3, 0.5, 0.9, 1.0, 1.7, 2.5])
+def test_the_best_linear_generator_keeps_the_largest_second_moments(beta):
+    rng = np.random.default_rng(5)
+    real = rng.standard_normal((40, 5)) * [2.0, 1.5, 1.0, 0.7, 0.3]
+    Sigma = real.T @ real / len(real)
+    lam = np.linalg.eigvalsh(Sigma)[::-1]
+    k = int(2 / beta)
+    t = lam[k] if k < len(lam) else 0.0
+    formula = t + 0.5 * beta * np.maximum(lam - t, 0.0).sum()
+    M = cp.Variable((5, 5), PSD=True)
+    goal = cp.sigma_max(Sigma - M) + 0.5 * beta * cp.trace(M)
+    assert formula == pytest.approx(cp.Problem(cp.Minimize(goal)).solve(**PRECISE), abs=1e-7)
+    for _ in range(200):  # no generator does better, near the best one or far from it
+        W = rng.standard_normal((5, 5)) * rng.uniform(0, 1.5)
+        game = np.linalg.norm(Sigma - W @ W.T, 2) + 0.5 * beta * (W**2).sum()
+        assert game >= formula
+
+
+@pytest.mark.parametrize("seed", [6, 7])
+def test_descent_under_batch_normalisation_steps_by_the_squares_of_the_singular_values(seed):
+    """One step on X against one on its whitened rows, both through torch's own layers."""
+    torch.manual_seed(seed)
+    n, d, m, rate = 12, 4, 3, 0.05
+    sizes = torch.tensor([5.0, 2.0, 1.0, 0.1], dtype=torch.float64)
+    X = torch.randn(n, d, dtype=torch.float64) * sizes
+    X = X - X.mean(dim=0)
+    y = torch.randn(n, 1, dtype=torch.float64)
+    U, S, Vh = torch.linalg.svd(X, full_matrices=False)
+    whole = nn.Sequential(
+        nn.Linear(d, m, bias=False), nn.BatchNorm1d(m, eps=1e-30), nn.ReLU(), nn.Linear(m, 1)
+    ).double()
+    first = whole[0].weight.detach().clone()
+
+    def gradient(inputs, weights):
+        whole[0].weight.data = weights.clone()
+        whole.zero_grad()
+        nn.functional.mse_loss(whole(inputs), y, reduction="sum").backward()
+        return whole[0].weight.grad.clone()
+
+    moved = (first - rate * gradient(X, first)) @ Vh.T * S
+    a = first @ Vh.T * S  # on U these weights make the same outputs
+    torch.testing.assert_close(moved, a - rate * S**2 * gradient(U, a), rtol=1e-9, atol=1e-9)
+    assert ((moved - a).norm(dim=0)[0] > 100 * (moved - a).norm(dim=0)[-1]).item()
+
+
+@pytest.mark.slow
+def test_the_path_norm_separates_spirals_that_weight_decay_does_not():
+    radius = np.linspace(0.2, 1, 18)
+    angle = 2.5 * np.pi * radius
+    arm = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+    X = np.column_stack([np.concatenate([arm, -arm]), np.ones(36)])
+    y = np.repeat([1.0, -1.0], 18)
+    right = {}
+    for program in (cl.TwoLayer, cl.PathRegularized):
+        kind = "arrangements" if program is cl.TwoLayer else "units"
+        problem = program(X, y, beta=0.5, **{kind: "generate"})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # generated units are not proven
+            network = problem.to_network(cl.solve(problem, tol=1e-6, max_iter=60))
+        with torch.no_grad():
+            right[program] = int((network(torch.from_numpy(X)).sign().numpy() == y).sum())
+    assert right[cl.PathRegularized] == 36 > right[cl.TwoLayer]
