@@ -108,7 +108,7 @@ def price(
         Values up to ``target * (1 + rtol)`` need not be told apart: 0 computes the maximum to
         relative accuracy `rtol`, ``target=beta`` only decides whether z is feasible for beta.
     rtol : float
-        Relative accuracy.
+        Relative accuracy; rounding may allow less.
     max_nodes : int
         Cones to examine per sign before giving up with a valid but loose upper bound.
     max_seconds : float
@@ -133,6 +133,7 @@ def price(
     goal = max(_scaled(target, -data.exponent), 2.0 * noise, 1e-280)
     sides = _local_maxima(data)
     goal = max(goal, *(side.lower for side in sides))
+    rtol = max(rtol, 4.0 * noise / goal)  # bounds of the smallest cones are no closer
     for side in sides:
         _bound(data, side, goal, rtol, max_nodes, deadline)
         goal = max(goal, side.lower)

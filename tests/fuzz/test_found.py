@@ -238,6 +238,20 @@ def test_patterns_of_double_precision_serve_single_precision() -> None:
     assert len(problem.arrangements) == len(listed)
 
 
+@pytest.mark.parametrize("tol", [1e-13, 1e-300])
+def test_a_tolerance_below_rounding_ends_at_rounding(tol: float) -> None:
+    """It once took hundreds of rounds, and five million cones in each."""
+    rng = np.random.default_rng(0)
+    problem = cl.TwoLayer(
+        rng.standard_normal((7, 3)), rng.standard_normal(7), beta=0.1, arrangements="generate"
+    )
+    with pytest.warns(ConvergenceWarning, match="rounding allows no further progress"):
+        result = cl.solve(problem, tol=tol)
+    assert result.status is cl.Status.STALLED
+    assert result.n_iter < 20
+    assert 0.0 < result.gap < 1e-10
+
+
 def test_a_quantile_program_beyond_floats_says_so() -> None:
     x = 1e70 * np.array([0.0, 0.3, 0.6, 1.0])
     problem = cl.Mirrors(x, [0.0, 1.0, 0.0, 2.0], beta=5e-324, loss="quantile")

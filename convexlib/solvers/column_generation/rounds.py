@@ -35,6 +35,7 @@ from convexlib.validation import check_choice, check_positive_int, check_seed
 
 _TRAINED_RANK = 3  # above this rank, "auto" starts from a trained network
 _PART = 0.2  # of tol, that neurons which count as feasible may cost
+_ROUNDING = 1e-13  # part of beta by which heights differ for no other reason
 _QUICK = 20_000  # cones for the bound of a run that is interrupted
 
 
@@ -153,7 +154,8 @@ class _Run:
                 if self.tracker.gap <= self.tol:
                     return Status.CONVERGED
                 if priced.lower <= level:
-                    return Status.UNPROVEN
+                    # A proof that is complete leaves nothing to do but rounding.
+                    return Status.STALLED if priced.complete else Status.UNPROVEN
                 new = priced.direction[None].to(self.z)
             inner_tol = max(0.1 * self.tol, min(inner_tol, 0.05 * gap))
             added = patterns_of(self.small.X, new)
@@ -221,7 +223,7 @@ class _Run:
         step = 1e-3
         change = self.small.dual_value(z) - self.small.dual_value((1.0 - step) * z)
         slope = max(change / step, 1e-300)  # rather too steep than too flat: the dual is concave
-        return min(loss * self.tracker.primal / slope, 0.1)
+        return min(max(loss * self.tracker.primal / slope, _ROUNDING), 0.1)
 
     def _detail(self) -> str:
         """Say what the bound is, and what it would be if local search were a proof."""
