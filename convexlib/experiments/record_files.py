@@ -203,7 +203,8 @@ def text(value: Any) -> str:
 
 def environment(device: str = "cpu") -> dict[str, Any]:
     """Return versions, hardware and source of the present process, as every record keeps them."""
-    names = {name: _version(name) for name in PACKAGES}
+    # torch's own name says for which device it was built; its package's may not.
+    names = {name: _version(name) for name in PACKAGES} | {"torch": str(torch.__version__)}
     hardware = torch.cuda.get_device_name(device) if device != "cpu" else platform.machine()
     return {
         "versions": {"python": platform.python_version(), **names},

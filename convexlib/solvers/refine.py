@@ -46,7 +46,7 @@ class Refined:
     bias: float
 
 
-Solve = Callable[[TwoLayer, Tensor], Result]  # of a convex program, from some neurons
+Solve = Callable[[TwoLayer, Tensor, bool], Result]  # from some neurons, with a search or without
 
 
 def refine_dual(
@@ -125,8 +125,9 @@ def refine(
     steps: list[tuple[float, float]] = []  # biases and slopes
     best: Refined | None = None
     z, bound = y, -math.inf
+    searching = bias is None  # for what local search misses: only at the bias that is found
     for _ in range(_BIAS_STEPS):
-        result = solve(_at_bias(X, y, beta, kind, shift), start)
+        result = solve(_at_bias(X, y, beta, kind, shift), start, searching)
         vectors, signs = _neurons(result.weights)
         slope = beta * shift - float(result.z.sum())
         decay, lost = 0.5 * beta * shift * shift, 0.5 * slope * (slope / beta)
@@ -139,17 +140,22 @@ def refine(
         # What a solve leaves open bounds the error of z's sum, by the strong convexity of the dual.
         left = min(max(result.value - result.dual, 0.0), tol * result.value)
         unsure = abs(slope) <= math.sqrt(2.0 * kind.gradient_lipschitz * len(y) * left)
+        # With other patterns allowed, the old ones need not be carried along.
+        if rounds and len(vectors):
+            start = vectors
         if bias is None or lost <= 3.0 * _TOL * result.value or (slow and unsure):
-            break
+            if searching or not rounds or max_nodes == 0:
+                break
+            # Afresh, as the slopes without it may have been of the wrong sign.
+            searching, shift, steps = True, best.bias, []
+            low, high, bound = -math.inf, math.inf, -math.inf
+            continue
         largest = math.sqrt(2.0 * best.value) / math.sqrt(beta)  # more would cost more than it all
         near, far = shift - slope / steepest, shift - slope / beta
         low = max(low, min(near, far), -largest)
         high = min(high, max(near, far), largest)
         guess = 0.5 * (low + high) if slow else _secant(steps, beta, steepest)
         shift = min(max(guess, low), high)
-        # With other patterns allowed, the old ones need not be carried along.
-        if rounds and len(vectors):
-            start = vectors
     assert best is not None  # there is at least one step
     return Refined(z, best.value, best.vectors, best.signs, best.bias)
 
@@ -175,12 +181,11 @@ def _at_bias(X: Tensor, y: Tensor, beta: float, loss: SmoothLoss, bias: float) -
 def _over_all(rounds: int, tol: float, max_nodes: int | None) -> Solve:
     """Column generation; nothing here needs to have converged."""
 
-    def solve(problem: TwoLayer, start: Tensor) -> Result:
+    def solve(problem: TwoLayer, start: Tensor, searching: bool) -> Result:
+        nodes = max_nodes if searching else 0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the caller bounds z
-            return generate(
-                problem, tol=tol, max_iter=rounds, directions=start, max_nodes=max_nodes
-            )
+            return generate(problem, tol=tol, max_iter=rounds, directions=start, max_nodes=nodes)
 
     return solve
 
@@ -188,7 +193,7 @@ def _over_all(rounds: int, tol: float, max_nodes: int | None) -> Solve:
 def _over_own(tol: float) -> Solve:
     """The patterns of the neurons at hand."""
 
-    def solve(problem: TwoLayer, start: Tensor) -> Result:
+    def solve(problem: TwoLayer, start: Tensor, searching: bool) -> Result:
         if not len(start):
             start = problem.X.new_ones(1, problem.X.shape[1])  # any direction will do
         own = problem.with_arrangements(patterns_of(problem.X, start))

@@ -156,6 +156,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "products beyond floats": (
         lambda: cl.enumerate_arrangements(1e308 * X), "largest entry of X is 1.0e.308; expec"),
     "images of a number": (lambda: cl.image_patches(-1, 3), "images has shape ..; expected .n, he"),
+    "the depth of a table": (
+        lambda: cl.low_rank_path(X, Y, rank=1, beta=1.0, depth=torch.tensor(3.0)), "depth is tens"),
     "the norm of another problem": (
         lambda: interpolation_norm(GATED), "problem is TwoLayer; expected a Mirrors"),
     "a slack of text": (

@@ -110,6 +110,7 @@ def low_rank_path(
     X, y = check_data(X, y)
     rank = check_positive_int(rank, "rank")
     beta = check_beta(beta)
+    depth = check_positive_int(depth, "depth", minimum=2)
     check_choice(loss, ("absolute", "hinge"), "loss")
     if rank > min(X.shape):
         raise InputError(
