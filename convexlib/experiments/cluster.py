@@ -6,11 +6,13 @@ that is lost is made up for by the others: the scheduler gives its configuration
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import platform
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
@@ -109,6 +111,7 @@ def _connect(address: str, timeout: float) -> Client:
 
     try:
         place = _address(Path(address), timeout) if address.endswith(".json") else address
+        _knock(place, timeout)
         return Client(place, timeout=timeout, set_as_default=False)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -117,6 +120,24 @@ def _connect(address: str, timeout: float) -> Client:
             "an address such as tcp://10.0.0.1:8786, or a scheduler file (.json). Start one "
             "with `dask scheduler --scheduler-file FILE`, and look for a firewall."
         ) from error
+
+
+def _knock(place: str, timeout: float) -> None:
+    """Raise OSError or ValueError if nobody answers, before there is a client.
+
+    One that fails leaves its half behind, whose finaliser waits for a lock: if the garbage is
+    collected while the next client starts, for ever.
+    """
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    async def call() -> None:
+        secured = Security().get_connection_args("client")
+        comm = await connect(place, timeout=timeout, **secured)
+        await comm.close()
+
+    with ThreadPoolExecutor(1) as pool:  # a notebook has a running loop in the main thread
+        pool.submit(asyncio.run, call()).result()
 
 
 def _address(file: Path, timeout: float) -> str:

@@ -18,7 +18,7 @@ from tests.fuzz.judge import VALID, Case, judge
 from tests.fuzz.record import merge, source
 from tests.fuzz.settings import quiet
 
-WATCHDOG = 1800  # seconds on the clock after which a call that ignores its timer ends the run
+WATCHDOG = 300  # seconds on the clock after which a call that ignores its timer ends the run
 MEMORY = 12 * 2**30  # bytes of address space: no input may fill the machine
 
 
