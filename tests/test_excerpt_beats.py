@@ -5,16 +5,12 @@ import io
 import lzma
 import sys
 import tarfile
-from pathlib import Path
 
+import excerpt_beats
 import numpy as np
 import pytest
 
 from convexlib.store import manifest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
-
-import excerpt_beats  # noqa: E402  # after sys.path
 
 SAMPLES = np.array([[0, 1], [2047, -2048], [-1, 995], [1024, -300]])
 HEADER = (

@@ -8,19 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import claim_rules
+import claims
 import numpy as np
 import pytest
+from claim_rules import descent, recovery, speed, tables, verdicts
+from theorem_index import chapters, statements
 
 from tools.notebooks import BOOK
 
 ROOT = BOOK.parent
-sys.path.insert(0, str(BOOK / "_ext"))
-
-# The book's extensions are no package: they are found only once their folder is on the path.
-import claim_rules  # noqa: E402  # after the path
-import claims  # noqa: E402  # after the path
-from claim_rules import descent, recovery, speed, tables, verdicts  # noqa: E402  # after the path
-from theorem_index import chapters, statements  # noqa: E402  # after the path
 
 CLAIMS = claims.read(BOOK)
 # No paper claims anything of the fuzz runs.

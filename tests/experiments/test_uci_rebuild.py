@@ -6,18 +6,14 @@ import io
 import lzma
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
+import rebuild_uci
+import uci_recipes
 
 from convexlib import store
 from convexlib.store import manifest
 from tests.datafiles import RAW_RECIPE, RAW_TABLE, REBUILT
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-
-import rebuild_uci  # noqa: E402  # after sys.path
-import uci_recipes  # noqa: E402  # after sys.path
 
 
 @pytest.fixture
