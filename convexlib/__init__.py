@@ -1,6 +1,6 @@
 """Convex training of ReLU networks, with certificates of global optimality."""
 
-import convexlib.compiled  # noqa: F401  # first: it finds a place for the kernels of the others
+import convexlib.runtime  # noqa: F401  # first: it finds a place for the kernels of the others
 from convexlib import datasets
 from convexlib.arrangements import (
     Arrangements,

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import signal
 import subprocess
 import sys
 import termios
@@ -38,7 +39,7 @@ from convexlib import cli
 folder, cache, model, data = sys.argv[1:]
 os.environ.update(CONVEXLIB_RESULTS=folder, XDG_CACHE_HOME=cache)
 lines = [["list"], ["data", "list"], ["data", "verify", "ecg"], ["data", "list", "b\\xe9"],
-         ["certify", model, data, "--beta", "0.1", "--target", "\\u0131"],
+         ["certify", model, data, "--beta", "0.1", "--target", "\\u0131", "--activation=relu"],
          ["certify", model, data, "--beta", "-1"], ["run", "recovery", "--check", "1"]]
 lines += [["table", name, "--full"] for name in ("ecg", "nyse", "recovery", "three_layer", "uci")]
 lines += [[*words, "--help"] for words in ([], ["run"], ["table"], ["data", "fetch"], ["certify"])]
@@ -109,6 +110,35 @@ def test_neither_compiler_nor_network_nor_cache_is_needed(tmp_path: Path) -> Non
     assert b"fine" in done.stdout
     assert list(place.iterdir()) == []  # the compiled kernels are gone with the process
     assert b"set XDG_CACHE_HOME" in done.stdout  # the way out
+
+
+FORKED = """
+import os, torch, convexlib as cl
+torch.set_num_threads(2)
+X = torch.randn(600, 600, dtype=torch.float64)
+before = float((X @ X).sum())  # starts the threads that a child does not have
+child = os.fork()
+if child == 0:
+    problem = cl.TwoLayer(X[:8, :2], X[:8, 3], beta=0.5)
+    os._exit(0 if cl.solve(problem).converged and abs(float((X @ X).sum()) - before) < 1e-6 else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_child_computes(tmp_path: Path) -> None:
+    """Without a change of its threads it waits for ever."""
+    variables = {"HOME": os.environ.get("HOME", str(tmp_path)), "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], **variables}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, start_new_session=True
+    ) as parent:
+        try:
+            out, _ = parent.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(parent.pid, signal.SIGKILL)  # a child that waits goes too
+    assert out == b"0\n"
 
 
 PROGRESS = """

@@ -6,6 +6,7 @@ from torch import nn
 
 from convexlib.errors import InputError, NotCertifiableError
 from convexlib.networks import ParallelReLU, TwoLayerReLU
+from convexlib.networks.two_layer import layers_of
 from convexlib.validation import check_choice
 
 REGULARIZERS = ("weight decay", "three layers", "path")
@@ -50,8 +51,7 @@ def depth_of(network: nn.Module) -> int:
 
 def kinds_of(network: nn.Module) -> list[str]:
     """Names of the layers of an nn.Sequential, or of the network."""
-    layers = list(network) if isinstance(network, nn.Sequential) else []
-    return [type(layer).__name__ for layer in layers] or [type(network).__name__]
+    return [type(layer).__name__ for layer in layers_of(network)] or [type(network).__name__]
 
 
 def regularizer_of(network: nn.Module, depth: int, regularizer: str | None) -> str:

@@ -14,7 +14,7 @@ from convexlib.certify import Certificate, MissingNeuron, certify, missing_neuro
 from convexlib.certify.kinds import REGULARIZERS, depth_of
 from convexlib.cli.console import DONE, FAILED, complain, device
 from convexlib.cli.files import check_writable, write
-from convexlib.cli.model_file import load_network
+from convexlib.cli.model_file import ACTIVATIONS, load_network
 from convexlib.cli.table_file import LAST, Table, load_table
 from convexlib.errors import InputError
 from convexlib.losses import LOSSES, get_loss
@@ -25,8 +25,8 @@ from convexlib.validation import check_beta, check_positive_int, check_real, rea
 _TEXT = (
     "Bound how far a trained ReLU network is from the global optimum of its training objective, "
     "loss + beta * penalty without 1/n. MODEL.pt is a state_dict of nn.Sequential(Linear, ReLU, "
-    "Linear), or deeper, or of a convexlib network; activations are read as ReLU. No code in it is "
-    "run. Exit code 1: the certified gap misses --tol."
+    "Linear), or deeper, with --activation relu, or of a convexlib network. No code in it is run. "
+    "Exit code 1: the certified gap misses --tol."
 )
 _PROOFS = {
     "branch and bound": "all directions were searched, floating-point error included",
@@ -51,6 +51,12 @@ def add_certify(commands: Any) -> None:
         type=float,
         required=True,
         help="no 1/n; MSELoss with weight decay w has n * w / 2",
+    )
+    parser.add_argument(
+        "--activation",
+        choices=ACTIVATIONS,
+        help="between the layers of an nn.Sequential, and nothing behind the last: a state_dict "
+        "does not tell",
     )
     parser.add_argument("--loss", choices=tuple(LOSSES), default="squared")
     parser.add_argument("--regularizer", choices=REGULARIZERS, help='default: "weight decay"')
@@ -96,7 +102,7 @@ def run_certify(chosen: argparse.Namespace) -> int:
     if chosen.polish is not None:
         check_writable(chosen.polish)
     place = device(chosen.device)
-    network = load_network(chosen.model).to(place)
+    network = load_network(chosen.model, chosen.activation).to(place)
     table = load_table(
         chosen.data, chosen.target, header=not chosen.no_header, delimiter=chosen.delimiter
     )
@@ -181,11 +187,12 @@ def _described(network: nn.Module) -> str:
     dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
     if isinstance(network, nn.Sequential):
         layers = [layer for layer in network if isinstance(layer, nn.Linear)]
-        sizes = [layers[0].in_features, *(layer.out_features for layer in layers)]
         biases = [str(place) for place, layer in enumerate(layers, 1) if layer.bias is not None]
         text = f"biases in layer{'s' if len(biases) > 1 else ''} {', '.join(biases)}"
-        shape = " -> ".join(map(str, sizes))
-        return f"{shape}, read as ReLU, {text if biases else 'no biases'}, {dtype}"
+        shape = " -> ReLU -> ".join(
+            f"Linear({layer.in_features}, {layer.out_features})" for layer in layers
+        )
+        return f"{shape}, {text if biases else 'no biases'}, {dtype}"
     if isinstance(network, TwoLayerReLU):
         return f"{network.U.shape[1]} -> {network.n_neurons} -> 1, no biases, {dtype}"
     return f"{type(network).__name__}({network.extra_repr()}), {dtype}"

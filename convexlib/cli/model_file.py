@@ -3,7 +3,9 @@ r"""Networks from files of unknown origin.
 A ``.pt`` file is a zip archive with a pickle in it, and a pickle may run any code. So it is read
 with ``weights_only=True``, which knows tensors and containers and calls nothing else; whole
 modules and TorchScript, which are code, are refused. What is read is a ``state_dict``: names and
-tensors, from which an ordinary network is built here.
+tensors, from which an ordinary network is built here. The names say nothing of what is computed
+between the layers: a network with Tanh has the keys of one with ReLU, and one with a ReLU behind
+its last layer those of one without. So whoever hands over such a file has to say what it is.
 """
 
 from __future__ import annotations
@@ -33,8 +35,18 @@ _INNER = re.compile(r"inner\.(0|[1-9][0-9]{0,2})")
 _SHOWN = 8  # keys in a message
 
 
-def load_network(path: Path) -> nn.Module:
+ACTIVATIONS = ("relu",)  # that have certificates
+
+
+def load_network(path: Path, activation: str | None = None) -> nn.Module:
     """Read a network, in the dtype of the file.
+
+    Parameters
+    ----------
+    path : Path
+        Of the ``.pt`` file.
+    activation : {"relu"}, optional
+        What lies between the layers of an ``nn.Sequential``. Networks of convexlib do not need it.
 
     Raises
     ------
@@ -42,11 +54,11 @@ def load_network(path: Path) -> nn.Module:
         If the file cannot be read.
     InputError
         If it is not the state_dict of a network that `convexlib.certify` may know, or holds
-        numbers that are not finite.
+        numbers that are not finite, or if the activation has to be named and is not.
     """
     state = load_state(path)
     try:
-        return build(state)
+        return build(state, activation)
     except ConvexlibError as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -123,8 +135,8 @@ def _plain(value: Any) -> bool:
     )
 
 
-def build(state: dict[str, Tensor]) -> nn.Module:
-    """The network that a state_dict belongs to, as far as its names and shapes tell."""
+def build(state: dict[str, Tensor], activation: str | None = None) -> nn.Module:
+    """The network that a state_dict belongs to, as far as names, shapes and the caller tell."""
     tensors = {}
     for key, tensor in state.items():
         if key.endswith("num_batches_tracked"):
@@ -142,7 +154,16 @@ def build(state: dict[str, Tensor]) -> nn.Module:
             "convexlib.certify from Python."
         )
     if names and all(_LAYER.fullmatch(name) for name in names):
-        return _sequential(tensors)
+        network = _sequential(tensors)
+        if activation is None:
+            raise InputError(
+                f"it holds the weights of {(len(network) + 1) // 2} Linear layers, but not what "
+                "lies between them: a network with Tanh or LeakyReLU has the same keys, and so has "
+                "one with a ReLU behind its last layer. If there is a ReLU between any two and "
+                "nothing behind the last, say so with --activation relu. Others have no "
+                "certificate here."
+            )
+        return network
     raise _unknown(names)
 
 
@@ -170,7 +191,7 @@ def _own(tensors: dict[str, Tensor]) -> nn.Module:
     return ParallelReLU(U, [level for level in inner if level is not None], alpha)
 
 
-def _sequential(tensors: dict[str, Tensor]) -> nn.Module:
+def _sequential(tensors: dict[str, Tensor]) -> nn.Sequential:
     """Linear layers with ReLUs between them."""
     numbers = sorted({int(name.split(".")[0]) for name in tensors})
     weights = [tensors.get(f"{number}.weight") for number in numbers]

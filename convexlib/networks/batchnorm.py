@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.errors import InputError, NotCertifiableError
+from convexlib.networks.two_layer import layers_of
 from convexlib.whitening import Whitening
 
 __all__ = ["BatchNormWeights", "batchnorm_network", "read_batchnorm", "unnormalised"]
@@ -149,7 +150,7 @@ def read_batchnorm(network: nn.Module) -> BatchNormWeights:
         For every other network, for a BatchNorm1d without scale and shift, and for non-finite
         weights.
     """
-    layers = list(network) if isinstance(network, nn.Sequential) else []
+    layers = layers_of(network)
     kinds = [type(layer).__name__ for layer in layers] or [type(network).__name__]
     if kinds != ["Linear", "BatchNorm1d", "ReLU", "Linear"]:
         raise NotCertifiableError(

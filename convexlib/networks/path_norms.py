@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from convexlib.errors import InputError
 from convexlib.networks.parallel import ParallelReLU
-from convexlib.networks.two_layer import outputs
+from convexlib.networks.two_layer import check_own_forward, layers_of, outputs
 from convexlib.validation import check_positive_int
 
 __all__ = ["ParallelReading", "as_parallel", "parallel_outputs", "path_norm", "read_parallel"]
@@ -58,6 +58,8 @@ def path_norm(network: nn.Module) -> float:
     ------
     InputError
         For other modules, biases and several outputs, and where the sum is no finite number.
+    NotCertifiableError
+        For a network that computes something else than its layers say (see `layers_of`).
     """
     norm = _path_norm(network)
     if not math.isfinite(norm):
@@ -87,6 +89,7 @@ def read_parallel(network: nn.Module) -> ParallelReading:
         For other modules, biases, several outputs, no hidden layer, and parts of unequal depth.
     """
     if isinstance(network, ParallelReLU):
+        check_own_forward(network, ParallelReLU)
         with torch.no_grad():
             norms = network.path_norms().double()
         widths = tuple(weights.shape[2] for weights in network.inner)
@@ -119,6 +122,7 @@ def as_parallel(network: nn.Module, max_leaves: int = 1_000_000) -> ParallelReLU
         For networks that `read_parallel` refuses, and for too many leaves.
     """
     if isinstance(network, ParallelReLU):
+        check_own_forward(network, ParallelReLU)
         return network
     parts = [_hidden_weights(part) for part in _parts(network)]
     widths = _widths(parts)
@@ -152,14 +156,15 @@ def _dense_weights(network: nn.Module) -> list[Tensor]:
             f"network is {type(network).__name__}; expected a ParallelReLU, an nn.Sequential of "
             "Linear and ReLU, or an nn.ModuleList of them."
         )
-    for layer in network:
+    layers = layers_of(network)
+    for layer in layers:
         bias = getattr(layer, "bias", None)
         if not isinstance(layer, nn.Linear | nn.ReLU) or bias is not None:
             raise InputError(
                 f"the network contains {layer}; expected Linear(bias=False) and ReLU only. A bias "
                 "is a column of ones in X."
             )
-    weights = [layer.weight.detach().double() for layer in network if isinstance(layer, nn.Linear)]
+    weights = [layer.weight.detach().double() for layer in layers if isinstance(layer, nn.Linear)]
     if not weights or len(weights[-1]) != 1:
         raise InputError(
             f"the network has {len(weights[-1]) if weights else 0} outputs; expected 1."

@@ -113,6 +113,50 @@ def outputs(network: nn.Module, X: Tensor) -> Tensor:
     return result.reshape(-1)
 
 
+def check_own_forward(network: nn.Module, kind: type[nn.Module]) -> None:
+    """Refuse hooks and subclasses of one of convexlib's networks that compute something else."""
+    same = type(network).forward is kind.forward
+    same &= getattr(type(network), "hidden", None) is getattr(kind, "hidden", None)
+    if not same or network._forward_hooks or network._forward_pre_hooks:
+        raise NotCertifiableError(
+            f"{type(network).__module__}.{type(network).__name__} has hooks or a forward of its "
+            f"own, which are not read; expected a plain {kind.__name__} with the same weights."
+        )
+
+
+def layers_of(network: nn.Module) -> list[nn.Module]:
+    """The layers of an nn.Sequential, whose composition it computes; none of other modules.
+
+    Raises
+    ------
+    NotCertifiableError
+        For a network that computes something else than its layers say, so that their weights would
+        be those of another function: a forward of its own, hooks (as of weight normalisation), or a
+        class that shares only its name with one of torch.
+    """
+    if not isinstance(network, nn.Sequential):
+        return []
+    layers = list(network)
+    known = {kind.__name__: kind for kind in (nn.Linear, nn.ReLU, nn.BatchNorm1d)}
+    for module in (network, *layers):
+        kind = type(module)
+        if module is not network and kind.__name__ not in known:
+            continue  # refused by its name
+        forward = nn.Sequential.forward if module is network else known[kind.__name__].forward
+        if module._forward_hooks or module._forward_pre_hooks:
+            raise NotCertifiableError(
+                f"{kind.__name__} has forward hooks, which may change what it computes. Remove "
+                "them; remove_weight_norm and remove_spectral_norm leave an ordinary layer."
+            )
+        if kind.forward is not forward:
+            raise NotCertifiableError(
+                f"{kind.__module__}.{kind.__name__} has a forward of its own, which is not read; "
+                f"expected that of torch.nn.{forward.__qualname__.split('.')[0]}. Copy the weights "
+                "into an nn.Sequential of torch's own layers."
+            )
+    return layers
+
+
 @dataclass(frozen=True, eq=False)
 class TwoLayerWeights:
     """A two-layer ReLU network read into float64 tensors.
@@ -156,12 +200,13 @@ def read_two_layer(network: nn.Module) -> TwoLayerWeights:
             "program (result.gap) is its certificate. Expected a ReLU network."
         )
     if isinstance(network, TwoLayerReLU):
+        check_own_forward(network, TwoLayerReLU)
         if network.alpha.ndim == 2:
             raise _several_outputs(network.alpha.shape[1])
         return TwoLayerWeights(
             network.U.detach().double(), network.alpha.detach().double(), False, None
         )
-    layers = list(network) if isinstance(network, nn.Sequential) else []
+    layers = layers_of(network)
     kinds = [type(layer).__name__ for layer in layers] or [type(network).__name__]
     if kinds != ["Linear", "ReLU", "Linear"]:
         raise NotCertifiableError(

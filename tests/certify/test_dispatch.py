@@ -1,5 +1,7 @@
 """One door for all networks: what goes where, and what is refused by name."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -189,3 +191,70 @@ def test_two_layer_refusals(case):
     arguments = {"X": X0, "y": Y0, "beta": 0.1} | changes
     with pytest.raises(kind, match=message):
         cl.certify(network, arguments.pop("X"), arguments.pop("y"), **arguments)
+
+
+class Doubled(nn.Sequential):
+    """Looks like its layers and computes something else."""
+
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
+        return 2.0 * super().forward(X)
+
+
+class Named(nn.Sequential):
+    """A class of one's own that computes what its layers say."""
+
+
+class Absolute(nn.Module):
+    """Will pass for a ReLU by its name."""
+
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
+        return X.abs()
+
+
+Absolute.__name__ = "ReLU"
+
+
+class OtherOwn(cl.TwoLayerReLU):
+    def hidden(self, X: torch.Tensor) -> torch.Tensor:
+        return (X @ self.U.T).abs()
+
+
+def layers(middle: nn.Module | None = None) -> list[nn.Module]:
+    return [nn.Linear(2, 3, bias=False), middle or nn.ReLU(), nn.Linear(3, 1, bias=False)]
+
+
+def hooked() -> nn.Sequential:
+    network = nn.Sequential(*layers())
+    network[1].register_forward_hook(lambda module, inputs, output: -output)
+    return network
+
+
+def old_weight_norm() -> nn.Sequential:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.Sequential(nn.utils.weight_norm(nn.Linear(2, 3)), nn.ReLU(), nn.Linear(3, 1))
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (Doubled(*layers()), r"Doubled has a forward of its own.*expected that of torch\.nn\.Sequ"),
+        (nn.Sequential(*layers(Absolute())), r"ReLU has a forward of its own.*torch\.nn\.ReLU"),
+        (hooked(), "ReLU has forward hooks"),
+        (old_weight_norm(), "Linear has forward hooks.*remove_weight_norm"),
+        (OtherOwn(torch.ones(2, 2), torch.ones(2)), "plain TwoLayerReLU with the same weights"),
+    ],
+    ids=["forward", "name", "hook", "weight norm", "own"],
+)
+def test_weights_of_another_function_are_not_certified(network: nn.Module, message: str) -> None:
+    X, y = np.random.default_rng(0).standard_normal((2, 6, 2))
+    with pytest.raises(NotCertifiableError, match=message):
+        cl.certify(network, X, y[:, 0], beta=0.1)
+    if isinstance(network, nn.Sequential):
+        with pytest.raises(NotCertifiableError, match=message):
+            cl.path_norm(network)
+
+
+def test_a_subclass_that_computes_its_layers_is_certified() -> None:
+    X, y = np.random.default_rng(0).standard_normal((2, 6, 2))
+    assert cl.certify(Named(*layers()).double(), X, y[:, 0], beta=0.1).rigorous

@@ -52,7 +52,7 @@ def lines(captured: Captured) -> dict[str, str]:
 
 
 def certify(files: tuple[str, str], *arguments: str) -> int:
-    return cli.main(["certify", *files, f"--beta={BETA}", *arguments])
+    return cli.main(["certify", *files, f"--beta={BETA}", "--activation=relu", *arguments])
 
 
 def test_it_prints_the_objective_and_its_parts(files, capsys: Captured) -> None:
@@ -65,7 +65,9 @@ def test_it_prints_the_objective_and_its_parts(files, capsys: Captured) -> None:
     assert values[0] == pytest.approx(objective, rel=1e-8)
     assert values[1] == pytest.approx(loss_value("squared", fitted, y), rel=1e-5)
     assert values[1] + values[2] == pytest.approx(values[0], rel=1e-8)
-    assert printed["network"] == "2 -> 6 -> 1, read as ReLU, biases in layers 1, 2, float32"
+    assert printed["network"] == (
+        "Linear(2, 6) -> ReLU -> Linear(6, 1), biases in layers 1, 2, float32"
+    )
     assert printed["data"] == "12 rows, 2 features, target goal"
     assert printed["rigorous"].startswith("yes: branch and bound")
     bound = float(printed["lower bound"].split(",")[0])
@@ -97,7 +99,7 @@ def test_polishing_saves_a_network_of_the_same_kind(
     out = tmp_path / "better.pt"
     assert certify(files, f"--polish={out}", "--tol=1e-5") == 0
     printed = lines(capsys)
-    better = load_network(out)
+    better = load_network(out, "relu")
     assert [name for name, _ in better.named_parameters()] == [
         name for name, _ in network().named_parameters()
     ]
@@ -156,7 +158,9 @@ def test_the_path_norm_and_deeper_networks(files, tmp_path: Path, capsys: Captur
     torch.save(deep, plain)
     assert certify((str(plain), files[1]), "--regularizer=path") == 0
     printed = lines(capsys)
-    assert printed["network"] == "2 -> 2 -> 1 -> 1, read as ReLU, no biases, float32"
+    assert printed["network"] == (
+        "Linear(2, 2) -> ReLU -> Linear(2, 1) -> ReLU -> Linear(1, 1), no biases, float32"
+    )
     assert "missing" not in printed
     assert (
         certify((str(plain), files[1]), f"--polish={tmp_path / 'x.pt'}", "--regularizer=path") == 2
@@ -195,6 +199,36 @@ def test_what_is_wrong_is_one_line(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert message in error
+
+
+LOOKALIKES = {
+    "tanh": nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)),
+    "leaky": nn.Sequential(nn.Linear(2, 3), nn.LeakyReLU(), nn.Linear(3, 1)),
+    "behind the last layer": nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1), nn.ReLU()),
+    "relu": nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)),
+}
+
+
+@pytest.mark.parametrize("name", LOOKALIKES)
+def test_weights_without_a_graph_are_certified_only_as_what_they_are_said_to_be(
+    name: str, files, tmp_path: Path, capsys: Captured
+) -> None:
+    """All four files have the same keys."""
+    path = tmp_path / "other.pt"
+    torch.save(LOOKALIKES[name].state_dict(), path)
+    assert cli.main(["certify", str(path), files[1], f"--beta={BETA}"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "say so with --activation relu" in captured.err
+    assert cli.main(["certify", str(path), files[1], "--beta=1", "--activation=relu"]) == 0
+    assert "Linear(2, 3) -> ReLU -> Linear(3, 1)," in capsys.readouterr().out
+
+
+def test_networks_of_the_library_say_themselves_what_they_are(files, tmp_path: Path) -> None:
+    own = cl.TwoLayerReLU(torch.ones(2, 2), torch.ones(2))
+    torch.save(own.state_dict(), tmp_path / "own.pt")
+    assert cli.main(["certify", str(tmp_path / "own.pt"), files[1], f"--beta={BETA}"]) == 0
 
 
 def test_a_network_for_other_data_is_refused(files, tmp_path: Path, capsys: Captured) -> None:

@@ -49,7 +49,7 @@ OWN = {
 @pytest.mark.parametrize("name", OWN)
 def test_a_network_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
     network = OWN[name]
-    again = load_network(saved(tmp_path / "m.pt", network.state_dict()))
+    again = load_network(saved(tmp_path / "m.pt", network.state_dict()), "relu")
     assert type(again) is type(network)
     state = again.state_dict()
     assert state.keys() == network.state_dict().keys()
@@ -61,7 +61,7 @@ def test_a_network_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
 def test_reading_draws_no_random_numbers(tmp_path: Path) -> None:
     path = saved(tmp_path / "m.pt", sequential(2, 5, 1).state_dict())
     before = torch.get_rng_state()
-    load_network(path)
+    load_network(path, "relu")
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -192,7 +192,7 @@ def read_or_refuse(content: bytes, path: Path) -> None:
     path.write_bytes(content)
     refusal, network = "", None
     try:
-        network = load_network(path)
+        network = load_network(path, "relu")
     except ConvexlibError as error:
         refusal = str(error)
     assert len(refusal) < 2000
@@ -250,7 +250,7 @@ def tensors(draw: st.DrawFn) -> torch.Tensor:
 def test_any_state_dict(state: dict[str, torch.Tensor]) -> None:
     refusal = ""
     try:
-        network = build(OrderedDict(state))
+        network = build(OrderedDict(state), "relu")
     except ConvexlibError as error:
         refusal = str(error)
     assert len(refusal) < 2000

@@ -90,6 +90,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 def certifying(draw: st.DrawFn) -> Arguments:
     """A model, a table, and options of which most are sound."""
     words = [f"--beta={draw(st.sampled_from(NUMBERS[:1] * 12 + NUMBERS))}"]
+    words += draw(st.sampled_from([["--activation=relu"]] * 9 + [[], ["--activation=tanh"]]))
     for _ in range(draw(st.integers(0, 2))):
         option = draw(st.sampled_from(sorted(OPTIONS)))
         words.append(f"{option}={draw(st.sampled_from(OPTIONS[option]))}")

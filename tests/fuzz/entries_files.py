@@ -134,16 +134,19 @@ def written(name: str, content: bytes) -> Path:
     return path
 
 
-def model(content: bytes) -> Any:
+def model(content: bytes, activation: str | None) -> Any:
     """Read a network; no code may run."""
     try:
-        return load_network(written("model.pt", content))
+        return load_network(written("model.pt", content), activation)
     finally:
         assert not (sandbox.folder() / "was_run").exists(), "code from the file was run"
 
 
-entry("load_network", model, st.fixed_dictionaries({"content": models()}), kept=("content",),
-      share=2.0)  # fmt: skip
+entry(
+    "load_network", model,
+    st.fixed_dictionaries({"content": models(), "activation": st.sampled_from(["relu", None])}),
+    kept=("content", "activation"), share=2.0,
+)  # fmt: skip
 
 
 def table(content: bytes, **options: Any) -> Any:

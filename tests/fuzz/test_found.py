@@ -318,6 +318,7 @@ def test_more_digits_than_a_float_has_are_refused(
     torch.save(PLAIN.state_dict(), tmp_path / "model.pt")
     (tmp_path / "data.csv").write_text("a,b,y\n1,2,3\n2,1,0\n")
     words = ["certify", str(tmp_path / "model.pt"), str(tmp_path / "data.csv"), "--beta=0.1"]
+    words.append("--activation=relu")
     assert cli.main([*words, "--digits=99"]) == 2
     assert "--digits is 99; expected at most 17" in capsys.readouterr().err
     assert cli.main([*words, "--digits=17"]) == 0

@@ -1,16 +1,23 @@
-"""Somewhere to keep compiled kernels: beside the code, in the user's cache, else in a folder here.
+"""What has to be right in a process before anything is computed in it.
 
-numba refuses to define a cached kernel where it can write to neither of the first two, as in a
-read-only installation without a home; `import convexlib` would then fail.
+*A place for compiled kernels.* numba refuses to define a cached kernel where it can write neither
+beside the code nor into the user's cache, as in a read-only installation without a home; `import
+convexlib` would then fail. It gets a temporary folder instead.
+
+*Threads after a fork.* A forked child inherits torch's pool of threads as numbers without threads
+behind them, and waits for ever at its first threaded product. This is so for torch alone, and for
+the workers of every pool that forks. So a child begins with one thread.
 """
 
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 
 import numba
+import torch
 
 __all__ = ["find_place"]
 
@@ -37,3 +44,4 @@ def find_place() -> str | None:
 
 
 find_place()
+os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
