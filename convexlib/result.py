@@ -14,7 +14,7 @@ class Status(Enum):
     """How a solve ended; the value is the message for people."""
 
     CONVERGED = "converged: the relative duality gap is at most tol"
-    MAX_ITER = "stopped at max_iter before the gap reached tol; raise max_iter or tol"
+    MAX_ITER = "stopped at max_iter or max_steps before the gap reached tol; raise it or tol"
     STALLED = "stopped because rounding allows no further progress; the gap reported is valid"
     INTERRUPTED = "interrupted; this is the best found so far and the gap reported is valid"
     UNPROVEN = (
@@ -51,7 +51,8 @@ class Result:
     gap : float
         ``(value - dual) / value``, the relative duality gap (0 when both are 0).
     z : Tensor (n,)
-        The feasible dual point that gives `dual`.
+        The feasible dual point that gives `dual`; of the solvers that compute in float64 it is in
+        float64, also where `weights` are rounded to the float32 of the data.
     status, converged : Status, bool
         How it ended; ``converged`` means gap <= tol.
     method : str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -22,6 +23,7 @@ from convexlib.result import Result
 from convexlib.validation import as_tensor, check_beta, check_flag, check_positive_int, check_tol
 
 _ADVICE = "raise max_iter to improve it, and max_nodes to prove more where the rank is at most 5"
+_APART = 100.0  # ratio of the sizes of two features from which on scale is worth a word
 
 
 class ConvexReLU(BaseEstimator):
@@ -75,13 +77,26 @@ class ConvexReLU(BaseEstimator):
         self.n_iter_ = max(1, *(result.n_iter for result in trained.results))
         self.result_: Result | list[Result] = _single(trained.results)
         self.certificate_: Certificate | list[Certificate] | None = _single(trained.certificates)
-        warn_of_gap(self, trained.results, tol, _ADVICE)
+        warn_of_gap(self, trained.results, trained.gaps, tol, _ADVICE + _on_scale(X))
 
     def _outputs(self, X: Any) -> Array:
         """Outputs (n, c) of the network."""
         check_is_fitted(self)
         X = validated(self, X, reset=False)
         return evaluate(self.network_, X, self.device)
+
+
+def _on_scale(X: Array) -> str:
+    """Advice for features of sizes that are far apart; empty where they are not."""
+    sizes = np.sqrt(np.mean(np.square(X / max(np.abs(X).max(), 1e-300)), axis=0))
+    least, most = sizes[sizes > 0].min(initial=np.inf), sizes.max(initial=0.0)
+    if most <= _APART * least:
+        return ""
+    return (
+        f". Features have sizes {most / least:.0e} apart, so that weight decay hardly touches the "
+        "largest and the program is hard: scale them (sklearn's StandardScaler), which is another "
+        "penalty and usually the one that is meant"
+    )
 
 
 def _single(values: list[Any]) -> Any:

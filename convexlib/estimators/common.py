@@ -82,16 +82,24 @@ def evaluate(network: nn.Module, X: Array, device: str) -> Array:
     return result.reshape(len(X), -1)
 
 
-def warn_of_gap(estimator: Any, results: Sequence[Result], tol: float, advice: str) -> None:
-    """Say once, of all programs of a fit, that some were not solved to the tolerance."""
-    left = [result for result in results if not result.converged]
+def warn_of_gap(
+    estimator: Any, results: Sequence[Result], gaps: Sequence[float], tol: float, advice: str
+) -> None:
+    """Say once, of all programs of a fit, that some were not solved to the tolerance.
+
+    What counts is the gap that is proven in the end: a solver may stop before it knows that its
+    point is good enough.
+    """
+    left = [result for result, gap in zip(results, gaps, strict=True) if gap > tol]
     if not left:
         return
+    status = "" if left[0].converged else f" {left[0].status}."
     detail = f" {left[0].detail}" if left[0].detail else ""
     warnings.warn(
-        f"{type(estimator).__name__}: {len(left)} of {len(results)} programs missed tol={tol:g}: "
-        f"{left[0].status}.{detail} All together: gap_ = {estimator.gap_:.1e}. The network can be "
-        f"used as it is, and the gap is valid; {advice}.",
+        f"{type(estimator).__name__}: {len(left)} of {len(results)} programs missed tol={tol:g}, "
+        f"with gaps of up to {max(gaps):.1e}.{status[:1]}{status[1:].capitalize()}{detail} All "
+        f"together: gap_ = {estimator.gap_:.1e}. The network can be used as it is, and the gap is "
+        f"valid; {advice}.",
         ConvergenceWarning,
         stacklevel=4,
     )

@@ -145,7 +145,7 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
         self.gap_, self.certificate_ = self.result_.gap, None
         self.n_neurons_ = sum(bias.numel() for bias in self.network_.biases)
         self.n_iter_ = max(1, self.result_.n_iter)
-        warn_of_gap(self, [self.result_], tol, "raise max_iter")
+        warn_of_gap(self, [self.result_], [self.gap_], tol, "raise max_iter")
         return self
 
     def predict(self, X: Any) -> Array:

@@ -50,8 +50,10 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
     tol : float
         Relative duality gap to stop at.
     max_iter : int, optional
-        Rounds of column generation. By default 100 up to rank 5 (of X with its column of ones) and
-        3 above, where no proof is in reach and a round buys a part in a thousand or less.
+        Rounds of column generation, with 600 Newton steps for each. By default 100 rounds up to
+        rank 5 (of X with its column of ones) and 3 above, where no proof is in reach and a round
+        buys a part in a thousand or less, and 600 steps in all. Those run out only where beta is so
+        small that the network nearly interpolates, as it is for features of large values.
     max_nodes : int
         Cones that one attempt at a proof may examine: a few seconds. 0 proves nothing beyond a
         loose bound.

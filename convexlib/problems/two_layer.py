@@ -3,6 +3,7 @@ r"""Two layers: weight decay training is a group Lasso with cone constraints."""
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -125,6 +126,17 @@ class TwoLayer(LinearProgram):
         other.arrangements = check_arrangements(arrangements, self.X)
         return other
 
+    def double(self) -> Self:
+        """The same problem in float64; the problem itself if that is what it is in."""
+        if self.X.dtype is torch.float64:
+            return self
+        other = copy.copy(self)
+        vars(other).pop("masks", None)  # cached in the other precision
+        other.X, other.y = self.X.double(), self.y.double()
+        if self.arrangements is not None:
+            other.arrangements = replace(self.arrangements, gates=self.arrangements.gates.double())
+        return other
+
     @property
     def n_patterns(self) -> int:
         """Number of patterns; 0 for ``"generate"``, which has none of its own."""
@@ -215,6 +227,8 @@ class TwoLayer(LinearProgram):
         return self._dual_norm_above(z, 0.0)
 
     def _dual_norm_above(self, z: Tensor, floor: float) -> float:
+        if z.dtype is torch.float64 and self.X.dtype is not torch.float64:
+            return self.double()._dual_norm_above(z, floor)  # of a proof no digit is given away
         if self.arrangements is None:
             return price(self.X, z).upper
         blocks = self.correlations(z).reshape(-1, self.X.shape[1])

@@ -13,6 +13,7 @@ from convexlib.solvers.column_generation.cell_moves import inside, move_cells
 from convexlib.solvers.pattern_set import distinct
 
 _RANDOM, _PER_DIMENSION = 100, 15  # directions per search, whichever gives more
+_FLAT = 1e-12  # part of the largest singular value below which a direction is none of the data's
 _NEAR = 0.9  # cells whose maximum is below this part of the level are not worth climbing from
 _ADDED = 300  # patterns at most that a search returns
 
@@ -67,10 +68,17 @@ def search(
 
 
 def _starts(X: Tensor, neurons: Tensor | None, generator: torch.Generator) -> Tensor:
-    """Random directions, and some near the neurons, which are in cells that are seen anyway."""
+    """Random directions, and some near the neurons, which are in cells that are seen anyway.
+
+    Half of them are drawn evenly in the coordinates of the whitened data. Where features have sizes
+    of different orders the largest one decides the patterns of nearly all others.
+    """
     d = X.shape[1]
     drawn = max(_RANDOM, _PER_DIMENSION * d)
     starts = torch.randn(drawn, d, generator=generator, dtype=torch.float64).to(X)
+    _, sizes, Vt = torch.linalg.svd(X, full_matrices=False)
+    kept = sizes > _FLAT * sizes[0]
+    starts[::2] = (starts[::2] @ Vt[kept].T / sizes[kept]) @ Vt[kept]
     if neurons is None or not len(neurons):
         return starts
     sizes = torch.linalg.vector_norm(neurons, dim=1, keepdim=True)

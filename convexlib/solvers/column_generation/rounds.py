@@ -29,7 +29,7 @@ from convexlib.solvers.column_generation.heuristic_pricing import search
 from convexlib.solvers.column_generation.merging import merge_rows
 from convexlib.solvers.column_generation.seeding import trained_neurons
 from convexlib.solvers.pattern_set import extended, patterns_of
-from convexlib.solvers.precision import in_float64, round_weights
+from convexlib.solvers.precision import round_weights
 from convexlib.solvers.ssnal import ssnal
 from convexlib.validation import check_choice, check_positive_int, check_seed
 
@@ -44,6 +44,7 @@ def generate(
     *,
     tol: float = 1e-6,
     max_iter: int = 100,
+    max_steps: int = 3000,
     max_nodes: int | None = None,
     directions: Tensor | None = None,
     seeding: str = "auto",
@@ -58,6 +59,10 @@ def generate(
         Relative gap between the value and the bound over all networks.
     max_iter : int
         Rounds.
+    max_steps : int
+        Newton steps over all rounds. Most problems take some hundred in all; where beta is so small
+        that the network nearly interpolates, a round takes hundreds. A limit in steps, not in
+        seconds, makes the result the same on a slow machine.
     max_nodes : int, optional
         Cones that a proof may examine; more rank needs more (see `convexlib.pricing`). By default
         a proof tries for some seconds, and longer only while its bound improves.
@@ -78,8 +83,7 @@ def generate(
         width. If the proof is incomplete, ``status`` is ``Status.UNPROVEN`` and the gap is valid
         but may be far from tight; the warning says what local search knows. A KeyboardInterrupt
         ends the search with the best of what has been found. A float32 problem is solved in
-        float64: its weights and z are rounded at the end, `value` is that of the rounded weights
-        and `dual` that of z before rounding.
+        float64: its weights are rounded at the end, and `value` is theirs; z stays in float64.
     """
     if not isinstance(problem, TwoLayer) or problem.arrangements is not None:
         raise SolverError(
@@ -87,9 +91,10 @@ def generate(
             "Use method='auto'."
         )
     check_positive_int(max_iter, "max_iter")
+    check_positive_int(max_steps, "max_steps")
     check_choice(seeding, ("auto", "adam", "none"), "seeding")
-    exact = in_float64(problem)
-    run = _Run(exact, tol, max_nodes, seed)
+    exact = problem.double()
+    run = _Run(exact, tol, max_steps, max_nodes, seed)
     directions = None if directions is None else directions.to(exact.X)
     with tqdm(total=max_iter, desc="rounds", disable=None if progress else True) as bar:
         try:
@@ -103,7 +108,14 @@ def generate(
 class _Run:
     """The state of a column generation; pricing is done on the merged problem."""
 
-    def __init__(self, problem: TwoLayer, tol: float, max_nodes: int | None, seed: int) -> None:
+    def __init__(
+        self,
+        problem: TwoLayer,
+        tol: float,
+        max_steps: int,
+        max_nodes: int | None,
+        seed: int,
+    ) -> None:
         self.problem, self.merged = problem, merge_rows(problem)
         self.small = self.merged.problem
         self.rank = row_space(self.small.X)[0].shape[1]
@@ -111,6 +123,7 @@ class _Run:
         self.generator = torch.Generator().manual_seed(check_seed(seed))
         self.tracker = Tracker(problem, "generate")
         self.iteration = 0
+        self.steps_left = max_steps
         self.z = problem.loss.dual_point(torch.zeros_like(self.small.y), self.small.y)
         # The best bound if local search misses nothing, its dual point, and the highest neuron.
         self.estimate, self.candidate, self.highest = self.tracker.dual, self.z, 0.0
@@ -137,6 +150,7 @@ class _Run:
         for self.iteration in range(1, max_iter + 1):
             inner = self._solve(inner_tol, start)
             self.z, weights = inner.z, inner.weights
+            self.steps_left -= inner.n_iter
             patterns = self.merged.expand(self.arrangements)
             self.tracker.update(self.iteration, weights, self.tracker.z, patterns)
             level = beta * (1.0 + self._margin(self.z, _PART * self.tol))
@@ -144,6 +158,8 @@ class _Run:
             gap = relative_gap(self.tracker.primal, self.estimate)
             bar.set_postfix(value=f"{self.tracker.primal:.6g}", estimated_gap=f"{gap:.0e}")
             bar.update()
+            if self.steps_left <= 0:
+                return Status.MAX_ITER
             if not len(new):
                 # Climbing found nothing: search everywhere, and prove the bound.
                 if inner.gap > 0.5 * self.tol and inner_tol > 0.2 * self.tol:
@@ -185,7 +201,9 @@ class _Run:
             # What counts is the gap over all networks, and that is reported once, at the end.
             warnings.simplefilter("ignore", ConvergenceWarning)
             start_z = None if start is None else self.z
-            return ssnal(restricted, tol=tol, start=start, start_z=start_z)
+            return ssnal(
+                restricted, tol=tol, start=start, start_z=start_z, max_steps=self.steps_left
+            )
 
     def _search(self, level: float, weights: Tensor) -> Tensor:
         """Violated neurons (m, d) by local search; keeps the bound that it would prove."""

@@ -90,13 +90,13 @@ class Subproblem:
         return None
 
 
-def minimise(sub: Subproblem, state: State, floor: float) -> tuple[State, int]:
+def minimise(sub: Subproblem, state: State, floor: float, most: float) -> tuple[State, int]:
     """Newton's method until the gradient is small against the move of the multipliers.
 
-    Returns the last state and the number of steps.
+    Takes at most so many steps; returns the last state and their number.
     """
-    slow = 0
-    for steps in range(_STEPS):
+    slow, limit = 0, int(min(_STEPS, most))
+    for steps in range(limit):
         size = float(torch.linalg.vector_norm(state.gradient))
         moved = float(torch.linalg.vector_norm(state.point - sub.u)) / math.sqrt(sub.sigma)
         if size <= floor or (steps > 0 and size <= moved):
@@ -111,4 +111,4 @@ def minimise(sub: Subproblem, state: State, floor: float) -> tuple[State, int]:
         slow = slow + 1 if length == 1.0 and left > 0.5 * size else 0
         if slow >= _SLOW:
             sub.system.sharpen()
-    return state, _STEPS
+    return state, limit

@@ -12,7 +12,7 @@ from convexlib.problems.base import Problem
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result, Status
 from convexlib.solvers.base import Tracker, need_two_layer
-from convexlib.solvers.precision import in_float64, rounded
+from convexlib.solvers.precision import round_weights
 from convexlib.solvers.ssnal.blocks import Blocks
 from convexlib.solvers.ssnal.newton import Subproblem, minimise
 from convexlib.solvers.ssnal.system import NewtonSystem
@@ -20,13 +20,13 @@ from convexlib.validation import check_positive_int
 
 _FIRST = 3.0  # penalty, in units that make sigma X^T X of order one per column
 _WARM = 64.0  # times that for multipliers that are nearly right
-_GROWTH = ((5, 4.0), (12, 2.0), (math.inf, 1.3))  # of sigma after at most so many Newton steps
+_GROWTH = ((5, 4.0), (math.inf, 2.0))  # of sigma after at most so many Newton steps
 _NEAR = 0.9  # share of beta from which on a pattern's correlation counts as near
 _CROWDED = 0.8  # share of the patterns beyond which a working set does not pay
 _FIRST_CONES = 100  # patterns to begin with where there are cones, and to add at least
 _FAR = 0.5  # share of the largest violation from which on a pattern is added at once
 _SINGLE = 1e-8, 1e8
-_STALLED = 12  # outer iterations without a gain in the gap
+_STALLED = 12  # outer iterations that leave the bracket as wide as it was
 _ROUNDING = 1e-14  # of a gradient, against y
 
 
@@ -35,15 +35,16 @@ def ssnal(
     *,
     tol: float = 1e-6,
     max_iter: int = 200,
+    max_steps: int | None = None,
     start: Tensor | None = None,
     start_z: Tensor | None = None,
     progress: bool = False,
 ) -> Result:
     """Solve a TwoLayer problem with given patterns.
 
-    The arithmetic is float64 whatever the data's dtype; of float32 problems the weights and z are
-    rounded in the end, and the value, the dual bound and the gap are those of the rounded ones,
-    computed in float64. (In float32 the sums of the objective alone are wrong by more than 1e-6.)
+    The arithmetic is float64 whatever the data's dtype. (In float32 the sums of the objective alone
+    are wrong by more than 1e-6.) Of float32 problems the weights are rounded in the end, and the
+    value and the gap are those of the rounded ones; z, which proves the bound, stays in float64.
 
     Parameters
     ----------
@@ -53,7 +54,9 @@ def ssnal(
     tol : float
         Relative duality gap at which to stop.
     max_iter : int
-        Outer iterations, of a few Newton steps each. ``result.n_iter`` counts Newton steps.
+        Outer iterations, of a few Newton steps each and 50 at most.
+    max_steps : int, optional
+        Newton steps in all, which ``result.n_iter`` counts.
     start, start_z : Tensor
         Weights (S, P, d) and a dual point (n,) to start from.
     progress : bool
@@ -61,13 +64,16 @@ def ssnal(
     """
     problem = need_two_layer(problem, "ssnal")
     check_positive_int(max_iter, "max_iter")
-    exact = in_float64(problem)
+    if max_steps is not None:
+        check_positive_int(max_steps, "max_steps")
+    exact = problem.double()
     tracker = Tracker(exact, "ssnal")
     run = _Run(exact, tracker, start, start_z)
     with tqdm(total=max_iter, desc="ssnal", disable=None if progress else True) as bar:
-        status = run.iterate(tol, max_iter, bar)
-    if exact is not problem:
-        return rounded(problem, tracker, status, run.steps, tol)
+        status = run.iterate(tol, max_iter, max_steps or math.inf, bar)
+    round_weights(tracker, problem.X.dtype)
+    if status is Status.CONVERGED and tracker.gap > tol:
+        status = Status.STALLED
     return tracker.result(status, run.steps, arrangements=problem.arrangements)
 
 
@@ -105,35 +111,40 @@ class _Run:
             self._begin()
         tracker.update(0, self.u, self.z)
 
-    def iterate(self, tol: float, max_iter: int, bar: tqdm) -> Status:
-        """Until the gap is at most tol."""
+    def iterate(self, tol: float, max_iter: int, max_steps: float, bar: tqdm) -> Status:
+        """Until the gap is at most tol, or the work that is allowed is done."""
         if self.tracker.gap <= tol:
             return Status.CONVERGED
         stalled = 0
         for iteration in range(1, max_iter + 1):
-            previous = self.tracker.gap
-            steps = self._subproblem()
+            width = self.tracker.primal - self.tracker.dual
+            steps = self._subproblem(max_steps - self.steps)
             feasible, _ = self._feasible(self.z, self.correlations)
             gap = self.tracker.update(iteration, self.u, feasible)
             bar.update()
             bar.set_postfix_str(f"gap {gap:.1e}")
             if gap <= tol:
                 return Status.CONVERGED
-            stalled = stalled + 1 if gap > 0.9 * previous and iteration > 3 else 0
+            # The gap itself may stay near 1 for long where beta is tiny: its numerator shrinks.
+            narrowed = self.tracker.primal - self.tracker.dual < 0.99 * width
+            stalled = 0 if narrowed else stalled + 1
             if stalled >= _STALLED:
                 return Status.STALLED
+            if self.steps >= max_steps:
+                return Status.MAX_ITER
             self._choose()
-            # A penalty that grows fast makes subproblems hard, which shows in their steps.
+            # A penalty that grows fast makes subproblems hard, which shows in their steps; one that
+            # grows slowly makes many of them.
             self.sigma *= next(factor for limit, factor in _GROWTH if steps <= limit)
         return Status.MAX_ITER
 
-    def _subproblem(self) -> int:
+    def _subproblem(self, most: float) -> int:
         """New z and multipliers over the working set; the Newton steps that it took."""
         kept = self.blocks.kept
         sub = Subproblem(self.blocks, self.system, self.u[:, kept], self.sigma)
         state = sub.evaluate(self.z, self.correlations[:, kept])
         floor = _ROUNDING * float(torch.linalg.vector_norm(self.problem.y))
-        state, steps = minimise(sub, state, floor)
+        state, steps = minimise(sub, state, floor, most)
         self.steps += steps
         self.z, self.u = state.z, torch.zeros_like(self.u)
         self.u[:, kept] = state.point
