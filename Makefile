@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup book test quick browser notebooks bench audit pdf serve clean
+.PHONY: help setup book test quick portable browser notebooks bench audit pdf serve clean
 
 PYTHON ?= python3
 JOBS ?= 2
@@ -39,6 +39,12 @@ book: $(STAMP)  ## Build the book; warnings are errors
 	$(BOOK_BUILD)
 	@echo "The book: file://$(CURDIR)/$(HTML)/index.html"
 
+# One thread for each process: two processes with two threads each take half as long again.
+test quick browser: export OMP_NUM_THREADS ?= 1
+test quick browser: export MKL_NUM_THREADS ?= 1
+test quick browser: export OPENBLAS_NUM_THREADS ?= 1
+test quick browser: export NUMBA_NUM_THREADS ?= 1
+
 test: $(STAMP)  ## Check style, imports and types; run every test and every notebook
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,6 +58,9 @@ quick: $(STAMP)  ## Check style and run the fast tests only
 	$(BIN)/ruff check .
 	$(BIN)/python tools/notebooks.py --check
 	$(BIN)/python -m pytest -q -m "not browser and not slow" -n $(JOBS)
+
+portable: $(STAMP)  ## Run tests and notebooks in other environments (or some: make portable IN="sse newest")
+	$(BIN)/python tools/portable.py $(IN) --jobs $(JOBS)
 
 browser: book  ## Build the book and open every page in headless chromium
 	CONVEXLIB_REQUIRE_BROWSER=1 $(BIN)/python -m pytest -q -m browser tests/book
@@ -92,4 +101,4 @@ serve: book  ## Build the book and serve it on this machine, at PORT
 clean:  ## Remove the built book and caches; keeps .venv
 	rm -rf book/_build build dist .coverage .hypothesis .import_linter_cache
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
-	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './$(VENV)*/*' -prune -exec rm -rf {} +

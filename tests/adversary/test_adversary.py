@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+from theorem_index import chapters, statements
 
 from tests.adversary.registry import FALSE, NO_CONCLUSION_TO_TEST, TRUE
 from tests.adversary.search import Statement, worst
-from theorem_index import chapters, statements
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
 QUICK, PATIENT = 6, 60  # draws: of a true statement here, of a false one at most
