@@ -3,6 +3,7 @@
 import matplotlib as mpl
 import numba
 import pytest
+import scipy.linalg  # noqa: F401  # its BLAS is a pool of its own, and only loaded pools are limited
 import torch
 from hypothesis import settings
 from threadpoolctl import threadpool_limits

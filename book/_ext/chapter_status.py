@@ -1,11 +1,13 @@
-"""The directive `{chapter-status}`: what the committed notebook of each chapter has in it.
+"""The directives `{chapter-status}` and `{record-status}`: what the committed files have in them.
 
-It is counted in the notebooks and the sources when the book is built, so that the page cannot fall
-behind them. No times are read: they differ from machine to machine, and the page must not.
+What the notebook of each chapter holds, and which code made the records of each experiment, is
+counted when the book is built, so that the page cannot fall behind. No times are read: they differ
+from machine to machine, and the page must not.
 """
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,12 @@ from docutils.nodes import Node
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from theorem_index import HEADING, chapters, statements
+
+from convexlib.cli.experiments import EXPERIMENTS
+from convexlib.experiments.provenance import UNKNOWN, code_of, codes, other_code
+from convexlib.experiments.runner import Experiment, records
+
+__all__ = ["ChapterStatus", "RecordStatus", "code_of", "record_rows", "status"]
 
 RECORDS = re.compile(r"""records\("(\w+)"\)|results_dir\(\) / "(\w+)\"""")
 ASSERTION = re.compile(r"^\s*assert\b", re.MULTILINE)
@@ -118,7 +126,31 @@ class ChapterStatus(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(lines))
 
 
+def record_rows(experiments: Mapping[str, Experiment]) -> list[str]:
+    """Count the records of each experiment, and those that today's code has made."""
+    rows = []
+    for name, experiment in sorted(experiments.items()):
+        found = records(name)
+        versions, current = codes(found), len(found) - other_code(found, experiment.function)
+        unknown = versions.pop(UNKNOWN, 0)
+        cells = [f"`{name}`", len(found), len(versions), unknown, f"{current / len(found):.0%}"]
+        rows.append(f"| {' | '.join(map(str, cells))} |")
+    return rows
+
+
+class RecordStatus(SphinxDirective):
+    """A table with a row for each experiment."""
+
+    def run(self) -> list[Node]:
+        """Write the table as text and let the parser of the page do the rest."""
+        names = ("Experiment", "Records", "Versions of the code", "Records that name none")
+        heading = f"| {' | '.join(names)} | By today's code |"
+        lines = [heading, "|:--|--:|--:|--:|--:|", *record_rows(EXPERIMENTS)]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
 def setup(app: Sphinx) -> dict[str, object]:
-    """Register the directive."""
+    """Register the directives."""
     app.add_directive("chapter-status", ChapterStatus)
+    app.add_directive("record-status", RecordStatus)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

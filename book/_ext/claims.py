@@ -29,7 +29,6 @@ OURS = "(not claimed)"  # so begins a row on what the papers do not say
 SPECIAL = {
     "depends on the gates": PART,
     "for suitable $\\beta$": PART,
-    "gated: reproduced; but of another class": REPRODUCED,
     "not exact": NOT,
 }
 DOCUMENTED = re.compile(r"^\.\. auto\w+:: ([\w.]+)$", re.MULTILINE)
@@ -48,6 +47,7 @@ class Claim:
     row: str = ""
     rule: str = ""
     not_attempted: str = ""
+    once: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,21 +128,25 @@ def finding(claim: Claim, folder: Path) -> Finding:
     verdict = verdict_of(row.verdict)
     if claim.theorem and verdict == REPRODUCED:
         verdict = PROVED
+    if claim.once and verdict == REPRODUCED:  # what has one draw behind it, and no proof
+        verdict = PART
     numbered = re.match(r"[\d.]", row.tolerance)
-    return row.measured + (f" (tolerance {row.tolerance})" if numbered else ""), verdict
+    notes = [f"tolerance {row.tolerance}"] * bool(numbered) + [claim.once] * bool(claim.once)
+    return row.measured + (f" ({'; '.join(notes)})" if notes else ""), verdict
 
 
 def entry(claim: Claim, folder: Path, documented: set[str]) -> list[str]:
     """Write a claim: the sentence, the verdict, and where to look."""
     measured, verdict = finding(claim, folder)
     named = [f"{{py:obj}}`{name}`" if name in documented else f"`{name}`" for name in claim.code]
-    where = [f"{{cite:t}}`{claim.paper}`"]
-    where += [f"{{prf:ref}}`{claim.theorem}`"] if claim.theorem else []
     lines = [claim.claim, f": **{verdict.capitalize()}:** {measured}.", ""]
     if claim.rule:
         rule = " ".join((inspect.getdoc(RULES[claim.rule]) or "").split())
         lines += [f": *Rule.* {rule}", ""]
-    lines += [f": *Source.* {', '.join(where)}. *Code.* {', '.join(named)}", ""]
+    # The paper and the place in this book stand apart: the numbers are those of this book.
+    lines += [f": *Paper.* {{cite:t}}`{claim.paper}`. *Code.* {', '.join(named)}", ""]
+    if claim.theorem:
+        lines += [f": *In this book.* {{prf:ref}}`{claim.theorem}`", ""]
     if claim.test:
         lines += [f": *Test.* `{claim.test}`", ""]
     return lines

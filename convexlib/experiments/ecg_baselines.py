@@ -14,7 +14,7 @@ from convexlib.problems.two_layer import TwoLayer
 from convexlib.solvers.descent import Training, train
 from convexlib.solvers.descent.lbfgs import lbfgs
 
-__all__ = ["METHODS", "RATES", "at_equal_time", "with_longer_time"]
+__all__ = ["METHODS", "RATES", "again", "at_equal_time", "with_longer_time"]
 
 RATES = {
     "sgd": (0.3, 0.2, 0.1, 0.05, 0.02),
@@ -52,6 +52,15 @@ def with_longer_time(
     return _report(problem, task, run, curve=True)
 
 
+def again(
+    name: str, problem: TwoLayer, config: dict[str, Any], run: dict[str, Any]
+) -> dict[str, Any]:
+    """Make a reported run again by its steps, rate and seed; what it reached is deterministic."""
+    budget = {"n_steps": run["steps"]}
+    made = _descend(name, problem, config, [run["rate"]], [run["seed"]], **budget)
+    return {"objective": problem.objective(made.best_network)}
+
+
 def _rates(name: str, config: dict[str, Any]) -> list[float]:
     rates: list[float] = config["rates"].get(name, [1.0])
     return rates
@@ -63,12 +72,14 @@ def _descend(
     config: dict[str, Any],
     rates: Sequence[float],
     seeds: Sequence[int],
-    seconds: float,
+    seconds: float | None = None,
+    n_steps: int | None = None,
 ) -> Training:
-    """Train a grid within `seconds` in all."""
+    """Train a grid within `seconds` in all, or for so many steps."""
     shared = {"beta": problem.beta, "width": config["width"], "n_records": RECORDS}
+    shared["n_steps"] = n_steps
     if name == "lbfgs":  # its runs come one after the other, and share the time
-        each = seconds / len(seeds)
+        each = None if seconds is None else seconds / len(seeds)
         return lbfgs(problem.X, problem.y, seconds=each, seeds=seeds, **shared)
     with warnings.catch_warnings():
         # A grid holds rates that are too large for some data: their objective says so.

@@ -19,7 +19,7 @@ Beta is chosen on the validation part, by whoever reads the records (`chosen`).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from convexlib.errors import ConvergenceWarning
 from convexlib.experiments.nyse_data import PARTS, Task, load_task, scores
 from convexlib.experiments.nyse_series import predict_series
 from convexlib.experiments.nyse_table import chosen, missed, networks, table
-from convexlib.experiments.runner import Experiment
+from convexlib.experiments.runner import Experiment, check_config
 from convexlib.networks import TwoLayerReLU, outputs
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.solvers.descent import Training, now, train
@@ -46,6 +46,18 @@ RATIOS = (0.01, 0.03, 0.003, 0.1, 0.001)  # the middle of the path first
 LONG = {"rates": [0.03, 0.01], "seeds": [0, 1], "seconds": 10.0}
 RIDGES = [0.0, *(float(value) for value in np.logspace(-1, 4, 11))]
 START_RATE = 0.02
+DATA = ("lags", "share", "n_fit", "device")
+COMPARED = {
+    **{f"methods.{name}.*objective": 0.02 for name in RATES},
+    "runs.*.objective": 0.02,
+    # Their patterns are those of a network after some hundred steps of training.
+    "methods.convex.*objective": 0.02,
+    "methods.generated.*objective": 0.02,
+    "methods.gated.*objective": 1e-4,
+    "*.objective": 1e-6,
+    # Least squares has no penalty; a fit within one is less accurate than its objective.
+    **{f"{name}.fit": 1e-6 for name in ("linear", "autoregression", "constant", "ridge.*")},
+}
 
 
 def configs(
@@ -81,7 +93,8 @@ def configs(
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """Run one configuration."""
-    task = load_task(**{name: config[name] for name in ("lags", "share", "n_fit", "device")})
+    check_config(config, configs)
+    task = load_task(**{name: config[name] for name in DATA})
     parts = {"linear": _linear, "series": predict_series, "network": _network, "long": _long}
     return parts[config["part"]](task, config)
 
@@ -247,6 +260,28 @@ def _report(problem: TwoLayer, task: Task, network: nn.Module, seconds: float) -
     }
 
 
+def replay(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the descents of a record again, each for the steps that it had time for."""
+    config, result = dict(record["config"]), record["result"]
+    if config["part"] not in ("network", "long"):
+        return {}
+    X, y = load_task(**{name: config[name] for name in DATA}).part("fit")
+    shared = {"beta": result["beta"], "width": config["width"], "batch_size": config["batch_size"]}
+    problem = TwoLayer(X, y, beta=result["beta"], arrangements="generate")
+
+    def again(name: str, run: Mapping[str, Any]) -> dict[str, Any]:
+        made = train(
+            *(X, y), optimizer=name, rates=[run["rate"]], seeds=[run["seed"]],
+            n_steps=run["steps"], n_records=20, **shared,
+        )  # fmt: skip
+        return {"objective": problem.objective(made.best_network)}
+
+    if config["part"] == "long":
+        return {"runs": [again("adam-cosine", run) for run in result["runs"]]}
+    methods = result["methods"]
+    return {"methods": {name: [again(name, run) for run in methods[name]] for name in RATES}}
+
+
 EXPERIMENT = Experiment(
     name="nyse",
     title="NYSE: validation and test error of convex training, SGD and Adam",
@@ -254,7 +289,7 @@ EXPERIMENT = Experiment(
     function=compute,
     table=table,
     missed=missed,
-    # An objective is as accurate as its gap, a fit within it is not; least squares has no penalty.
-    compared=("*.objective", "linear.fit", "autoregression.fit", "constant.fit", "ridge.*.fit"),
+    compared=lambda _: COMPARED,
     timed=(*(f"methods.{name}.*" for name in RATES), "runs.*"),
+    replay=replay,
 )

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from convexlib.errors import DataError, InputError, SolverError
 from convexlib.experiments import record_files
+from convexlib.experiments.provenance import code_of, other_code
 from convexlib.experiments.record_files import (
     digest,
     environment,
@@ -32,6 +33,7 @@ from convexlib.experiments.record_files import (
 
 __all__ = [
     "Experiment",
+    "check_config",
     "digest",
     "environment",
     "file_name",
@@ -62,14 +64,18 @@ class Experiment:
         From records to a table as text.
     missed : callable
         From a record to the reason why it misses its tolerance, or None.
-    compared : tuple of str
-        Which entries of a result a run made again must give again (`spot_check`): patterns, as of
-        file names, of names such as ``methods.convex.0.objective``.
-    rtol : float
-        To which relative difference.
+    compared : callable
+        From a configuration to the entries of its result that a run made again must give again
+        (`spot_check`), and to which relative difference: patterns, as of file names, of names such
+        as ``methods.convex.0.objective``. The first one that fits counts. What is proven is held to
+        the tolerance of its proof; where a search or a long descent ends depends on the last digits
+        of the machine, and is held to no more than that leaves.
     timed : tuple of str
         Patterns of those among them that are reached within a budget of processor time, and hence
         differ from run to run.
+    replay : callable, optional
+        From a record to those of its timed entries that can be made again from what it stores
+        (steps, rate, seed), nested as in the result.
     """
 
     name: str
@@ -78,9 +84,9 @@ class Experiment:
     function: Function
     table: Callable[[list[dict[str, Any]]], str]
     missed: Callable[[dict[str, Any]], str | None]
-    compared: tuple[str, ...] = ("objective", "*.objective")
-    rtol: float = 1e-6
+    compared: Callable[[Config], Mapping[str, float]]
     timed: tuple[str, ...] = ()
+    replay: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
 
 
 def run(
@@ -91,6 +97,7 @@ def run(
     folder: Path | None = None,
     jobs: int | None = None,
     progress: bool = True,
+    others: str = "keep",
 ) -> list[dict[str, Any]]:
     """Return the record of every configuration, in their order, running those that have none.
 
@@ -111,6 +118,9 @@ def run(
         ``joblib.parallel_config`` says (another backend, as in `cluster.workers`), and 1 without.
     progress : bool
         Show a progress bar, with the time that remains, on a terminal.
+    others : {"keep", "refuse", "replace"}
+        What to do where there are records that other code has made (see `provenance`): leave them
+        and make what is missing, refuse to mix, or make them again too.
 
     Raises
     ------
@@ -118,7 +128,7 @@ def run(
         If a configuration or a result cannot be written as JSON, or the name leads out of the
         folder.
     DataError
-        If a record cannot be written.
+        If a record cannot be written, or would be mixed with those of other code.
     SolverError
         If a worker process was killed.
     KeyboardInterrupt
@@ -144,10 +154,21 @@ def run(
     wanted = {digest(config): dict(config) for config in configs}
     paths = {key: place / file_name(config) for key, config in wanted.items()}
     done = {key: found for key in wanted if (found := record_files.read(paths[key], key))}
+    foreign = {key for key, record in done.items() if other_code([record], function)}
+    if others == "replace":
+        done = {key: record for key, record in done.items() if key not in foreign}
     missing = [key for key in wanted if key not in done]
+    if others == "refuse" and missing and foreign:
+        raise DataError(
+            f"{len(foreign)} of the {len(done)} records in {place} were made by other code than "
+            f"today's, and {len(missing)} are missing; expected records of one code. Make all of "
+            "them with --replace, or add to them with --force."
+        )
     if missing:
         record_files.prepare(place)
-    tasks = (delayed(_keep)(function, wanted[key], paths[key]) for key in missing)
+    tasks = (
+        delayed(_keep)(function, wanted[key], paths[key], others == "replace") for key in missing
+    )
     # One configuration at a time, whatever its length: what is finished is known to be finished.
     # All are handed out at once: a cluster may have more workers later on.
     options = {"batch_size": 1, "pre_dispatch": "all", "return_as": "generator_unordered"}
@@ -162,7 +183,7 @@ def run(
     try:
         for record in bar:
             key = digest(record["config"])
-            if record_files.inspect(paths[key], key)[0] is None:  # the worker has other disks
+            if record_files.inspect(paths[key], key)[0] != record:  # the worker has other disks
                 record_files.write(paths[key], record)
             done[key] = record
     except KeyboardInterrupt:
@@ -179,6 +200,43 @@ def run(
     return [done[key] for key in wanted]
 
 
+def check_config(config: Mapping[str, Any], configs: Callable[..., list[dict[str, Any]]]) -> None:
+    """Refuse a configuration with keys that no configuration of the profiles has beside the others.
+
+    A key that nobody reads, as a misspelt one, would be part of the record's name and change
+    nothing.
+
+    Parameters
+    ----------
+    config : dict
+        What is about to be run.
+    configs : callable
+        `Experiment.configs`.
+
+    Raises
+    ------
+    InputError
+        With the keys that are unknown, and those that are known.
+    """
+    known = [set(_keys(one)) for profile in ("quick", "full") for one in configs(profile)]
+    own = set(_keys(config))
+    unknown = min((own - keys for keys in known), key=len)
+    if unknown:
+        nearest = min(known, key=lambda keys: len(own - keys))
+        raise InputError(
+            f"a configuration has the keys {', '.join(sorted(unknown))}, which nothing reads; "
+            f"expected some of {', '.join(sorted(nearest))}. Start from one of configs()."
+        )
+
+
+def _keys(config: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Yield the keys of nested dicts, such as ``rates.adam``."""
+    for key, value in config.items():
+        yield f"{above}{key}"
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{above}{key}.")
+
+
 def measure(function: Function, config: dict[str, Any]) -> dict[str, Any]:
     """Run one configuration with one thread and return its record."""
     with one_thread():
@@ -193,16 +251,16 @@ def measure(function: Function, config: dict[str, Any]) -> dict[str, Any]:
             "config": config,
             "result": result,
             "seconds": round(time.perf_counter() - began, 3),
-            "environment": environment(config.get("device", "cpu")),
+            "environment": environment(config.get("device", "cpu")) | {"code": code_of(function)},
         }
     return record_files.sealed(body)
 
 
-def _keep(function: Function, config: dict[str, Any], path: Path) -> dict[str, Any]:
+def _keep(function: Function, config: dict[str, Any], path: Path, replace: bool) -> dict[str, Any]:
     """Return the record of one configuration and keep it, so that it survives the main process."""
     # Another run may have made it meanwhile, or a worker that was lost before it could say so.
     found = record_files.inspect(path, digest(config))[0]
-    if found is not None:
+    if found is not None and not (replace and other_code([found], function)):
         return found
     record = measure(function, config)
     with suppress(DataError):  # the main process tries again, and says what is wrong

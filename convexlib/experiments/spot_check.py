@@ -1,8 +1,9 @@
 """Make some records again and compare: committed numbers should come out once more.
 
 Which entries are compared, and how closely they must agree, is the experiment's to say
-(`Experiment.compared`, `rtol`). What was reached within a budget of processor time is left out, and
-said to be.
+(`Experiment.compared`). What was reached within a budget of processor time is made again by the
+steps, rate and seed that the record holds (`Experiment.replay`), so that both sides of a comparison
+are; what cannot be is left out, and said to be.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from convexlib.errors import DataError
 from convexlib.experiments.record_files import digest
-from convexlib.experiments.runner import Experiment, measure
+from convexlib.experiments.runner import Experiment, measure, one_thread
 
 __all__ = ["Agreement", "compare", "spot_check", "table"]
 
@@ -41,8 +42,8 @@ class Agreement:
         Of the entry that differs most; None where there is none, or where none was compared.
     difference : float
         ``|again - stored| / |stored|``, inf where only one of them is there.
-    ok : bool
-        Whether that is at most `Experiment.rtol`.
+    rtol : float
+        How large that may be.
     note : str
         Why the entries were not compared.
     """
@@ -53,8 +54,13 @@ class Agreement:
     stored: float | None = None
     again: float | None = None
     difference: float = 0.0
-    ok: bool = True
+    rtol: float = 0.0
     note: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the entries agree, or were not compared."""
+        return self.difference <= self.rtol
 
 
 def spot_check(
@@ -68,7 +74,7 @@ def spot_check(
 ) -> list[Agreement]:
     """Draw `count` records that can be compared, run their configurations again, and compare.
 
-    A record all of whose entries depend on a budget of processor time is reported and not run.
+    A record none of whose entries can be made again is reported and not run.
 
     Parameters
     ----------
@@ -100,49 +106,65 @@ def spot_check(
         if len(chosen) == count:
             break
         rows = compare(experiment, record, record)
-        if all(row.note for row in rows):
+        if experiment.replay is None and all(row.note for row in rows):
             left_out += rows
         else:
             chosen.append(record)
     if not chosen:
         raise DataError(
             f"none of the {len(shuffled)} records of {experiment.name} has an entry that can be "
-            f"compared; expected one like {' or '.join(experiment.compared)} that does not depend "
-            "on a budget of processor time."
+            "compared; expected one that does not depend on a budget of processor time."
         )
-    tasks = (delayed(measure)(experiment.function, dict(record["config"])) for record in chosen)
+    tasks = (delayed(_again)(experiment, record) for record in chosen)
     made = Parallel(n_jobs=jobs, batch_size=1, return_as="generator")(tasks)
     bar = tqdm(made, f"{experiment.name} again", len(chosen), disable=None if progress else True)
     pairs = zip(chosen, bar, strict=True)
     return [row for pair in pairs for row in compare(experiment, *pair)] + left_out
 
 
+def _again(experiment: Experiment, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of the same configuration, made anew, and its timed entries replayed."""
+    config = dict(record["config"])
+    made: dict[str, Any] = {"config": config, "result": {}, "replayed": {}}
+    if not all(row.note for row in compare(experiment, record, record)):
+        made |= measure(experiment.function, config)
+    if experiment.replay is not None:
+        with one_thread():
+            made["replayed"] = experiment.replay(record)
+    return made
+
+
 def compare(
     experiment: Experiment, stored: Mapping[str, Any], again: Mapping[str, Any]
 ) -> list[Agreement]:
-    """Compare the results of two records of one configuration."""
+    """Compare the results of two records of one configuration; `again` may be a replay, too."""
     record = digest(stored["config"])[:16]
+    tolerances = experiment.compared(stored["config"])
     before, after = (
-        {name: value for name, value in _entries(result) if _like(name, experiment.compared)}
+        {name: value for name, value in _entries(result) if _like(name, tolerances)}
         for result in (stored["result"], again["result"])
     )
+    replayed = dict(_entries(again.get("replayed", {})))
+    after = {
+        name: value for name, value in after.items() if not _like(name, experiment.timed)
+    } | replayed
     groups: dict[str, list[str]] = {}
     for name in {**before, **after}:
         groups.setdefault(re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name), []).append(name)
     rows = []
     for group, names in groups.items():
-        if _like(names[0], experiment.timed):
+        if _like(names[0], experiment.timed) and not any(name in replayed for name in names):
             rows.append(Agreement(record, group, len(names), note=TIMED))
             continue
+        rtol = next(tolerances[pattern] for pattern in tolerances if _like(names[0], [pattern]))
         differences = {name: _difference(before.get(name), after.get(name)) for name in names}
         worst = max(names, key=differences.__getitem__)
         difference, pair = differences[worst], (before.get(worst), after.get(worst))
-        ok = difference <= experiment.rtol
-        rows.append(Agreement(record, group, len(names), *pair, difference, ok))
+        rows.append(Agreement(record, group, len(names), *pair, difference, rtol))
     return rows
 
 
-def table(rows: Sequence[Agreement], rtol: float) -> str:
+def table(rows: Sequence[Agreement]) -> str:
     """Return the comparison as text."""
     width = max([5, *(len(_label(row)) for row in rows)])
     lines = [f"{'record':17}{'entry':{width}} {'stored':>15}{'again':>15} {'rel. diff.':>10}"]
@@ -152,7 +174,7 @@ def table(rows: Sequence[Agreement], rtol: float) -> str:
             lines.append(start + row.note)
         else:
             numbers = "".join(f"{_digits(value):>15}" for value in (row.stored, row.again))
-            verdict = "" if row.ok else f"  more than {rtol:g}"
+            verdict = "" if row.ok else f"  more than {row.rtol:g}"
             lines.append(f"{start}{numbers} {row.difference:10.1e}{verdict}")
     return "\n".join(lines)
 
@@ -167,7 +189,7 @@ def _entries(value: Any, name: str = "") -> Iterator[tuple[str, float | None]]:
         yield name, value
 
 
-def _like(name: str, patterns: Sequence[str]) -> bool:
+def _like(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 

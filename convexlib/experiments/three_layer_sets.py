@@ -21,6 +21,7 @@ is scored by the `objective` of its problem, in float64.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -39,13 +40,14 @@ from convexlib.solvers.descent import now, train_parallel
 from convexlib.solvers.solve import solve
 from convexlib.solvers.units.search import rescaled
 
-__all__ = ["BASELINES", "KINDS", "compare", "digits", "load", "run_scores"]
+__all__ = ["BASELINES", "KINDS", "compare", "digits", "load", "replay_sets", "run_scores"]
 
 KINDS: dict[str, type[ThreeLayer] | type[PathRegularized]] = {
     "decay": ThreeLayer,
     "path": PathRegularized,
 }
 BASELINES = ("sgd", "adam")
+WAYS = ("alone", "tuned")
 TRAIN = 1200  # rows at most
 RECORDS = 12
 
@@ -100,6 +102,42 @@ def compare(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def replay_sets(config: dict[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the descents of a result again by their steps, rates and seeds."""
+    X, y = load(config["set"], config["n_train"])[:2]
+    kinds: dict[str, Any] = {}
+    for kind in config["kinds"]:
+        problem = KINDS[kind](X, y, beta=result["beta"], width=config["width"], units="generate")
+        stored = result["kinds"][kind]
+        kinds[kind] = {
+            name: {way: _again(problem, name, stored[name][way], config) for way in WAYS}
+            for name in BASELINES
+        }
+    return {"kinds": kinds}
+
+
+def _again(
+    problem: UnitProgram, name: str, run: Mapping[str, Any], config: dict[str, Any]
+) -> dict[str, float]:
+    """The objective of a run of so many steps."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        made = train_parallel(
+            problem, config["K"], rates=[run["rate"]], seeds=[run["seed"]], n_steps=run["steps"],
+            **_shared(name, config),
+        )  # fmt: skip
+    return {"objective": problem.objective(made.best_network)}
+
+
+def _shared(name: str, config: dict[str, Any]) -> dict[str, Any]:
+    """What all runs of a baseline have in common."""
+    return {
+        "optimizer": f"{name}-cosine",
+        "batch_size": config["batch_size"],
+        "n_records": RECORDS,
+    }
+
+
 def _methods(problem: UnitProgram, data: Data, config: dict[str, Any]) -> dict[str, Any]:
     """The methods with sub-networks of the problem's width and price."""
     searches, times = [], []
@@ -129,11 +167,7 @@ def _descent(
     problem: UnitProgram, name: str, seconds: float, data: Data, config: dict[str, Any]
 ) -> dict[str, Any]:
     """A baseline in both ways."""
-    shared = {
-        "optimizer": f"{name}-cosine",
-        "batch_size": config["batch_size"],
-        "n_records": RECORDS,
-    }
+    shared = _shared(name, config)
     seeds, rates = config["seeds"], list(config["rates"][name])
 
     def alone(rate: float, seeds: list[int]) -> Any:

@@ -44,7 +44,7 @@ LIMIT = 15.0  # seconds of processor time
 SHORT = 1e-14  # squared length of a subgradient (pyscnn's default is 1e-6)
 
 
-def configs(rows: int = 700) -> list[dict[str, Any]]:
+def configs(profile: str = "full", rows: int = 700) -> list[dict[str, Any]]:
     """Return the configurations of the tables of at most so many rows, smaller ones first."""
     known = store.catalogue()
     names = [name for name in list_uci() if known[name].shape[0] <= rows]
@@ -58,6 +58,7 @@ def configs(rows: int = 700) -> list[dict[str, Any]]:
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """Run pyscnn on one problem."""
+    runner.check_config(config, configs)
     return pyscnn(load_task(config["data"]), config)
 
 
@@ -143,4 +144,4 @@ def _child(folder: Path) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    runner.run("uci", compute, configs(*map(int, sys.argv[1:])), jobs=1)
+    runner.run("uci", compute, configs("full", *map(int, sys.argv[1:])), jobs=1)

@@ -88,3 +88,12 @@ def test_every_chapter_is_executed_and_its_records_are_there(extension):
         assert found.assertions > 0, name
         for folder in found.records:
             assert any((notebooks.ROOT / "results" / folder).glob("*.json")), (name, folder)
+
+
+def test_records_are_counted_by_their_code(extension, monkeypatch):
+    code = extension.EXPERIMENTS["ecg"].function
+    today = {"environment": {"code": extension.code_of(code)}}
+    stored = [today, {"environment": {"code": "f" * 16}}, {"environment": {"commit": "a"}}, today]
+    monkeypatch.setattr(extension, "records", lambda name: stored)
+    rows = extension.record_rows({"ecg": extension.EXPERIMENTS["ecg"]})
+    assert rows == ["| `ecg` | 4 | 2 | 1 | 50% |"]

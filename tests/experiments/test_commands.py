@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from convexlib import cli
-from convexlib.experiments import cluster
+from convexlib.experiments import cluster, provenance, runner
 from convexlib.experiments.runner import Experiment
 
 
@@ -37,6 +37,7 @@ def toy(tmp_path, monkeypatch):
         function=function,
         table=lambda found: "\n".join(str(record["result"]["square"]) for record in found),
         missed=lambda record: "too large" if record["result"]["square"] > 4 else None,
+        compared=lambda config: {"objective": 1e-6},
     )
     monkeypatch.setenv("CONVEXLIB_RESULTS", str(tmp_path))
     monkeypatch.setattr(cli.experiments, "EXPERIMENTS", {"toy": experiment})
@@ -48,8 +49,11 @@ def test_run_prints_the_table_and_continues_where_it_was(capsys, toy, tmp_path):
     assert capsys.readouterr().out.split() == ["0", "1"]
     assert cli.main(["run", "toy", "--quick", "--seeds", "0-2", "--jobs", "1"]) == 0
     assert capsys.readouterr().out.split() == ["0", "1", "4"]
-    assert toy == [0, 1, 2]
-    assert len(list((tmp_path / "toy-quick").glob("*.json"))) == 3
+    assert toy == [0, 1, 0, 1, 2]
+    assert len(list((tmp_path / "toy-quick").glob("*.json"))) == 2
+    assert len(list((tmp_path / "toy-quick-other").glob("*.json"))) == 3
+    assert cli.main(["run", "toy", "--quick", "--seeds", "0-3"]) == 1
+    assert toy == [0, 1, 0, 1, 2, 3]
 
 
 def test_a_missed_tolerance_is_exit_code_1(capsys, tmp_path):
@@ -58,6 +62,37 @@ def test_a_missed_tolerance_is_exit_code_1(capsys, tmp_path):
     assert captured.out.split() == ["0", "1", "4", "9"]
     assert captured.err == "convexlib: toy: too large\n"
     assert len(list((tmp_path / "toy").glob("*.json"))) == 4
+
+
+def test_other_code_is_not_mixed_in_unless_asked_for(capsys, toy, tmp_path, monkeypatch):
+    """Records say which code made them; a full run neither adds to others nor passes them over."""
+    cli.main(["run", "toy", "--full"])
+    next((tmp_path / "toy").glob("*.json")).unlink()
+    monkeypatch.setattr(runner, "code_of", lambda function: "0" * 16)
+    monkeypatch.setattr(provenance, "code_of", lambda function: "0" * 16)
+    capsys.readouterr()
+    assert cli.main(["run", "toy", "--full"]) == 1
+    error = capsys.readouterr().err
+    assert "3 of the 3 records in" in error
+    assert "other code than today's, and 1 are missing" in error
+    assert len(toy) == 4
+    assert cli.main(["run", "toy", "--full", "--force"]) == 1  # 3 squared is too large
+    said = "3 of 4 records were made by other code than today's; --replace"
+    assert said in capsys.readouterr().err
+    assert len(toy) == 5
+    assert cli.main(["run", "toy", "--full", "--replace"]) == 1
+    assert "other code" not in capsys.readouterr().err
+    assert len(toy) == 8
+    assert {record["environment"]["code"] for record in runner.records("toy")} == {"0" * 16}
+
+
+def test_quick_runs_are_always_of_the_present_code(toy, monkeypatch):
+    cli.main(["run", "toy"])
+    monkeypatch.setattr(runner, "code_of", lambda function: "0" * 16)
+    monkeypatch.setattr(provenance, "code_of", lambda function: "0" * 16)
+    cli.main(["run", "toy"])
+    cli.main(["run", "toy"])
+    assert toy == [0, 1, 0, 1]
 
 
 def test_table_reads_the_records_of_one_profile(capsys):
@@ -111,11 +146,11 @@ def test_an_interrupt_is_one_line_and_exit_code_130(capsys, toy):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == (
-        "convexlib: toy-quick was interrupted: 1 of 2 records are done. The same command goes on "
-        "from there.\n"
+        "convexlib: toy-quick-other was interrupted: 1 of 2 records are done. The same command "
+        "goes on from there.\n"
     )
-    assert cli.main(["run", "toy", "--seeds", "0"]) == 0
-    assert toy == [0, 7]
+    assert cli.main(["run", "toy", "--seeds", "0,5"]) == 1  # goes on beside it
+    assert toy == [0, 7, 5]
 
 
 # The warning is what is tested: it has to reach stderr, not become an exception.
@@ -142,6 +177,7 @@ def test_table_names_the_profile_that_has_records(capsys):
 
 def test_check_makes_records_again_and_writes_nothing(capsys, toy, tmp_path):
     cli.main(["run", "toy", "--full", "--seeds", "0-1"])
+    assert (tmp_path / "toy").is_dir()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
     capsys.readouterr()
     assert cli.main(["run", "toy", "--check", "5"]) == 0
@@ -153,20 +189,22 @@ def test_check_makes_records_again_and_writes_nothing(capsys, toy, tmp_path):
 
 
 def test_a_check_that_misses_is_exit_code_1(capsys, toy):
-    cli.main(["run", "toy", "--seeds", "2"])
+    cli.main(["run", "toy", "--seeds", "2,4"])
     capsys.readouterr()
-    assert cli.main(["run", "toy", "--quick", "--seeds", "2", "--check", "1", "--seed", "3"]) == 1
+    assert cli.main(["run", "toy", "--quick", "--seeds", "2,4", "--check", "2"]) == 1
     captured = capsys.readouterr()
     assert "more than 1e-06" in captured.out
     assert captured.err.startswith("convexlib: toy: objective of record ")
     assert captured.err.endswith(" differs by 1.0e-03, more than 1e-06\n")
 
 
-def test_check_leaves_out_records_of_other_settings(capsys, toy):
+def test_check_leaves_out_records_of_other_settings(capsys, toy, tmp_path):
     cli.main(["run", "toy", "--seeds", "0-2"])
+    (tmp_path / "toy-quick-other").rename(tmp_path / "toy-quick")
     capsys.readouterr()
     assert cli.main(["run", "toy", "--quick", "--check", "9"]) == 0
     assert capsys.readouterr().err == "convexlib: 1 records of other settings are left out\n"
+    (tmp_path / "toy-quick").rename(tmp_path / "toy-quick-other")
     assert cli.main(["run", "toy", "--quick", "--seeds", "8", "--check", "9"]) == 1
     assert "none of the 3 records in" in capsys.readouterr().err
     assert cli.main(["run", "toy", "--check", "1"]) == 1

@@ -151,7 +151,11 @@ def test_convex_objectives_come_out_again(many):
     for name in ("generated", "sampled", "gated"):
         (run_,) = again[name]
         expected = many["result"]["methods"][name][1]["objective"]
-        assert_allclose(run_["objective"], expected, rtol=1e-10)
+        # What the experiment promises: its gap, or that of its search. Digits behind it depend on
+        # the threads of scipy's BLAS, which are one in the record and may be more here.
+        assert_allclose(
+            run_["objective"], expected, rtol=EXPERIMENT.compared(config)["*.objective"]
+        )
 
 
 @pytest.mark.parametrize("kind", ["record", "many"])

@@ -128,7 +128,10 @@ def test_long_runs_are_scored_by_the_same_objective(record):
     long = next(c for c in configs("full") if c["part"] == "long")
     config = {**long, "n_fit": 80, "width": 8, "seconds": 0.2, "ratio": 0.1}
     result = compute(config)
-    assert result["beta"] == record["result"]["beta"]
+    # Above rank five beta_max is a bound that L-BFGS has brought down to a few digits, with scipy's
+    # BLAS. The record was made with one thread of it; here it may have more, as conftest limits
+    # only what is loaded before it. Other sums, other last digits.
+    assert_allclose(result["beta"], record["result"]["beta"], rtol=1e-6)
     assert [(r["rate"], r["seed"]) for r in result["runs"]] == [
         (rate, seed) for rate in config["rates"] for seed in config["seeds"]
     ]

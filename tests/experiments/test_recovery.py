@@ -26,6 +26,7 @@ from convexlib.experiments.planted import (
 from convexlib.experiments.recovery_noise import describe, noisy
 from convexlib.experiments.recovery_table import half_point, table
 from convexlib.networks import TwoLayerReLU
+from convexlib.pricing import price
 
 QUICK = recovery.configs("quick")
 
@@ -91,6 +92,47 @@ def test_the_condition_and_the_program_agree_with_cvxpy(teacher, n):
         if values.max() < 1:
             assert exists
     assert seen == {"minimal", "beaten"}
+
+
+def least_relu_norm(X, y):
+    """The least sum of norms of all ReLU networks with outputs y: a program over all patterns."""
+    masks = cl.enumerate_arrangements(X).masks.numpy().astype(float)
+    V, W = cp.Variable((len(masks), X.shape[1])), cp.Variable((len(masks), X.shape[1]))
+    fitted = cp.sum(cp.multiply(X @ (V - W).T, masks.T), axis=1)
+    cones = [cp.multiply(2 * masks - 1, block @ X.T) >= 0 for block in (V, W)]
+    norm = cp.sum(cp.norm(V, 2, axis=1)) + cp.sum(cp.norm(W, 2, axis=1))
+    program = cp.Problem(cp.Minimize(norm), [fitted == y, *cones])
+    return program.solve(solver="CLARABEL")
+
+
+@pytest.mark.parametrize(("n", "d"), [(8, 2), (12, 3)])
+def test_where_the_condition_fails_the_neuron_is_often_recovered(n, d):
+    """The condition is about small beta > 0; the least norm is that of an interior-point solver."""
+    holds, recovered = [], []
+    for seed in range(20):
+        planted = plant("neuron", n, d, 0, [seed, n, d])
+        certificate = precertificate(planted)
+        if certificate is None:
+            continue
+        priced = price(planted.X, certificate, target=1.0)
+        holds.append(priced.upper <= 1 + 1e-6)
+        recovered.append(least_relu_norm(planted.X.numpy(), planted.y.numpy()) >= 1 - 1e-5)
+        A, w = planted.blocks.numpy(), planted.weights[0].numpy()
+        # The best network of the teacher's cell minimises 1/2 |A(v - w)|^2 + beta |v|.
+        beta, v, gram = 1e-3, w, A.T @ A
+        for _ in range(100):  # of its optimality condition, a contraction for small beta
+            v = np.linalg.solve(gram + beta / np.linalg.norm(v) * np.eye(d), gram @ w)
+        alone = 0.5 * np.sum((A @ (v - w)) ** 2) + beta * np.linalg.norm(v)
+        if not np.array_equal(planted.X.numpy() @ v > 0, planted.y.numpy() > 0):
+            continue  # beta is not small enough for these data
+        whole = cl.solve(cl.TwoLayer(planted.X, planted.y, beta=beta), tol=1e-9)
+        if holds[-1]:
+            assert whole.value == pytest.approx(alone, rel=2e-9)
+        elif priced.lower > 1.1:  # others gain in proportion to beta^2 and to the excess squared
+            assert whole.value < alone * (1 - 1e-8)
+    holds, recovered = np.array(holds), np.array(recovered)
+    assert recovered[holds].all()
+    assert (recovered & ~holds).sum() >= 2
 
 
 def test_no_precertificate_without_enough_active_samples():
@@ -205,8 +247,11 @@ def test_describe_reads_a_network():
 
 
 def test_descent_from_scaled_weights_has_the_objective_of_the_program():
-    result = recovery.compute(part("descent", scale=0.01, ratio=0.01, seeds=[0], steps=2000))
-    assert -1e-4 < result["excess"][0] < 0.01
+    result = recovery.compute(part("descent", scale=0.01, ratio=0.01, seeds=[0, 1, 2], steps=2000))
+    # Never below a proven optimum (the gap of its solver is 1e-5); the runs end within 3e-5 of it,
+    # and another objective would be off by per cents.
+    assert min(result["excess"]) > -1e-4
+    assert np.median(result["excess"]) < 0.01
 
 
 @pytest.mark.parametrize("name", ["map", "relu", "noise"])

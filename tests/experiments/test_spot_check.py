@@ -31,10 +31,12 @@ class Toy:
         }
 
 
-def experiment(toy, **fields):
+def experiment(toy, rtol=1e-6, **fields):
     return Experiment(
-        "toy", "Toy", list, toy, str, lambda record: None, timed=("methods.adam.*",), **fields
-    )
+        "toy", "Toy", list, toy, str, lambda record: None, timed=("methods.adam.*",),
+        compared=lambda config: {"methods.adam.*": 0.5, "objective": rtol, "*.objective": rtol},
+        **fields,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -100,6 +102,20 @@ def test_what_is_limited_by_time_is_reported_and_not_run(stored):
         spot_check(experiment(toy), stored[4:], 1, progress=False)
 
 
+@pytest.mark.parametrize(("value", "ok"), [(6.5, True), (20.0, False)])
+def test_what_is_limited_by_time_is_replayed_where_that_can_be_done(stored, value, ok):
+    """Both sides of a comparison are made again, each to the tolerance that its kind allows."""
+    again = experiment(Toy(), replay=lambda record: {"methods": {"adam": {"objective": value}}})
+    for record, runs in ((stored[0], 1), (stored[5], 0)):
+        rows = spot_check(again, [record], 1, progress=False)
+        (row,) = [row for row in rows if row.entry == "methods.adam.objective"]
+        assert not row.note
+        assert row.again == value
+        assert row.ok is ok
+        assert row.rtol == 0.5
+        assert len(rows) == 1 + 3 * runs
+
+
 def test_an_entry_that_is_gone_or_new_is_a_miss(stored):
     again = {**stored[0], "result": {"objective": None, "other": {"objective": 1.0}}}
     rows = {row.entry: row for row in compare(experiment(Toy()), stored[0], again)}
@@ -117,11 +133,11 @@ def test_zero_agrees_with_zero_only():
 
 def test_the_table_has_a_line_for_each_group():
     rows = [
-        Agreement("0123456789abcdef", "path.*.objective", 3, 2.0, 2.1, 0.05, ok=False),
+        Agreement("0123456789abcdef", "path.*.objective", 3, 2.0, 2.1, 0.05, 1e-6),
         Agreement("0123456789abcdef", "methods.adam.objective", 1, note="not compared: a reason"),
-        Agreement("fedcba9876543210", "objective", 1, 1.0, None, float("inf"), ok=False),
+        Agreement("fedcba9876543210", "objective", 1, 1.0, None, float("inf"), 1e-6),
     ]
-    lines = [re.sub(" +", " ", line) for line in table(rows, 1e-6).splitlines()]
+    lines = [re.sub(" +", " ", line) for line in table(rows).splitlines()]
     assert lines == [
         "record entry stored again rel. diff.",
         "0123456789abcdef path.*.objective (3) 2 2.1 5.0e-02 more than 1e-06",

@@ -69,10 +69,10 @@ def test_a_child_that_fails_is_no_result(task, monkeypatch, tmp_path):
 
 def test_the_configurations_are_those_of_the_smaller_tables():
     known = uci_peer.store.catalogue()
-    found = uci_peer.configs(700)
+    found = uci_peer.configs(rows=700)
     names = {name for name in list_uci() if known[name].shape[0] <= 700}
     assert {config["data"] for config in found} == names
     assert len({digest(config) for config in found}) == len(found) == 6 * len(names)
     gated = next(config for config in uci.configs("full") if config["method"] == "gated")
     assert {config["patterns"] for config in found} == {gated["patterns"]}
-    assert uci_peer.configs(10**6)[-1]["data"] == "adult"
+    assert uci_peer.configs(rows=10**6)[-1]["data"] == "adult"

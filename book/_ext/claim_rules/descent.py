@@ -2,53 +2,77 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.stats import ttest_ind
 
-from claim_rules.verdicts import LEVEL, Finding, by_signs, graded, stored
-from convexlib.experiments import ecg_table, nyse_table, three_layer_table
+from claim_rules.verdicts import LEVEL, REPRODUCED, Finding, by_signs, graded, stored
+from convexlib.experiments import ecg_table, nyse_table
+from convexlib.experiments.three_layer_table import EQUAL
 
 CLOSE = 0.01  # of the optimum
 
 
-def ecg_certified() -> Finding:
-    """Compare SGD with the certified optimum, one or two lags.
+def smaller_errors(found: list[dict[str, Any]]) -> int:
+    """Count the settings in which the convex network has the lower mean training error."""
+    errors = [
+        [
+            np.mean([run["train_mse"] for run in r["result"]["methods"][name]])
+            for name in ("generated", "sgd")
+        ]
+        for r in found
+    ]
+    return sum(bool(convex < sgd) for convex, sgd in errors)
 
-    Reproduced if its best seed ends above the optimum by more than the certified gap in every
-    setting; in part if in some.
+
+def ecg_certified() -> Finding:
+    """Compare SGD with the certified optimum, one or two lags, at equal time.
+
+    Reproduced if in every setting all seeds of SGD end above the optimum by more than the certified
+    gap, in the objective, and above the convex network in the mean squared error of the training
+    data too; in part if in the objective alone. (No network is below a certified objective.)
     """
     found = [r for r in ecg_table.comparisons(stored("ecg")) if r["config"]["lags"] <= 2]
     above = [min(ecg_table.excess(r["result"], "sgd")) for r in found]
+    seeds = [len(r["result"]["methods"]["sgd"]) for r in found]
     gaps = [max(run["gap"] for run in r["result"]["methods"]["generated"]) for r in found]
     lower = [low > gap for low, gap in zip(above, gaps, strict=True)]
+    errors = smaller_errors(found)
     text = (
-        f"SGD ends above the optimum in {sum(lower)} of {len(lower)} settings, by {min(above):.0e} "
-        f"to {max(above):.0e} (relative, its best seed); the certified gap is at most "
-        f"{max(gaps):.0e}"
+        f"the objective of SGD, every seed ({min(seeds)} to {max(seeds)} a setting), is above the "
+        f"optimum in {sum(lower)} of {len(lower)} settings, by {min(above):.0e} to "
+        f"{max(above):.0e} (relative, its best seed, from a start whose scale is not tuned); the "
+        f"certified gap is at most {max(gaps):.0e}. The training error alone is lower than SGD's "
+        f"in {errors} of {len(found)}"
     )
-    return text, graded(all(lower), any(lower))
+    return text, graded(all(lower) and errors == len(found), all(lower))
 
 
 def ecg_searched() -> Finding:
-    """Compare SGD with the convex program, more lags.
+    """Compare SGD with the convex program, more lags, at equal time.
 
-    A win is a setting where its best seed ends above the program by more than the tolerance, a
-    loss one where it ends below by more. Reproduced if a sign test agrees at 5 %; in part if there
-    are more wins than losses.
+    A win is a setting where its best seed ends above the program's objective by more than the
+    tolerance, a loss one where it ends below by more. Reproduced if a sign test agrees at 5 % and
+    the mean training error is lower in every setting; in part if there are more wins than losses.
     """
     found = [r for r in ecg_table.comparisons(stored("ecg")) if r["config"]["lags"] > 2]
     ends = [(r["config"]["tol"], ecg_table.excess(r["result"], "sgd")) for r in found]
     wins = sum(min(above) > tol for tol, above in ends)
     losses = sum(min(above) < -tol for tol, above in ends)
+    errors = smaller_errors(found)
     text = (
-        f"lower in {wins} of {len(ends)} settings, higher in {losses}, level in the others "
-        f"(tolerance {max(tol for tol, _ in ends):.0e}); no proof, the bounds are loose"
+        f"the objective is lower than that of SGD's best seed of {len(ends[0][1])} in {wins} of "
+        f"{len(ends)} settings, higher in {losses}, level in the others (tolerance "
+        f"{max(tol for tol, _ in ends):.0e}); no proof, the bounds are loose. The training error "
+        f"alone is lower in {errors}"
     )
-    return text, by_signs(wins, losses)
+    everywhere = by_signs(wins, losses) == REPRODUCED and errors == len(found)
+    return text, graded(everywhere, wins > losses)
 
 
 def nyse_validation() -> Finding:
-    """Compare validation errors, each method with its own best beta.
+    """Compare validation errors, each method with its own best beta, over ten seeds.
 
     Reproduced if the mean over the seeds is below that of SGD and of Adam, and Welch's test agrees
     at 5 % for both; in part if the means are below.
@@ -71,32 +95,54 @@ def nyse_validation() -> Finding:
     return text, graded(all(lower) and max(p.values()) < LEVEL, all(lower))
 
 
+def leads(found: list[dict[str, Any]], kind: str) -> dict[str, list[float]]:
+    """By how much the better of Adam and SGD ends above the search, for every beta of every set.
+
+    Each is the median over its seeds, the better one is chosen in hindsight.
+    """
+    by_set: dict[str, list[float]] = {}
+    for record in found:
+        if record["config"]["part"] != "sets":
+            continue
+        methods = record["result"]["kinds"][kind]
+        rivals = [np.median(methods[name]["alone"]["by_seed"]) for name in ("adam", "sgd")]
+        lead = min(rivals) / np.median(methods["generated"]["by_seed"]) - 1.0
+        by_set.setdefault(record["config"]["set"], []).append(float(lead))
+    return by_set
+
+
 def parallel_training(kind: str) -> Finding:
-    """Compare the search with the better of Adam and SGD, chosen in hindsight."""
-    found = three_layer_table.verdict(stored("three_layer"), kind)
-    wins, ties, losses = found["objective"]
+    """Count the sets on which the search is ahead, and those on which it is behind."""
+    by_set = leads(stored("three_layer"), kind)
+    ahead = [[lead > EQUAL for lead in part] for part in by_set.values()]
+    behind = [[lead < -EQUAL for lead in part] for part in by_set.values()]
+    pairs = list(zip(map(any, ahead), map(any, behind), strict=True))
+    wins = sum(won and not lost for won, lost in pairs)
+    losses = sum(lost and not won for won, lost in pairs)
+    every = np.concatenate(list(by_set.values()))
     text = (
-        f"of {found['settings']} settings {wins} are won, {ties} tied and {losses} lost, on "
-        f"{found['sets']} sets; the lead is {100 * np.median(found['above']):.1f} % in the median "
-        f"({100 * found['above'].min():.1f} to {100 * found['above'].max():.1f} %)"
+        f"medians over seeds: of {len(by_set)} sets {wins} are won, {len(by_set) - wins - losses} "
+        f"tied and {losses} lost, with {len(every)} settings; the lead is "
+        f"{100 * np.median(every):.1f} % in their median ({100 * every.min():.1f} to "
+        f"{100 * every.max():.1f} %)"
     )
     return text, by_signs(wins, losses)
 
 
 def three_layer_descent() -> Finding:
-    """Compare objectives at equal time, weight decay.
+    """Compare objectives at equal time, weight decay, in the median over the seeds of each method.
 
-    A win is a setting where the better of Adam and SGD, chosen in hindsight, ends above the convex
-    search by more than 0.1 %, a loss one where it ends below by more. Reproduced if a sign test
-    agrees at 5 %; in part if there are more wins than losses.
+    A set is won if the better of Adam and SGD, chosen in hindsight, ends above the convex search by
+    more than 0.1 % at one beta at least and below by more at none; lost the other way round.
+    Reproduced if a sign test over the sets agrees at 5 %; in part if more are won than lost.
     """
     return parallel_training("decay")
 
 
 def path_descent() -> Finding:
-    """Compare objectives at equal time, path norm.
+    """Compare objectives at equal time, path norm, in the median over the seeds of each method.
 
-    Wins and losses are counted as for three layers with weight decay, and so is the verdict found.
+    Sets are won and lost as for three layers with weight decay, and so is the verdict found.
     """
     return parallel_training("path")
 

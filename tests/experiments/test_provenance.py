@@ -1,0 +1,135 @@
+"""Which code made a record: what changes the digest, and what does not."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from convexlib.errors import InputError
+from convexlib.experiments import ecg, nyse, provenance, recovery, three_layer, uci, uci_peer
+from convexlib.experiments.runner import check_config, run
+
+HELPER = '''"""A helper."""
+
+def half(x):
+    """Half."""
+    return x / 2  # exact
+'''
+MAIN = '''"""An experiment."""
+
+import math
+
+from room.helper import half
+
+__all__ = ["compute"]
+LIMIT = 3
+
+
+def compute(config):
+    """Compute it."""
+    return {"value": half(config["x"]) + math.pi + LIMIT}
+
+
+class Other:
+    """Something else."""
+'''
+
+
+def digest(folder: Path, main: str = MAIN, helper: str = HELPER, name: str = "helper") -> str:
+    """The code of `compute` in a package of these two modules."""
+    room = folder / "room"
+    room.mkdir(exist_ok=True)
+    for path in room.glob("*.py"):
+        path.unlink()
+    (room / "__init__.py").write_text("")
+    (room / "main.py").write_text(main)
+    (room / f"{name}.py").write_text(helper)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        spec = importlib.util.spec_from_file_location("room.main", room / "main.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["room.main"] = module
+        provenance._digest_of.cache_clear()
+        found = provenance._digest_of("room.main")
+    finally:
+        sys.path.remove(str(folder))
+        del sys.modules["room.main"]
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("main", "helper"),
+    [
+        (MAIN.replace("Compute it.", "Say more\n    about it."), HELPER.replace("# exact", "# so")),
+        (MAIN.replace("LIMIT = 3", "LIMIT   =  3  # a limit"), HELPER.replace("x / 2", "x/2")),
+        (MAIN.replace('__all__ = ["compute"]\n', ""), HELPER.replace('"""A helper."""\n', "")),
+        (MAIN.replace("LIMIT = 3\n", "") + "LIMIT = 3\n", HELPER),
+        (MAIN.replace("import math", "import math\nimport os"), HELPER),
+    ],
+    ids=["words", "spaces", "no words", "order", "imports"],
+)
+def test_what_is_not_computed_does_not_count(main: str, helper: str, tmp_path: Path) -> None:
+    assert digest(tmp_path, main, helper) == digest(tmp_path)
+
+
+def test_code_that_is_only_moved_is_the_same(tmp_path: Path) -> None:
+    moved = MAIN.replace("room.helper", "room.elsewhere")
+    assert digest(tmp_path, moved, name="elsewhere") == digest(tmp_path)
+    one = MAIN.replace("from room.helper import half\n", "") + HELPER
+    assert digest(tmp_path, one, "") == digest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("main", "helper"),
+    [
+        (MAIN, HELPER.replace("x / 2", "x / 3")),
+        (MAIN.replace("LIMIT = 3", "LIMIT = 4"), HELPER),
+        (MAIN.replace("config", "settings"), HELPER),
+        (MAIN, HELPER + "\n\ndef third(x):\n    return x / 3\n"),
+        (MAIN.replace("def compute", "@print\ndef compute"), HELPER),
+    ],
+    ids=["helper", "constant", "name", "addition", "decorator"],
+)
+def test_what_is_computed_counts(main: str, helper: str, tmp_path: Path) -> None:
+    assert digest(tmp_path, main, helper) != digest(tmp_path)
+
+
+def test_records_say_which_code_made_them(tmp_path: Path) -> None:
+    provenance._digest_of.cache_clear()
+    (record,) = run("toy", square, [{"x": 3}], folder=tmp_path, progress=False)
+    assert record["environment"]["code"] == provenance.code_of(square)
+    assert provenance.other_code([record], square) == 0
+    old = {"environment": {"commit": "abc"}}
+    assert provenance.other_code([record, old], square) == 1
+    assert provenance.codes([record, old, old])[provenance.UNKNOWN] == 2
+
+
+def square(config: dict) -> dict:
+    return {"square": config["x"] ** 2}
+
+
+@pytest.mark.parametrize("of", [ecg, nyse, recovery, three_layer, uci])
+def test_misspelt_keys_are_refused(of) -> None:
+    """They would be part of the record's name, and change nothing."""
+    for profile in ("quick", "full"):
+        for config in of.EXPERIMENT.configs(profile)[:3]:
+            check_config(config, of.EXPERIMENT.configs)
+            key = "device" if "device" in config else "part"
+            wrong = {k: v for k, v in config.items() if k != key} | {f"{key}s": 1}
+            with pytest.raises(InputError, match=rf"the keys {key}s, which nothing reads.* {key},"):
+                of.compute(wrong)
+
+
+def test_keys_of_keys_are_looked_at_too() -> None:
+    config = ecg.EXPERIMENT.configs("quick")[0]
+    wrong = {**config, "rates": {"adamm": [0.1]}}
+    with pytest.raises(InputError, match=r"the keys rates\.adamm, which.*, rates\.adam, "):
+        ecg.compute(wrong)
+
+
+def test_the_peer_has_settings_of_its_own() -> None:
+    with pytest.raises(InputError, match="the keys epochs, which nothing reads.*limit"):
+        uci_peer.compute({**uci_peer.configs()[0], "epochs": 3})
