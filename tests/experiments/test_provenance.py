@@ -8,7 +8,7 @@ import pytest
 
 from convexlib.errors import InputError
 from convexlib.experiments import ecg, nyse, provenance, recovery, three_layer, uci, uci_peer
-from convexlib.experiments.runner import check_config, run
+from convexlib.experiments.runner import check_config, digest, records, run
 
 HELPER = '''"""A helper."""
 
@@ -36,7 +36,9 @@ class Other:
 '''
 
 
-def digest(folder: Path, main: str = MAIN, helper: str = HELPER, name: str = "helper") -> str:
+def package_digest(
+    folder: Path, main: str = MAIN, helper: str = HELPER, name: str = "helper"
+) -> str:
     """The code of `compute` in a package of these two modules."""
     room = folder / "room"
     room.mkdir(exist_ok=True)
@@ -72,14 +74,14 @@ def digest(folder: Path, main: str = MAIN, helper: str = HELPER, name: str = "he
     ids=["words", "spaces", "no words", "order", "imports"],
 )
 def test_what_is_not_computed_does_not_count(main: str, helper: str, tmp_path: Path) -> None:
-    assert digest(tmp_path, main, helper) == digest(tmp_path)
+    assert package_digest(tmp_path, main, helper) == package_digest(tmp_path)
 
 
 def test_code_that_is_only_moved_is_the_same(tmp_path: Path) -> None:
     moved = MAIN.replace("room.helper", "room.elsewhere")
-    assert digest(tmp_path, moved, name="elsewhere") == digest(tmp_path)
+    assert package_digest(tmp_path, moved, name="elsewhere") == package_digest(tmp_path)
     one = MAIN.replace("from room.helper import half\n", "") + HELPER
-    assert digest(tmp_path, one, "") == digest(tmp_path)
+    assert package_digest(tmp_path, one, "") == package_digest(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_code_that_is_only_moved_is_the_same(tmp_path: Path) -> None:
     ids=["helper", "constant", "name", "addition", "decorator"],
 )
 def test_what_is_computed_counts(main: str, helper: str, tmp_path: Path) -> None:
-    assert digest(tmp_path, main, helper) != digest(tmp_path)
+    assert package_digest(tmp_path, main, helper) != package_digest(tmp_path)
 
 
 def test_records_say_which_code_made_them(tmp_path: Path) -> None:
@@ -133,3 +135,12 @@ def test_keys_of_keys_are_looked_at_too() -> None:
 def test_the_peer_has_settings_of_its_own() -> None:
     with pytest.raises(InputError, match="the keys epochs, which nothing reads.*limit"):
         uci_peer.compute({**uci_peer.configs()[0], "epochs": 3})
+
+
+@pytest.mark.parametrize("of", [ecg, nyse, recovery, three_layer, uci])
+def test_what_the_book_reads_is_of_the_full_profile(of) -> None:
+    """A record of another seed or device beside them would be read as one of them."""
+    wanted = {digest(config) for config in of.EXPERIMENT.configs("full")}
+    if of is uci:
+        wanted |= {digest(config) for config in uci_peer.configs()}
+    assert {digest(record["config"]) for record in records(of.EXPERIMENT.name)} <= wanted
