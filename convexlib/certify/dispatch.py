@@ -107,10 +107,11 @@ def certify(
 
     Notes
     -----
-    Two layers: the bound is tight for data of rank at most 5; above that its quality depends on the
-    number of patterns and the budget. Deeper: it is tight if the units can be listed, and for
-    sub-networks of one neuron per layer. From four layers on, networks whose sub-networks share
-    neurons are bounded by trees that do not. Checked by ``tests/certify/``.
+    Two layers: the bound is tight where branch and bound ends within the budget, up to rank 5 for
+    some hundred rows, and for more rows or a weak beta at lower ranks only; or where the patterns
+    can be listed. Elsewhere it is valid and loose. Deeper: it is tight if the units can be listed,
+    and for sub-networks of one neuron per layer. From four layers on, networks whose sub-networks
+    share neurons are bounded by trees that do not. Checked by ``tests/certify/``.
     """
     X, y = check_data(X, y)
     beta, refine = check_beta(beta), check_flag(refine, "refine")

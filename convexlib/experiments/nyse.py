@@ -44,7 +44,15 @@ RATES = {"sgd-cosine": (0.3, 0.1, 0.03), "adam-cosine": (0.03, 0.01, 0.003)}
 METHODS = ("convex", "gated", "generated", *RATES)
 RATIOS = (0.01, 0.03, 0.003, 0.1, 0.001)  # the middle of the path first
 LONG = {"rates": [0.03, 0.01], "seeds": [0, 1], "seconds": 10.0}
-RIDGES = [0.0, *(float(value) for value in np.logspace(-1, 4, 11))]
+# Steps of half and of a quarter of a power of ten, written out: the last digit of a computed power
+# depends on the machine, and it is part of the names of the records.
+RIDGES = [0.0, 0.1, 0.31622776601683794, 1.0, 3.1622776601683795, 10.0, 31.622776601683793, 100.0,
+          316.2277660168379, 1000.0, 3162.2776601683795, 10000.0]  # fmt: skip
+SERIES_RATIOS = [
+    0.31622776601683794, 0.1778279410038923, 0.1, 0.056234132519034905, 0.03162277660168379,
+    0.01778279410038923, 0.01, 0.005623413251903491, 0.0031622776601683794, 0.0017782794100389228,
+    0.001, 0.0005623413251903491, 0.00031622776601683794,
+]  # fmt: skip
 START_RATE = 0.02
 DATA = ("lags", "share", "n_fit", "device")
 COMPARED = {
@@ -66,7 +74,7 @@ def configs(
     """Return the configurations of a profile, ``"quick"`` (under a minute) or ``"full"``."""
     quick = profile == "quick"
     data = {"lags": 5, "share": 0.8, "n_fit": 600 if quick else None, "device": device}
-    series = {**data, "part": "series", "ratios": [float(r) for r in np.logspace(-0.5, -3.5, 13)]}
+    series = {**data, "part": "series", "ratios": SERIES_RATIOS}
     losses = ({"loss": "squared"}, {"loss": "quantile", "quantile": 0.9})
     network = {
         **data,

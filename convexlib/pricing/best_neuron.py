@@ -101,7 +101,8 @@ def price(
     Parameters
     ----------
     X : Tensor (n, d)
-        Data, float64. The work grows with the rank of X, not with d; ranks up to about 5 finish.
+        Data, float64. The work grows with the rank of X, not with d, and with n; ranks up to
+        about 5 finish for some hundred rows.
     z : Tensor (n,)
         The dual point.
     target : float

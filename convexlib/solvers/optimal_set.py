@@ -34,6 +34,7 @@ from convexlib.prox import shrink_into_cones
 from convexlib.result import Result
 from convexlib.solvers.base import need_two_layer
 
+_CLEAR = 1e-3  # relative error of a dual constraint with which one can still tell what is active
 _TIGHT = 1e-5  # relative slack of the dual constraint below which a neuron may be used
 _SAME = 1e-5  # distance of unit neurons that are one neuron on the wall of several cells
 _ROUNDING = 1e-7  # relative size of coefficients that only make up for the inexact outputs
@@ -75,7 +76,7 @@ class OptimalSet:
     def weights(self, alpha: Tensor) -> Tensor:
         """The program's weights for coefficients (k,)."""
         weights = self.problem.zeros()
-        weights[self.side, self.pattern] = alpha.to(weights)[:, None] * self.neurons
+        weights[self.side, self.pattern] = (alpha[:, None] * self.neurons).to(weights)
         return weights
 
     def vertex(self, costs: Tensor) -> Tensor:
@@ -125,7 +126,8 @@ def optimal_set(problem: TwoLayer, result: Result) -> OptimalSet:
     Raises
     ------
     InputError
-        If the gap of the result is above 1e-8.
+        If the gap of the result is above 1e-8, or so large that it leaves open which dual
+        constraints are active.
     SolverError
         For other problems.
 
@@ -140,20 +142,39 @@ def optimal_set(problem: TwoLayer, result: Result) -> OptimalSet:
             f"the result has a relative gap of {result.gap:.1e}; expected at most 1e-8. Solve with "
             "tol=1e-10."
         )
-    z = problem.loss.dual_point(problem.fitted(result.weights), problem.y)
-    blocks = shrink_into_cones(problem.correlations(z), problem.projector())
+    uncertain = _uncertainty(problem, result)
+    if uncertain > _CLEAR:
+        enough = result.gap * (_CLEAR / uncertain) ** 2
+        raise InputError(
+            f"the result has a relative gap of {result.gap:.1e}, which leaves dual constraints "
+            f"uncertain by {uncertain:.1e} of beta; expected at most {_CLEAR:g}. Solve with "
+            f"tol={0.5 * enough:.0e}."
+        )
+    exact = problem.double()
+    blocks = shrink_into_cones(exact.correlations(result.z.double()), exact.projector())
     sizes = torch.linalg.vector_norm(blocks, dim=2)  # (S, P)
-    tight = sizes >= problem.beta * (1.0 - _TIGHT)
+    tight = sizes >= problem.beta * (1.0 - max(_TIGHT, uncertain))
     rest = float((sizes[~tight] / problem.beta).max()) if bool((~tight).any()) else 0.0
     side, pattern = tight.nonzero(as_tuple=True)
     neurons = blocks[side, pattern] / sizes[side, pattern][:, None]
     if not problem.gated and len(neurons):
         own = _distinct(torch.cat([neurons, 2.0 * side.to(neurons)[:, None]], dim=1))
         side, pattern, neurons = side[own], pattern[own], neurons[own]
-    outputs = problem.masks[pattern] * (neurons @ problem.X.T)  # (k, n)
+    outputs = exact.masks[pattern] * (neurons @ exact.X.T)  # (k, n)
     images = (outputs * (1.0 - 2.0 * side.to(outputs))[:, None]).T
-    fitted = problem.fitted(result.weights)
+    fitted = exact.fitted(result.weights.double())
     return OptimalSet(problem, side, pattern, neurons, images, fitted, 1.0 - rest)
+
+
+def _uncertainty(problem: TwoLayer, result: Result) -> float:
+    """By what part of beta the constraints at z may differ from those at the dual optimum.
+
+    The dual is strongly concave with the inverse of the Lipschitz constant R of the loss's
+    gradient, so that z is within sqrt(2 R (value - dual)) of it, and projections do not expand.
+    """
+    missing = max(result.value - result.dual, 0.0)
+    distance = (2.0 * problem.loss.gradient_lipschitz * missing) ** 0.5
+    return distance * float(torch.linalg.matrix_norm(problem.X.double(), 2)) / problem.beta
 
 
 def _distinct(rows: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class Other:
 '''
 
 
-def package_digest(
+def code_in(
     folder: Path, main: str = MAIN, helper: str = HELPER, name: str = "helper"
 ) -> str:
     """The code of `compute` in a package of these two modules."""
@@ -74,14 +74,14 @@ def package_digest(
     ids=["words", "spaces", "no words", "order", "imports"],
 )
 def test_what_is_not_computed_does_not_count(main: str, helper: str, tmp_path: Path) -> None:
-    assert package_digest(tmp_path, main, helper) == package_digest(tmp_path)
+    assert code_in(tmp_path, main, helper) == code_in(tmp_path)
 
 
 def test_code_that_is_only_moved_is_the_same(tmp_path: Path) -> None:
     moved = MAIN.replace("room.helper", "room.elsewhere")
-    assert package_digest(tmp_path, moved, name="elsewhere") == package_digest(tmp_path)
+    assert code_in(tmp_path, moved, name="elsewhere") == code_in(tmp_path)
     one = MAIN.replace("from room.helper import half\n", "") + HELPER
-    assert package_digest(tmp_path, one, "") == package_digest(tmp_path)
+    assert code_in(tmp_path, one, "") == code_in(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_code_that_is_only_moved_is_the_same(tmp_path: Path) -> None:
     ids=["helper", "constant", "name", "addition", "decorator"],
 )
 def test_what_is_computed_counts(main: str, helper: str, tmp_path: Path) -> None:
-    assert package_digest(tmp_path, main, helper) != package_digest(tmp_path)
+    assert code_in(tmp_path, main, helper) != code_in(tmp_path)
 
 
 def test_records_say_which_code_made_them(tmp_path: Path) -> None:

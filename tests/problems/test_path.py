@@ -107,6 +107,36 @@ def test_trees_of_four_layers() -> None:
         assert problem.objective(tree) == pytest.approx(problem.objective(full), rel=1e-12)
 
 
+def test_shared_neurons_cost_more_than_copies() -> None:
+    """Widths 1, 2, 1 on the circle: fully connected ones are two layers, trees are three."""
+    X, y, beta = circle()
+    trees = cl.solve(cl.PathRegularized(X, y, beta=beta, width=(1, 2), depth=4), tol=1e-8)
+    assert trees.scope == "network"
+    assert trees.value == pytest.approx(0.0528538574, abs=2e-9)
+    shared = cl.solve(cl.TwoLayer(X, y, beta=beta / np.sqrt(2)), tol=1e-9)
+    assert shared.dual > 2 * trees.value
+    # Fully connected networks, by their layers: none is below, and one of width K attains it.
+    problem = cl.PathRegularized(X, y, beta=beta, width=(1, 2), depth=4)
+    rng = np.random.default_rng(0)
+    best = cl.TwoLayer(X, y, beta=beta / np.sqrt(2)).to_network(shared)
+    parts = nn.ModuleList()
+    for u, a in zip(best.U.detach(), best.alpha.detach(), strict=True):
+        full = standard(2, 1, 2, 1, seed=0).double()  # one sub-network, with its output weight
+        first, second, third, last = (layer for layer in full if isinstance(layer, nn.Linear))
+        first.weight.data = u[None]
+        second.weight.data = torch.ones(2, 1, dtype=torch.float64)
+        third.weight.data = torch.full((1, 2), 0.5, dtype=torch.float64)
+        last.weight.data = a.reshape(1, 1)
+        parts.append(full)
+    assert problem.objective(parts) == pytest.approx(shared.value, rel=1e-7)
+    for scale in (1e-3, 1e-2, 0.1, 0.3):
+        for part in parts:
+            for parameter in part.parameters():
+                noise = torch.from_numpy(rng.standard_normal(parameter.shape))
+                parameter.data += scale * noise
+        assert problem.objective(parts) >= shared.dual
+
+
 @pytest.mark.parametrize("loss", ["absolute", "hinge"])
 def test_piecewise_linear_losses(loss: str) -> None:
     rng = np.random.default_rng(3)
@@ -127,6 +157,18 @@ def test_piecewise_linear_losses(loss: str) -> None:
     assert cl.solve(problem.with_beta(0.9 * limit)).weights.any()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_weight_decay_brackets_the_path_norm(seed: int) -> None:
+    """The prices of one sub-network differ by a factor between 1 and the root of its width."""
+    rng = np.random.default_rng(200 + seed)
+    X, y, beta = rng.standard_normal((4, 2)), rng.standard_normal(4), 0.1
+    path = cl.solve(cl.PathRegularized(X, y, beta=beta), tol=1e-8)
+    above = cl.solve(cl.ThreeLayer(X, y, beta=beta), tol=1e-8)
+    below = cl.solve(cl.ThreeLayer(X, y, beta=beta / np.sqrt(2)), tol=1e-8)
+    assert below.dual <= path.value
+    assert path.dual <= above.value
+
+
 @pytest.mark.parametrize("loss", ["absolute", "hinge"])
 @pytest.mark.parametrize("spread", [1.0, 1e-3])
 def test_low_rank_sandwich(loss: str, spread: float) -> None:
@@ -139,7 +181,9 @@ def test_low_rank_sandwich(loss: str, spread: float) -> None:
     for rank in (1, 2, 3):
         found = cl.low_rank_path(X, y, beta=0.3, rank=rank, loss=loss, tol=1e-7)
         assert found.lower <= best.value * (1 + 1e-7)
+        # One factor 1 + eps is enough, as the network is worth the same on the truncated data.
         assert best.dual <= found.value <= found.factor * best.value * (1 + 1e-6)
+        assert found.value == pytest.approx(found.result.value, rel=1e-9)
         problem = cl.PathRegularized(X, y, beta=0.3, loss=loss, units=cl.sample_units(X, 9))
         assert problem.objective(found.network) == pytest.approx(found.value, rel=1e-10)
         if rank == 2 and spread < 1:  # the theorem says something here
@@ -189,3 +233,15 @@ def test_messages() -> None:
         problem.decay_objective(nn.Linear(2, 1))
     with pytest.raises(InputError, match=r"expected \(K, m, d\), a \(K, parents, children\)"):
         cl.ParallelReLU(torch.ones(1, 2, 2), [torch.ones(1, 2, 1)], torch.ones(1))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_losses_with_kinks_do_not_make_the_units_come_and_go(seed):
+    """Where a target is fitted exactly the multiplier is one of many: rounds went in a circle."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((3, 1))
+    x[1] = -x[0]
+    problem = cl.PathRegularized(x, np.array([1.0, 0.0, -1.0]), beta=0.107, loss="absolute")
+    result = cl.solve(problem)
+    assert result.converged
+    assert result.n_iter < 20

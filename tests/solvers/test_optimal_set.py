@@ -1,5 +1,7 @@
 """Optimal sets: every member is optimal, every optimum is a member, vertices are minimal."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -64,11 +66,12 @@ def test_every_optimum_is_a_member(seed, gated):
         same = found.side == side
         distances = torch.linalg.vector_norm(found.neurons[same] - unit, dim=1)
         assert float(distances.min()) < 1e-3
-    for alpha in members(found):
+    *vertices, middle = members(found)
+    for alpha in (*vertices, middle):
         assert problem.value(found.weights(alpha)) == pytest.approx(result.value, rel=1e-6)
+    for alpha in vertices:  # their images are independent
         active = found.images[:, alpha > 1e-7].numpy()
-        if alpha is not members(found)[-1] and active.size:
-            assert (alpha > 1e-7).sum() <= len(problem.y)
+        assert np.linalg.matrix_rank(active, tol=1e-6) == active.shape[1] <= len(problem.y)
 
 
 @pytest.mark.parametrize("height", [1e-12, 1e9])
@@ -113,3 +116,40 @@ def test_refusals():
     generated = cl.TwoLayer(problem.X, problem.y, beta=0.1, arrangements="generate")
     with pytest.raises(SolverError, match="needs fixed patterns"):
         cl.optimal_set(generated, cl.solve(problem))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_converged_result_gives_an_empty_set(seed):
+    """What counts as active follows from the gap: a fixed tolerance missed all neurons at times."""
+    rng = np.random.default_rng(seed)
+    problem = cl.TwoLayer(rng.standard_normal((4, 2)), rng.standard_normal(4), beta=1.0)
+    problem = problem.with_beta(0.07 * problem.beta_max())
+    for tol in (1e-10, 1e-12):
+        result = cl.solve(problem, tol=tol)
+        found = cl.optimal_set(problem, result)
+        assert len(found) > 0
+        value = problem.value(found.weights(found.vertex(torch.ones(len(found)))))
+        assert value == pytest.approx(result.value, rel=1e-6)
+
+
+def test_a_gap_that_leaves_the_active_constraints_open_is_refused_with_one_that_does_not():
+    rng = np.random.default_rng(0)
+    problem = cl.TwoLayer(100.0 * rng.standard_normal((8, 2)), rng.standard_normal(8), beta=0.01)
+    result = cl.solve(problem, tol=1e-10)
+
+    def claiming(gap):
+        return dataclasses.replace(result, dual=result.value * (1 - gap), gap=gap)
+
+    with pytest.raises(InputError, match=r"uncertain by .* of beta.*Solve with tol=") as caught:
+        cl.optimal_set(problem, claiming(9e-9))
+    tol = float(str(caught.value).rsplit("tol=", 1)[1].rstrip("."))
+    assert len(cl.optimal_set(problem, claiming(tol))) > 0
+
+
+def test_float32_problems_have_optimal_sets_in_float64():
+    rng = np.random.default_rng(0)
+    X = torch.from_numpy(rng.standard_normal((5, 2))).float()
+    problem = cl.TwoLayer(X, torch.from_numpy(rng.standard_normal(5)).float(), beta=0.3)
+    found = cl.optimal_set(problem, cl.solve(problem, tol=1e-9))
+    assert found.images.dtype == torch.float64
+    assert found.weights(found.vertex(torch.ones(len(found)))).dtype == torch.float32

@@ -29,7 +29,8 @@ class OptimalSet:
     low, high : ndarray (k,)
         The range of each coefficient over the polytope.
     dimension : int
-        Of the polytope; 0 where the optimum is unique, 1 where it is a segment.
+        The number of columns in `index` minus their rank: at least that of the polytope. 0 means
+        that the optimum is unique.
     ends : Tensor (2, p + 1)
         Two optimal weights: of least and of greatest total over the odd-numbered columns of
         `index`, each a vertex. The two ends of a segment.
@@ -44,7 +45,7 @@ class OptimalSet:
 
     @property
     def unique(self) -> bool:
-        """Whether there is one optimum."""
+        """Whether there is one optimum because the columns in `index` are independent."""
         return self.dimension == 0
 
 

@@ -3,13 +3,13 @@ r"""Path regularisation on data truncated to rank kappa, with its bound on the f
 For units of m leaves, :math:`\epsilon = \sqrt m\, R\, \sigma_{\kappa+1} / \beta` and a nonnegative
 loss with Lipschitz constant R, every network has
 
-.. math:: P(\theta; X) \le (1 + \epsilon)\, P(\theta; X_\kappa) \quad\text{and}\quad
-          P(\theta; X_\kappa) \le (1 + \epsilon)\, P(\theta; X),
+.. math:: P(\theta; X_\kappa) \le (1 + \epsilon)\, P(\theta; X),
 
 because ReLUs do not expand, so that the outputs differ by at most :math:`\sum_k \sum_j
-\|(X - X_\kappa) u_{kj}\| \le \sqrt m\, \sigma_{\kappa+1}` times the path norm. Hence the optimum
-for :math:`X_\kappa`, which has polynomially many units in n, d for fixed kappa, is within
-:math:`(1 + \epsilon)^2` of the optimum for X.
+\|(X - X_\kappa) u_{kj}\| \le \sqrt m\, \sigma_{\kappa+1}` times the path norm. The leaves of an
+optimal network for :math:`X_\kappa` lie in its row space, where X and :math:`X_\kappa` agree: it is
+worth the same on both. Hence the optimum for :math:`X_\kappa`, which has polynomially many units in
+n, d for fixed kappa, is at most :math:`1 + \epsilon` times the optimum for X.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from convexlib.validation import (
     check_real,
 )
 
-_LARGEST = 1e150  # factor whose square is a number
+_LARGEST = 1e300  # factor by which a number can still be multiplied
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class LowRankPath:
     lower : float
         A lower bound on P*: the solve's dual bound over :math:`1 + \epsilon`.
     factor : float
-        :math:`(1 + \epsilon)^2`; the theorem is ``value <= factor * P*``, up to the solve's gap.
+        :math:`1 + \epsilon`; the theorem is ``value <= factor * P*``, up to the solve's gap.
     sigma : float
         :math:`\sigma_{\kappa+1}` of X.
     result : Result
@@ -141,7 +141,7 @@ def low_rank_path(
         network=network,
         value=chosen.value(fitted, y) + beta * penalty,
         lower=result.dual / (1.0 + epsilon),
-        factor=(1.0 + epsilon) ** 2,
+        factor=1.0 + epsilon,
         sigma=sigma,
         result=result,
         problem=problem,

@@ -26,6 +26,7 @@ from convexlib.solvers.units.search import search_units
 from convexlib.validation import check_positive_int
 
 _ADDED = 24  # blocks at most added per round
+_FALL = 1e-9  # of the value, relative: less may be the inner solver's error
 
 
 def generate_units(
@@ -65,7 +66,7 @@ def generate_units(
     z = problem.loss.dual_point(torch.zeros_like(problem.y), problem.y)
     tracker.update(0, problem.zeros(), problem.dual_scaling(z))
     blocks = _violated(problem, z, 0.0)
-    iteration = 0
+    iteration, lowest = 0, np.inf
     while tracker.gap > tol and len(blocks) and iteration < max_iter:
         iteration += 1
         weights, z = restricted(problem, blocks)
@@ -75,8 +76,14 @@ def generate_units(
         new = np.setdiff1d(_violated(problem, z, problem.beta * (1.0 + margin)), blocks)
         if not len(new):
             break  # no unit is missing: what is left of the gap is the inner solver's
-        used = problem.norms(weights).cpu().numpy().ravel()
-        blocks = np.union1d(np.flatnonzero(used > 1e-9 * used.max()), new)
+        # Blocks that are not used go, but only where the value has fallen: a loss with kinks has
+        # many multipliers, and the same blocks would come and go for ever.
+        value = problem.value(weights)
+        if value < lowest * (1.0 - _FALL):
+            used = problem.norms(weights).cpu().numpy().ravel()
+            blocks = np.flatnonzero(used > 1e-9 * used.max())
+        lowest = min(lowest, value)
+        blocks = np.union1d(blocks, new)
     status = Status.MAX_ITER if iteration == max_iter else Status.STALLED
     if tracker.gap <= tol:
         status = Status.CONVERGED
