@@ -33,6 +33,7 @@ from convexlib.experiments.record_files import (
 
 __all__ = [
     "Experiment",
+    "Median",
     "check_config",
     "digest",
     "environment",
@@ -46,6 +47,13 @@ __all__ = [
 
 Config = Mapping[str, Any]
 Function = Callable[[dict[str, Any]], Mapping[str, Any]]
+
+
+class Median(float):
+    """A relative difference that the medians of a group of entries may have, as of several seeds.
+
+    A single one of them may differ by more.
+    """
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ class Experiment:
         (`spot_check`), and to which relative difference: patterns, as of file names, of names such
         as ``methods.convex.0.objective``. The first one that fits counts. What is proven is held to
         the tolerance of its proof; where a search or a long descent ends depends on the last digits
-        of the machine, and is held to no more than that leaves.
+        of the machine: it is a draw, and a `Median` over the seeds is held to what that leaves.
     timed : tuple of str
         Patterns of those among them that are reached within a budget of processor time, and hence
         differ from run to run.

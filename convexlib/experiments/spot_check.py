@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import random
 import re
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from convexlib.errors import DataError
 from convexlib.experiments.record_files import digest
-from convexlib.experiments.runner import Experiment, measure, one_thread
+from convexlib.experiments.runner import Experiment, Median, measure, one_thread
 
 __all__ = ["Agreement", "compare", "spot_check", "table"]
 
@@ -30,7 +31,7 @@ TIMED = "not compared: reached within a budget of processor time"
 
 @dataclass(frozen=True)
 class Agreement:
-    """The entries of one record whose names differ in numbers only, and the one that differs most.
+    """The entries of one record whose names differ in numbers only: their medians, or the worst.
 
     Attributes
     ----------
@@ -39,7 +40,7 @@ class Agreement:
     count : int
         How many entries there are.
     stored, again : float or None
-        Of the entry that differs most; None where there is none, or where none was compared.
+        Of the entry that differs most, or the medians; None where there is none, or where none was compared.
     difference : float
         ``|again - stored| / |stored|``, inf where only one of them is there.
     rtol : float
@@ -157,9 +158,13 @@ def compare(
             rows.append(Agreement(record, group, len(names), note=TIMED))
             continue
         rtol = next(tolerances[pattern] for pattern in tolerances if _like(names[0], [pattern]))
-        differences = {name: _difference(before.get(name), after.get(name)) for name in names}
-        worst = max(names, key=differences.__getitem__)
-        difference, pair = differences[worst], (before.get(worst), after.get(worst))
+        if isinstance(rtol, Median):
+            pair = _median(before, names), _median(after, names)
+            difference = _difference(*pair)
+        else:
+            differences = {name: _difference(before.get(name), after.get(name)) for name in names}
+            worst = max(names, key=differences.__getitem__)
+            difference, pair = differences[worst], (before.get(worst), after.get(worst))
         rows.append(Agreement(record, group, len(names), *pair, difference, rtol))
     return rows
 
@@ -199,6 +204,12 @@ def _difference(was: float | None, now: float | None) -> float:
     if was == now:
         return 0.0
     return abs(now - was) / abs(was) if was else math.inf
+
+
+def _median(entries: Mapping[str, float | None], names: Sequence[str]) -> float | None:
+    """The median of some entries, None where one is not there."""
+    values = [value for name in names if (value := entries.get(name)) is not None]
+    return statistics.median(values) if len(values) == len(names) else None
 
 
 def _label(row: Agreement) -> str:

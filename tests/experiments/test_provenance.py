@@ -36,9 +36,7 @@ class Other:
 '''
 
 
-def code_in(
-    folder: Path, main: str = MAIN, helper: str = HELPER, name: str = "helper"
-) -> str:
+def code_in(folder: Path, main: str = MAIN, helper: str = HELPER, name: str = "helper") -> str:
     """The code of `compute` in a package of these two modules."""
     room = folder / "room"
     room.mkdir(exist_ok=True)

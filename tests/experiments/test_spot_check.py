@@ -6,7 +6,7 @@ import pytest
 
 from convexlib.errors import DataError
 from convexlib.experiments import ecg, nyse, three_layer
-from convexlib.experiments.runner import Experiment, digest, file_name, records, run
+from convexlib.experiments.runner import Experiment, Median, digest, file_name, records, run
 from convexlib.experiments.spot_check import Agreement, compare, spot_check, table
 
 
@@ -114,6 +114,19 @@ def test_what_is_limited_by_time_is_replayed_where_that_can_be_done(stored, valu
         assert row.ok is ok
         assert row.rtol == 0.5
         assert len(rows) == 1 + 3 * runs
+
+
+def test_draws_are_compared_by_their_median(stored):
+    """One seed may end elsewhere; most may not."""
+    path = stored[0]["result"]["path"]
+    for moved, ok in (([0], True), ([2], True), ([0, 1], False)):
+        values = [{**entry, "objective": entry["objective"] * (1 + (k in moved))}
+                  for k, entry in enumerate(path)]  # fmt: skip
+        again = {**stored[0], "result": {**stored[0]["result"], "path": values}}
+        rows = compare(experiment(Toy(), rtol=Median(0.2)), stored[0], again)
+        (row,) = [row for row in rows if row.entry == "path.*.objective"]
+        assert row.ok is ok
+        assert row.stored == 2.0
 
 
 def test_an_entry_that_is_gone_or_new_is_a_miss(stored):
