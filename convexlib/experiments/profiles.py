@@ -31,8 +31,8 @@ __all__ = [
 ]
 
 TOLERANCES = (1.0, 0.5, 0.1, 1e-2, 1e-3, 1e-6)
-# Gated networks are another class, with other optima: they are compared with the rest, as in the
-# paper, and the ReLU networks are compared among themselves.
+# Gated networks are another class, with other optima: a pool that mixes them with ReLU networks is
+# ours. The ReLU networks are compared among themselves, too.
 POOLS = (
     ("gated", "sgd", "adam"),
     ("gated", "relu", "sgd", "adam"),

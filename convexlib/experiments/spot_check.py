@@ -40,7 +40,8 @@ class Agreement:
     count : int
         How many entries there are.
     stored, again : float or None
-        Of the entry that differs most, or the medians; None where there is none, or where none was compared.
+        Of the entry that differs most, or the medians; None where there is none, or where none was
+        compared.
     difference : float
         ``|again - stored| / |stored|``, inf where only one of them is there.
     rtol : float

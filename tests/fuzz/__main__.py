@@ -75,7 +75,7 @@ def fuzz(name: str, inputs: int, start: int, keep: Path | None) -> dict[str, Any
     @given(case=ENTRIES[name].cases)
     def one(case: Case) -> None:
         faulthandler.dump_traceback_later(WATCHDOG, exit=True)
-        outcome = judge(case)
+        outcome = judge(case, ENTRIES[name].limit)
         faulthandler.cancel_dump_traceback_later()
         outcomes[outcome.kind] += 1
         if not outcome.fault:

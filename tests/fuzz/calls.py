@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tests.fuzz.data import wrong
-from tests.fuzz.judge import Case
+from tests.fuzz.judge import LIMIT, Case
 from tests.fuzz.valid import valid
 
 Arguments = dict[str, Any]
@@ -22,9 +22,15 @@ class Entry:
     """A door of the library: the public names behind it, and the strategy of its inputs."""
 
     def __init__(
-        self, name: str, covers: tuple[str, ...], cases: st.SearchStrategy[Case], share: float
+        self,
+        name: str,
+        covers: tuple[str, ...],
+        cases: st.SearchStrategy[Case],
+        share: float,
+        limit: float,
     ) -> None:
         self.name, self.covers, self.cases, self.share = name, covers, cases, share
+        self.limit = limit
 
 
 def entry(
@@ -40,6 +46,7 @@ def entry(
     estimator: bool = False,
     kept: tuple[str, ...] = (),
     always: tuple[str, ...] = (),
+    limit: float = LIMIT,
 ) -> None:
     """Register `call` for fuzzing.
 
@@ -57,6 +64,8 @@ def entry(
         Arguments of the fuzzer's own, which are not made wrong.
     always : tuple of str
         Options that the call requires.
+    limit : float
+        Seconds of processor time that one of the calls may take.
     """
 
     @st.composite
@@ -72,7 +81,7 @@ def entry(
             estimator, arguments,
         )  # fmt: skip
 
-    ENTRIES[name] = Entry(name, covers or (name,), cases(), share)
+    ENTRIES[name] = Entry(name, covers or (name,), cases(), share, limit)
 
 
 def spoil(draw: st.DrawFn, arguments: Arguments, names: list[str]) -> None:

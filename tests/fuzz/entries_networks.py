@@ -238,6 +238,41 @@ TRAINING = {
     "device": st.sampled_from(("cpu", "cuda", "meta", "tpu")), "n_patterns": st.integers(1, 20),
     "tol": TOLS, "max_iter": FEW, "max_nodes": NODES,
 }  # fmt: skip
+
+
+@st.composite
+def tables_of_any_scale(draw: st.DrawFn) -> Arguments:
+    """A table of ordinary size, its columns or rows over twelve decades, and a beta of any size."""
+    rng = np.random.default_rng(draw(st.integers(0, 9999)))
+    n, d = draw(st.integers(30, 300)), draw(st.integers(1, 4))
+    X = rng.standard_normal((n, d)) + rng.uniform(-3, 3, d)
+    X *= 10.0 ** (draw(st.sampled_from((0, 1, 3, 6))) * rng.uniform(-1, 1, d))
+    X *= 10.0 ** (draw(st.sampled_from((0, 0, 3, 6))) * rng.uniform(-1, 1, (n, 1)))
+    y = np.abs(X @ (1.0 / np.abs(X).max(axis=0))) + 0.3 * rng.standard_normal(n)
+    return {"X": X, "y": y, "beta": float(10.0 ** draw(st.integers(-6, 3)))}
+
+
+def solved(X: np.ndarray, y: np.ndarray, beta: float) -> list[Any]:
+    """A program whose patterns are generated, and a certificate of a network that knows nothing."""
+    problem = cl.TwoLayer(X, y, beta=beta, arrangements="generate")
+    result = cl.solve(problem, tol=1e-3, max_iter=20, max_steps=300)
+    network = cl.TwoLayerReLU(
+        torch.ones(2, X.shape[1]).double(), torch.tensor([1.0, -1.0]).double()
+    )
+    certificate = cl.certify(network, X, y, beta=beta, refine=False, max_nodes=10_000)
+    assert certificate.dual <= result.value * (1 + 1e-9)
+    return [result, certificate]
+
+
+def regressed(X: np.ndarray, y: np.ndarray, beta: float) -> list[Any]:
+    """A regressor with its defaults."""
+    model = cl.ConvexReLURegressor(beta=beta).fit(X, y)
+    return [model.predict(X), model.gap_, model.n_neurons_, model.network_]
+
+
+SCALED = {"kept": ("X", "y", "beta"), "share": 0.2, "limit": 60.0}
+entry("solve and certify at any scale", solved, tables_of_any_scale(), **SCALED)
+entry("regress at any scale", regressed, tables_of_any_scale(), **SCALED)
 WARNS = (DataConversionWarning,)  # scikit-learn's, for targets (n, 1)
 entry(
     "ConvexReLURegressor", fitted(cl.ConvexReLURegressor), fits(), options=TRAINING,

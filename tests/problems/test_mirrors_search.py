@@ -57,8 +57,45 @@ def signs_with_slopes(t):
 
 
 @pytest.mark.slow
+def test_descent_on_fully_connected_networks_finds_the_mirror_from_some_starts():
+    """The abstract's "reflections also occur": a share of the starts, neither none nor all."""
+    x = torch.tensor([-4.0, -3.5, -2.2, -1.0, -0.4, 0.4, 1.0, 2.0], dtype=torch.float64)
+    y = ((x + 1).abs() - 2).abs()
+    generator = torch.Generator().manual_seed(1)
+    draw = {"generator": generator, "dtype": torch.float64}
+    shapes = [(1, 10), (10, 10), (10, 1)]
+    weights = [torch.randn((24, *shape), **draw) / shape[0] ** 0.5 for shape in shapes]
+    biases = [torch.randn((24, 1, shape[1]), **draw) for shape in shapes]
+    parts = [part.requires_grad_() for part in weights + biases]
+
+    def functions(points):
+        h = (points[:, None] @ weights[0] + biases[0]).abs()
+        return ((h @ weights[1] + biases[1]).abs() @ weights[2] + biases[2])[:, :, 0]
+
+    descent = torch.optim.Adam(parts, lr=0.02)
+    for step in range(2000):
+        descent.param_groups[0]["lr"] = 0.02 * (1 - step / 2000)
+        decay = sum((weight.abs() ** 3).sum(dim=(1, 2)) for weight in weights)
+        values = 0.5 * ((functions(x) - y) ** 2).sum(dim=1) + 0.02 / 3 * decay
+        descent.zero_grad()
+        values.sum().backward()
+        descent.step()
+    share = {}
+    with torch.no_grad():
+        for place in (-3.0, -2.4, -1.0, 1.0):
+            # Slopes to the right and left of a neighbourhood; the W's jump is 2.
+            a, b, c, d = functions(place + torch.tensor([-0.16, -0.15, 0.15, 0.16]).double()).T
+            share[place] = (((d - c) - (b - a)).abs() / 0.01 > 1).double().mean().item()
+    # Three batches gave 8 to 13 of 24 at the mirror, 23 or 24 at the data, at most 2 elsewhere.
+    assert 0.15 < share[-3.0] < 0.8
+    assert min(share[-1.0], share[1.0]) > 0.75
+    assert share[-2.4] < 0.2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, 3])
 def test_no_sign_network_of_a_search_is_below(depth):
+    best = float("inf")
     for seed in (1, 2):
         x, y = data(seed, 7)
         inputs, targets = torch.from_numpy(x), torch.from_numpy(y)
@@ -79,4 +116,6 @@ def test_no_sign_network_of_a_search_is_below(depth):
 
         shapes = [(10, 2), (10, 2), (10, 2), (10,), (10,), (1,)]
         found = least_found(objective, shapes, polished=0, seed=seed)
-        assert value * (1 - 1e-9) <= found <= 2 * value
+        assert value * (1 - 1e-9) <= found
+        best = min(best, found / value)
+    assert best < 1.5  # the better of two searches: measured 1.00 and 1.13

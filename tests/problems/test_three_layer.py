@@ -84,17 +84,20 @@ def test_units_of_other_data_bound_no_network() -> None:
     assert "some" in repr(cl.ThreeLayer(X, y, beta=beta, units=line))
 
 
-def test_sampled_units_give_an_upper_bound() -> None:
+@pytest.mark.parametrize("seed", range(3))
+def test_sampled_units_give_an_upper_bound(seed: int) -> None:
     X, y, beta = circle()
-    values = []
-    for count in (300, 3000):
-        problem = cl.ThreeLayer(X, y, beta=beta, units=cl.sample_units(X, count, seed=3))
-        result = cl.solve(problem)
-        assert result.scope == "program"
-        assert result.converged
-        check_network(problem, result)
-        values.append(result.value)
-    assert EXACT - 1e-9 <= values[1] < values[0]
+    units = cl.sample_units(X, 1000, seed=seed)
+    results = []
+    for count in (100, len(units)):
+        problem = cl.ThreeLayer(X, y, beta=beta, units=units.select(slice(count)))
+        results.append(cl.solve(problem))
+        assert results[-1].scope == "program"
+        assert results[-1].converged
+        check_network(problem, results[-1])
+    # More of the same units: no larger, up to the solver's gap; none below the optimum.
+    assert results[1].value >= EXACT - 1e-9
+    assert results[1].dual <= results[0].value
 
 
 def test_no_descent_goes_below() -> None:
@@ -124,6 +127,61 @@ def test_no_descent_goes_below() -> None:
         unit = (U / torch.linalg.vector_norm(U, dim=(1, 2), keepdim=True)).detach()
         reached = problem.objective(cl.ParallelReLU(unit, [w], a))
         assert result.dual <= reached < 0.12
+
+
+def objectives_of(X, y, beta, W, w_2, w_3):
+    """Training objectives of many networks (S, K, ...), in numpy."""
+    hidden = np.maximum(np.einsum("td,skjd->stkj", X, W), 0.0)
+    fitted = (np.maximum((hidden * w_2[:, None]).sum(axis=3), 0.0) * w_3[:, None]).sum(axis=2)
+    decay = (w_2**2).sum(axis=(1, 2)) + (w_3**2).sum(axis=1)
+    return 0.5 * ((fitted - y) ** 2).sum(axis=1) + 0.5 * beta * decay
+
+
+def test_silent_sub_networks_can_be_local_minima_at_any_number() -> None:
+    """Small or dead first layers: nothing near is lower, and the optimum is far below."""
+    X, y, beta = circle()
+    problem = cl.ThreeLayer(X, y, beta=beta)
+    plateau = 0.5 * y @ y
+    assert cl.solve(problem).value < 0.06 * plateau
+    rng = np.random.default_rng(0)
+    K = 2 * len(y)
+    first = rng.standard_normal((K, 2, 2))
+    first /= np.linalg.norm(first, axis=(1, 2), keepdims=True)
+    side = np.radians(rng.uniform(102, 192, (K, 2)))  # no angle has positive products where y > 0
+    dead = np.stack([np.cos(side), np.sin(side)], axis=2) / np.sqrt(2.0)
+    for W in (0.9 * beta / problem.beta_max() * first, dead):
+        steps = [1e-3 * np.abs(W).max() * rng.standard_normal((4000, *W.shape))]
+        steps += [1e-3 * rng.standard_normal((4000, *shape)) for shape in ((K, 2), (K,))]
+        near = objectives_of(X, y, beta, W + steps[0], steps[1], steps[2])
+        assert near.min() > plateau
+    # Another first layer in the same silent sub-networks, and there is a way down: a unit of z = y.
+    rising = problem.to_network(cl.solve(problem.with_beta(0.9 * problem.beta_max())))
+    W, w_2, w_3 = (p.detach().numpy() for p in (rising.U, rising.inner[0][:, 0], rising.alpha))
+    assert objectives_of(X, y, beta, W[None], 0.1 * w_2[None], 0.1 * w_3[None])[0] < plateau
+
+
+def test_descent_stays_where_the_first_layers_are_small() -> None:
+    """Every step from there multiplies the other weights by at most 1 - eta beta / 4."""
+    X, y, beta = circle()
+    X_t, y_t, eta = torch.from_numpy(X), torch.from_numpy(y), 2.0
+    b = beta / (np.linalg.norm(X, 2) * np.linalg.norm(y))
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((18, 2, 2), (18, 2), (18,))
+    W, w, a = (torch.randn(*s, generator=generator, dtype=torch.float64) for s in shapes)
+    size = w.norm(dim=1) + a.abs()
+    W = W * (b / 4 / torch.linalg.vector_norm(W, dim=(1, 2)))[:, None, None]
+    w, a = w * (b / 3 / size)[:, None], a * b / 3 / size
+    for _ in range(300):
+        weights = [part.detach().requires_grad_() for part in (W, w, a)]
+        hidden = torch.relu(torch.einsum("td,kjd->tkj", X_t, weights[0]))
+        fitted = torch.relu((hidden * weights[1]).sum(dim=2)) @ weights[2]
+        decay = (weights[1] ** 2).sum() + (weights[2] ** 2).sum()
+        (0.5 * ((fitted - y_t) ** 2).sum() + 0.5 * beta * decay).backward()
+        before = w.norm(dim=1) + a.abs()
+        W, w, a = (part.detach() - eta * part.grad for part in weights)
+        after = w.norm(dim=1) + a.abs()
+        assert (after <= (1 - eta * beta / 4) * before * (1 + 1e-12)).all()
+        assert (torch.linalg.vector_norm(W, dim=(1, 2)) <= b / 2).all()
 
 
 def test_seed_one() -> None:
@@ -207,7 +265,7 @@ def test_beta_max_is_sharp() -> None:
 def test_a_stopped_solve_says_so_and_its_bound_holds() -> None:
     X, y, beta = circle()
     problem = cl.ThreeLayer(X, y, beta=beta)
-    with pytest.warns(ConvergenceWarning, match="units on ThreeLayer.*stopped at max_iter"):
+    with pytest.warns(ConvergenceWarning, match="units on ThreeLayer.*stopped at"):
         result = cl.solve(problem, max_iter=4)
     assert not result.converged
     assert result.n_iter == 4

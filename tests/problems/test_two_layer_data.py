@@ -78,7 +78,7 @@ def test_nothing_to_fit(empty, arrangements):
     result = cl.solve(problem)
     check_result(problem, result)
     assert result.converged
-    assert result.value == 0.5 * y @ y
+    assert result.value == pytest.approx(0.5 * y @ y, rel=1e-14, abs=0.0)
     assert problem.to_network(result).n_neurons == 0
 
 
@@ -131,7 +131,8 @@ def test_inputs_of_every_kind_give_the_same_problem():
         (np.asfortranarray(X.numpy()), y.numpy()[::1]),
     ):
         same = cl.TwoLayer(data, targets, beta=np.float64(beta))
-        assert cl.solve(same, tol=1e-9).value == result.value
+        # Not bit by bit: rows and columns in another order in memory are other kernels.
+        assert cl.solve(same, tol=1e-9).value == pytest.approx(result.value, rel=2e-9)
 
 
 def test_integers_are_data():
@@ -152,7 +153,8 @@ def test_float32_stays_float32_and_reaches_its_precision(arrangements, gated):
     result = cl.solve(problem, tol=1e-3)
     network = problem.to_network(result)
     assert result.converged
-    assert result.weights.dtype == result.z.dtype == torch.float32
+    assert result.weights.dtype == torch.float32
+    assert result.z.dtype == torch.float64  # a proof is not rounded
     assert {p.dtype for p in network.state_dict().values()} == {torch.float32}
     assert network(data).dtype == torch.float32
     best = cl.solve(exact).value

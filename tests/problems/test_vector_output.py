@@ -1,4 +1,7 @@
-"""Several outputs: programs against CVXPY, networks, the reduction to one output, refusals."""
+"""Several outputs: programs against CVXPY, networks, the reduction to one output, refusals.
+
+And how far the programs are from an ordinary network, whose outputs share neurons.
+"""
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from convexlib.networks import TwoLayerGatedReLU
 from tests.checks import as_numpy, best_in_cone, check_record
 from tests.reference_losses import NAMES, dual_value, loss_value, targets_for
 from tests.reference_programs import program_value
+from tests.searches import least_found
 
 KINDS = {
     "nuclear": {"gated": True, "penalty": "nuclear"},
@@ -158,6 +162,46 @@ def test_the_joint_network_needs_no_more_than_the_separate_ones():
     low, high = cl.solve(joint), cl.solve(separate)
     assert low.value < high.dual
     assert joint.value(high.weights) <= high.value * (1 + 1e-12)
+
+
+def joint_search(X, Y, beta, width, **options):
+    """The least objective found of ordinary networks, whose neurons feed all outputs."""
+    X, Y = torch.from_numpy(X), torch.from_numpy(Y)
+
+    def objective(U, A):  # (s, m, d), (s, m, c)
+        error = torch.relu(X @ U.mT) @ A - Y
+        weights = (U**2).sum(dim=(1, 2)) + (A**2).sum(dim=(1, 2))
+        return 0.5 * (error**2).sum(dim=(1, 2)) + 0.5 * beta * weights
+
+    shapes = [(width, X.shape[1]), (width, Y.shape[1])]
+    return least_found(objective, shapes, **options)
+
+
+@pytest.mark.parametrize("seed", [0, 2, 5])
+def test_an_ordinary_network_lies_between_the_programs(seed):
+    """Its optimum is below the separate programs, and above those at a smaller beta."""
+    rng = np.random.default_rng(seed)
+    X, Y, beta = rng.standard_normal((5, 2)), rng.standard_normal((5, 2)), 0.2
+    reached = joint_search(X, Y, beta, 12, starts=16, steps=800, polished=4)
+    separate, lower, gated = (
+        cl.solve(cl.VectorOutput(X, Y, beta=b, **KINDS[kind]), tol=1e-8).value
+        for b, kind in (
+            (beta, "one-output relu"), (beta / 2**0.5, "one-output relu"), (beta, "nuclear"),
+        )
+    )  # fmt: skip
+    assert max(lower, gated) <= reached * (1 + 1e-7)  # proven
+    assert reached < 0.95 * separate  # 8 to 15 percent below on these data
+
+
+@pytest.mark.parametrize("c", [2, 3, 5])
+def test_one_sample_has_closed_forms(c):
+    X, Y, beta = np.ones((1, 1)), np.ones((1, c)), 0.5
+    separate = cl.solve(cl.VectorOutput(X, Y, beta=beta), tol=1e-9).value
+    lower = cl.solve(cl.VectorOutput(X, Y, beta=beta / c**0.5), tol=1e-9).value
+    joint = c**0.5 * beta - 0.5 * beta**2
+    assert separate == pytest.approx(c * (beta - 0.5 * beta**2), rel=1e-8)
+    assert lower == pytest.approx(joint, rel=1e-8)  # so that 1 / sqrt(c) is the best factor
+    assert joint_search(X, Y, beta, 3, starts=8, steps=400) == pytest.approx(joint, rel=1e-6)
 
 
 def test_rotating_the_outputs_changes_nothing_for_the_joint_network():

@@ -70,8 +70,9 @@ def test_quantile_agrees_with_scikit_learn():
     result = cl.solve(problem, tol=1e-9)
     assert result.converged
     assert result.value == pytest.approx(pinball + 0.3 * np.abs(model.coef_).sum(), rel=1e-6)
-    below = float((problem.y <= problem.fitted(result.weights) + 1e-9).double().mean())
-    assert 0.7 < below < 0.95
+    fitted = problem.fitted(result.weights)  # at any optimum, of which there may be many:
+    assert float((problem.y < fitted - 1e-9).double().mean()) <= 0.8
+    assert float((problem.y > fitted + 1e-9).double().mean()) <= 0.2 + 1e-12
     assert problem.objective(problem.to_network(result)) == pytest.approx(result.value, rel=1e-9)
 
 
@@ -233,7 +234,7 @@ def test_refusals_and_an_exhausted_budget():
         cl.solve(cl.TwoLayer(np.ones((2, 1)), np.ones(2), beta=0.1), method="lasso")
     with pytest.raises(SolverError, match="got Mirrors"):
         cl.solve(cl.Mirrors(x, y, beta=0.1), method="fista")
-    with pytest.warns(ConvergenceWarning, match="raise max_iter"):
+    with pytest.warns(ConvergenceWarning, match="stopped at max_iter.*raise it or tol"):
         result = cl.solve(cl.Mirrors(x, y, beta=0.001), max_iter=3)
     assert not result.converged
     assert result.dual <= result.value

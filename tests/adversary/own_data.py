@@ -1,0 +1,108 @@
+"""Attacks on the chapter on one's own data."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import brentq
+
+import convexlib as cl
+from tests.adversary.certify import loss_at
+from tests.adversary.search import Draw, Floats, attack, refute
+from tests.adversary.two_layer import objective, relu, solved, times
+
+
+def best_linear(X: Floats, y: Floats, price: float) -> tuple[float, Floats]:
+    """min 1/2 |Xw - y|^2 + price |w|, by the one root of |w(t)| t = price."""
+    S, V = np.linalg.eigh(X.T @ X)
+    S = np.maximum(S, 0.0)
+    back = V.T @ (X.T @ y)
+    if np.linalg.norm(back) <= price:
+        return float(0.5 * y @ y), np.zeros(X.shape[1])
+
+    def excess(t: float) -> float:
+        return float(np.linalg.norm(back / (S / t + 1.0)) - price)  # |w| t - price, increasing
+
+    high = 1.0
+    while excess(high) < 0:
+        high *= 4.0
+    low = high
+    while excess(low) > 0:
+        low /= 4.0
+    t = brentq(excess, low, high, xtol=1e-300, rtol=1e-14)
+    w = V @ (back / (S + t))
+    error = X @ w - y
+    return float(0.5 * error @ error + price * np.linalg.norm(w)), w
+
+
+def case(draw: Draw, most: int = 4) -> tuple[Floats, Floats, float]:
+    """Samples, targets and a beta that is of use."""
+    n, d = draw.size(1, most), draw.size(1, 3)
+    X, y = draw.matrix(n, d) * draw.scale(3), draw.targets(n) * draw.scale(3)
+    size = np.linalg.norm(X.T @ y) or 1.0
+    return X, y, float(10.0 ** draw.rng.uniform(-4, 0.5)) * size
+
+
+@attack("own-data-linear")
+def linear(draw: Draw) -> float:
+    """Two neurons are a linear model, so that no lower bound is above it, whatever the loss."""
+    X, y, beta = case(draw, most=8)
+    name = draw.choice("squared", "logistic", "squared hinge")
+    if name != "squared":
+        y, beta = draw.labels(len(X)), beta / (np.abs(y).max() or 1.0)
+    w = draw.choice(0.0, 1.0) * draw.rng.standard_normal(X.shape[1]) * draw.scale(2)
+    if name == "squared" and draw.rng.random() < 0.7:
+        w = best_linear(X, y, 2 * beta)[1]
+    size = np.linalg.norm(w)
+    root = np.sqrt(size) if size > 0 else 1.0
+    U, alpha = np.stack([w, -w]) / root, np.array([root, -root]) * (size > 0)
+    f = relu(X @ U.T) @ alpha
+    twice = loss_at(name, X @ w, y) + 2 * beta * size
+    own = loss_at(name, f, y) + 0.5 * beta * ((U**2).sum() + (alpha**2).sum())
+    missed = times(abs(own - twice), 1e-9 * twice)
+    problem = cl.TwoLayer(X, y, beta=beta, loss=name.replace(" ", "_"))
+    return max(missed, times(solved(problem).dual - twice, 1e-9 * twice))
+
+
+@refute("own-data-linear", "a network is no dearer than a linear model at once its norm")
+def once(draw: Draw) -> float:
+    """Odd targets on symmetric samples cost twice the norm."""
+    half, t, beta = case(draw)
+    X, y = np.concatenate([half, -half]), np.concatenate([t, -t])
+    cheaper = best_linear(X, y, beta)[0]
+    return times(solved(cl.TwoLayer(X, y, beta=beta)).dual - cheaper, 1e-6 * (y @ y))
+
+
+@attack("own-data-odd")
+def odd(draw: Draw) -> float:
+    """On symmetric samples with odd targets the best linear model is the optimum."""
+    half, t, beta = case(draw)
+    X, y = np.concatenate([half, -half]), np.concatenate([t, -t])
+    best = best_linear(X, y, 2 * beta)[0]
+    result = solved(cl.TwoLayer(X, y, beta=beta))
+    slack = 1e-9 * (y @ y)  # the solver's gap aside, which both sides of the bracket hold
+    missed = max(times(result.dual - best, slack), times(best - result.value, slack))
+    # And no network is below, whatever its weights.
+    m = draw.size(1, 5)
+    U, alpha = draw.weights(m, X.shape[1]), draw.weights(m)
+    return max(missed, times(best - objective(X, y, beta, U, alpha), slack))
+
+
+@refute("own-data-odd", "the same with a bias")
+def with_a_bias(draw: Draw) -> float:
+    """A column of ones is not odd: a kink between the samples is cheaper."""
+    half, t, _ = case(draw)
+    X, y = np.concatenate([half, -half]), np.concatenate([t, -t])
+    data = np.column_stack([X, np.abs(X).max() * np.ones(len(X))])
+    beta = float(10.0 ** draw.rng.uniform(-2, -0.5)) * (np.linalg.norm(data.T @ y) or 1.0)
+    best = best_linear(data, y, 2 * beta)[0]
+    return times(best - solved(cl.TwoLayer(data, y, beta=beta)).value, 1e-4 * (y @ y))
+
+
+@refute("own-data-odd", "on targets of a linear model w the price is 2 |w|, whatever the samples")
+def any_samples(draw: Draw) -> float:
+    """Where the model has one sign one neuron is enough, for |w|."""
+    X, _, beta = case(draw)
+    y = X @ draw.rng.standard_normal(X.shape[1])
+    beta = 0.1 * np.linalg.norm(X.T @ y)
+    best = best_linear(X, y, 2 * beta)[0]
+    return times(best - solved(cl.TwoLayer(X, y, beta=beta)).value, 1e-4 * (y @ y))
