@@ -44,8 +44,8 @@ class WedgeLasso(Problem):
 
     where the u range over the rows of :math:`[X; I_d]`: samples and coordinate vectors
     (``atoms="exact"``). With samples only (``atoms="data"``) the Lasso is an upper bound on
-    :math:`p^*`, for p = 1 and p = 2; no finite dictionary of this kind is exact for p = 2, whose
-    exact program is `TwoLayer`.
+    :math:`p^*`, for p = 1 and p = 2; in general no finite dictionary is exact for p = 2 (for d = 1
+    this one is), whose exact program is `TwoLayer`.
 
     Parameters
     ----------
@@ -108,7 +108,8 @@ class WedgeLasso(Problem):
         self.atoms = check_choice(default if atoms is None else atoms, ("exact", "data"), "atoms")
         if self.norm == 2 and self.atoms == "exact":
             raise ProblemError(
-                'atoms="exact" with norm=2: no wedge dictionary is exact for the Euclidean norm. '
+                'atoms="exact" with norm=2: wedges are exact for norm=1, and for norm=2 only in one '
+                "dimension, where the two norms are one. "
                 'Use atoms="data" for an upper bound, or TwoLayer(X, y, beta=...).'
             )
         check_positive_int(max_wedges, "max_wedges")

@@ -48,6 +48,7 @@ def test_no_network_of_a_serious_search_is_below(seed):
         return 0.5 * (residual**2).sum(dim=1) + 0.05 * decay
 
     found = least_found(objective, [(10, 2), (10,), (10,), (10,)], seed=seed)
+    # The search ends within 1e-4 of the optimum; 1 % is left to the luck of its starts.
     assert value * (1 - 1e-9) <= found <= value * 1.01
 
 
