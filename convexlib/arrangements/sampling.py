@@ -48,7 +48,8 @@ def sample_arrangements(
         r < d, samples are restricted to r columns that determine the others; if r = 1, u = ±1.)
         Such a neuron lies on a ray of the arrangement, where these samples are at zero. It is moved
         into a random one of the open cells around: in a Gaussian direction, half of the way to the
-        next hyperplane.
+        next hyperplane. (The public code of the reference leaves it on the ray, where the samples
+        that it touches count as active.)
 
     Returns
     -------

@@ -327,7 +327,7 @@ def test_refusals():
         cl.WedgeLasso(X, y, beta=1.0)
     with pytest.raises(ProblemError, match=r"9\.1e\+7 wedges of 6 among 66 vectors"):
         cl.WedgeLasso(X, y, beta=1.0, bias=True)
-    with pytest.raises(ProblemError, match="no wedge dictionary is exact for the Euclidean norm"):
+    with pytest.raises(ProblemError, match="wedges are exact for norm=1"):
         cl.WedgeLasso(X, y, beta=1.0, norm=2, atoms="exact")
     with pytest.raises(ProblemError, match=r"X has rank 2 in 6 dimensions.*or use atoms="):
         cl.WedgeLasso(X[:2], y[:2], beta=1.0, atoms="data")
