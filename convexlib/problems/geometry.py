@@ -108,8 +108,8 @@ class WedgeLasso(Problem):
         self.atoms = check_choice(default if atoms is None else atoms, ("exact", "data"), "atoms")
         if self.norm == 2 and self.atoms == "exact":
             raise ProblemError(
-                'atoms="exact" with norm=2: wedges are exact for norm=1, and for norm=2 only in one '
-                "dimension, where the two norms are one. "
+                'atoms="exact" with norm=2: wedges are exact for norm=1, and for norm=2 only in '
+                "one dimension, where the two norms are one. "
                 'Use atoms="data" for an upper bound, or TwoLayer(X, y, beta=...).'
             )
         check_positive_int(max_wedges, "max_wedges")

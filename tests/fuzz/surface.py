@@ -29,7 +29,7 @@ WITHOUT_INPUT = {
     "ConvergenceWarning", "ConvexlibError", "DataError", "InputError", "NotCertifiableError",
     "ProblemError", "SolverError", "TooManyArrangementsError",  # what comes of bad input
     "ParallelReading", "ShiftedLoss", "Training",  # made by the library only
-    "parallel_outputs", "read_parallel", "now",  # called by the library only
+    "parallel_outputs", "read_parallel", "now", "check_config", "Median",  # for the library only
 }  # fmt: skip
 
 

@@ -86,8 +86,8 @@ class ActiveSet:
         self._descend()
         blocked: set[int] = set()
         for _ in range(max_steps):
-            correlations = self.F.T @ self.residual()
-            excess = np.abs(correlations) - self.beta * (1.0 + SLACK)
+            correlations, level = self._correlations()
+            excess = np.abs(correlations) - level * (1.0 + SLACK)
             excess[self.support] = -1.0
             excess[list(blocked)] = -1.0
             entering = int(np.argmax(excess)) if len(excess) else -1
@@ -101,6 +101,18 @@ class ActiveSet:
             else:
                 blocked.clear()
         return False
+
+    def _correlations(self) -> tuple[Floats, float]:
+        """All correlations with the residual, and beta, in the same unit.
+
+        Where the face fits y the residual is a multiple of beta, which is then the unit: for the
+        smallest floats the products of both would have no digits.
+        """
+        outside = self._outside()
+        along = self.Q @ self._transposed(self.signs)
+        if not outside.any():
+            return self.F.T @ along, 1.0
+        return self.F.T @ (outside + self.beta * along), self.beta
 
     def affine(self) -> tuple[Floats, Floats, Floats, Floats]:
         r"""Return a, d, r_0, r_1: :math:`z_S = a - \beta d` and the residual r_0 + beta r_1."""
