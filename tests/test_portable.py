@@ -1,6 +1,7 @@
 """The table of numeric environments, and how their reports are read."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,7 @@ def test_the_variables_reach_the_libraries(tmp_path: Path) -> None:
         report = tmp_path / f"{name}.txt"
         assert portable.call(row, [sys.executable, "-c", portable.KERNELS], report) == 0
         found[name] = report.read_text()
-    assert "ATen DEFAULT" in found["compatible"]
+    assert re.search("ATen (DEFAULT|NO AVX)", found["compatible"])  # new and old versions of torch
     assert "Nehalem" in found["compatible"]
 
 

@@ -80,11 +80,10 @@ def _balance(X: Tensor, z: Tensor) -> tuple[Tensor, Tensor, int]:
     weights, size = torch.frexp(z)
     total = torch.where((rows != 0) & (weights != 0), shift + size, -(10**6))
     exponent = int(total.max()) if len(total) and bool((total > -(10**6)).any()) else 0
-    # In two steps: 2 ** 1100 is not a number, but a subnormal row may need it.
-    half = torch.div(shift, 2, rounding_mode="floor")
-    X = torch.ldexp(torch.ldexp(X, -half[:, None]), (half - shift)[:, None])
-    z = torch.ldexp(weights, (total - exponent).clamp(min=-1070))
-    return X, z, exponent
+    # numpy's are exact for every exponent; torch's multiply by a power that may be infinite.
+    balanced = np.ldexp(X.numpy(), -shift.numpy()[:, None])
+    scaled = np.ldexp(weights.numpy(), (total - exponent).clamp(min=-1070).numpy())
+    return torch.from_numpy(balanced), torch.from_numpy(scaled), exponent
 
 
 def row_space(X: Tensor) -> tuple[Tensor, Tensor, float]:

@@ -21,8 +21,8 @@ from tools.notebooks import BOOK
 ROOT = BOOK.parent
 
 CLAIMS = claims.read(BOOK)
-# No paper claims anything of the fuzz runs.
-SUITES = {path.name for path in (ROOT / "results").iterdir() if path.is_dir()} - {"fuzz"}
+# No paper claims anything of the runs of the fuzzer and the adversary.
+SUITES = {path.name for path in (ROOT / "results").iterdir() if path.is_dir()} - {"fuzz", "adversary"}
 
 
 @pytest.fixture(scope="module")

@@ -47,4 +47,5 @@ def test_every_named_figure_of_the_chapters_is_listed(extension):
 
 def test_records_have_a_command(extension):
     folders = {path.name for path in (BOOK.parent / "results").iterdir() if path.is_dir()}
-    assert folders - {"fuzz"} == set(extension.COMMANDS)  # no chapter reads those of the fuzz runs
+    # No chapter reads those of the fuzzer and the adversary.
+    assert folders - {"fuzz", "adversary"} == set(extension.COMMANDS)

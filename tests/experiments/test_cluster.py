@@ -49,6 +49,7 @@ def started(folder, n_workers, threads=1):
 def running(tmp_path_factory):
     """Two worker processes of one thread each; one that ends is started again."""
     with started(tmp_path_factory.mktemp("cluster"), n_workers=2) as file:
+        until(Path(file).exists)  # whichever test comes first
         yield file
 
 
