@@ -16,7 +16,7 @@ import torch
 import convexlib as cl
 from benchmarks.child import Output, Task
 from convexlib.errors import ConvergenceWarning
-from convexlib.solvers.descent import train
+from convexlib.training import train
 
 
 def solve(task: Task, output: Output) -> None:

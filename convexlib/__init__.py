@@ -8,6 +8,12 @@ from convexlib.arrangements import (
     enumerate_arrangements,
     sample_arrangements,
 )
+from convexlib.arrangements.zonotope import (
+    cross_product,
+    wedge_volumes,
+    zonotope_vertices,
+    zonotope_volume,
+)
 from convexlib.certify import (
     Certificate,
     MissingNeuron,
@@ -18,26 +24,23 @@ from convexlib.certify import (
     polish,
 )
 from convexlib.estimators import ConvexReLUClassifier, ConvexReLURegressor, MirrorRegressor
-from convexlib.geometry import cross_product, wedge_volumes, zonotope_vertices, zonotope_volume
 from convexlib.networks import ParallelReLU, TwoLayerGatedReLU, TwoLayerReLU
-from convexlib.networks.path_norms import as_parallel, path_norm
-from convexlib.problems.attention import Attention, token_pairs
-from convexlib.problems.batchnorm import BatchNorm
-from convexlib.problems.batchnorm_formula import batchnorm_closed_form
-from convexlib.problems.convolution import Convolution, image_patches
-from convexlib.problems.geometry import WedgeLasso
+from convexlib.networks.parallel import as_parallel, path_norm
+from convexlib.networks.prune import prune_neurons
+from convexlib.problems.batchnorm import BatchNorm, batchnorm_closed_form
+from convexlib.problems.extensions.attention import Attention, token_pairs
+from convexlib.problems.extensions.convolution import Convolution, image_patches
+from convexlib.problems.extensions.threshold import Threshold
 from convexlib.problems.mirrors import Mirrors
-from convexlib.problems.path import PathRegularized
-from convexlib.problems.three_layer import ThreeLayer
-from convexlib.problems.threshold import Threshold
+from convexlib.problems.parallel import Units, enumerate_units, sample_units
+from convexlib.problems.parallel.path import PathRegularized
+from convexlib.problems.parallel.three_layer import ThreeLayer
 from convexlib.problems.two_layer import TwoLayer
-from convexlib.problems.units import Units, enumerate_units, sample_units
 from convexlib.problems.vector_output import VectorOutput
+from convexlib.problems.wedges import WedgeLasso
 from convexlib.result import Result, Status
 from convexlib.solvers.optimal_set import OptimalSet, optimal_set
-from convexlib.solvers.prune import prune_neurons
-from convexlib.solvers.solution_path import solution_path
-from convexlib.solvers.solve import solve
+from convexlib.solvers.solve import solution_path, solve
 from convexlib.solvers.units import LowRankPath, low_rank_path
 
 __all__ = [

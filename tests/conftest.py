@@ -1,5 +1,7 @@
 """Settings that hold for every test: one thread, no display, reproducible hypothesis draws."""
 
+import sys
+
 import matplotlib as mpl
 import numba
 import pytest
@@ -17,9 +19,13 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `cuda`, by name, where no CUDA device exists."""
-    if torch.cuda.is_available():
-        return
+    """Skip tests by their marks, each with its reason, where this machine cannot run them."""
+    reasons = {}
+    if not torch.cuda.is_available():
+        reasons["cuda"] = "no CUDA device on this machine"
+    if not sys.prefix.isascii():
+        reasons["c_locale"] = f"Python does not start in the C locale from {sys.prefix!a}"
     for item in items:
-        if item.get_closest_marker("cuda"):
-            item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
+        for mark, reason in reasons.items():
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))

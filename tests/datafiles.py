@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from convexlib import datasets
-from convexlib.store import files, manifest, rebuild
-from convexlib.store.rebuild import Recipe
+from convexlib.datasets import files, manifest, rebuild
+from convexlib.datasets.rebuild import Recipe
 
 SHIPPED = {"ecg": "ecg.dat", "nyse": "nyse.csv.xz", "ecg_beats": "ecg_beats.csv.xz"}
 LOADERS = {

@@ -1,6 +1,7 @@
 """The audit never takes silence for good news."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -31,10 +32,13 @@ def test_what_was_not_looked_up_does_not_pass(name: str, tmp_path: Path) -> None
     found, code, text = CASES[name]
     tool = tmp_path / "pip-audit"  # answers as the real one does, which would need the network
     answer = "" if found is None else json.dumps({"dependencies": found, "fixes": []})
-    tool.write_text(
-        f"#!{sys.executable}\nimport sys\nassert sys.argv[-1].endswith('requirements.lock')\n"
+    script = tmp_path / "answer.py"
+    script.write_text(
+        f"import sys\nassert sys.argv[-1].endswith('requirements.lock')\n"
         f"print({answer!r})\nprint('Traceback\\nConnectionError: no route', file=sys.stderr)\n"
     )
+    # Not Python itself in the first line: a folder's name may have spaces.
+    tool.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "{script}" "$@"\n')
     tool.chmod(0o755)
     command = [sys.executable, str(ROOT / "tools" / "audit.py"), str(tool)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

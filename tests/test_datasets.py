@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from convexlib import datasets, store
+from convexlib import datasets
 from convexlib.errors import DataError, InputError
 from tests.datafiles import LOADERS, SHIPPED, TABLE, add_tiny, flip, isolate, sha256
 
@@ -87,7 +87,7 @@ def test_tables_of_the_mirror_have_the_shape_in_the_manifest(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONVEXLIB_MIRROR", str(MIRROR))
-    entry = store.catalogue()[name]
+    entry = datasets.catalogue()[name]
     X, labels = datasets.load_uci(name)
     assert X.shape == entry.shape
     assert np.isfinite(X).all()
@@ -98,7 +98,7 @@ def test_the_manifest_lists_73_tables() -> None:
     names = [name for name in datasets.list_uci() if name != "tiny"]
     assert len(set(names)) == len(names) == 73
     assert names == sorted(names)
-    known = store.catalogue()
+    known = datasets.catalogue()
     assert list(known)[:3] == ["ecg", "nyse", "ecg_beats"]
     assert sum(known[name].size for name in names) == 51_871_306
 
@@ -111,7 +111,7 @@ def test_the_files_that_ship_are_those_of_the_manifest(folders: Path) -> None:
     assert sha256(lzma.decompress(stored)) == (
         "4bb3e2e9872b2f7e6e8701afb8873cd9f4b7e66ee0b1ba62c116ff2b3a2eec60"
     )
-    assert sha256(stored) == store.catalogue()["nyse"].stored_sha256
+    assert sha256(stored) == datasets.catalogue()["nyse"].stored_sha256
     assert sum(path.stat().st_size for path in folders.rglob("*") if path.is_file()) < 3_000_000
 
 
@@ -119,7 +119,7 @@ def test_the_files_that_ship_are_those_of_the_manifest(folders: Path) -> None:
 @pytest.mark.parametrize("position", [0, 20_000, -1])
 def test_one_flipped_byte_is_refused(name: str, position: int, folders: Path) -> None:
     raw = flip(folders / SHIPPED[name], position)
-    entry = store.catalogue()[name]
+    entry = datasets.catalogue()[name]
     with pytest.raises(DataError) as caught:
         LOADERS[name]()
     message = str(caught.value)
@@ -154,7 +154,7 @@ def test_a_file_of_another_length_is_refused(name: str, change, folders: Path) -
 def test_a_missing_file_is_refused_and_not_downloaded(
     name: str, folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "fetch", lambda _: pytest.fail("downloaded unasked"))
+    monkeypatch.setattr(datasets, "fetch", lambda _: pytest.fail("downloaded unasked"))
     (folders / SHIPPED[name]).unlink()
     pattern = f"{SHIPPED[name]} is missing: .*sha256 [0-9a-f]{{64}}.*`convexlib data fetch {name}`"
     with pytest.raises(DataError, match=pattern):

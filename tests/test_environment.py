@@ -52,6 +52,7 @@ for words in lines:
 """
 
 
+@pytest.mark.c_locale
 @pytest.mark.slow
 def test_every_command_prints_where_only_ascii_can_be(tmp_path: Path) -> None:
     """Tables with a plus-minus sign, names of columns and data sets that ASCII lacks."""
@@ -149,6 +150,7 @@ cl.solution_path(problem, [1.0, 0.5], progress=True, max_iter=100)
 """
 
 
+@pytest.mark.c_locale
 @pytest.mark.slow
 def test_progress_bars_need_no_unicode() -> None:
     ours, theirs = os.openpty()  # bars are drawn on terminals only
@@ -183,7 +185,7 @@ def test_records_that_exist_are_read_where_nothing_can_be_written(
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    monkeypatch.setattr("convexlib.store.atomic._part", refuse)
+    monkeypatch.setattr("convexlib.datasets.atomic._part", refuse)
     assert runner.run("toy", one, [{"seed": 0}], folder=tmp_path, progress=False) == first
     assert runner.records("toy", tmp_path) == first
     with pytest.raises(cl.errors.DataError, match=os.strerror(error)):

@@ -10,7 +10,7 @@ import excerpt_beats
 import numpy as np
 import pytest
 
-from convexlib.store import manifest
+from convexlib.datasets import manifest
 
 SAMPLES = np.array([[0, 1], [2047, -2048], [-1, 995], [1024, -300]])
 HEADER = (

@@ -8,8 +8,8 @@ import torch
 from scipy.spatial import ConvexHull
 
 import convexlib as cl
+from convexlib.arrangements.zonotope import BLOCK, subset_blocks, subset_normals
 from convexlib.errors import InputError
-from convexlib.geometry import BLOCK, subset_blocks, subset_normals
 
 
 def cofactors(U: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from convexlib.cones import ConeProjector
-from convexlib.prox import (
+from convexlib.cones.projector import (
     group_soft_threshold,
     shrink_into_cones,
     shrink_singular_values,

@@ -7,8 +7,7 @@ import pytest
 import scipy.sparse
 import torch
 
-from convexlib.errors import ConvexlibError, InputError
-from convexlib.validation import (
+from convexlib.checks import (
     check_beta,
     check_choice,
     check_data,
@@ -18,6 +17,7 @@ from convexlib.validation import (
     check_same_kind,
     check_vector,
 )
+from convexlib.errors import ConvexlibError, InputError
 
 X = np.arange(6.0).reshape(3, 2)
 y = np.array([1.0, -1.0, 0.5])

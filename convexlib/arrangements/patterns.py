@@ -3,22 +3,35 @@ r"""Activation patterns of a ReLU on data: which samples can be active together.
 A neuron :math:`u` switches on the samples where :math:`x_j^T u \ge 0`. Its pattern is constant on
 the cells of the arrangement of the hyperplanes :math:`x_j^T u = 0`, and only the cells of full
 dimension matter: every other pattern lies in the closure of one of them.
+
+`Arrangements` holds patterns; they come from `enumerate_arrangements`, which proves that its list
+is complete, or from the random neurons of `sample_arrangements`. A `PatternSet` is what a solver
+has in use while it generates them: distinct patterns, with their weights carried along.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from math import comb
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from convexlib.arrangements.exact import beyond_doubt
-from convexlib.arrangements.rowspace import DOUBLE, SINGLE, Reduction, reduce_rows
+from convexlib.arrangements.exact import beyond_doubt, blocks, cells
+from convexlib.arrangements.rowspace import DOUBLE, SINGLE, Reduction, cross_products, reduce_rows
 from convexlib.arrays import Bools, Floats
-from convexlib.errors import InputError
-from convexlib.validation import check_index
+from convexlib.checks import (
+    check_choice,
+    check_index,
+    check_matrix,
+    check_positive_int,
+    check_seed,
+    readable_count,
+)
+from convexlib.errors import InputError, TooManyArrangementsError
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,3 +154,213 @@ def silent_pattern(X: Tensor) -> Arrangements:
 def reduced_rows(X: Tensor, A: Floats) -> Reduction:
     """Return the hyperplanes of the samples, in the tolerance that the dtype of X asks for."""
     return reduce_rows(A, SINGLE if X.dtype == torch.float32 else DOUBLE)
+
+
+def count_bound(n: int, rank: int) -> int:
+    r"""Return Cover's bound on the number of patterns, :math:`2 \sum_{k<r} \binom{n-1}{k}`.
+
+    It is attained by n nonzero samples in general position in r dimensions, and no n samples of
+    rank r have more. Samples that are all zero (``rank=0``) have one pattern.
+
+    Raises
+    ------
+    InputError
+        If n < 1 or rank < 0, or if one of them is not an integer.
+
+    References
+    ----------
+    T. M. Cover, *Geometrical and statistical properties of systems of linear inequalities with
+    applications in pattern recognition*, 1965, Theorem 1.
+    """
+    n = check_positive_int(n, "n")
+    rank = check_positive_int(rank, "rank", minimum=0)
+    return 2 * sum(comb(n - 1, k) for k in range(min(rank, n))) if rank else 1
+
+
+def enumerate_arrangements(X: Any, max_patterns: int = 100_000) -> Arrangements:
+    r"""Return the patterns of all cells of full dimension, with a proof that these are all.
+
+    The distinct hyperplanes are written as integer vectors and their cells are listed by exact
+    arithmetic (see ``convexlib.arrangements.exact``), which holds on degenerate data too: zero,
+    duplicate and antipodal samples, integer grids, one-hot columns, X of any rank. If X is
+    rank-deficient only up to rounding (:math:`\sigma_{r+1} \le 10^{-12} \sigma_1` after columns are
+    brought to one scale) or two directions differ by at most :math:`10^{-13}` (float32: 2e-6 and
+    3e-7), a nearby matrix that is degenerate exactly takes its place, and ``perturbation`` bounds
+    the distance. The same holds if some cells are as thin as rounding and all samples are simple
+    rational combinations of r of them, up to rounding: a grid of spacing 0.1, or a standardised
+    one.
+
+    The pattern of zeros everywhere is listed if it exists; samples that are zero are active in all
+    patterns.
+
+    Parameters
+    ----------
+    X : array or tensor (n, d)
+    max_patterns : int
+        The most patterns to return.
+
+    Returns
+    -------
+    Arrangements
+        The second half is opposite to the first (on nonzero samples). If a cell is too thin for a
+        gate of X's precision to be inside it beyond doubt, it is left out and ``exhaustive`` is
+        False; this happens in float32 and on data that nearly have three hyperplanes through one
+        line.
+
+    Raises
+    ------
+    TooManyArrangementsError
+        Before any search, if :func:`count_bound` for the distinct directions is more than twice
+        `max_patterns`; after it, if more than `max_patterns` were found.
+    InputError
+        If X is not a finite matrix, one of its columns has entries whose ratio is outside the range
+        of float64, or `max_patterns` is not a positive integer.
+
+    Notes
+    -----
+    Verified in tests/arrangements/test_enumeration.py against Cover's count, counts known from
+    combinatorics, Whitney's theorem and linear programs for every sign vector.
+    """
+    X = check_matrix(X)
+    max_patterns = check_positive_int(max_patterns, "max_patterns")
+    A = as_rows(X)
+    reduced = reduced_rows(X, A)
+    if reduced.rank == 0:
+        return silent_pattern(X)
+    m, r = reduced.rows.shape
+    bound = count_bound(m, r)
+    # Degenerate data have fewer patterns than the bound: up to twice as many are worth a look.
+    if bound > 2 * max_patterns:
+        raise _refusal(X, "up to ", bound, max_patterns)
+    found = _search(X, A, reduced)
+    if not found.exhaustive:
+        rational = reduced.rationalised()
+        again = _search(X, A, rational) if rational is not None else found
+        found = again if again.exhaustive else found
+    if len(found) > max_patterns:
+        raise _refusal(X, "", len(found), max_patterns)
+    return found
+
+
+def _search(X: Tensor, A: Floats, reduced: Reduction) -> Arrangements:
+    """Return all cells of `reduced` into which a gate in the dtype of X can be put."""
+    masks, inside = cells(reduced.lines)
+    masks, gates = reduced.expand_masks(masks), reduced.expand_gates(inside)
+    return confirmed(X, A, masks, gates, perturbation=reduced.perturbation(A))
+
+
+def _refusal(X: Tensor, prefix: str, count: int, max_patterns: int) -> TooManyArrangementsError:
+    return TooManyArrangementsError(
+        f"X has shape {tuple(X.shape)}: {prefix}{readable_count(count)} patterns, more than "
+        f"max_patterns={max_patterns}. Raise max_patterns or use "
+        "sample_arrangements(X, n_patterns=...)."
+    )
+
+
+_MAX_BYTES = 2**34  # of masks and gates
+
+
+def sample_arrangements(
+    X: Any, n_patterns: int, seed: int = 0, method: str = "gaussian"
+) -> Arrangements:
+    r"""Return the patterns of `n_patterns` random neurons, each once.
+
+    Parameters
+    ----------
+    X : array or tensor (n, d)
+    n_patterns : int
+        How many neurons are drawn. Fewer patterns come back where several neurons share one.
+    seed : int
+        The draws are made in float64 on the CPU and do not depend on X's device.
+    method : {"gaussian", "geometric"}
+        ``"gaussian"``: :math:`u \sim N(0, I)`, so a cell is drawn in proportion to its solid angle.
+        ``"geometric"``: :math:`u = \pm \times(x_{j_1}, \dots, x_{j_{r-1}})`, the generalised cross
+        product of :math:`r - 1` random distinct directions among the samples, r the rank of X. (If
+        r < d, samples are restricted to r columns that determine the others; if r = 1, u = ±1.)
+        Such a neuron lies on a ray of the arrangement, where these samples are at zero. It is moved
+        into a random one of the open cells around: in a Gaussian direction, half of the way to the
+        next hyperplane. (The public code of the reference leaves it on the ray, where the samples
+        that it touches count as active.)
+
+    Returns
+    -------
+    Arrangements
+        Never exhaustive. A neuron too close to a hyperplane for its pattern to be beyond doubt in
+        X's precision is left out.
+
+    Raises
+    ------
+    InputError
+        If X is not a finite matrix, `n_patterns` is not a positive integer or more than the memory
+        holds, `seed` is not a nonnegative integer, or the method is unknown.
+
+    References
+    ----------
+    Y. Wang, S. Kim, P. Paul and M. Pilanci, *Randomized Geometric Algebra Methods for Convex Neural
+    Networks*, 2024, arXiv 2406.02806.
+    """
+    X = check_matrix(X)
+    n_patterns = check_positive_int(n_patterns, "n_patterns")
+    if n_patterns * (X.shape[0] + 8 * X.shape[1]) > _MAX_BYTES:
+        raise InputError(
+            f"n_patterns is {readable_count(n_patterns)}, for X of shape {tuple(X.shape)}; "
+            "expected patterns that fit the memory. Draw fewer."
+        )
+    seed = check_seed(seed)
+    method = check_choice(method, ("gaussian", "geometric"), "method")
+    generator = torch.Generator().manual_seed(seed)
+    A = as_rows(X)
+    if method == "gaussian":
+        shape = n_patterns, A.shape[1]
+        drawn = torch.randn(shape, generator=generator, dtype=torch.float64).numpy()
+        drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    else:
+        reduced = reduced_rows(X, A)
+        if reduced.rank == 0:
+            return replace(silent_pattern(X), exhaustive=False)
+        m, r = reduced.rows.shape
+        order = torch.rand(n_patterns, m, generator=generator, dtype=torch.float64).argsort(dim=1)
+        side = torch.randint(0, 2, (n_patterns, 1), generator=generator) * 2 - 1
+        tilt = torch.randn(n_patterns, r, generator=generator, dtype=torch.float64)
+        chosen = order[:, : r - 1].numpy()
+        drawn = cross_products(reduced.rows, chosen, side.numpy(), tilt.numpy())
+        drawn = reduced.expand_gates(drawn)
+    masks = np.concatenate([block @ A.T >= 0 for block in blocks(drawn, len(A))])
+    _, first = np.unique(np.packbits(masks, axis=1), axis=0, return_index=True)
+    first.sort()
+    return replace(confirmed(X, A, masks[first], drawn[first]), exhaustive=False)
+
+
+def patterns_of(X: Tensor, directions: Tensor) -> Arrangements:
+    """The distinct patterns of some neurons."""
+    directions = directions / torch.linalg.vector_norm(directions, dim=1, keepdim=True)
+    masks = (X @ directions.T >= 0).T  # (m, n)
+    first = distinct(masks)
+    return Arrangements(masks=masks[first], gates=directions[first], exhaustive=False)
+
+
+def distinct(masks: Tensor) -> Tensor:
+    """Indices of the first occurrence of each distinct row, in order."""
+    if not len(masks):
+        return torch.arange(0, device=masks.device)
+    _, inverse = torch.unique(masks, dim=0, return_inverse=True)
+    return first_of_each(inverse).sort().values
+
+
+def extended(
+    arrangements: Arrangements, weights: Tensor, new: Arrangements
+) -> tuple[Arrangements, Tensor]:
+    """The patterns in use and the new ones, and the weights carried over to them."""
+    used = torch.linalg.vector_norm(weights, dim=2).amax(dim=0) > 0  # (P,)
+    masks = torch.cat([arrangements.masks[used], new.masks])
+    gates = torch.cat([arrangements.gates[used], new.gates])
+    first = distinct(masks)
+    start = weights.new_zeros((2, len(first), weights.shape[2]))
+    start[:, : int(used.sum())] = weights[:, used]  # used patterns are distinct and come first
+    return Arrangements(masks=masks[first], gates=gates[first], exhaustive=False), start
+
+
+def first_of_each(group: Tensor) -> Tensor:
+    """Index of the first member of every group; groups are numbered from 0 without gaps."""
+    first = torch.full((int(group.max()) + 1,), len(group), device=group.device)
+    return first.scatter_reduce(0, group, torch.arange(len(group), device=group.device), "amin")

@@ -15,10 +15,14 @@ from torch import nn
 from convexlib.arrangements import Arrangements
 from convexlib.certify.certificate import Certificate
 from convexlib.certify.two_layer import certify_two_layer
-from convexlib.networks.batchnorm import read_batchnorm, unnormalised
-from convexlib.problems.base import check_same_device
-from convexlib.validation import check_beta, check_data, check_flag, check_positive_int
-from convexlib.whitening import whiten
+from convexlib.checks import (
+    check_beta,
+    check_data,
+    check_flag,
+    check_positive_int,
+    check_same_device,
+)
+from convexlib.networks.batchnorm import read_batchnorm, unnormalised, whiten
 
 
 def certify_batchnorm(

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from convexlib.arrays import EPS
 from convexlib.losses import SmoothLoss, get_loss
-from convexlib.losses.shifted import best_of_scales
+from convexlib.losses.base import best_of_scales
 from convexlib.result import relative_gap
 
 # Of a point: an upper bound on its best unit, whether that is proven, and how it was found.

@@ -14,14 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convexlib.certify.kinds import depth_of
+from convexlib.certify.dispatch import depth_of
 from convexlib.certify.two_layer import Standing, as_two_layer
+from convexlib.checks import (
+    check_beta,
+    check_data,
+    check_positive_int,
+    check_same_device,
+    check_seed,
+)
 from convexlib.errors import NotCertifiableError
 from convexlib.networks import read_two_layer
 from convexlib.pricing import price
-from convexlib.problems.base import check_same_device
-from convexlib.solvers.column_generation.heuristic_pricing import search
-from convexlib.validation import check_beta, check_data, check_positive_int, check_seed
+from convexlib.pricing.ascent import search
 
 __all__ = ["MissingNeuron", "missing_neuron"]
 

@@ -1,8 +1,18 @@
 r"""Certificates of parallel deep networks: every unit, a whole sub-network, is bounded.
 
 The units of small data are listed by exact arithmetic, and then the bound is tight. Otherwise the
-bound of `convexlib.certify.positive_leaves` holds, or that over units which the caller gives. Units
+bound without a list holds, or that over units which the caller gives. Units
 of one neuron per layer are two-layer neurons, :math:`(\cdots((Xu)_+)_+ \cdots)_+ = (Xu)_+`.
+
+**Without a list.** A node :math:`(\sum_c s_c h_c)_+` of nonnegative children is at most the sum of
+its children with a positive sign. So a unit of m leaves lies between 0 and :math:`\sum_j (X u_j)_+`
+over some of them, and with :math:`g(v) = \max_{\|u\| \le 1} v^\top (Xu)_+`
+
+.. math:: \max(z^\top h, -z^\top h) \le \max(g(z_+), g(z_-)) \sum_j \|u_j\| ,\qquad
+          \sum_j \|u_j\| \le \sqrt m \, \|U\|_F .
+
+g is a two-layer maximum, which `convexlib.pricing` bounds at any rank. What a unit could gain by
+subtracting is ignored, so the bound is valid for every network of that shape but not tight.
 """
 
 from __future__ import annotations
@@ -11,12 +21,13 @@ import math
 import warnings
 from math import prod, sqrt
 
+import numpy as np
 import torch
+from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from convexlib.arrays import EPS
 from convexlib.certify.certificate import Certificate, UnitBound, best_certificate
-from convexlib.certify.positive_leaves import bound_positive, positive_dual
 from convexlib.certify.two_layer import bound_neurons, searched
 from convexlib.errors import (
     ConvergenceWarning,
@@ -26,11 +37,12 @@ from convexlib.errors import (
     TooManyArrangementsError,
 )
 from convexlib.networks import ParallelReLU
-from convexlib.networks.path_norms import as_parallel, parallel_outputs, read_parallel
+from convexlib.networks.parallel import as_parallel, parallel_outputs, read_parallel
+from convexlib.pricing import price
 from convexlib.problems.base import double
-from convexlib.problems.path import PathRegularized
-from convexlib.problems.three_layer import ThreeLayer
-from convexlib.problems.units import UnitProgram, Units, enumerate_units
+from convexlib.problems.parallel import UnitProgram, Units, enumerate_units
+from convexlib.problems.parallel.path import PathRegularized
+from convexlib.problems.parallel.three_layer import ThreeLayer
 from convexlib.solvers.refine import refine_dual
 from convexlib.solvers.units import generate_units
 
@@ -152,3 +164,53 @@ def _over_positive_leaves(data: Tensor, beta: float, factor: float, max_nodes: i
         return reach, True, "positive leaves"
 
     return bound
+
+
+_NODES = 100_000  # budget of a search for one more neuron
+_CLOSE = 1e-6
+
+
+def bound_positive(data: Tensor, z: Tensor, level: float, max_nodes: int) -> float:
+    r"""An upper bound on :math:`\max(g(z_+), g(z_-))`; tight only above `level`."""
+    sides = z.clamp(min=0), (-z).clamp(min=0)
+    return max(bound_neurons(data, side, level, None, max_nodes)[0] for side in sides)
+
+
+def positive_dual(data: Tensor, y: Tensor, level: float, rounds: int = 40) -> Tensor:
+    r"""The z (n,) closest to y with :math:`g(z_+), g(z_-) \le` level, approximately.
+
+    Each sign is a problem of its own: z_+ lives on the samples with y > 0 and is the residual
+    :math:`(y - Aw)_+` of the program :math:`\min_{w \ge 0} \tfrac12 \|(y - Aw)_+\|^2 +
+    \text{level} \cdot 1^\top w` over neurons :math:`A = (Xu)_+`, which are generated.
+    """
+    z = torch.zeros_like(y)
+    for sign in (1.0, -1.0):
+        chosen = sign * y > 0
+        if bool(chosen.any()):
+            z[chosen] = sign * _residual(data[chosen], sign * y[chosen], level, rounds)
+    return z
+
+
+def _residual(data: Tensor, y: Tensor, level: float, rounds: int) -> Tensor:
+    neurons = y.new_zeros(len(y), 0)
+    weights = np.zeros(0)
+    left = y
+    for _ in range(rounds):
+        best = price(data, left, target=level, rtol=_CLOSE, max_nodes=_NODES)
+        if best.lower <= level * (1.0 + _CLOSE):
+            break
+        neurons = torch.cat([neurons, torch.relu(data @ best.direction)[:, None]], dim=1)
+        weights = _weights(neurons.numpy(), y.numpy(), level, np.append(weights, 0.0))
+        left = (y - neurons @ torch.from_numpy(weights)).clamp(min=0)
+    return left
+
+
+def _weights(A: np.ndarray, y: np.ndarray, level: float, start: np.ndarray) -> np.ndarray:
+    def value(w: np.ndarray) -> tuple[float, np.ndarray]:
+        left = np.maximum(y - A @ w, 0.0)
+        return 0.5 * float(left @ left) + level * float(w.sum()), level - A.T @ left
+
+    bounds = [(0.0, None)] * len(start)
+    options = {"ftol": 1e-15, "gtol": 1e-10 * level, "maxiter": 2000}
+    found = minimize(value, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return np.asarray(found.x)

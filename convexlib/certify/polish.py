@@ -22,14 +22,19 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.certify.certificate import Certificate
-from convexlib.certify.kinds import depth_of, regularizer_of
+from convexlib.certify.dispatch import depth_of, regularizer_of
 from convexlib.certify.two_layer import Standing, as_two_layer, certify_two_layer, searched
+from convexlib.checks import (
+    check_beta,
+    check_data,
+    check_positive_int,
+    check_same_device,
+    check_tol,
+)
 from convexlib.errors import NotCertifiableError
 from convexlib.networks import TwoLayerReLU, TwoLayerWeights, balanced, read_two_layer
-from convexlib.problems.base import check_same_device
-from convexlib.solvers.prune import prune_neurons
+from convexlib.networks.prune import prune_neurons
 from convexlib.solvers.refine import Refined, refine
-from convexlib.validation import check_beta, check_data, check_positive_int, check_tol
 
 __all__ = ["Polished", "Stage", "polish"]
 

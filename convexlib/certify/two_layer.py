@@ -22,7 +22,7 @@ from convexlib.cones import ConeProjector
 from convexlib.errors import InputError, NotCertifiableError
 from convexlib.losses import SmoothLoss, get_loss
 from convexlib.networks import ParallelReLU, TwoLayerReLU, TwoLayerWeights, read_two_layer
-from convexlib.networks.path_norms import as_parallel
+from convexlib.networks.parallel import as_parallel
 from convexlib.pricing import price, row_space
 from convexlib.solvers.refine import refine_dual
 

@@ -11,16 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.certify import Certificate, MissingNeuron, certify, missing_neuron, polish
-from convexlib.certify.kinds import REGULARIZERS, depth_of
+from convexlib.certify.dispatch import REGULARIZERS, depth_of
+from convexlib.checks import check_beta, check_positive_int, check_real, readable_count
 from convexlib.cli.console import DONE, FAILED, complain, device
-from convexlib.cli.files import check_writable, write
-from convexlib.cli.model_file import ACTIVATIONS, load_network
-from convexlib.cli.table_file import LAST, Table, load_table
+from convexlib.cli.files import (
+    ACTIVATIONS,
+    LAST,
+    Table,
+    check_writable,
+    load_network,
+    load_table,
+    write,
+)
 from convexlib.errors import InputError
 from convexlib.losses import LOSSES, get_loss
 from convexlib.networks import TwoLayerReLU, outputs
 from convexlib.problems.base import double
-from convexlib.validation import check_beta, check_positive_int, check_real, readable_count
 
 _TEXT = (
     "Bound how far a trained ReLU network is from the global optimum of its training objective, "

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable
 from typing import Any
 
-from convexlib import datasets, store
+from convexlib import datasets
 from convexlib.cli.console import DONE, FAILED, complain
 from convexlib.errors import DataError, InputError
 
@@ -29,10 +29,10 @@ def add_data(commands: Any) -> None:
         command.set_defaults(run=run)
 
 
-def entries(names: Iterable[str]) -> list[store.Entry]:
+def entries(names: Iterable[str]) -> list[datasets.Entry]:
     """Return the manifest's entries of these names ("uci": all UCI tables; none: everything)."""
-    known = store.catalogue()
-    chosen: dict[str, store.Entry] = {}
+    known = datasets.catalogue()
+    chosen: dict[str, datasets.Entry] = {}
     for name in list(names) or list(known):
         if name != "uci" and name not in known:
             raise InputError(
@@ -50,7 +50,7 @@ def fetch(chosen: argparse.Namespace) -> int:
     wanted = entries(chosen.names)
     for entry in wanted:
         try:
-            label, path = store.fetch(entry)
+            label, path = datasets.fetch(entry)
         except DataError as error:
             complain(error)
             failed, in_a_row = failed + 1, in_a_row + 1
@@ -58,7 +58,7 @@ def fetch(chosen: argparse.Namespace) -> int:
                 complain(f"gave up after {GIVE_UP} failures in a row; is there a network?")
                 break
         else:
-            if label not in ("data", store.SCIKIT_LEARN):  # they say nothing of the network
+            if label not in ("data", datasets.SCIKIT_LEARN):  # they say nothing of the network
                 in_a_row = 0
             print(f"{entry.name}: {label}, {path}", flush=True)
     return FAILED if failed else DONE
@@ -68,14 +68,14 @@ def verify(chosen: argparse.Namespace) -> int:
     """Check every file that is here; one that is asked for by name, or ships, must be here."""
     failed = 0
     for entry in entries(chosen.names):
-        place = store.locate(entry)
+        place = datasets.locate(entry)
         if place is None and not (entry.ships or chosen.names):
             print(f"{entry.name}: not here")
             continue
         try:
             if place is None:
-                raise store.missing(entry)
-            store.read(entry, place)
+                raise datasets.missing(entry)
+            datasets.read(entry, place)
         except DataError as error:
             complain(error)
             failed += 1
@@ -89,7 +89,7 @@ def show(chosen: argparse.Namespace) -> int:
     wanted = entries(chosen.names)
     print(f"{'name':32}{'shape':>14}{'classes':>9}  found in")
     for entry in wanted:
-        place = store.locate(entry)
+        place = datasets.locate(entry)
         shape = " x ".join(map(str, entry.shape))
         print(f"{entry.name:32}{shape:>14}{entry.classes or '':>9}  {place[0] if place else '-'}")
     return DONE

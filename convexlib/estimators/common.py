@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 
+from convexlib.checks import as_tensor
 from convexlib.errors import ConvergenceWarning, InputError
 from convexlib.result import Result
-from convexlib.validation import as_tensor
 
 Array = NDArray[np.float64]
 

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from convexlib.checks import as_tensor, check_tol
 from convexlib.errors import ConvergenceWarning, InputError
 from convexlib.estimators.common import (
     Array,
@@ -20,7 +21,6 @@ from convexlib.estimators.common import (
 )
 from convexlib.problems.mirrors import Mirrors
 from convexlib.solvers.solve import solve
-from convexlib.validation import as_tensor, check_tol
 
 __all__ = ["MirrorRegressor"]
 

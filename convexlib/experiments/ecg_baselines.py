@@ -11,8 +11,8 @@ import numpy as np
 from convexlib.errors import ConvergenceWarning
 from convexlib.experiments.ecg_task import Task, scores
 from convexlib.problems.two_layer import TwoLayer
-from convexlib.solvers.descent import Training, train
-from convexlib.solvers.descent.lbfgs import lbfgs
+from convexlib.training import Training, train
+from convexlib.training.two_layer import lbfgs
 
 __all__ = ["METHODS", "RATES", "again", "at_equal_time", "with_longer_time"]
 

@@ -15,11 +15,11 @@ from convexlib.certify import certify
 from convexlib.errors import ConvergenceWarning
 from convexlib.experiments.ecg_baselines import METHODS, at_equal_time, with_longer_time
 from convexlib.experiments.ecg_task import Task, fit_linear, load_task, mean_square, scores
+from convexlib.pricing.ascent import search
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import relative_gap
-from convexlib.solvers.column_generation.heuristic_pricing import search
-from convexlib.solvers.descent import now
 from convexlib.solvers.solve import solve
+from convexlib.training import now
 
 __all__ = ["PROVABLE", "compare", "generate", "setting"]
 

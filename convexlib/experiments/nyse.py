@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.arrangements import sample_arrangements
+from convexlib.arrangements.patterns import patterns_of
 from convexlib.errors import ConvergenceWarning
 from convexlib.experiments.nyse_data import PARTS, Task, load_task, scores
 from convexlib.experiments.nyse_series import predict_series
@@ -34,9 +35,8 @@ from convexlib.experiments.nyse_table import chosen, missed, networks, table
 from convexlib.experiments.runner import Experiment, Median, check_config
 from convexlib.networks import TwoLayerReLU, outputs
 from convexlib.problems.two_layer import TwoLayer
-from convexlib.solvers.descent import Training, now, train
-from convexlib.solvers.pattern_set import patterns_of
 from convexlib.solvers.solve import solve
+from convexlib.training import Training, now, train
 
 __all__ = ["EXPERIMENT", "METHODS", "chosen", "compute", "configs", "missed", "networks", "table"]
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from convexlib.arrangements import Arrangements
 from convexlib.errors import InputError
 from convexlib.problems.two_layer import TwoLayer
-from convexlib.solvers.lasso.linear_programs import simplex
+from convexlib.solvers.lasso.active_set import simplex
 
 __all__ = [
     "TEACHERS",

@@ -23,8 +23,8 @@ from typing import Any
 
 import torch
 
+from convexlib.datasets import atomic
 from convexlib.errors import DataError, InputError
-from convexlib.store import atomic
 
 __all__ = [
     "FORMAT",

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from convexlib.errors import ConvergenceWarning
 from convexlib.networks import TwoLayerReLU
+from convexlib.networks.prune import prune_neurons
 from convexlib.problems.two_layer import TwoLayer
-from convexlib.solvers.descent import train
-from convexlib.solvers.prune import prune_neurons
 from convexlib.solvers.solve import solve
+from convexlib.training import train
 
 __all__ = ["descended", "describe", "noisy", "regularised"]
 

@@ -21,9 +21,9 @@ from torch import Tensor
 from convexlib.datasets import autoregression, load_ecg
 from convexlib.experiments.runner import Experiment, Median, check_config
 from convexlib.experiments.three_layer_sets import BASELINES, compare, replay_sets
-from convexlib.problems.three_layer import ThreeLayer
-from convexlib.solvers.descent import train_parallel
+from convexlib.problems.parallel.three_layer import ThreeLayer
 from convexlib.solvers.solve import solve
+from convexlib.training import train_parallel
 
 __all__ = ["EXPERIMENT", "compute", "configs", "instance", "table"]
 

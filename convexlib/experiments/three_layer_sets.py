@@ -6,7 +6,7 @@ a table tests (the rows of `convexlib.experiments.uci.split`) and at most 1,200 
 
 *generated* (``units="generate"``) has no rate to choose. Its first seed counts, and takes T seconds
 of processor time. *SGD* and *Adam*, both with a rate that falls along half a cosine, train K
-sub-networks on the same objective (see `convexlib.solvers.descent.parallel`), in two ways:
+sub-networks on the same objective (see `convexlib.training.parallel`), in two ways:
 
 * *alone*: every rate has T seconds for one run of the first seed. While the best rate is the
   largest or the smallest, another beyond it is tried. Then the best rate has T seconds for each
@@ -32,13 +32,13 @@ from torch import Tensor, nn
 from convexlib.datasets import load_uci
 from convexlib.errors import ConvergenceWarning
 from convexlib.experiments.uci import split
-from convexlib.problems.path import PathRegularized
-from convexlib.problems.three_layer import ThreeLayer
-from convexlib.problems.units import UnitProgram
-from convexlib.problems.units.generated import weights_from
-from convexlib.solvers.descent import now, train_parallel
+from convexlib.problems.parallel import UnitProgram
+from convexlib.problems.parallel.path import PathRegularized
+from convexlib.problems.parallel.three_layer import ThreeLayer
+from convexlib.problems.parallel.units import weights_from
 from convexlib.solvers.solve import solve
 from convexlib.solvers.units.search import rescaled
+from convexlib.training import now, train_parallel
 
 __all__ = ["BASELINES", "KINDS", "compare", "digits", "load", "replay_sets", "run_scores"]
 

@@ -40,7 +40,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convexlib import store
+from convexlib import datasets
 from convexlib.datasets import list_uci, load_uci
 from convexlib.experiments.profiles import table
 from convexlib.experiments.runner import Experiment, check_config
@@ -115,7 +115,7 @@ def configs(
     descent and the generated patterns come last.
     """
     quick = profile == "quick"
-    known = store.catalogue()
+    known = datasets.catalogue()
     names = sorted(QUICK if quick else list_uci(), key=lambda name: (known[name].shape, name))
     descent: dict[str, Any] = {
         "rates": list(RATES[2:5] if quick else RATES),
@@ -139,7 +139,7 @@ def configs(
     ]
 
 
-def _is_small(entry: store.Entry) -> bool:
+def _is_small(entry: datasets.Entry) -> bool:
     few = entry.classes is not None and entry.classes <= LONG_CLASSES
     return few and entry.shape[0] <= LONG_ROWS
 

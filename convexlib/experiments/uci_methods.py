@@ -30,8 +30,8 @@ from convexlib.networks import side_by_side
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.problems.vector_output import VectorOutput
 from convexlib.result import Result
-from convexlib.solvers.descent import now, train
 from convexlib.solvers.solve import solve
+from convexlib.training import now, train
 
 if TYPE_CHECKING:
     from convexlib.experiments.uci import Task

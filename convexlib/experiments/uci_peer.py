@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from torch import from_numpy
 
-from convexlib import store
+from convexlib import datasets
 from convexlib.datasets import list_uci
 from convexlib.errors import DataError, SolverError
 from convexlib.experiments import runner
@@ -34,7 +34,7 @@ from convexlib.experiments.record_files import SOURCE
 from convexlib.experiments.uci import CONVEX, LAMBDAS, Task, load_task
 from convexlib.experiments.uci_methods import curve, patterns, scores
 from convexlib.problems.vector_output import VectorOutput
-from convexlib.solvers.descent import now
+from convexlib.training import now
 
 __all__ = ["compute", "configs", "pyscnn"]
 
@@ -46,7 +46,7 @@ SHORT = 1e-14  # squared length of a subgradient (pyscnn's default is 1e-6)
 
 def configs(profile: str = "full", rows: int = 700) -> list[dict[str, Any]]:
     """Return the configurations of the tables of at most so many rows, smaller ones first."""
-    known = store.catalogue()
+    known = datasets.catalogue()
     names = [name for name in list_uci() if known[name].shape[0] <= rows]
     options = {"patterns": CONVEX["gated"]["patterns"], "limit": LIMIT, "tol": SHORT}
     return [

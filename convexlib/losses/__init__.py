@@ -6,12 +6,9 @@ A program :math:`\min_w L(Aw) + \beta \Omega(w)` has the dual
 (n,) or (n, c); a loss sums over all entries. Sums are taken in float64.
 """
 
-from convexlib.losses.base import Loss, SmoothLoss
-from convexlib.losses.logistic import LogisticLoss
-from convexlib.losses.shifted import ShiftedLoss
-from convexlib.losses.squared import SquaredLoss
-from convexlib.losses.squared_hinge import SquaredHingeLoss
-from convexlib.validation import check_choice
+from convexlib.checks import check_choice
+from convexlib.losses.base import Loss, ShiftedLoss, SmoothLoss
+from convexlib.losses.smooth import LogisticLoss, SquaredHingeLoss, SquaredLoss
 
 __all__ = [
     "LOSSES",

@@ -1,10 +1,12 @@
-"""What a loss must know about itself and its dual."""
+"""What a loss must know about itself and its dual; and any of them with a fixed output bias."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
 
 import cvxpy as cp
 from torch import Tensor
@@ -123,3 +125,102 @@ def check_labels(y: Tensor, name: str) -> None:
         f"{shown}{', ...' if len(found) > 4 else ''}); expected -1 and 1 for loss={name!r}. "
         f"{advice}"
     )
+
+
+_GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)
+_STEPS = 60  # the interval shrinks by 1e-12
+
+
+@final
+@dataclass(frozen=True)
+class ShiftedLoss(SmoothLoss):
+    r""":math:`L_b(f) = L(f + b 1)`, whose dual is that of L less :math:`b\, 1^\top z`.
+
+    (:math:`\min_f L(f + b1) + z^\top f = \min_g L(g) + z^\top g - b\, 1^\top z`.) For the squared
+    loss it is the same as targets :math:`y - b`. Checked by ``tests/losses/test_shifted.py``.
+    """
+
+    inner: SmoothLoss
+    bias: float
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # the others are constants of their class
+        """The loss and its shift; no loss of this name can be asked for."""
+        return f"{self.inner.name} of outputs {self.bias:+g}"
+
+    @property
+    def gradient_lipschitz(self) -> float:  # type: ignore[override]  # as above
+        """That of L."""
+        return self.inner.gradient_lipschitz
+
+    def check_targets(self, y: Tensor) -> None:
+        """Refuse what L refuses."""
+        self.inner.check_targets(y)
+
+    def value(self, fitted: Tensor, y: Tensor) -> float:
+        """L(f + b)."""
+        return self.inner.value(fitted + self.bias, y)
+
+    def terms(self, fitted: Tensor, y: Tensor) -> Tensor:
+        """The loss of every entry."""
+        return self.inner.terms(fitted + self.bias, y)
+
+    def dual_point(self, fitted: Tensor, y: Tensor) -> Tensor:
+        """The negative gradient of L at f + b."""
+        return self.inner.dual_point(fitted + self.bias, y)
+
+    def dual_value(self, z: Tensor, y: Tensor) -> float:
+        r"""That of L less :math:`b\, 1^\top z`."""
+        return self.inner.dual_value(z, y) - self.bias * float(z.double().sum())
+
+    def restrict(self, z: Tensor, y: Tensor) -> Tensor:
+        """The domain is that of L."""
+        return self.inner.restrict(z, y)
+
+    def best_scale(self, z: Tensor, y: Tensor, limit: float) -> float:
+        """The s in [0, limit] which maximises the dual value of s z."""
+        return best_of_scales(lambda s: self.dual_value(s * z, y), limit)
+
+    def conjugate_gradient(self, z: Tensor, y: Tensor) -> Tensor:
+        """The negative outputs, without b."""
+        return self.inner.conjugate_gradient(z, y) + self.bias
+
+    def conjugate_curvature(self, z: Tensor, y: Tensor) -> Tensor:
+        """That of L: the duals differ by a linear term."""
+        return self.inner.conjugate_curvature(z, y)
+
+    def max_step(self, z: Tensor, step: Tensor, y: Tensor) -> float:
+        """The domain is that of L."""
+        return self.inner.max_step(z, step, y)
+
+    def prox(self, point: Tensor, y: Tensor, step: float) -> Tensor:
+        """That of L in the outputs f + b."""
+        return self.inner.prox(point + self.bias, y, step) - self.bias
+
+    def expression(self, outputs: cp.Expression, y: Tensor) -> cp.Expression:
+        """L(f + b) for CVXPY."""
+        return self.inner.expression(outputs + self.bias, y)
+
+
+def best_of_scales(value: Callable[[float], float], limit: float) -> float:
+    """Maximise a concave function on [0, limit], finite at 0, by golden section.
+
+    It may be -inf beyond some point; it must fall in the end where the limit is infinite.
+    """
+    high = min(limit, 1.0)
+    while high < limit and value(min(2.0 * high, limit)) > value(high):
+        high = min(2.0 * high, limit)
+    high = min(2.0 * high, limit)
+    low, top = 0.0, high
+    inner = [top - _GOLDEN * (top - low), low + _GOLDEN * (top - low)]
+    values = [value(s) for s in inner]
+    for _ in range(_STEPS):
+        if values[0] >= values[1]:  # also where both are -inf, which is to the right
+            top, inner[1], values[1] = inner[1], inner[0], values[0]
+            inner[0] = top - _GOLDEN * (top - low)
+            values[0] = value(inner[0])
+        else:
+            low, inner[0], values[0] = inner[0], inner[1], values[1]
+            inner[1] = low + _GOLDEN * (top - low)
+            values[1] = value(inner[1])
+    return max((0.0, high, *inner), key=value)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from convexlib.checks import check_weights
 from convexlib.errors import InputError, NotCertifiableError
-from convexlib.validation import check_weights
 
 
 class TwoLayerReLU(nn.Module):

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Wedge
 
+from convexlib.checks import check_matrix, check_scale
 from convexlib.errors import InputError
 from convexlib.plots.style import (
     GREY,
@@ -18,7 +19,6 @@ from convexlib.plots.style import (
     outer_label,
     pattern_label,
 )
-from convexlib.validation import check_matrix, check_scale
 
 if TYPE_CHECKING:
     from convexlib.arrangements import Arrangements

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from convexlib.checks import as_tensor, check_choice, check_flag, check_numbers, check_real
 from convexlib.errors import InputError
 from convexlib.plots.style import COLOURS, DASHES, GREY, NEGATIVE, POSITIVE, axes_for, legend_above
 from convexlib.result import Record, Result
-from convexlib.validation import as_tensor, check_choice, check_flag, check_numbers, check_real
 
 __all__ = ["plot_convergence", "plot_training", "seed_band"]
 

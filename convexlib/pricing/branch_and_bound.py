@@ -1,16 +1,25 @@
 r"""Branch and bound for :math:`g(u) = t^\top u + z^\top (Xu)_+` on the unit ball, with rounding.
 
-Directions are covered by simplicial cones with generators :math:`r_1..r_r`, starting from the
-orthants. On a cone a sample whose :math:`x_i^\top r_k` have one sign contributes a linear term,
-exactly. An undecided sample with :math:`z_i > 0` is convex and lies below its chord through the
-generators; one with :math:`z_i < 0` is concave and lies below every tangent. So there are numbers
-:math:`q_k` with :math:`g(\sum \lambda_k r_k) \le \sum_k \lambda_k q_k` for all
+**One cone.** A function that is :math:`q_k` at the generators :math:`r_k` and linear between them
+is, for **every** w and every unit vector c with :math:`r_k^\top c > 0`, at most
+
+.. math:: \lambda^\top q = w^\top u + \sum_k \lambda_k (q_k - r_k^\top w)
+          \le \|w\| + \max_k \frac{(q_k - r_k^\top w)_+}{r_k^\top c},
+          \qquad u = \sum_k \lambda_k r_k, \; \lambda \ge 0, \; \|u\| \le 1,
+
+because :math:`\sum \lambda_k r_k^\top c = u^\top c \le 1`. The shortest w with
+:math:`r_k^\top w \ge q_k` attains the maximum; a w that is not quite the shortest is a bound too.
+
+**All cones.** Directions are covered by simplicial cones with generators :math:`r_1..r_r`, starting
+from the orthants. On a cone a sample whose :math:`x_i^\top r_k` have one sign contributes a linear
+term, exactly. An undecided sample with :math:`z_i > 0` is convex and lies below its chord through
+the generators; one with :math:`z_i < 0` is concave and lies below every tangent. So there are
+numbers :math:`q_k` with :math:`g(\sum \lambda_k r_k) \le \sum_k \lambda_k q_k` for all
 :math:`\lambda \ge 0`; the maximum of that over the cone and the ball is the length of the shortest
-w with :math:`r_k^\top w \ge q_k` (`simplicial`), and the tangents are chosen to make w shorter
-still. The bound's excess is of the order of the square of the cone's angle, and 0 once no
-hyperplane crosses the cone. Samples with one hyperplane must be merged first (the tilt t is what
-antipodal ones leave): a convex and a concave term on a common kink have an excess of the order of
-the angle itself.
+w with :math:`r_k^\top w \ge q_k`, and the tangents are chosen to make w shorter still. The bound's
+excess is of the order of the square of the cone's angle, and 0 once no hyperplane crosses the cone.
+Samples with one hyperplane must be merged first (the tilt t is what antipodal ones leave): a convex
+and a concave term on a common kink have an excess of the order of the angle itself.
 
 A child inherits its parent's undecided samples, and their heights: halving an edge
 computes one new height per sample, the mean of two.
@@ -25,9 +34,327 @@ from __future__ import annotations
 from time import monotonic
 
 import numpy as np
+from numba import njit
 
 from convexlib.arrays import EPS, Floats
-from convexlib.pricing.kernels import MAX_DEPTH, expand, value_of
+
+
+# Kernels carry no annotations: numba infers their types from the arguments.
+@njit(cache=True, nogil=True)
+def shortest_slope(  # type: ignore[no-untyped-def]  # numba infers
+    R, q, centre, Q, L, used, multipliers, w, best
+):
+    """Bound max q^T lambda over the cone and the ball; `best` holds the w behind the bound.
+
+    An active-set method with equalities at the `used` generators, solved by Gram-Schmidt (R = L Q)
+    so that thin cones are no worse than fat ones. On return `multipliers` @ R is
+    the last w tried.
+    """
+    r = len(q)
+    # A cone as thin as rounding has no other w.
+    bound = 0.0
+    for k in range(r):
+        span = 0.0
+        for a in range(r):
+            span += R[k, a] * centre[a]
+        bound = max(bound, q[k] / span)
+    best[:] = bound * centre
+    used[:] = True
+    for _ in range(2 * r + 1):
+        for a in range(r):
+            w[a] = 0.0
+        for k in range(r):
+            multipliers[k] = 0.0
+            if not used[k]:
+                continue
+            Q[k] = R[k]
+            for _ in range(2):  # twice is enough for orthogonality
+                for m in range(k):
+                    if used[m]:
+                        dot = 0.0
+                        for a in range(r):
+                            dot += Q[k, a] * Q[m, a]
+                        for a in range(r):
+                            Q[k, a] -= dot * Q[m, a]
+            length = 0.0
+            for a in range(r):
+                length += Q[k, a] * Q[k, a]
+            length = np.sqrt(length)
+            if length == 0.0:
+                used[k] = False
+                continue
+            for a in range(r):
+                Q[k, a] /= length
+            height = q[k]
+            for m in range(k):
+                L[k, m] = 0.0
+                if used[m]:
+                    for a in range(r):
+                        L[k, m] += R[k, a] * Q[m, a]
+                    height -= L[k, m] * multipliers[m]
+            L[k, k] = 0.0
+            for a in range(r):
+                L[k, k] += R[k, a] * Q[k, a]
+            multipliers[k] = height / L[k, k]  # coordinates of w in terms of Q
+            for a in range(r):
+                w[a] += multipliers[k] * Q[k, a]
+        excess = 0.0
+        most = 0.0
+        worst = -1
+        length = 0.0
+        for a in range(r):
+            length += w[a] * w[a]
+        for k in range(r):
+            short = q[k]
+            span = 0.0
+            for a in range(r):
+                short -= R[k, a] * w[a]
+                span += R[k, a] * centre[a]
+            excess = max(excess, short / span)
+            if not used[k] and short / span > most:
+                most = short / span
+                worst = k
+        if np.sqrt(length) + excess < bound:
+            bound = np.sqrt(length) + excess
+            best[:] = w
+        # w = sum mu_k r_k; a negative mu_k means that the equality at k makes w longer.
+        least = 0.0
+        drop = -1
+        for k in range(r - 1, -1, -1):
+            if used[k]:
+                for m in range(k + 1, r):
+                    if used[m]:
+                        multipliers[k] -= L[m, k] * multipliers[m]
+                multipliers[k] /= L[k, k]
+                if multipliers[k] < least:
+                    least = multipliers[k]
+                    drop = k
+        if drop >= 0:
+            used[drop] = False
+        elif worst >= 0 and most > 1e-12 * bound:
+            used[worst] = True
+        else:
+            break
+    return bound
+
+
+@njit(cache=True, nogil=True)
+def edge_to_halve(R):  # type: ignore[no-untyped-def]  # numba infers
+    """Two generators: the longest edge."""
+    r = len(R)
+    longest = -1.0
+    first = 0
+    second = 0
+    for k in range(r):
+        for m in range(k + 1, r):
+            edge = 0.0
+            for a in range(r):
+                edge += (R[k, a] - R[m, a]) ** 2
+            if edge > longest:
+                longest = edge
+                first = k
+                second = m
+    return first, second
+
+
+MAX_DEPTH = 50  # halvings of a unit coordinate that double precision represents exactly
+_CHUNK = 5_000_000  # heights computed between two looks at the clock: some 50 ms
+_SWEEPS = 4  # over the tangents of a cone
+
+
+# Kernels carry no annotations: numba infers their types from the arguments.
+@njit(cache=True, nogil=True)
+def value_of(rows, z, tilt, direction):  # type: ignore[no-untyped-def]  # numba infers
+    """Value of g, tilt @ direction + z^T (rows @ direction)_+."""
+    n, r = rows.shape
+    total = 0.0
+    for a in range(r):
+        total += tilt[a] * direction[a]
+    for i in range(n):
+        dot = 0.0
+        for a in range(r):
+            dot += rows[i, a] * direction[a]
+        if dot > 0.0:
+            total += z[i] * dot
+    return total
+
+
+@njit(cache=True, nogil=True)
+def expand(  # type: ignore[no-untyped-def]  # numba infers
+    rows, squares, z, tilt, error, slack, goal, rtol, max_nodes, best, state, counts, stack, pool
+):
+    """Search until done or _CHUNK heights later; False if the pool must grow first.
+
+    `state` holds (lower, upper), `counts` (cones that wait, nodes), `stack` one entry per cone that
+    waits, and `pool` the undecided samples of the cones above them.
+    """
+    generators, linear, spans, bounds, depths, halved = stack
+    members, heights, tangents = pool
+    r = rows.shape[1]
+    R = np.empty((r, r))
+    base = np.empty(r)
+    q = np.empty(r)
+    fixed = np.empty(r)
+    centre = np.empty(r)
+    shares = np.empty(r)
+    mu = np.empty(r)
+    v = np.empty(r)
+    w = np.empty(r)
+    trial = np.empty(r)
+    slope = np.empty(r)
+    Q = np.empty((r, r))
+    L = np.empty((r, r))
+    used = np.empty(r, np.bool_)
+    halvings = np.empty(r, np.int64)
+    work = 0
+    while counts[0] > 0 and counts[1] < max_nodes and work < _CHUNK:
+        top = counts[0] - 1
+        level = max(goal, state[0]) * (1.0 + rtol)
+        if bounds[top] <= level:
+            # The incumbent rose since this cone was put aside.
+            state[1] = max(state[1], bounds[top])
+            counts[0] = top
+            continue
+        begin, end = spans[top]
+        if 2 * end - begin > members.shape[0]:
+            return False
+        counts[0] = top
+        counts[1] += 1
+        work += end - begin + 16
+        R[:] = generators[top]
+        fixed[:] = linear[top]
+        halvings[:] = depths[top]
+        parent = bounds[top]
+        replaced, other = halved[top]
+        centre[:] = 0.0
+        for k in range(r):
+            length = 0.0
+            for a in range(r):
+                length += R[k, a] * R[k, a]
+            shares[k] = 1.0 / np.sqrt(length)
+            for a in range(r):
+                centre[a] += R[k, a] * shares[k]
+        length = np.sqrt((centre * centre).sum())
+        centre /= length
+        # Split the parent's undecided samples into decided ones and the rest.
+        base[:] = 0.0
+        slope[:] = 0.0
+        last = end
+        concave = False
+        at_centre = 0.0
+        for index in range(begin, end):
+            i = members[index]
+            lowest = np.inf
+            highest = -np.inf
+            if replaced < 0:  # an orthant
+                for k in range(r):
+                    v[k] = rows[i, k] * R[k, k]
+            else:
+                for k in range(r):
+                    v[k] = heights[index, k]
+                v[replaced] = 0.5 * (v[replaced] + v[other])
+            for k in range(r):
+                lowest = min(lowest, v[k])
+                highest = max(highest, v[k])
+            if lowest >= -slack[i]:
+                for a in range(r):
+                    fixed[a] += z[i] * rows[i, a]
+                continue
+            if highest <= slack[i]:
+                continue
+            middle = 0.0
+            for k in range(r):
+                middle += v[k] * shares[k]
+                heights[last, k] = v[k]
+            members[last] = i
+            tangents[last] = 1.0 if middle > 0.0 else 0.0
+            last += 1
+            if middle > 0.0:
+                at_centre += z[i] * middle / length
+                for a in range(r):
+                    slope[a] += z[i] * rows[i, a]
+            if z[i] < 0.0:
+                concave = True
+            else:
+                for k in range(r):
+                    if v[k] > 0.0:
+                        base[k] += z[i] * v[k]
+        for a in range(r):
+            at_centre += fixed[a] * centre[a]
+            for k in range(r):
+                base[k] += fixed[a] * R[k, a]
+        if at_centre > state[0]:
+            value = value_of(rows, z, tilt, centre)
+            if value > state[0]:
+                state[0] = value
+                best[:] = centre
+                level = max(goal, value) * (1.0 + rtol)
+        q[:] = base
+        for index in range(end, last):
+            weight = tangents[index] * z[members[index]]
+            if weight < 0.0:
+                for k in range(r):
+                    q[k] += weight * heights[index, k]
+        bound = shortest_slope(R, q, centre, Q, L, used, mu, trial, w)
+        for a in range(r):
+            slope[a] += fixed[a]
+        gained = 0.0
+        for sweep in range(_SWEEPS):
+            # Any tangents in [0, 1] are valid. Those that make the slope shortest give the best
+            # bound where a maximum lies on their kinks: coordinate descent.
+            if not concave or bound + error <= level:
+                break
+            if sweep > 0 and bound + error - level > gained:
+                break
+            work += last - end
+            q[:] = base
+            for index in range(end, last):
+                i = members[index]
+                if z[i] < 0.0:
+                    dot = 0.0
+                    for a in range(r):
+                        dot += rows[i, a] * slope[a]
+                    t = min(max(tangents[index] - dot / (z[i] * squares[i]), 0.0), 1.0)
+                    change = (t - tangents[index]) * z[i]
+                    if change != 0.0:
+                        tangents[index] = t
+                        for a in range(r):
+                            slope[a] += change * rows[i, a]
+                    for k in range(r):
+                        q[k] += t * z[i] * heights[index, k]
+            swept = shortest_slope(R, q, centre, Q, L, used, mu, trial, w)
+            gained = max(bound - swept, 0.0)
+            bound = min(bound, swept)
+        bound = min(bound + error, parent)
+        if bound <= level:
+            state[1] = max(state[1], bound)
+            continue
+        # The bound is attained at w / ||w||, if the chords and tangents are: try it.
+        length = np.sqrt((w * w).sum())
+        if length > state[0]:
+            value = value_of(rows, z, tilt, w / length)
+            if value > state[0]:
+                state[0] = value
+                best[:] = w / length
+        first, second = edge_to_halve(R)
+        depth = max(halvings[first], halvings[second]) + 1
+        if r == 1 or depth > MAX_DEPTH:
+            state[1] = max(state[1], bound)
+            continue
+        for child in range(2):
+            replaced = first if child == 0 else second
+            generators[top] = R
+            for a in range(r):
+                generators[top, replaced, a] = 0.5 * (R[first, a] + R[second, a])
+            depths[top] = halvings
+            depths[top, replaced] = depth
+            linear[top] = fixed
+            spans[top] = end, last
+            bounds[top] = bound
+            halved[top] = replaced, first + second - replaced
+            top += 1
+        counts[0] = top
+    return True
 
 
 def rounding(rows: Floats, z: Floats, tilt: Floats) -> tuple[Floats, float]:

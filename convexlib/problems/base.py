@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements
+from convexlib.checks import check_beta, check_same_device
 from convexlib.errors import InputError
 from convexlib.losses import Loss, SmoothLoss
 from convexlib.networks import outputs, squared_weights
 from convexlib.result import Result
-from convexlib.validation import check_beta
 
 
 @dataclass(frozen=True)
@@ -186,18 +186,6 @@ class LinearProgram(Problem):
 def double(network: nn.Module) -> nn.Module:
     """A float64 copy of a network."""
     return copy.deepcopy(network).double()
-
-
-def check_same_device(network: nn.Module, X: Tensor) -> None:
-    """Refuse a network that lives on another device than the data, and what is no network."""
-    if not isinstance(network, nn.Module):
-        raise InputError(f"network is {type(network).__name__}; expected a torch.nn.Module.")
-    for parameter in network.parameters():
-        if parameter.device != X.device:
-            raise InputError(
-                f"X is on device {X.device} but the network is on device {parameter.device}; "
-                "expected the same. Move one of them with .to(device)."
-            )
 
 
 def weights_of(result: Result | Tensor, shape: tuple[int | str, ...] | None = None) -> Tensor:

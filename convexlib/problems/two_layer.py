@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from convexlib.arrangements import Arrangements, enumerate_arrangements
+from convexlib.checks import check_beta, check_data, check_flag, check_positive_int
 from convexlib.cones import ConeProjector
+from convexlib.cones.projector import shrink_into_cones
 from convexlib.errors import InputError, ProblemError
 from convexlib.losses import SmoothLoss, get_loss
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, balanced
 from convexlib.pricing import price
 from convexlib.problems.base import CvxpyProgram, LinearProgram, ProximalMap, weights_of
-from convexlib.prox import shrink_into_cones
 from convexlib.result import Result
-from convexlib.validation import check_beta, check_data, check_flag, check_positive_int
 
 
 class TwoLayer(LinearProgram):

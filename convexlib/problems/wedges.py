@@ -1,19 +1,36 @@
-"""The dictionary of `WedgeLasso`: neurons that are cross products of samples and coordinates."""
+r"""Two layers with an l1 or l2 first-layer penalty, as a Lasso over wedge products of samples.
+
+The neurons of the dictionary are the cross products of samples and coordinate vectors.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import cvxpy as cp
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from convexlib.arrangements.rowspace import reduce_rows
+from convexlib.arrangements.zonotope import subset_normals
 from convexlib.arrays import Floats
-from convexlib.errors import ProblemError
-from convexlib.geometry import subset_normals
-from convexlib.validation import readable_count
+from convexlib.checks import (
+    check_beta,
+    check_choice,
+    check_data,
+    check_flag,
+    check_positive_int,
+    readable_count,
+)
+from convexlib.errors import InputError, ProblemError
+from convexlib.losses import get_loss
+from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, read_two_layer
+from convexlib.problems.base import CvxpyProgram, Problem, check_same_device, double, weights_of
+from convexlib.result import Result
 
 BLOCK = 4_000_000  # entries of the dictionary at a time
 
@@ -95,3 +112,255 @@ def feature_blocks(A: Floats, neurons: Floats) -> Iterator[Floats]:
     size = max(BLOCK // len(A), 1)
     for start in range(0, len(neurons), size):
         yield np.maximum(A @ neurons[start : start + size].T, 0.0)
+
+
+TIGHT = 1e-9  # relative distance from a hyperplane that is rounding
+
+
+class WedgeLasso(Problem):
+    r"""Two-layer ReLU training as a Lasso whose features are signed volumes.
+
+    The training problem, over networks of any width, is
+
+    .. math:: p^* = \min_{u_j, \alpha_j} \tfrac12 \Big\|\sum_j (X u_j)_+ \alpha_j - y\Big\|^2
+              + \tfrac\beta2 \sum_j \left(\|u_j\|_p^2 + \alpha_j^2\right),
+
+    equivalently with :math:`\beta \sum_j \|u_j\|_p |\alpha_j|`. For p = 1 it equals the Lasso
+
+    .. math:: \min_a \tfrac12 \|K a - y\|^2 + \beta \|a\|_1, \qquad
+              K_{ij} = \frac{\left(\pm\det[x_i; u_{j_1}; \dots; u_{j_{d-1}}]\right)_+}
+                            {\|\times(u_{j_1}, \dots, u_{j_{d-1}})\|_p},
+
+    where the u range over the rows of :math:`[X; I_d]`: samples and coordinate vectors
+    (``atoms="exact"``). With samples only (``atoms="data"``) the Lasso is an upper bound on
+    :math:`p^*`, for p = 1 and p = 2; in general no finite dictionary is exact for p = 2 (for d = 1
+    this one is), whose exact program is `TwoLayer`.
+
+    Parameters
+    ----------
+    X : array (n, d)
+        Data. A column of ones is a regularised bias.
+    y : array (n,)
+        Targets.
+    beta : float
+        Regularisation, > 0. There is no 1/n.
+    norm : {1, 2}
+        The norm p of the first-layer weights.
+    atoms : {"exact", "data"}, optional
+        By default ``"exact"`` for p = 1 and ``"data"`` for p = 2.
+    bias : bool
+        Give every neuron and the output a bias that is not penalised. Wedges are then of
+        differences from an anchor :math:`x_{j_0}`, and :math:`b = -w^T x_{j_0}`.
+    max_wedges : int
+        Limit on the number of subsets; each gives two neurons.
+
+    Attributes
+    ----------
+    X, y, beta, loss, norm, atoms, bias
+        As given; X and y as tensors.
+    neurons : float64 Tensor (A, d) or (A, d + 1)
+        The neurons of the dictionary, of length :math:`\|w\|_p = 1`; a free bias is last.
+
+    Raises
+    ------
+    InputError
+        For unusable data or arguments.
+    ProblemError
+        If there are more than max_wedges subsets; for p = 2 with ``atoms="exact"``; for
+        ``atoms="data"`` if the samples do not span the space.
+
+    Notes
+    -----
+    ``weights`` has shape (A,), or (A + 1,) with the output bias last. The arithmetic is in float64
+    on the CPU whatever the data. Sources: Pilanci (2023); Wang et al. (2024); the dictionary is
+    rederived in the chapter on geometry. Checked by ``tests/problems/test_geometry.py``.
+    """
+
+    def __init__(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        beta: float,
+        norm: int = 1,
+        atoms: str | None = None,
+        bias: bool = False,
+        max_wedges: int = 200_000,
+    ) -> None:
+        self.X, self.y = check_data(X, y)
+        self.beta = check_beta(beta)
+        self.loss = get_loss("squared")
+        if type(norm) not in (int, np.int64) or norm not in (1, 2):  # no array, no truth value
+            raise InputError(f"norm is {norm!r}; expected 1 or 2.")
+        self.norm, self.bias = int(norm), check_flag(bias, "bias")
+        default = "exact" if self.norm == 1 else "data"
+        self.atoms = check_choice(default if atoms is None else atoms, ("exact", "data"), "atoms")
+        if self.norm == 2 and self.atoms == "exact":
+            raise ProblemError(
+                'atoms="exact" with norm=2: wedges are exact for norm=1, and for norm=2 only in '
+                "one dimension, where the two norms are one. "
+                'Use atoms="data" for an upper bound, or TwoLayer(X, y, beta=...).'
+            )
+        check_positive_int(max_wedges, "max_wedges")
+        self.A: Floats = self.X.double().cpu().numpy()  # (n, d), or (n, d + 1) with ones
+        if self.bias:
+            self.A = np.hstack([self.A, np.ones((len(self.A), 1))])
+        d = self.X.shape[1]
+        neurons = wedge_neurons(self.A, d, self.norm, self.exact, max_wedges)
+        self.neurons = torch.from_numpy(neurons)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the optimum is that over all networks."""
+        return self.atoms == "exact"
+
+    @property
+    def n_features(self) -> int:
+        """Number A of features."""
+        return len(self.neurons)
+
+    def matrix(self, index: Any = None) -> Tensor:
+        """Return the features named by index (default: all), a float64 tensor (n, k)."""
+        chosen = self.neurons if index is None else self.neurons[torch.as_tensor(index)]
+        return torch.relu(torch.from_numpy(self.A) @ chosen.T)
+
+    def zeros(self) -> Tensor:
+        """Zero coefficients; a free output bias is the mean of y."""
+        weights = self.X.new_zeros(self.n_features + self.bias)
+        if self.bias:
+            weights[-1] = self.y.double().mean()
+        return weights
+
+    def _split(self, weights: Tensor) -> tuple[Tensor, float]:
+        """Return coefficients (A,) in float64 on the CPU, and the output bias."""
+        values = weights.double().cpu()
+        return (values[:-1], float(values[-1])) if self.bias else (values, 0.0)
+
+    def fitted(self, weights: Tensor) -> Tensor:
+        r"""Return the outputs (n,): :math:`K a` plus a free output bias, in float64."""
+        values, constant = self._split(weights)
+        active = values.nonzero().ravel()
+        return (self.matrix(active) @ values[active] + constant).to(self.X.device)
+
+    def penalty(self, weights: Tensor) -> float:
+        r""":math:`\|a\|_1`."""
+        return float(self._split(weights)[0].abs().sum())
+
+    def violation(self, weights: Tensor) -> float:
+        """Zero: the program has no constraints."""
+        return 0.0
+
+    def value(self, weights: Tensor) -> float:
+        """Objective of the Lasso, in float64."""
+        fit = self.loss.value(self.fitted(weights), self.y.double())
+        return fit + self.beta * self.penalty(weights)
+
+    def centred(self, z: Tensor) -> Tensor:
+        """Return z in float64, with mean zero if biases are free."""
+        z = z.double()
+        return z - z.mean() if self.bias else z
+
+    def correlations(self, z: Tensor) -> Floats:
+        """Return every K_j^T z, (A,)."""
+        values = self.centred(z).cpu().numpy()
+        parts = [values @ columns for columns in feature_blocks(self.A, self.neurons.numpy())]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def dual_norm(self, z: Tensor) -> float:
+        r"""Return :math:`\max_j |K_j^\top z|`.
+
+        With ``atoms="exact"`` it is :math:`\max_{\|u\|_1 \le 1} |z^\top (Xu)_+|`.
+        """
+        return float(np.abs(self.correlations(z)).max(initial=0.0))
+
+    def dual_value(self, z: Tensor) -> float:
+        """Dual objective (at z centred, if biases are free)."""
+        return self.loss.dual_value(self.centred(z), self.y.double())
+
+    def dual_scaling(self, z: Tensor) -> Tensor:
+        """Return the feasible multiple of z (centred) with the largest dual value."""
+        z, norm = self.centred(z), self.dual_norm(z)
+        limit = self.beta / norm if norm > 0 else math.inf
+        return self.loss.best_scale(z, self.y.double(), limit) * z
+
+    def active_wedges(self, result: Result | Tensor) -> list[Wedge]:
+        """Return the features with a nonzero coefficient, and what their neurons are wedges of."""
+        values, _ = self._split(weights_of(result, self.zeros().shape))
+        lengths, found = np.linalg.norm(self.A, axis=1), []
+        for index in values.nonzero().ravel().tolist():
+            u = self.neurons[index].numpy()
+            samples = np.flatnonzero(np.abs(self.A @ u) <= TIGHT * lengths * np.linalg.norm(u))
+            coordinates = np.flatnonzero(np.abs(u[: self.X.shape[1]]) <= TIGHT)
+            places = tuple(samples.tolist()), tuple(coordinates.tolist())
+            found.append(Wedge(float(values[index]), self.neurons[index], *places))
+        return found
+
+    def to_network(self, result: Result | Tensor) -> TwoLayerReLU | nn.Sequential:
+        r"""Return the network with :math:`\|u_j\|_p = |\alpha_j| = \sqrt{|a_j|}`.
+
+        Its `objective` equals the Lasso's value. With free biases it is a Sequential of Linear,
+        ReLU and Linear, with a neuron of zeros if there is none. Same dtype and device as the
+        data.
+        """
+        values, constant = self._split(weights_of(result, self.zeros().shape))
+        active = values.nonzero().ravel()
+        roots = values[active].abs().sqrt()
+        U = (roots[:, None] * self.neurons[active]).to(self.X)
+        alpha = (roots * values[active].sign()).to(self.X)
+        if not self.bias:
+            return TwoLayerReLU(U, alpha)
+        if not len(U):  # torch's layers warn when they have no rows
+            U, alpha = U.new_zeros(1, U.shape[1]), alpha.new_zeros(1)
+        # skip_init: drawing weights only to overwrite them would move the global random state.
+        first = nn.utils.skip_init(nn.Linear, self.X.shape[1], len(U)).to(self.X)
+        last = nn.utils.skip_init(nn.Linear, len(U), 1).to(self.X)
+        with torch.no_grad():
+            first.weight.copy_(U[:, :-1])
+            first.bias.copy_(U[:, -1])
+            last.weight.copy_(alpha[None])
+            last.bias.fill_(constant)
+        return nn.Sequential(first, nn.ReLU(), last)
+
+    def objective(self, network: nn.Module) -> float:
+        r"""Return :math:`\tfrac12\|f(X)-y\|^2 + \tfrac\beta2 \sum_j (\|u_j\|_p^2 + \alpha_j^2)`.
+
+        Takes a `TwoLayerReLU`, or with free biases (which cost nothing) an
+        ``nn.Sequential(Linear, ReLU, Linear)``. In float64.
+        """
+        gated = isinstance(network, TwoLayerGatedReLU)
+        if gated or not isinstance(network, nn.Sequential if self.bias else TwoLayerReLU):
+            expected = "nn.Sequential(Linear, ReLU, Linear)" if self.bias else "TwoLayerReLU"
+            raise InputError(
+                f"network is {type(network).__name__}; expected {expected}, such as "
+                "problem.to_network(result)."
+            )
+        check_same_device(network, self.X)
+        exact = double(network)
+        parts = read_two_layer(exact)
+        fitted = exact(self.X.double()).detach().reshape(-1)
+        w = parts.U[:, : self.X.shape[1]]
+        sizes = torch.linalg.vector_norm(w, self.norm, dim=1)
+        decay = 0.5 * float((sizes**2).sum() + (parts.alpha**2).sum())
+        return self.loss.value(fitted, self.y.double()) + self.beta * decay
+
+    def to_cvxpy(self) -> CvxpyProgram:
+        """Return the Lasso for CVXPY, with the whole dictionary as a matrix."""
+        K, y = self.matrix().numpy(), self.y.double().cpu().numpy()
+        a, constant, outputs = cp.Variable(K.shape[1]), cp.Variable(), cp.Variable(len(y))
+        link = outputs == K @ a + (constant if self.bias else 0.0)
+        objective = 0.5 * cp.sum_squares(outputs - y) + self.beta * cp.norm1(a)
+
+        def read_weights() -> Tensor:
+            extra = [float(np.asarray(constant.value))] if self.bias else []
+            return torch.as_tensor([*np.asarray(a.value), *extra]).to(self.X)
+
+        return CvxpyProgram(cp.Problem(cp.Minimize(objective), [link]), read_weights, link, self.y)
+
+    def __repr__(self) -> str:
+        """Name the problem."""
+        n, d = self.X.shape
+        free = ", free biases" if self.bias else ""
+        return (
+            f"WedgeLasso(l{self.norm}, {self.atoms} atoms{free}, n={n}, d={d}, "
+            f"features={self.n_features}, beta={self.beta:g})"
+        )

@@ -28,9 +28,9 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor
 
+from convexlib.cones.projector import shrink_into_cones
 from convexlib.errors import InputError, SolverError
 from convexlib.problems.two_layer import TwoLayer
-from convexlib.prox import shrink_into_cones
 from convexlib.result import Result
 from convexlib.solvers.base import need_two_layer
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from convexlib.errors import SolverError
 from convexlib.problems.base import Problem
-from convexlib.problems.units import UnitProgram
+from convexlib.problems.parallel import UnitProgram
 from convexlib.result import Result, Status
 from convexlib.solvers.base import Tracker, need_linear_program
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from convexlib.arrangements.patterns import patterns_of
 from convexlib.errors import ConvergenceWarning
 from convexlib.losses import ShiftedLoss, SmoothLoss, get_loss
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result
-from convexlib.solvers.column_generation import generate
-from convexlib.solvers.pattern_set import patterns_of
+from convexlib.solvers.generate import generate
 from convexlib.solvers.ssnal import ssnal
 
 _TOL = 1e-7

@@ -1,30 +1,32 @@
-"""The one door to all solvers."""
+"""The one door to all solvers: a problem and a method, or a sequence of regularisations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from convexlib.checks import check_betas, check_choice, check_tol
+from convexlib.errors import ConvergenceWarning
 from convexlib.problems.base import Problem
-from convexlib.problems.convolution import Convolution
-from convexlib.problems.geometry import WedgeLasso
+from convexlib.problems.extensions.convolution import Convolution
 from convexlib.problems.mirrors import Mirrors
+from convexlib.problems.parallel import UnitProgram
 from convexlib.problems.two_layer import TwoLayer
-from convexlib.problems.units import UnitProgram
 from convexlib.problems.vector_output import VectorOutput
-from convexlib.result import Result
-from convexlib.solvers.base import interrupted, need_problem, watching
-from convexlib.solvers.column_generation import generate
-from convexlib.solvers.columns import solve_columns
-from convexlib.solvers.first_order.admm import MAX_SAMPLES, admm
-from convexlib.solvers.first_order.fista import fista
-from convexlib.solvers.first_order.irls import irls
-from convexlib.solvers.first_order.proximal_gradient import proximal_gradient
-from convexlib.solvers.lasso import lasso, wedge
+from convexlib.problems.wedges import WedgeLasso
+from convexlib.result import Result, Status
+from convexlib.solvers.base import Tracker, interrupted, need_problem, watching
+from convexlib.solvers.first_order import MAX_SAMPLES, admm, fista, irls, proximal_gradient
+from convexlib.solvers.generate import generate
+from convexlib.solvers.lasso import lasso, solve_path, wedge
 from convexlib.solvers.oracle import oracle
 from convexlib.solvers.ssnal import ssnal
 from convexlib.solvers.units import generate_units
-from convexlib.validation import check_choice, check_tol
 
 SMALL_DESIGN = 1_000_000  # entries with which an interior-point solver is done in about a second
 
@@ -117,3 +119,98 @@ def _chosen(problem: Problem) -> str:
         moderate = min(sizes) >= 1e-3 and max(sizes) <= 1e3
         return "oracle" if small and moderate else "admm"
     return "admm" if len(problem.y) <= MAX_SAMPLES else "fista"
+
+
+def solve_columns(
+    problem: VectorOutput, solver: Callable[..., Result], *, tol: float, **options: Any
+) -> Result:
+    """Solve every column with `solver` to `tol`; values and bounds add up to one gap.
+
+    Options that are tensors (starts) are split along their last axis. ``n_iter`` is the sum.
+    """
+    tracker = Tracker(problem, "columns")
+    results = []
+    with warnings.catch_warnings():
+        # What counts is the gap of all columns together, and that is reported once, at the end.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for k, column in enumerate(problem.columns):
+            own = {
+                name: value[..., k] if isinstance(value, Tensor) else value
+                for name, value in options.items()
+            }
+            results.append(solver(column, tol=tol, **own))
+    tracker.method = results[0].method
+    weights = torch.stack([result.weights for result in results], dim=-1)
+    z = torch.stack([result.z for result in results], dim=-1)
+    n_iter = sum(result.n_iter for result in results)
+    gap = tracker.update(n_iter, weights, z)
+    unfinished = [result.status for result in results if not result.converged]
+    # Rounding may keep the sum from what every column has reached.
+    status = Status.CONVERGED if gap <= tol else next(iter(unfinished), Status.STALLED)
+    return tracker.result(status, n_iter, arrangements=problem.arrangements)
+
+
+def solution_path(
+    problem: Problem,
+    betas: Sequence[float],
+    *,
+    tol: float = 1e-6,
+    progress: bool = False,
+    **options: Any,
+) -> list[Result]:
+    r"""Solve a problem for several beta, from the largest down, each from the one before.
+
+    Parameters
+    ----------
+    problem : Problem
+        Its own beta does not matter. `TwoLayer` and `BatchNorm` problems with given patterns and
+        `Mirrors` start from the solution at the beta before, ``"generate"`` problems from its
+        neurons. Other problems are solved one by one.
+    betas : sequence of float
+        All > 0, in any order.
+    tol : float
+        Relative duality gap of every solution, as in `solve`.
+    progress : bool
+        Show a progress bar on a terminal.
+    **options
+        Passed to the solver.
+
+    Returns
+    -------
+    list of Result
+        In the order of `betas`. What did not converge says so and a ConvergenceWarning is given.
+
+    Raises
+    ------
+    InputError
+        For something that is not a problem, no betas, or one that is not a positive number.
+
+    Notes
+    -----
+    An interrupt ends the path; nothing is returned then. Checked by
+    ``tests/solvers/test_solution_path.py``.
+    """
+    need_problem(problem)
+    values = check_betas(betas)
+    if isinstance(problem, Mirrors) and not options:
+        return solve_path(problem, values, tol=tol)
+    results: dict[int, Result] = {}
+    last: Result | None = None
+    order = sorted(range(len(values)), key=lambda place: -values[place])
+    for place in tqdm(order, desc="betas", disable=None if progress else True):
+        near = {} if last is None else _starts(problem, last)
+        last = solve(problem.with_beta(values[place]), tol=tol, **(near | options))
+        if last.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt
+        results[place] = last
+    return [results[place] for place in range(len(values))]
+
+
+def _starts(problem: Problem, last: Result) -> dict[str, Any]:
+    """Options that start a solver from another beta's result."""
+    if not isinstance(problem, TwoLayer):
+        return {}
+    if problem.arrangements is not None:
+        return {"start": last.weights, "start_z": last.z}
+    neurons = last.weights.reshape(-1, last.weights.shape[-1])
+    return {"directions": neurons[neurons.any(dim=1)]}

@@ -12,7 +12,7 @@ from scipy.optimize import linprog
 
 import convexlib as cl
 from convexlib.errors import ConvergenceWarning
-from convexlib.problems.mirrors.norms import interpolation_norm
+from convexlib.solvers.interpolation import interpolation_norm
 from convexlib.solvers.lasso import optimal_set
 from tests.adversary.search import Draw, Floats, attack, refute
 

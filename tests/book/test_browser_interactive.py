@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from convexlib.problems.mirrors.chains import abs_chains
+from convexlib.problems.mirrors.dictionaries import abs_chains
 from convexlib.problems.mirrors.features import ChainFeature
 from tests.book.built import NARROW
 from tools import interactive, stills

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import convexlib as cl
-from convexlib.certify.positive_leaves import bound_positive
+from convexlib.certify.parallel import bound_positive
 from tests.problems.unit_programs import circle, program_value, seed_one
 
 PROBLEMS = {"three layers": cl.ThreeLayer, "path": cl.PathRegularized}

@@ -12,7 +12,7 @@ from torch import nn
 
 import convexlib as cl
 from convexlib import cli
-from convexlib.cli.model_file import load_network
+from convexlib.cli.files import load_network
 from tests.checks import network_objective
 from tests.reference_losses import loss_value
 

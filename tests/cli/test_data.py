@@ -144,13 +144,13 @@ def test_an_error_is_one_line_and_an_exit_code(
     def fail() -> None:
         raise error("what was got,\nwhat was expected")
 
-    monkeypatch.setattr(cli.data.store, "catalogue", fail)
+    monkeypatch.setattr(cli.data.datasets, "catalogue", fail)
     assert cli.main(["data", "list"]) == code
     assert capsys.readouterr().err == "convexlib: what was got, what was expected\n"
 
 
 def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.data.store, "catalogue", lambda: 1 / 0)
+    monkeypatch.setattr(cli.data.datasets, "catalogue", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["data", "list"])
 

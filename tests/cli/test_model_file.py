@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import convexlib as cl
-from convexlib.cli.model_file import build, load_network
+from convexlib.cli.files import build, load_network
 from convexlib.errors import ConvexlibError, DataError, InputError
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU
 
@@ -260,6 +260,7 @@ def test_any_state_dict(state: dict[str, torch.Tensor]) -> None:
     assert set(network.state_dict()) == left
 
 
+@pytest.mark.c_locale
 def test_loading_needs_no_locale(tmp_path: Path) -> None:
     path = saved(tmp_path / "mödel.pt", [1])
     code = "import sys; from convexlib import cli; sys.exit(cli.main(sys.argv[1:]))"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convexlib.cli.table_file import load_table
+from convexlib.cli.files import load_table
 from convexlib.errors import ConvexlibError, InputError
 
 
@@ -117,7 +117,7 @@ def test_names_are_compared_in_no_more_than_a_moment(file) -> None:
 
 
 def test_the_size_is_limited(file, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convexlib.cli.table_file.MAX_CELLS", 5)
+    monkeypatch.setattr("convexlib.cli.files.MAX_CELLS", 5)
     with pytest.raises(InputError, match="has more than 5 cells"):
         load_table(file("a,b\n1,2\n3,4\n5,6\n"))
 

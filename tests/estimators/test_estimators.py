@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler, scale
 
 import convexlib as cl
 from convexlib.errors import InputError
-from convexlib.estimators import training
+from convexlib.estimators import relu as training
 from tests.checks import network_objective
 from tests.reference_losses import cvxpy_loss
 from tests.reference_programs import program_value

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from convexlib.datasets import atomic
 from convexlib.errors import DataError, SolverError
 from convexlib.experiments import record_files
 from convexlib.experiments.runner import digest, file_name, run
-from convexlib.store import atomic
 from tests.experiments import toys
 
 COUNT = 8

@@ -104,7 +104,7 @@ def test_there_are_438_problems_and_the_quick_ones_are_small():
     assert len({(c["data"], c["lambda"]) for c in long}) == 13 * 6
     assert_allclose(uci.LAMBDAS, [10**e for e in (-5, -4.2, -3.4, -2.6, -1.8, -1)], rtol=1e-9)
     assert [c["data"] for c in full[:24]] == ["monks-3"] * 24  # the smallest table
-    catalogue = uci.store.catalogue()
+    catalogue = uci.datasets.catalogue()
     assert all(catalogue[c["data"]].shape[0] < 600 for c in configs("quick"))
     assert {c["device"] for c in configs("quick", device="cuda")} == {"cuda"}
 

@@ -68,7 +68,7 @@ def test_a_child_that_fails_is_no_result(task, monkeypatch, tmp_path):
 
 
 def test_the_configurations_are_those_of_the_smaller_tables():
-    known = uci_peer.store.catalogue()
+    known = uci_peer.datasets.catalogue()
     found = uci_peer.configs(rows=700)
     names = {name for name in list_uci() if known[name].shape[0] <= 700}
     assert {config["data"] for config in found} == names

@@ -11,8 +11,8 @@ import pytest
 import rebuild_uci
 import uci_recipes
 
-from convexlib import store
-from convexlib.store import manifest
+from convexlib import datasets
+from convexlib.datasets import manifest
 from tests.datafiles import RAW_RECIPE, RAW_TABLE, REBUILT
 
 
@@ -69,7 +69,7 @@ def test_another_package_of_that_name_is_refused(archives):
 
 
 def test_no_table_ships():
-    entries = [entry for entry in store.catalogue().values() if entry.classes]
+    entries = [entry for entry in datasets.catalogue().values() if entry.classes]
     assert len(entries) == 73
     assert not any(entry.ships for entry in entries)
     assert not (manifest.data_dir() / "uci").exists()

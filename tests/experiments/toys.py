@@ -6,8 +6,8 @@ import signal
 import time
 from pathlib import Path
 
+from convexlib.datasets import atomic
 from convexlib.experiments.runner import file_name, run
-from convexlib.store import atomic
 
 PART_OPEN = Path.open
 WORDS = ("begun", "ended")

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 import convexlib as cl
 from convexlib.pricing import price, spectral_bound
-from convexlib.problems.mirrors.norms import interpolation_norm
 from convexlib.solvers import lasso
-from convexlib.solvers.descent import train_parallel
-from convexlib.solvers.interpolation import interpolate, pursue
+from convexlib.solvers.interpolation import interpolate, interpolation_norm, pursue
+from convexlib.training import train_parallel
 from tests.fuzz.calls import Arguments, entry
 from tests.fuzz.data import numbers, sizes
 from tests.fuzz.entries_networks import NODES

@@ -13,8 +13,7 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from convexlib.cli.model_file import load_network
-from convexlib.cli.table_file import load_table
+from convexlib.cli.files import load_network, load_table
 from tests.fuzz import sandbox
 from tests.fuzz.calls import entry
 from tests.fuzz.entries_networks import filled

@@ -10,9 +10,10 @@ import torch
 from hypothesis import strategies as st
 
 import convexlib as cl
-from convexlib import geometry, losses, plots
+from convexlib import losses, plots
+from convexlib.arrangements import zonotope as geometry
 from convexlib.result import Record
-from convexlib.solvers.descent import OPTIMIZERS, train
+from convexlib.training import OPTIMIZERS, train
 from tests.fuzz.calls import Arguments, entry
 from tests.fuzz.data import betas, contained, numbers, one, sizes, tables, targets
 from tests.fuzz.entries_networks import trained

@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 import convexlib as cl
-from convexlib import store
+from convexlib import datasets
+from convexlib.datasets import manifest
 from convexlib.experiments import runner
-from convexlib.store import manifest
 from tests.fuzz import sandbox
 from tests.fuzz.calls import Arguments, entry
 from tests.fuzz.entries_files import damaged, written
@@ -92,15 +92,15 @@ entry(
 def copies(draw: st.DrawFn) -> Arguments:
     """A data file, as it is or damaged, under a name with or without .xz."""
     name = draw(st.sampled_from(("ecg", "nyse")))
-    raw = (manifest.data_dir() / store.catalogue()[name].stored).read_bytes()
+    raw = (manifest.data_dir() / datasets.catalogue()[name].stored).read_bytes()
     return {"name": name, "content": draw(damaged(raw[:3000])) if draw(st.booleans()) else raw}
 
 
 def stored(name: str, content: bytes) -> Any:
     """Read a copy of a data file: intact, or refused."""
-    one = store.catalogue()[name]
+    one = datasets.catalogue()[name]
     path = written(Path(one.stored).name, content)
-    return len(store.read(one, ("cache", path)))
+    return len(datasets.read(one, ("cache", path)))
 
 
 entry("store", stored, copies(), kept=("name", "content"), share=0.5,
@@ -124,7 +124,7 @@ def catalogue(**contents: bytes) -> Any:
         (place / path).write_bytes(contents[path.split(".")[0]])
     manifest.data_dir = lambda: place
     try:
-        return len(store.catalogue())
+        return len(datasets.catalogue())
     finally:
         manifest.data_dir = before
 
@@ -144,13 +144,13 @@ entry("load_uci", loaded, st.fixed_dictionaries({"name": NAMES}), covers=("load_
 
 def fetched(name: str, size: int, url: str) -> Any:
     """An entry whose source is no good, offline."""
-    known = store.catalogue()[name]
+    known = datasets.catalogue()[name]
     source = dataclasses.replace(known.sources[0], url=url)
     one = dataclasses.replace(known, size=size, sources=(source,), ships=False, stored="x/../y.dat")
     with sandbox.inside():
-        if store.locate(one) is None:
-            assert isinstance(store.missing(one), cl.errors.DataError)
-        return str(store.fetch(one))
+        if datasets.locate(one) is None:
+            assert isinstance(datasets.missing(one), cl.errors.DataError)
+        return str(datasets.fetch(one))
 
 
 entry(

@@ -10,19 +10,18 @@ from convexlib import cli
 PACKAGES = (
     "convexlib",
     "convexlib.arrangements",
+    "convexlib.arrangements.zonotope",
     "convexlib.certify",
     "convexlib.datasets",
     "convexlib.errors",
     "convexlib.estimators",
     "convexlib.experiments.runner",
-    "convexlib.geometry",
     "convexlib.losses",
     "convexlib.networks",
-    "convexlib.networks.path_norms",
+    "convexlib.networks.parallel",
     "convexlib.plots",
-    "convexlib.solvers.descent",
+    "convexlib.training",
     "convexlib.solvers.interpolation",
-    "convexlib.store",
 )
 WITHOUT_INPUT = {
     "COLOURS", "GREY", "STYLE", "OPTIMIZERS",  # constants

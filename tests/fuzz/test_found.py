@@ -16,15 +16,14 @@ from torch import nn
 
 import convexlib as cl
 from convexlib import cli, plots
+from convexlib.checks import check_index
 from convexlib.errors import ConvergenceWarning, InputError, NotCertifiableError, SolverError
 from convexlib.experiments import record_files, runner
 from convexlib.networks import read_two_layer
-from convexlib.problems.mirrors.norms import interpolation_norm
 from convexlib.solvers import lasso, refine
-from convexlib.solvers.descent import train
-from convexlib.solvers.descent.training import check_limits
-from convexlib.solvers.interpolation import interpolate, pursue
-from convexlib.validation import check_index
+from convexlib.solvers.interpolation import interpolate, interpolation_norm, pursue
+from convexlib.training import train
+from convexlib.training.descent import check_limits
 
 X, Y = np.eye(3)[:, :2], np.arange(3.0)
 ONE = torch.ones(1, 1, dtype=torch.float64)

@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from convexlib.losses import ShiftedLoss, get_loss
-from convexlib.losses.shifted import best_of_scales
+from convexlib.losses.base import best_of_scales
 from tests.reference_losses import NAMES, loss_value, targets_for
 
 

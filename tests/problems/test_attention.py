@@ -7,7 +7,7 @@ import torch
 
 import convexlib as cl
 from convexlib.errors import InputError
-from convexlib.problems.attention import AttentionHeads
+from convexlib.problems.extensions.attention import AttentionHeads
 from tests.searches import least_found
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 import convexlib as cl
 from convexlib.errors import InputError
-from convexlib.problems.convolution import PooledReLU
+from convexlib.problems.extensions.convolution import PooledReLU
 from tests.reference_losses import cvxpy_loss, targets_for
 from tests.searches import least_found
 

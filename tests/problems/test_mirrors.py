@@ -6,8 +6,7 @@ import pytest
 import torch
 
 import convexlib as cl
-from convexlib.problems.mirrors.norms import interpolation_norm
-from convexlib.solvers.interpolation import interpolate
+from convexlib.solvers.interpolation import interpolate, interpolation_norm
 from tests.mirror_dictionaries import KINDS, columns, data, independent_value, make
 from tests.reference_programs import least_norm
 

@@ -10,7 +10,7 @@ from scipy.optimize import linprog
 
 import convexlib as cl
 from convexlib.errors import InputError, ProblemError, TooManyArrangementsError
-from convexlib.problems.threshold import ThresholdNetwork
+from convexlib.problems.extensions.threshold import ThresholdNetwork
 from tests.reference_losses import cvxpy_loss, loss_value, targets_for
 
 

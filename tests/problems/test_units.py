@@ -8,11 +8,10 @@ import torch
 from scipy.optimize import nnls
 
 import convexlib as cl
+from convexlib.cones.unit_cones import UnitCones, sum_maximum
 from convexlib.errors import InputError, TooManyArrangementsError
-from convexlib.problems.units import Units
-from convexlib.problems.units.pieces import units_of
-from convexlib.units.cones import UnitCones
-from convexlib.units.socp import sum_maximum
+from convexlib.problems.parallel import Units
+from convexlib.problems.parallel.units import units_of
 from tests.problems.unit_programs import circle, planar_patterns
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from convexlib.store import atomic
+from convexlib.datasets import atomic
 
 
 def ended():

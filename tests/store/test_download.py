@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from convexlib import datasets, store
+from convexlib import datasets
+from convexlib.datasets import download, files
+from convexlib.datasets.manifest import Entry, Source
 from convexlib.errors import DataError
-from convexlib.store import download, files
-from convexlib.store.manifest import Entry, Source
 from tests.datafiles import (
     LOADERS,
     SHIPPED,
@@ -60,7 +60,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 def one_source(name: str, url: str, **fields: object) -> Entry:
     """Return an entry that has one source."""
-    entry = store.catalogue()[name]
+    entry = datasets.catalogue()[name]
     default = Source(url, entry.size, entry.sha256)
     return dataclasses.replace(entry, sources=(dataclasses.replace(default, **fields),))
 
@@ -73,7 +73,10 @@ def test_a_table_is_downloaded_once(folders: Path, tmp_path: Path, server) -> No
         X, _ = datasets.load_uci("tiny")
         assert X.shape == (3, 2)
         (served / "tiny_R.dat").unlink(missing_ok=True)
-    assert store.locate(store.catalogue()["tiny"]) == ("cache", tmp_path / "cache/uci/tiny_R.dat")
+    assert datasets.locate(datasets.catalogue()["tiny"]) == (
+        "cache",
+        tmp_path / "cache/uci/tiny_R.dat",
+    )
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -89,21 +92,21 @@ def test_fetch_puts_back_a_file_that_ships(name: str, damage: str, folders: Path
         flip(path, 100)
     else:
         path.unlink()
-    assert store.fetch(entry) == ("data", path)
-    assert store.read(entry, ("data", path)) == content
+    assert datasets.fetch(entry) == ("data", path)
+    assert datasets.read(entry, ("data", path)) == content
     LOADERS[name]()
 
 
 def test_fetch_leaves_an_intact_file_alone(folders: Path) -> None:
     before = (folders / "ecg.dat").stat().st_mtime_ns
-    assert store.fetch(store.catalogue()["ecg"]) == ("data", folders / "ecg.dat")
+    assert datasets.fetch(datasets.catalogue()["ecg"]) == ("data", folders / "ecg.dat")
     assert (folders / "ecg.dat").stat().st_mtime_ns == before
 
 
 def test_fetch_puts_back_a_file_from_the_cache(folders: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     shutil.move(folders / "ecg.dat", tmp_path / "cache")
-    assert store.fetch(store.catalogue()["ecg"]) == ("data", folders / "ecg.dat")
+    assert datasets.fetch(datasets.catalogue()["ecg"]) == ("data", folders / "ecg.dat")
     assert (folders / "ecg.dat").read_bytes() == (tmp_path / "cache" / "ecg.dat").read_bytes()
 
 
@@ -127,7 +130,7 @@ def test_one_member_is_read_from_an_archive(kind: str, folders: Path, server) ->
     entry = one_source(
         "ecg", f"{address}/archive", size=len(raw), sha256=sha256(raw), member="some/ecg.dat"
     )
-    assert store.fetch(entry) == ("data", folders / "ecg.dat")
+    assert datasets.fetch(entry) == ("data", folders / "ecg.dat")
     assert (folders / "ecg.dat").read_bytes() == content
     assert not list(folders.parent.rglob("escape"))
     assert not list(files.cache_dir().rglob("archive"))  # it has served its purpose
@@ -151,7 +154,7 @@ def test_a_bad_download_leaves_nothing_behind(
         (served / "file").write_bytes(content)
     entry = one_source("tiny", f"{address}/file", **fields)
     with pytest.raises(DataError, match=reason):
-        store.fetch(entry)
+        datasets.fetch(entry)
     assert [path for path in files.cache_dir().rglob("*") if path.is_file()] == []
 
 
@@ -161,15 +164,15 @@ def test_an_archive_without_the_member_is_refused(server) -> None:
         opened.writestr("other", b"x")
     entry = one_source("tiny", f"{address}/file", size=10**4, sha256=None, member="a")
     with pytest.raises(DataError, match="the archive has no member a"):
-        store.fetch(entry)
+        datasets.fetch(entry)
 
 
 def test_the_next_source_is_tried_and_all_are_named(server) -> None:
     address, served = server
     (served / "good").write_text(TABLE)
     first, second = (one_source("tiny", f"{address}/{name}").sources[0] for name in ("bad", "good"))
-    entry = dataclasses.replace(store.catalogue()["tiny"], sources=(first, second))
-    assert store.read(entry, store.fetch(entry)) == TABLE.encode()
+    entry = dataclasses.replace(datasets.catalogue()["tiny"], sources=(first, second))
+    assert datasets.read(entry, datasets.fetch(entry)) == TABLE.encode()
 
 
 def test_without_a_network_every_source_is_named() -> None:
@@ -187,7 +190,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, server) -> None
     (served / "file").write_text(TABLE)
     (tmp_path / "cache").write_text("a file, not a folder")
     with pytest.raises(DataError, match=r"tiny_R\.dat cannot be written .*XDG_CACHE_HOME"):
-        store.fetch(one_source("tiny", f"{address}/file"))
+        datasets.fetch(one_source("tiny", f"{address}/file"))
 
 
 def test_a_full_disk_is_named(server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +205,7 @@ def test_a_full_disk_is_named(server, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(download, "open", lambda *_: Full(), raising=False)
     with pytest.raises(DataError, match="No space left on device.*Free some space"):
-        store.fetch(one_source("tiny", f"{address}/file"))
+        datasets.fetch(one_source("tiny", f"{address}/file"))
     assert [path for path in files.cache_dir().rglob("*") if path.is_file()] == []
 
 
@@ -219,9 +222,9 @@ def test_a_damaged_file_that_cannot_be_replaced_is_named(
 
     monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(DataError, match=f"ecg.dat cannot be written .*sha256 is {sha256(raw)}"):
-        store.fetch(entry)
+        datasets.fetch(entry)
     assert not list(folders.glob("*.part"))
     (folders / "ecg.dat").unlink()  # nothing hides the copy in the cache any more
     flip(files.cache_dir() / "ecg.dat", 0)
-    assert store.fetch(entry) == ("cache", files.cache_dir() / "ecg.dat")
+    assert datasets.fetch(entry) == ("cache", files.cache_dir() / "ecg.dat")
     assert datasets.load_ecg()[0].shape == (108_000,)

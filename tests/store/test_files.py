@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from convexlib import datasets, store
+from convexlib import datasets
 from convexlib.errors import DataError
 from tests.datafiles import TABLE, add_tiny, isolate
 
@@ -29,7 +29,7 @@ def test_the_places_are_searched_in_order(
     folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONVEXLIB_MIRROR", str(tmp_path / "mirror"))
-    entry = store.catalogue()["tiny"]
+    entry = datasets.catalogue()["tiny"]
     for label, folder in (
         ("cache", tmp_path / "cache"),
         ("mirror", tmp_path / "mirror"),
@@ -39,7 +39,7 @@ def test_the_places_are_searched_in_order(
         if label == "cache":
             (tmp_path / "mirror").mkdir()
         (folder / "uci" / "tiny_R.dat").write_text(TABLE)
-        assert store.locate(entry) == (label, folder / "uci" / "tiny_R.dat")
+        assert datasets.locate(entry) == (label, folder / "uci" / "tiny_R.dat")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_wrong_file_in_the_mirror_is_refused_before_any_other(
     path = tmp_path / "uci" / "tiny_R.dat.xz"
     path.parent.mkdir()
     path.write_bytes(content)
-    for load in (datasets.load_uci, lambda name: store.fetch(store.catalogue()[name])):
+    for load in (datasets.load_uci, lambda name: datasets.fetch(datasets.catalogue()[name])):
         with pytest.raises(DataError, match="Replace it in the mirror, or unset CONVEXLIB_MIRROR"):
             load("tiny")
     assert path.read_bytes() == content

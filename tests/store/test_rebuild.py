@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_wine
 
-from convexlib import cli, datasets, store
+from convexlib import cli, datasets
+from convexlib.datasets import manifest, rebuild
+from convexlib.datasets.rebuild import Recipe
 from convexlib.errors import DataError
-from convexlib.store import manifest, rebuild
-from convexlib.store.rebuild import Recipe
 from tests.datafiles import RAW_RECIPE, RAW_TABLE, REBUILT, isolate, sha256
 
 INSTALLED = dict(rebuild.INSTALLED)
@@ -53,10 +53,10 @@ def test_classes_are_numbered(cells: list[str], options: dict, expected: list[in
 def test_scikit_learn_gives_the_table_of_the_manifest(name: str) -> None:
     with (manifest.data_dir() / "uci_manifest.csv").open(newline="") as stream:
         row = next(row for row in csv.DictReader(stream) if row["name"] == name)
-    entry = store.catalogue()[name]
-    label, path = store.locate(entry)
+    entry = datasets.catalogue()[name]
+    label, path = datasets.locate(entry)
     assert label == "scikit-learn"
-    content = store.read(entry, (label, path))
+    content = datasets.read(entry, (label, path))
     assert (sha256(content), len(content)) == (row["sha256"], int(row["raw_bytes"]))
     X, labels = datasets.load_uci(name)
     raw = SHIPPED[name]()
@@ -66,8 +66,8 @@ def test_scikit_learn_gives_the_table_of_the_manifest(name: str) -> None:
 
 
 def test_a_copy_comes_before_scikit_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = store.catalogue()["wine"]
-    content = store.read(entry, store.locate(entry))
+    entry = datasets.catalogue()["wine"]
+    content = datasets.read(entry, datasets.locate(entry))
     for label in ("cache", "mirror"):
         path = tmp_path / label / "uci" / "wine_R.dat.xz"
         path.parent.mkdir(parents=True)
@@ -75,7 +75,7 @@ def test_a_copy_comes_before_scikit_learn(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setenv("CONVEXLIB_MIRROR", str(tmp_path / "mirror"))
         if label == "cache":
             monkeypatch.delenv("CONVEXLIB_MIRROR")
-        assert store.locate(entry) == (label, path)
+        assert datasets.locate(entry) == (label, path)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_copy_comes_before_scikit_learn(tmp_path: Path, monkeypatch: pytest.Mo
 def test_another_version_of_scikit_learn_is_refused(
     change, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = store.catalogue()["wine"]
+    entry = datasets.catalogue()["wine"]
     in_package(tmp_path / "sklearn", change(rebuild.installed("wine").read_text()), monkeypatch)
     pattern = (
         rf"wine_data\.csv of scikit-learn [0-9.]+ {problem}.*; expected wine_R\.dat of sha256 "
@@ -99,14 +99,14 @@ def test_another_version_of_scikit_learn_is_refused(
     with pytest.raises(DataError, match=pattern):
         datasets.load_uci("wine")
     with pytest.raises(DataError, match="could not be downloaded"):  # fetch goes on to the network
-        store.fetch(entry)
+        datasets.fetch(entry)
 
 
 def test_without_its_file_scikit_learn_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rebuild.sklearn, "__file__", str(tmp_path / "__init__.py"))
-    assert store.locate(store.catalogue()["wine"]) is None
+    assert datasets.locate(datasets.catalogue()["wine"]) is None
 
 
 def test_the_command_line_names_scikit_learn(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,6 @@
 """The Lasso with one-dimensional mirrors or wedge products as features, to rounding."""
 
-from convexlib.solvers.lasso.mirrors import lasso
-from convexlib.solvers.lasso.optima import optimal_set
-from convexlib.solvers.lasso.path import lasso_path, solve_path
+from convexlib.solvers.lasso.mirrors import lasso, lasso_path, optimal_set, solve_path
 from convexlib.solvers.lasso.wedges import wedge
 
 __all__ = ["lasso", "lasso_path", "optimal_set", "solve_path", "wedge"]

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convexlib.checks import check_positive_int
 from convexlib.errors import SolverError
 from convexlib.problems.base import Problem
-from convexlib.problems.geometry import WedgeLasso
+from convexlib.problems.wedges import WedgeLasso
 from convexlib.result import Result, Status
 from convexlib.solvers.base import Tracker
 from convexlib.solvers.lasso.active_set import SLACK, ActiveSet, stages
-from convexlib.validation import check_positive_int
 
 BATCH = 16  # columns added at a time
 

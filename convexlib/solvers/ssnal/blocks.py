@@ -4,11 +4,18 @@ Nothing here forms the design matrix with its n x P d entries: :math:`X^\top D_i
 patterns is one product ``(X^T z) @ masks^T``, its adjoint a sum over rows of ``(U^T @ masks) X^T``,
 and neither has a temporary larger than X. (In this order BLAS is up to twice as fast as in the
 transposed one: the long side comes last.)
+
+**Curvature**: the second-order part K of the augmented Lagrangian, never larger than it must be. A
+curvature knows its `rank` (at most) and gives :math:`K v`, a dense K, or columns B with
+:math:`K = B B^\top`; who asks decides by size.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -71,3 +78,191 @@ class Blocks:
         if self._last is None or not torch.equal(self._last[0], active):
             self._last = active, self.masks[active]
         return self._last[1]
+
+
+_FEW = 1000  # columns that are always allowed
+
+
+class Curvature(ABC):
+    """K (n, n), symmetric and positive semidefinite."""
+
+    rank: int
+    work: float  # flops of one product
+    dense_work: float  # flops of a dense K
+
+    @abstractmethod
+    def to(self, dtype: torch.dtype) -> Curvature:
+        """The same in another precision."""
+
+    @abstractmethod
+    def times(self, v: Tensor) -> Tensor:
+        """K v for v (n,)."""
+
+    @abstractmethod
+    def columns(self) -> Tensor:
+        """B (n, rank)."""
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """K itself."""
+
+
+class ColumnCurvature(Curvature):
+    """K from its columns."""
+
+    def __init__(self, B: Tensor) -> None:
+        self.B = B
+        self.rank = B.shape[1]
+        self.work = 4.0 * B.numel()
+        self.dense_work = 2.0 * B.numel() * len(B)
+
+    def to(self, dtype: torch.dtype) -> ColumnCurvature:
+        """The same in another precision."""
+        return ColumnCurvature(self.B.to(dtype))
+
+    def times(self, v: Tensor) -> Tensor:
+        """K v for v (n,)."""
+        return self.B @ (self.B.T @ v)
+
+    def columns(self) -> Tensor:
+        """B (n, rank)."""
+        return self.B
+
+    def dense(self) -> Tensor:
+        """K itself."""
+        return self.B @ self.B.T
+
+
+class GatedCurvature(Curvature):
+    r"""K without cones: :math:`\sum_j D_j X ((1-c_j) I + c_j w_j w_j^\top) X^\top D_j`."""
+
+    def __init__(self, X: Tensor, masks: Tensor, directions: Tensor, ratios: Tensor) -> None:
+        self.X, self.masks, self.w, self.c = X, masks, directions, ratios  # (J, n), (J, d), (J,)
+        self.rank = directions.numel()
+        self.work = 4.0 * masks.numel() * X.shape[1]
+        self.dense_work = 2.0 * len(X) * (2 * masks.numel() + X.numel())
+
+    def to(self, dtype: torch.dtype) -> GatedCurvature:
+        """The same in another precision."""
+        parts = (part.to(dtype) for part in (self.X, self.masks, self.w, self.c))
+        return GatedCurvature(*parts)
+
+    @cached_property
+    def _along(self) -> Tensor:
+        return self.c[:, None] * self.w
+
+    def times(self, v: Tensor) -> Tensor:
+        """K v for v (n,)."""
+        blocks = ((self.X.T * v) @ self.masks.T).T  # (J, d)
+        inner = (blocks * self.w).sum(dim=1, keepdim=True)
+        blocks = blocks * (1.0 - self.c)[:, None] + inner * self._along
+        return ((blocks.T @ self.masks) * self.X.T).sum(dim=0)
+
+    def columns(self) -> Tensor:
+        """B (n, rank)."""
+        # L = r I + (1 - r) w w^T with r^2 = 1 - c has L L^T = (1 - c) I + c w w^T.
+        root = (1.0 - self.c).clamp(min=0.0).sqrt()
+        along = self.X @ self.w.T * (1.0 - root)  # (n, J)
+        images = self.X[:, None, :] * root[:, None] + along[..., None] * self.w  # (n, J, d)
+        return (images * self.masks.T[..., None]).flatten(1)
+
+    def dense(self) -> Tensor:
+        """K itself."""
+        weighted = self.masks * (1.0 - self.c).clamp(min=0.0).sqrt()[:, None]
+        images = (self.w * self.c.sqrt()[:, None]) @ self.X.T * self.masks  # (J, n)
+        K = (weighted.T @ weighted).mul_(self.X @ self.X.T)
+        return K.addmm_(images.T, images)
+
+
+class ConeCurvature(Curvature):
+    r"""K on faces of cones: :math:`\sum_b D_b X L_b L_b^\top X^\top D_b`.
+
+    The L are given in groups (index of blocks, L (b, d, k)) of one k each.
+    """
+
+    def __init__(self, X: Tensor, masks: Tensor, groups: list[tuple[Tensor, Tensor]]) -> None:
+        self.X, self.masks, self.groups = X, masks, groups  # masks (J, n)
+        self.rank = sum(len(L) * L.shape[2] for _, L in groups)
+        self.work = 4.0 * masks.numel() * X.shape[1]
+        self.dense_work = 2.0 * len(X) ** 2 * self.rank
+
+    def to(self, dtype: torch.dtype) -> ConeCurvature:
+        """The same in another precision."""
+        groups = [(chosen, L.to(dtype)) for chosen, L in self.groups]
+        return ConeCurvature(self.X.to(dtype), self.masks.to(dtype), groups)
+
+    def times(self, v: Tensor) -> Tensor:
+        """K v for v (n,)."""
+        blocks = ((self.X.T * v) @ self.masks.T).T  # (J, d)
+        for chosen, L in self.groups:
+            inner = torch.einsum("bdk,bd->bk", L, blocks[chosen])
+            blocks[chosen] = torch.einsum("bdk,bk->bd", L, inner)
+        return ((blocks.T @ self.masks) * self.X.T).sum(dim=0)
+
+    def _pieces(self) -> Iterator[Tensor]:
+        """The columns, about n of them at a time."""
+        n, d = self.X.shape
+        for chosen, L in self.groups:
+            some = max(1, n // L.shape[2])
+            for index, part in zip(chosen.split(some), L.split(some), strict=True):
+                images = (self.X @ part.permute(1, 0, 2).reshape(d, -1)).reshape(n, len(part), -1)
+                yield (images * self.masks[index].T[:, :, None]).flatten(1)
+
+    def columns(self) -> Tensor:
+        """B (n, rank)."""
+        return torch.cat(list(self._pieces()), dim=1)
+
+    def dense(self) -> Tensor:
+        """K itself."""
+        K = self.X.new_zeros(len(self.X), len(self.X))
+        for B in self._pieces():
+            K.addmm_(B, B.T)
+        return K
+
+
+def curvature_of(blocks: Blocks, shrunk: Shrunk) -> Curvature | None:
+    """K at a proximal point; None where no block is active."""
+    d = shrunk.projected.shape[2]
+    norms = shrunk.norms.reshape(-1)
+    active = (norms > shrunk.threshold).nonzero().ravel()  # blocks, sign-major
+    if not len(active):
+        return None
+    directions = shrunk.projected.reshape(-1, d)[active] / norms[active, None]
+    ratios = shrunk.threshold / norms[active]
+    masks = blocks.masks_of(active % len(blocks.masks))
+    X = blocks.problem.X
+    if blocks.projector is None:
+        return GatedCurvature(X, masks, directions, ratios)
+    roots = (1.0 - ratios).clamp(min=0.0).sqrt()
+    groups = []
+    for chosen, faces in _faces(blocks, active, directions):
+        # L = V r + (1 - r) w (V^T w)^T has L L^T = (1-c) V V^T + c w w^T: w lies in the face.
+        w, root = directions[chosen], roots[chosen]
+        along = torch.einsum("bd,bdk->bk", w, faces)
+        L = faces * root[:, None, None]
+        L = L + (1.0 - root)[:, None, None] * w[:, :, None] * along[:, None, :]
+        groups.append((chosen, L))
+    K = ConeCurvature(X, masks, groups)
+    # Columns make short work of products, as long as they take no more memory than the masks.
+    return ColumnCurvature(K.columns()) if K.rank <= max(len(blocks.masks), _FEW) else K
+
+
+def _faces(blocks: Blocks, active: Tensor, directions: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Orthonormal bases (b, d, k) of the faces of some blocks, grouped by their dimension k."""
+    assert blocks.projector is not None
+    d = directions.shape[1]
+    index = blocks.numbers[active.cpu().numpy()]
+    sizes = torch.from_numpy(blocks.projector.sizes[index])
+    groups = []
+    for size in sizes.unique().tolist():
+        chosen = (sizes == size).nonzero().ravel()
+        if size >= d - 1:
+            faces = directions[chosen][:, :, None]
+        elif size == 0:
+            faces = torch.eye(d, dtype=torch.float64).expand(len(chosen), d, d)
+        else:
+            normals = torch.from_numpy(blocks.projector.bases[index[chosen.numpy()], :size])
+            complete, _ = torch.linalg.qr(normals.transpose(1, 2), mode="complete")
+            faces = complete[:, :, size:]
+        groups.append((chosen.to(active.device), faces.to(directions)))
+    return groups

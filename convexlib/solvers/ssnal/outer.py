@@ -8,15 +8,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from convexlib.checks import check_positive_int
 from convexlib.problems.base import Problem
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result, Status
-from convexlib.solvers.base import Tracker, need_two_layer
-from convexlib.solvers.precision import round_weights
+from convexlib.solvers.base import Tracker, need_two_layer, round_weights
 from convexlib.solvers.ssnal.blocks import Blocks
-from convexlib.solvers.ssnal.newton import Subproblem, minimise
-from convexlib.solvers.ssnal.system import NewtonSystem
-from convexlib.validation import check_positive_int
+from convexlib.solvers.ssnal.newton import NewtonSystem, Subproblem, minimise
 
 _FIRST = 3.0  # penalty, in units that make sigma X^T X of order one per column
 _WARM = 64.0  # times that for multipliers that are nearly right

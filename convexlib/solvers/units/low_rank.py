@@ -21,20 +21,20 @@ from typing import Any
 
 import torch
 
-from convexlib.errors import InputError
-from convexlib.networks import ParallelReLU
-from convexlib.problems.path import PathRegularized
-from convexlib.problems.path_losses import PiecewiseLoss, get_path_loss
-from convexlib.problems.units.pieces import check_widths
-from convexlib.result import Result
-from convexlib.solvers.units.rounds import generate_units
-from convexlib.validation import (
+from convexlib.checks import (
     check_beta,
     check_choice,
     check_data,
     check_positive_int,
     check_real,
 )
+from convexlib.errors import InputError
+from convexlib.losses.piecewise import PiecewiseLoss, get_path_loss
+from convexlib.networks import ParallelReLU
+from convexlib.problems.parallel.path import PathRegularized
+from convexlib.problems.parallel.units import check_widths
+from convexlib.result import Result
+from convexlib.solvers.units.rounds import generate_units
 
 _LARGEST = 1e300  # factor by which a number can still be multiplied
 

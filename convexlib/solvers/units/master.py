@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convexlib.errors import SolverError
-from convexlib.problems.path_losses import PiecewiseLoss
-from convexlib.problems.units import UnitProgram
+from convexlib.losses.piecewise import PiecewiseLoss
+from convexlib.problems.parallel import UnitProgram
 
 _ACCURACY = 1e-10  # of the interior-point method, relative to the scaled program
 

@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from convexlib.checks import check_positive_int
 from convexlib.errors import SolverError
 from convexlib.problems.base import Problem
-from convexlib.problems.units import UnitProgram
+from convexlib.problems.parallel import UnitProgram
 from convexlib.result import Result, Status
 from convexlib.solvers.base import Tracker
 from convexlib.solvers.units.master import pruned, restricted
 from convexlib.solvers.units.search import search_units
-from convexlib.validation import check_positive_int
 
 _ADDED = 24  # blocks at most added per round
 _FALL = 1e-9  # of the value, relative: less may be the inner solver's error

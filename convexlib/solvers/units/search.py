@@ -1,9 +1,8 @@
 r"""Sub-networks found by search: three layers on data whose units cannot be listed.
 
 On larger data the search starts from the sub-networks of briefly trained networks. Every round
-climbs to sub-networks whose height at the residual z exceeds beta (see `convexlib.units.ascent`),
-from random ones and from the neighbourhood of the present ones, takes the best in, and solves a
-master problem:
+climbs to sub-networks whose height at the residual z exceeds beta , from random ones
+and from the neighbourhood of the present ones, takes the best in, and solves a master problem:
 
 * on small data **exactly**: the program over the units that the sub-networks found lie in, as
   `convexlib.solvers.units.rounds` does, and the climbs end at the exact maximum over their unit;
@@ -14,6 +13,18 @@ master problem:
 
 The value is that of a network, so it is an **upper bound** on the optimum; that no better
 sub-network was found proves nothing. The lower bound is `UnitProgram.dual_norm`'s.
+
+**Where it starts.** The networks are trained side by side from different seeds. All their
+sub-networks together have at least the optimum of each network alone, since the best multiples are
+found jointly.
+
+**Local ascent**: many starts at once, cheap, and no proof. The height of a sub-network at a dual
+point z,
+
+.. math:: \phi(U) = \frac{z^\top \big(\sum_j s_j (X u_j)_+\big)_+}{\|U\|} ,
+
+does not change with the size of U and is smooth inside of every cone. Each start follows its own
+gradient with its own step, which is doubled while it climbs and halved when it does not.
 """
 
 from __future__ import annotations
@@ -24,16 +35,15 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize, nnls
 from torch import Tensor
 
+from convexlib.checks import check_choice, check_positive_int, check_seed
 from convexlib.errors import SolverError
-from convexlib.problems.units import UnitProgram
-from convexlib.problems.units.generated import weights_from
-from convexlib.problems.units.pieces import units_of
+from convexlib.problems.parallel import UnitProgram
+from convexlib.problems.parallel.units import units_of, weights_from
 from convexlib.result import Result, Status
 from convexlib.solvers.base import Tracker
 from convexlib.solvers.units.master import pruned, restricted
-from convexlib.solvers.units.seeding import Found, trained_units
-from convexlib.units.ascent import ascend_units
-from convexlib.validation import check_choice, check_positive_int, check_seed
+from convexlib.training.descent import check_grid, descend
+from convexlib.training.parallel import Weights, gradients, initial, leaves_of
 
 _ADDED = 24  # sub-networks at most added per round
 _ALIKE = 1.0 - 1e-6  # cosine of the outputs of sub-networks that are taken for one
@@ -262,3 +272,95 @@ def _descended(problem: UnitProgram, X: Tensor, y: Tensor, found: Found, steps: 
     options = {"maxiter": steps, "maxcor": 20}
     done = minimize(evaluate, leaves.numpy().ravel(), jac=True, method="L-BFGS-B", options=options)
     return torch.from_numpy(done.x).reshape(shape), signs, side
+
+
+Found = tuple[Tensor, Tensor, Tensor]  # leaves (B, m, d), signs (B, m), output signs (B,)
+
+_NETWORKS = 3
+_SUBNETWORKS = 32
+_STEPS = 600
+_RATE = 0.03
+_BATCH = 100
+_LIVE = 1e-4  # a sub-network counts if its norm exceeds this part of the largest
+
+
+def trained_units(problem: UnitProgram, seed: int = 0) -> Found:
+    r"""The sub-networks of networks after a short run of Adam, in float64.
+
+    The run is deterministic, on data and targets of unit scale: for :math:`X = c \tilde X` and
+    :math:`y = s \tilde y` the networks are those for :math:`\tilde X, \tilde y` and
+    :math:`\beta / (c s)`. Checked by ``tests/solvers/units/test_search.py``.
+    """
+    X, y, m = problem.X.double().cpu(), problem.y.double().cpu(), problem.widths[0]
+    size, height = (float(part.square().mean().sqrt()) for part in (X, y))
+    if size == 0.0 or height == 0.0:
+        return X.new_zeros(0, m, X.shape[1]), X.new_zeros(0, m), X.new_zeros(0)
+    beta = problem.beta / (size * height)
+    seeds = [_NETWORKS * seed + k for k in range(_NETWORKS)]
+    weights = initial(seeds, 1, _SUBNETWORKS, m, X)
+    grid = check_grid(
+        len(X),
+        optimizer="adam-cosine",
+        rates=[_RATE],
+        seeds=seeds,
+        n_steps=_STEPS,
+        batch_size=_BATCH,
+        n_records=1,
+    )
+
+    def slopes(batch_X: Tensor, batch_y: Tensor) -> Weights:
+        return gradients(batch_X, batch_y, weights, beta, len(X), problem.by_sum)
+
+    descend(grid, X / size, y / height, weights, slopes, lambda *_: None)
+    leaves = (leaves_of(weights, problem.by_sum) * (height / size)).flatten(0, 2)
+    norms = problem.norms(leaves)
+    live = torch.isfinite(norms) & (norms > _LIVE * norms.nan_to_num(0.0).max())
+    signs, side = weights[1].flatten(0, 2).sign(), weights[2].flatten().sign()
+    return leaves[live], signs[live], side[live]
+
+
+_TINY = 1e-300
+
+
+def ascend_units(
+    X: Tensor, z: Tensor, starts: Tensor, signs: Tensor, by_sum: bool, n_iter: int = 60
+) -> tuple[Tensor, Tensor]:
+    r"""Climb from leaves `starts` (B, m, d) with the signs (B, m) at the dual points z (n, B).
+
+    The norm is :math:`\sum_j \|u_j\|` if `by_sum`, else Frobenius. Returns heights (B,), never
+    below those of the starts, and the leaves that have them, of norm one.
+    """
+    U = starts / _norms(starts, by_sum)[:, None, None].clamp(min=_TINY)
+    heights, slopes = _heights(X, z, U, signs, by_sum)
+    steps = torch.ones_like(heights)
+    for _ in range(n_iter):
+        lengths = torch.linalg.vector_norm(slopes, dim=(1, 2)).clamp(min=_TINY)
+        trial = U + (steps / lengths)[:, None, None] * slopes
+        trial = trial / _norms(trial, by_sum)[:, None, None].clamp(min=_TINY)
+        ahead, next_slopes = _heights(X, z, trial, signs, by_sum)
+        better = ahead > heights
+        heights = torch.where(better, ahead, heights)
+        U = torch.where(better[:, None, None], trial, U)
+        slopes = torch.where(better[:, None, None], next_slopes, slopes)
+        steps = torch.where(better, (2.0 * steps).clamp(max=1.0), 0.5 * steps)
+    return heights, U
+
+
+def _norms(U: Tensor, by_sum: bool) -> Tensor:
+    """Norms (B,) of leaves (B, m, d)."""
+    if by_sum:
+        return torch.linalg.vector_norm(U, dim=2).sum(dim=1)
+    return torch.linalg.vector_norm(U, dim=(1, 2))
+
+
+def _heights(X: Tensor, z: Tensor, U: Tensor, signs: Tensor, by_sum: bool) -> tuple[Tensor, Tensor]:
+    """Heights (B,) of leaves of norm one, and the gradients of the quotient (B, m, d)."""
+    B, m, d = U.shape
+    before = (X @ U.reshape(B * m, d).T).reshape(len(X), B, m)
+    inner = (before.relu() * signs).sum(dim=2)  # (n, B)
+    heights = (z * inner.relu()).sum(dim=0)
+    back = (z * (inner > 0))[:, :, None] * signs * (before > 0)  # (n, B, m)
+    slopes = (back.reshape(len(X), B * m).T @ X).reshape(B, m, d)
+    sizes = torch.linalg.vector_norm(U, dim=2, keepdim=True).clamp(min=_TINY)
+    along = U / sizes if by_sum else U
+    return heights, slopes - heights[:, None, None] * along

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import convexlib as cl
-from convexlib.solvers.column_generation.cell_moves import inside, move_cells
+from convexlib.pricing.ascent import inside, move_cells
 from tests.checks import best_in_cone, neuron_values
 from tests.generators import integer_grid
 

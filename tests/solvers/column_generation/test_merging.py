@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import convexlib as cl
-from convexlib.solvers.column_generation.merging import merge_rows
+from convexlib.solvers.generate import merge_rows
 from tests.checks import as_numpy
 from tests.generators import integer_grid, parallel_rows, zero_rows
 

@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import convexlib as cl
+from convexlib.arrangements.patterns import patterns_of
 from convexlib.errors import ConvergenceWarning, InputError
 from convexlib.pricing import price
-from convexlib.solvers.column_generation import generate, merging, rounds
-from convexlib.solvers.descent import train
-from convexlib.solvers.pattern_set import patterns_of
+from convexlib.solvers import generate as merging
+from convexlib.solvers import generate as rounds
+from convexlib.solvers.generate import generate
+from convexlib.training import train
 from tests.checks import check_record, check_result, neuron_values, small_instance
 from tests.generators import EXACT, ROUNDED
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import convexlib as cl
-from convexlib.solvers.column_generation.seeding import trained_neurons
-from convexlib.solvers.pattern_set import patterns_of
+from convexlib.arrangements.patterns import patterns_of
+from convexlib.solvers.generate import trained_neurons
 
 
 def planted(n=80, d=6, seed=0):

@@ -8,10 +8,9 @@ from numpy.testing import assert_allclose
 import convexlib as cl
 from convexlib.errors import InputError
 from convexlib.losses import get_loss
-from convexlib.solvers.descent import train
-from convexlib.solvers.descent.lbfgs import lbfgs
-from convexlib.solvers.descent.training import ROWS, initial_weights, objectives
-from convexlib.solvers.descent.two_layer import gradients
+from convexlib.training import train
+from convexlib.training.descent import ROWS, initial_weights, objectives
+from convexlib.training.two_layer import gradients, lbfgs
 from tests.checks import as_numpy
 from tests.reference_losses import NAMES, loss_value, targets_for
 

@@ -6,8 +6,8 @@ import torch
 
 import convexlib as cl
 from convexlib.errors import InputError, SolverError
-from convexlib.solvers.descent import OPTIMIZERS, train_parallel
-from convexlib.solvers.descent.parallel import gradients, initial
+from convexlib.training import OPTIMIZERS, train_parallel
+from convexlib.training.parallel import gradients, initial
 from tests.problems.unit_programs import circle, forward
 
 EXACT = {"sum": 0.07265342213, "group": 0.05285385743}  # proven with all units

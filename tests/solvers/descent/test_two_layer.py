@@ -7,11 +7,9 @@ from numpy.testing import assert_allclose
 
 import convexlib as cl
 from convexlib.errors import ConvergenceWarning, InputError
-from convexlib.solvers.descent import OPTIMIZERS, train
-from convexlib.solvers.descent.grid import SCHEDULES
-from convexlib.solvers.descent.lbfgs import lbfgs
-from convexlib.solvers.descent.training import ROWS, initial_weights, objectives
-from convexlib.solvers.descent.two_layer import gradients
+from convexlib.training import OPTIMIZERS, train
+from convexlib.training.descent import ROWS, SCHEDULES, initial_weights, objectives
+from convexlib.training.two_layer import gradients, lbfgs
 
 BETA = 0.1
 GLOBAL = 2.27291897  # of the data below: convexlib's oracle, and two independent solvers
@@ -148,9 +146,7 @@ def test_stops_after_the_given_seconds(data):
 def test_the_clock_stands_still_while_recording(data, monkeypatch):
     """With a clock that ticks once per reading, each step costs one tick and a record none."""
     ticks = iter(range(100_000))
-    monkeypatch.setattr(
-        "convexlib.solvers.descent.training.time.process_time", lambda: float(next(ticks))
-    )
+    monkeypatch.setattr("convexlib.training.descent.time.process_time", lambda: float(next(ticks)))
     run = train(*data, beta=BETA, width=5, n_steps=100)
     assert list(run.seconds) == list(run.steps)
 

@@ -6,7 +6,7 @@ import torch
 
 import convexlib as cl
 from convexlib.errors import SolverError
-from convexlib.solvers.first_order.admm import admm
+from convexlib.solvers.first_order import admm
 from tests.checks import check_result
 
 
@@ -48,7 +48,7 @@ def test_no_scale_of_the_data_is_hard(gated, scale):
 
 def test_too_many_samples_are_refused(monkeypatch):
     X, y = data()
-    monkeypatch.setattr("convexlib.solvers.first_order.admm.MAX_SAMPLES", 10)
+    monkeypatch.setattr("convexlib.solvers.first_order.MAX_SAMPLES", 10)
     with pytest.raises(SolverError, match=r"admm factors a matrix of 15 x 15; expected at most 10"):
         admm(cl.TwoLayer(X, y, beta=0.1, gated=True))
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import convexlib as cl
-from convexlib.solvers.first_order.fista import fista
+from convexlib.solvers.first_order import fista
 from tests.checks import check_record, check_result
 
 

@@ -8,7 +8,7 @@ import torch
 
 import convexlib as cl
 from convexlib.errors import ConvergenceWarning
-from convexlib.solvers.first_order.proximal_gradient import proximal_gradient
+from convexlib.solvers.first_order import proximal_gradient
 from tests.reference_losses import NAMES, targets_for
 
 

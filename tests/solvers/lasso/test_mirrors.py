@@ -7,8 +7,7 @@ from sklearn.linear_model import Lasso, QuantileRegressor
 
 import convexlib as cl
 from convexlib.errors import ConvergenceWarning, InputError, ProblemError, SolverError
-from convexlib.problems.mirrors.norms import interpolation_norm
-from convexlib.solvers.interpolation import interpolate
+from convexlib.solvers.interpolation import interpolate, interpolation_norm
 from convexlib.solvers.lasso import lasso_path, optimal_set, solve_path
 from convexlib.solvers.lasso.active_set import ActiveSet
 from tests.reference_programs import least_norm

@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import convexlib as cl
 from convexlib.solvers.base import Tracker
-from convexlib.solvers.ssnal import curvature, ssnal
+from convexlib.solvers.ssnal import blocks as curvature
+from convexlib.solvers.ssnal import ssnal
 from tests.checks import check_record, check_result
 
 LOSSES = ("squared", "logistic", "squared_hinge")

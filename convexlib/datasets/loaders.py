@@ -1,0 +1,231 @@
+"""The data of the three experiments: an electrocardiogram, the New York Stock Exchange, UCI.
+
+Each file is found in `data/`, in the folder named by the environment variable CONVEXLIB_MIRROR, in
+the user's cache or (UCI only) in scikit-learn's data and on the network, in that order, and its
+sha256 is verified before it is parsed. Sources, licences and citations are in `data/manifest.toml`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from convexlib.checks import as_tensor, check_finite, check_positive_int
+from convexlib.datasets.download import fetch
+from convexlib.datasets.files import locate, missing, read
+from convexlib.datasets.manifest import Entry, catalogue
+from convexlib.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["autoregression", "list_uci", "load_ecg", "load_ecg_beats", "load_nyse", "load_uci"]
+
+ECG_RATE = 360.0  # Hz
+
+
+def load_ecg() -> tuple[np.ndarray, float]:
+    r"""Return five minutes of an electrocardiogram with normal and ectopic beats.
+
+    Record 208 (lead MLII) of the MIT-BIH Arrhythmia Database, 19:35 to 24:35. The file holds the
+    counts :math:`c_t` of an 11-bit converter; the signal is
+    :math:`x_t = (c_t - 1024) / 200` in millivolts.
+
+    Returns
+    -------
+    signal : ndarray of shape (108000,)
+        In millivolts, float64.
+    rate : float
+        360.0, the sampling rate in Hz.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or damaged.
+
+    Notes
+    -----
+    Moody and Mark (2001), Goldberger et al. (2000); Open Data Commons Attribution License 1.0.
+    Checked by `tests/test_datasets.py`.
+    """
+    content = _content(catalogue()["ecg"])
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        counts = arrays["ecg"].astype(np.float64)
+    return _millivolts(counts), ECG_RATE
+
+
+def load_ecg_beats() -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
+    """Return two minutes of another electrocardiogram, with the database's annotation of each beat.
+
+    Record 100 (lead MLII) of the MIT-BIH Arrhythmia Database, 25:00 to 27:00, in the units of
+    `load_ecg`.
+
+    Returns
+    -------
+    signal : ndarray of shape (43200,)
+        In millivolts, float64.
+    rate : float
+        360.0, the sampling rate in Hz.
+    peaks : ndarray of shape (148,)
+        The sample of every beat's R peak, int64, increasing.
+    kinds : ndarray of shape (148,)
+        Its kind: "N" normal, "A" premature atrial, "V" premature ventricular.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or damaged.
+
+    Notes
+    -----
+    Moody and Mark (2001), Goldberger et al. (2000); Open Data Commons Attribution License 1.0. Cut
+    out of the record by `tools/excerpt_beats.py`. Checked by `tests/test_datasets.py`.
+    """
+    content = _content(catalogue()["ecg_beats"])
+    columns = np.loadtxt(io.BytesIO(content), str, skiprows=1, delimiter=",")
+    counts, kinds = columns.T
+    peaks = np.flatnonzero(kinds != "")
+    return _millivolts(counts.astype(np.float64)), ECG_RATE, peaks, kinds[peaks]
+
+
+def load_nyse() -> pd.DataFrame:
+    """Return 6,051 days of trading at the New York Stock Exchange, 1962-12-03 to 1986-12-31.
+
+    Returns
+    -------
+    DataFrame of shape (6051, 6)
+        `date` (datetime64), `day_of_week` (mon, tues, wed, thur, fri), `DJ_return` (difference of
+        the log Dow Jones index between consecutive days), `log_volume` (log of the share of stocks
+        traded, relative to its 100-day moving average), `log_volatility` (log of a volatility from
+        absolute price movements) and `train` (bool: the 4,281 days up to 1979).
+
+    Raises
+    ------
+    DataError
+        If the file is missing or damaged.
+
+    Notes
+    -----
+    LeBaron and Weigend (1998), taken from the package ISLP (BSD 3-clause). Checked by
+    `tests/test_datasets.py`.
+    """
+    import pandas as pd  # only this function needs it, and its import takes a while
+
+    content = _content(catalogue()["nyse"])
+    return pd.read_csv(io.BytesIO(content), parse_dates=["date"])
+
+
+def list_uci() -> list[str]:
+    """Return the names of the 73 UCI tables, in alphabetical order."""
+    return [name for name, entry in catalogue().items() if entry.classes is not None]
+
+
+def load_uci(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return one classification table of the UCI repository, as preprocessed in 2014.
+
+    The table's header and its first column (a row number) are left out. The features were
+    standardised by Fernandez-Delgado et al. (JMLR 15, 2014); where their preprocessing lists
+    separate training and test files, this is the training file. `wine` and
+    `breast-cancer-wisc-diag` are rebuilt from scikit-learn's data where no copy is found, with the
+    same bytes; the others need a copy or a network.
+
+    Parameters
+    ----------
+    name : str
+        One of `list_uci()`.
+
+    Returns
+    -------
+    X : ndarray of shape (n, d)
+        The features, float64.
+    labels : ndarray of shape (n,)
+        The classes 0, 1, ..., int64.
+
+    Raises
+    ------
+    InputError
+        If no table has that name.
+    DataError
+        If the table is in no folder and cannot be downloaded, or is damaged.
+
+    Notes
+    -----
+    Credit the UCI Machine Learning Repository and the donors of the table. Checked by
+    `tests/test_datasets.py`.
+    """
+    names = list_uci()
+    if not isinstance(name, str) or name not in names:
+        raise InputError(
+            f"name is {name!r}; expected one of the {len(names)} names of "
+            f"convexlib.datasets.list_uci().{suggestion(name, names)}"
+        )
+    content = _content(catalogue()[name])
+    table = np.loadtxt(io.BytesIO(content), skiprows=1, dtype=np.float64, ndmin=2)
+    return np.ascontiguousarray(table[:, 1:-1]), table[:, -1].astype(np.int64)
+
+
+def autoregression(signal: Any, lags: int) -> tuple[Any, Any]:
+    r"""Return the data that predict a signal from its own past.
+
+    Row :math:`i` belongs to time :math:`t = i + k`, where :math:`k` is `lags`:
+
+    .. math:: X_i = (x_{t-1}, x_{t-2}, \dots, x_{t-k}), \qquad y_i = x_t.
+
+    Parameters
+    ----------
+    signal : array or tensor of shape (T,)
+        The values in order of time, T > lags.
+    lags : int
+        The number k >= 1 of past values in a row.
+
+    Returns
+    -------
+    X : array or tensor of shape (T - lags, lags)
+        Of the signal's kind; float64 for arrays.
+    y : array or tensor of shape (T - lags,)
+        The values to predict.
+
+    Raises
+    ------
+    InputError
+        If the signal is not a finite vector of more than `lags` values.
+
+    Notes
+    -----
+    Several series side by side: `np.hstack([autoregression(s, k)[0] for s in series])`. Checked
+    by `tests/test_datasets.py`.
+    """
+    lags = check_positive_int(lags, "lags")
+    values = as_tensor(signal, "signal")
+    if values.ndim != 1 or len(values) <= lags:
+        raise InputError(
+            f"signal has shape {tuple(values.shape)}; expected one axis of more than lags={lags} "
+            "values."
+        )
+    check_finite(values, "signal")
+    windows = values.unfold(0, lags + 1, 1).flip(1)  # (T - k, k + 1): x[t], x[t-1], ..., x[t-k]
+    X, y = windows[:, 1:].contiguous(), windows[:, 0].contiguous()
+    return (X, y) if isinstance(signal, Tensor) else (X.numpy(), y.numpy())
+
+
+def _millivolts(counts: np.ndarray) -> np.ndarray:
+    """The signal of an 11-bit converter's counts: 200 a millivolt, zero at 1024."""
+    return (counts - 1024.0) / 200.0
+
+
+def suggestion(name: object, names: list[str]) -> str:
+    """Return " Did you mean ...?" with the names closest to a wrong one, or nothing."""
+    close = difflib.get_close_matches(str(name).lower(), names)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def _content(entry: Entry) -> bytes:
+    """Return the verified content; a file that ships is never replaced unasked."""
+    place = locate(entry)
+    if place is None and entry.ships:
+        raise missing(entry)
+    return read(entry, place or fetch(entry))

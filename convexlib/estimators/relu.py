@@ -1,0 +1,537 @@
+"""Certified two-layer networks as a regressor and a classifier."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from scipy.special import log_expit, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+from torch import Tensor, nn
+
+from convexlib.arrangements import Arrangements, sample_arrangements
+from convexlib.certify.certificate import Certificate, best_certificate
+from convexlib.certify.two_layer import BRANCHING_RANK, Standing, bound_neurons
+from convexlib.checks import (
+    as_tensor,
+    check_beta,
+    check_choice,
+    check_flag,
+    check_positive_int,
+    check_tol,
+)
+from convexlib.errors import ConvergenceWarning, InputError
+from convexlib.estimators.common import (
+    Array,
+    check_device,
+    evaluate,
+    validated,
+    warn_of_gap,
+)
+from convexlib.losses import LOSSES
+from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, read_two_layer, side_by_side
+from convexlib.pricing import price, row_space
+from convexlib.problems.two_layer import TwoLayer
+from convexlib.problems.vector_output import VectorOutput
+from convexlib.result import Result, relative_gap
+from convexlib.solvers.solve import solve
+
+_ADVICE = "raise max_iter to improve it, and max_nodes to prove more where the rank is at most 5"
+_APART = 100.0  # ratio of the sizes of two features from which on scale is worth a word
+
+
+class ConvexReLU(BaseEstimator):
+    """Fits one program per column of targets; the subclasses say what the arguments mean."""
+
+    network_: nn.Sequential
+
+    def __init__(
+        self,
+        beta: float = 1.0,
+        *,
+        fit_bias: bool = True,
+        gated: bool = False,
+        device: str = "cpu",
+        random_state: Any = None,
+        n_patterns: int = 100,
+        tol: float = 1e-4,
+        max_iter: int | None = None,
+        max_nodes: int = 100_000,
+    ) -> None:
+        self.beta = beta
+        self.fit_bias = fit_bias
+        self.gated = gated
+        self.device = device
+        self.random_state = random_state
+        self.n_patterns = n_patterns
+        self.tol = tol
+        self.max_iter = max_iter
+        self.max_nodes = max_nodes
+
+    def _train(self, X: Array, Y: Array, loss: str) -> None:
+        """Check the arguments, train, and keep what is known."""
+        tol = check_tol(self.tol)
+        limit = None if self.max_iter is None else check_positive_int(self.max_iter, "max_iter")
+        settings = Settings(
+            beta=check_beta(self.beta),
+            loss=loss,
+            gated=check_flag(self.gated, "gated"),
+            fit_bias=check_flag(self.fit_bias, "fit_bias"),
+            n_patterns=check_positive_int(self.n_patterns, "n_patterns"),
+            tol=tol,
+            max_iter=limit,
+            max_nodes=check_positive_int(self.max_nodes, "max_nodes", minimum=0),
+            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
+        )
+        device = check_device(self.device)
+        trained = train(as_tensor(X, "X").to(device), as_tensor(Y, "y").to(device), settings)
+        self.network_ = trained.network
+        self.n_neurons_ = trained.n_neurons
+        self.gap_ = trained.gap
+        self.n_iter_ = max(1, *(result.n_iter for result in trained.results))
+        self.result_: Result | list[Result] = _single(trained.results)
+        self.certificate_: Certificate | list[Certificate] | None = _single(trained.certificates)
+        warn_of_gap(self, trained.results, trained.gaps, tol, _ADVICE + _on_scale(X))
+
+    def _outputs(self, X: Any) -> Array:
+        """Outputs (n, c) of the network."""
+        check_is_fitted(self)
+        X = validated(self, X, reset=False)
+        return evaluate(self.network_, X, self.device)
+
+
+def _on_scale(X: Array) -> str:
+    """Advice for features of sizes that are far apart; empty where they are not."""
+    sizes = np.sqrt(np.mean(np.square(X / max(np.abs(X).max(), 1e-300)), axis=0))
+    least, most = sizes[sizes > 0].min(initial=np.inf), sizes.max(initial=0.0)
+    if most <= _APART * least:
+        return ""
+    return (
+        f". Features have sizes {most / least:.0e} apart, so that weight decay hardly touches the "
+        "largest and the program is hard: scale them (sklearn's StandardScaler), which is another "
+        "penalty and usually the one that is meant"
+    )
+
+
+def _single(values: list[Any]) -> Any:
+    """A list of several, the only one, or None."""
+    if len(values) == 1:
+        return values[0]
+    return values or None
+
+
+class ConvexReLURegressor(RegressorMixin, ConvexReLU):
+    r"""Regression with a two-layer ReLU network, trained to a certified gap.
+
+    Over networks :math:`f(x) = \sum_j (u_j^\top x + b_j)_+ \alpha_j` of any width it minimises
+
+    .. math:: \tfrac12 \|f(X) - y\|^2
+              + \tfrac\beta2 \sum_j \left(\|u_j\|^2 + b_j^2 + \alpha_j^2\right)
+
+    through the convex program of `TwoLayer`. There is no 1/n, and nothing is scaled or centred
+    inside: put a ``StandardScaler`` before it.
+
+    Parameters
+    ----------
+    beta : float
+        Regularisation, > 0, in the units of the objective above. It is **not** what scikit-learn
+        calls ``alpha``: that of ``Lasso`` belongs to a loss divided by n (``beta = n * alpha``),
+        that of ``Ridge`` to a loss without the half. The ``alpha`` of ``MLPRegressor`` with full
+        batches has this unit, but leaves biases free. The optimum is the zero network from
+        ``TwoLayer(X, y, beta=1, arrangements="generate").beta_max()`` on (X with its column of
+        ones; above rank 5 that is an upper bound): space a grid by factors below it. It grows with
+        n and with the scale of X and y; for columns and targets of unit variance, 1.0 is weak from
+        a few hundred samples on.
+    fit_bias : bool
+        Give every neuron a bias, which is regularised. There is no bias behind the last layer.
+    gated : bool
+        The gated network instead: its patterns are `n_patterns` Gaussian gates and one that is
+        always open. A plain group Lasso, solved to `tol` at every size; the gap is about the
+        program over these patterns, not about all networks.
+    device : str
+        Of torch, ``"cpu"`` or ``"cuda"``. Arithmetic is in float64 everywhere.
+    random_state : int, RandomState or None
+        Of the gates, the start of the search for patterns and its local searches.
+    n_patterns : int
+        Number of gates with ``gated=True``.
+    tol : float
+        Relative duality gap to stop at.
+    max_iter : int, optional
+        Rounds of column generation, with 600 Newton steps for each. By default 100 rounds up to
+        rank 5 (of X with its column of ones) and 3 above, where no proof is in reach and a round
+        buys a part in a thousand or less, and 600 steps in all. Those run out only where beta is so
+        small that the network nearly interpolates, as it is for features of large values.
+    max_nodes : int
+        Cones that one attempt at a proof may examine: a few seconds. 0 proves nothing beyond a
+        loose bound.
+
+    Attributes
+    ----------
+    network_ : nn.Sequential
+        Acts on tensors (n, d) of X as given (float64): ``Linear -> ReLU -> Linear`` without an
+        output bias, so that ``cl.certify(network_, X, y, beta=beta)`` takes it as it is. Gated:
+        a column of ones (if `fit_bias`) and a `TwoLayerGatedReLU`. Outputs (n, c).
+    gap_ : float
+        Certified: (primal - dual) / primal, of the network and a lower bound on **all** networks of
+        every width; of all outputs together.
+    certificate_ : Certificate, list of Certificate or None
+        Behind `gap_`, per output if there are several; None for gated networks.
+    result_ : Result or list of Result
+        Of the solver, per output if there are several and ``gated=False``.
+    n_neurons_, n_iter_, n_features_in_ : int
+        Neurons, the most rounds (or steps) of a program, features.
+    feature_names_in_ : ndarray
+        The columns' names, if X had any.
+
+    Raises
+    ------
+    InputError
+        For unusable arguments or data (a ``ValueError``). Missing values are refused.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a program was not solved to `tol`; the gap is valid all the same. Above rank 5 that is
+        the rule.
+
+    See Also
+    --------
+    convexlib.certify : Bounds the network again, from itself alone.
+
+    Notes
+    -----
+    *Never above a linear model.* :math:`x^\top w = (x^\top w)_+ - (-x^\top w)_+` is a network of
+    two neurons, which costs :math:`2\|w\|` once balanced, since :math:`\tfrac12 (\|u\|^2 +
+    \alpha^2) \ge \|u\| |\alpha|`. So the optimum is at most :math:`\min_w \tfrac12 \|Xw - y\|^2 +
+    2 \beta \|w\|`. The patterns of that w are among those that the search starts from, which makes
+    this hold, up to the tolerance of a restricted program, for what is returned; gated networks
+    have a linear neuron for half of the price.
+
+    Several outputs are trained one by one and put side by side: every neuron feeds one output, and
+    `gap_` is about such networks. Checked by ``tests/estimators/test_estimators.py``.
+    """
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Train on X (n, d) and y (n,) or (n, c)."""
+        X, y = validated(self, X, y, multi_output=True, y_numeric=True)
+        self._flat = y.ndim == 1
+        self._train(X, y.reshape(len(y), -1), "squared")
+        return self
+
+    def predict(self, X: Any) -> Array:
+        """Outputs (n,) or (n, c), in the shape of the targets of `fit`."""
+        outputs = self._outputs(X)
+        return outputs[:, 0] if self._flat else outputs
+
+    def __sklearn_tags__(self) -> Tags:
+        """Say that several outputs are welcome."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+def _has_probabilities(classifier: ConvexReLUClassifier) -> bool:
+    """Whether the loss is a likelihood; scikit-learn asks."""
+    return bool(classifier.loss == "logistic")
+
+
+class ConvexReLUClassifier(ClassifierMixin, ConvexReLU):
+    r"""Classification with a two-layer ReLU network, trained to a certified gap.
+
+    Two classes are the labels -1 and 1 of one program, :math:`L(f(X)) + \tfrac\beta2 \sum
+    \text{weight}^2` as in `ConvexReLURegressor`; of K > 2 classes each has a program of its own,
+    against all others, and the networks are put side by side.
+
+    Parameters
+    ----------
+    beta, fit_bias, gated, device, random_state, n_patterns, tol, max_iter, max_nodes
+        As for `ConvexReLURegressor`. It is not the ``C`` of scikit-learn's classifiers either,
+        which multiplies the loss.
+    loss : {"logistic", "squared_hinge", "squared"}
+        :math:`\sum_i \log(1 + e^{-y_i f_i})`, :math:`\tfrac12 \sum_i (1 - y_i f_i)_+^2` or
+        :math:`\tfrac12 \|f - y\|^2`.
+
+    Attributes
+    ----------
+    classes_ : ndarray (K,)
+        The classes, sorted. Two of them have one output, positive for the second.
+    network_, gap_, certificate_, result_, n_neurons_, n_iter_, n_features_in_, feature_names_in_
+        As for `ConvexReLURegressor`; lists are per class.
+
+    Raises
+    ------
+    InputError
+        For unusable arguments or data, or a single class.
+
+    Warns
+    -----
+    ConvergenceWarning
+        As `ConvexReLURegressor`.
+
+    Notes
+    -----
+    Checked by ``tests/estimators/test_estimators.py``.
+    """
+
+    def __init__(
+        self,
+        beta: float = 1.0,
+        *,
+        loss: str = "logistic",
+        fit_bias: bool = True,
+        gated: bool = False,
+        device: str = "cpu",
+        random_state: Any = None,
+        n_patterns: int = 100,
+        tol: float = 1e-4,
+        max_iter: int | None = None,
+        max_nodes: int = 100_000,
+    ) -> None:
+        super().__init__(
+            beta,
+            fit_bias=fit_bias,
+            gated=gated,
+            device=device,
+            random_state=random_state,
+            n_patterns=n_patterns,
+            tol=tol,
+            max_iter=max_iter,
+            max_nodes=max_nodes,
+        )
+        self.loss = loss
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Train on X (n, d) and classes y (n,)."""
+        loss = check_choice(self.loss, tuple(LOSSES), "loss")
+        X, y = validated(self, X, y)
+        y = column_or_1d(y, warn=True)
+        with np.errstate(invalid="ignore"):  # it casts classes as large as 1e300 to integers
+            check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise InputError(
+                f"y holds one class, {str(self.classes_[0])!r}; expected at least two. A "
+                "classifier needs samples of every class."
+            )
+        columns = np.arange(len(self.classes_)) if len(self.classes_) > 2 else np.array([1])
+        self._train(X, np.where(codes[:, None] == columns, 1.0, -1.0), loss)
+        return self
+
+    def decision_function(self, X: Any) -> Array:
+        """Outputs: (n,) for two classes, (n, K) for more."""
+        outputs = self._outputs(X)
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+    def predict(self, X: Any) -> Any:
+        """The class of the sign, or of the largest output."""
+        scores = self.decision_function(X)
+        chosen = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
+        return self.classes_[chosen]
+
+    @available_if(_has_probabilities)
+    def predict_proba(self, X: Any) -> Array:
+        r"""Probabilities (n, K) for ``loss="logistic"``.
+
+        :math:`1 / (1 + e^{-f})` for the second of two classes; the same for each of more, divided
+        by their sum. They are not calibrated beyond what the likelihood does.
+        """
+        scores = self.decision_function(X)
+        if scores.ndim == 1:
+            scores = np.stack([-scores, scores], axis=1)
+        # Logarithms, since all of the probabilities may be too small for a number.
+        result: Array = softmax(log_expit(scores), axis=1)
+        return result
+
+
+_ROUNDS, _UNPROVEN_ROUNDS = 100, 3  # of column generation: where a proof can end, and above
+_STEPS = 600  # of Newton's method in all rounds; most data that are well scaled need fewer
+_SEEDED_COLUMNS = 3  # above this many, patterns start from a trained network
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The checked arguments of an estimator."""
+
+    beta: float
+    loss: str
+    gated: bool
+    fit_bias: bool
+    n_patterns: int
+    tol: float
+    max_iter: int | None
+    max_nodes: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A network on the data as given, and what is known about it, per output.
+
+    Gated networks have one result for all outputs and no certificate: the gap of their own program
+    is the proof.
+    """
+
+    network: nn.Sequential
+    n_neurons: int
+    results: list[Result]
+    certificates: list[Certificate]
+
+    @property
+    def gaps(self) -> list[float]:
+        """The relative gap of every program, as it is proven in the end."""
+        proven = self.certificates or self.results
+        return [one.relative_gap if isinstance(one, Certificate) else one.gap for one in proven]
+
+    @property
+    def gap(self) -> float:
+        """The relative gap of all outputs together."""
+        if not self.certificates:
+            return self.results[0].gap
+        primal = sum(certificate.primal for certificate in self.certificates)
+        return relative_gap(primal, sum(certificate.dual for certificate in self.certificates))
+
+
+def train(X: Tensor, Y: Tensor, settings: Settings) -> Trained:
+    """Solve one program per column of Y (n, c) and put the networks side by side.
+
+    The solvers' warnings are left to the caller, who knows the estimator's arguments.
+    """
+    data = torch.cat([X, X.new_ones(len(X), 1)], dim=1) if settings.fit_bias else X
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the caller gives its own
+        if settings.gated:
+            return _gated(data, Y, settings)
+        return _relu(X, data, Y, settings)
+
+
+def _gated(data: Tensor, Y: Tensor, settings: Settings) -> Trained:
+    program = VectorOutput(
+        data,
+        Y,
+        beta=settings.beta,
+        arrangements=_sampled_patterns(data, settings),
+        gated=True,
+        loss=settings.loss,
+    )
+    result = solve(program, tol=settings.tol)
+    network = program.to_network(result)
+    assert isinstance(network, TwoLayerGatedReLU)
+    layers: list[nn.Module] = [nn.ConstantPad1d((0, 1), 1.0)] if settings.fit_bias else []
+    return Trained(nn.Sequential(*layers, network), network.n_neurons, [result], [])
+
+
+def _sampled_patterns(data: Tensor, settings: Settings) -> Arrangements:
+    """Gaussian gates and the gate 0, which is open everywhere: a linear neuron."""
+    drawn = sample_arrangements(data, settings.n_patterns, seed=settings.seed)
+    partial = drawn.masks.any(dim=1) & ~drawn.masks.all(dim=1)
+    masks, gates = drawn.masks[partial], drawn.gates[partial]
+    return Arrangements(
+        torch.cat([masks.new_ones(1, len(data)), masks]),
+        torch.cat([gates.new_zeros(1, data.shape[1]), gates]),
+    )
+
+
+def _relu(X: Tensor, data: Tensor, Y: Tensor, settings: Settings) -> Trained:
+    rank = row_space(data)[0].shape[1]
+    rounds, steps = _ROUNDS if rank <= BRANCHING_RANK else _UNPROVEN_ROUNDS, _STEPS
+    if settings.max_iter is not None:
+        rounds, steps = settings.max_iter, _STEPS * max(settings.max_iter, 1)
+    networks, results, certificates = [], [], []
+    for targets in Y.T:
+        targets = targets.contiguous()
+        problem = TwoLayer(
+            data, targets, beta=settings.beta, arrangements="generate", loss=settings.loss
+        )
+        result = solve(
+            problem,
+            tol=settings.tol,
+            max_iter=rounds,
+            max_steps=steps,
+            max_nodes=settings.max_nodes,
+            directions=linear_neurons(problem),
+            seeding="adam" if rank > _SEEDED_COLUMNS else "none",
+            seed=settings.seed,
+        )
+        network = problem.to_network(result)
+        certificates.append(_certificate(network, X, targets, result.z, settings))
+        networks.append(network)
+        results.append(result)
+    joint = networks[0] if len(networks) == 1 else side_by_side(networks)
+    layers = _as_layers(joint, settings.fit_bias)
+    return Trained(layers, joint.n_neurons, results, certificates)
+
+
+def _certificate(
+    network: TwoLayerReLU, X: Tensor, y: Tensor, z: Tensor, settings: Settings
+) -> Certificate:
+    """That of `cl.certify`, with the dual point that the solver has found already."""
+    layers = _as_layers(network, settings.fit_bias)
+    standing = Standing.of(read_two_layer(layers), X, y, settings.loss)
+
+    def bound(z: Tensor) -> tuple[float, bool, str]:
+        if settings.max_nodes:
+            return bound_neurons(standing.data, z, settings.beta, None, settings.max_nodes)
+        priced = price(standing.data, z, target=settings.beta, max_nodes=0)
+        return priced.upper, True, priced.method
+
+    return best_certificate(
+        standing.objective(settings.beta, "weight decay"),
+        [z.cpu()],
+        standing.y,
+        settings.beta,
+        bound,
+        regularizer="weight decay",
+        loss=settings.loss,
+    )
+
+
+def linear_neurons(problem: TwoLayer) -> Tensor:
+    r"""The neurons w and -w (2, d) of the best linear model :math:`\min_w L(Xw) + 2\beta\|w\|`.
+
+    A network holds :math:`x^\top w = (x^\top w)_+ - (-x^\top w)_+` for :math:`2\|w\|`, so that
+    with their patterns no optimum is above that of the linear model. No rows if w = 0.
+    """
+    X = problem.X
+    everywhere = Arrangements(
+        torch.ones(1, len(X), dtype=torch.bool, device=X.device), X.new_zeros(1, X.shape[1])
+    )
+    linear = TwoLayer(
+        X,
+        problem.y,
+        beta=2.0 * problem.beta,
+        arrangements=everywhere,
+        gated=True,
+        loss=problem.loss.name,
+    )
+    w = solve(linear).weights[0]  # (1, d)
+    return torch.cat([w, -w]) if bool(w.any()) else w[:0]
+
+
+def _as_layers(network: TwoLayerReLU, has_bias: bool) -> nn.Sequential:
+    """A network on data with a column of ones as ``Linear -> ReLU -> Linear`` without it."""
+    U, alpha = network.U.detach(), network.alpha.detach()
+    if not len(U):  # torch warns of layers without neurons: one of weight zero stands in
+        U, alpha = U.new_zeros(1, U.shape[1]), alpha.new_zeros(1, *alpha.shape[1:])
+    last = alpha.reshape(len(U), -1).T  # (c, m)
+    if has_bias:
+        return nn.Sequential(_linear(U[:, :-1], U[:, -1]), nn.ReLU(), _linear(last))
+    return nn.Sequential(_linear(U), nn.ReLU(), _linear(last))
+
+
+def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
+    """A layer with given weights."""
+    size = weight.shape[1], weight.shape[0]
+    # Not initialised: that would draw from torch's global generator.
+    layer = nn.utils.skip_init(nn.Linear, *size, bias=bias is not None, dtype=weight.dtype)
+    layer.to(weight.device)
+    layer.weight = nn.Parameter(weight.clone())
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.clone())
+    return layer

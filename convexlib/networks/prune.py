@@ -1,0 +1,138 @@
+r"""At most n neurons: the same outputs on the data, with no more weight decay.
+
+**Theorem.** For every two-layer ReLU network there is one with the same outputs on X, weight decay
+that is not larger, and at most :math:`\operatorname{rank} A \le n` neurons, where the columns of A
+are the images :math:`a_j = \pm(Xv_j)_+` of its neurons.
+
+*Proof.* Balanced, neuron j is :math:`v_j = |\alpha_j| u_j` with the sign of :math:`\alpha_j`, and
+costs :math:`\|v_j\| \le \tfrac12(\|u_j\|^2 + \alpha_j^2)`. If the images are dependent,
+:math:`\sum_j c_j a_j = 0` with :math:`c \ne 0`, then :math:`(1 - t c_j) v_j` have the same outputs
+for every t with :math:`t c_j \le 1`, since a neuron's image is positively homogeneous. Their cost
+:math:`\sum_j (1 - t c_j) \|v_j\|` is linear in t: choose the sign of c so that it does not grow
+with t. Some :math:`c_j` is then positive (otherwise the cost would grow), and at
+:math:`t = 1/\max_j c_j` a neuron vanishes. Repeat until the images are independent. ∎
+
+At an optimum the cost cannot fall, so what is left is another optimum with the same outputs: this
+is why n neurons suffice for a global one (Carathéodory's theorem for the convex hull of images).
+Neurons of one sign and one pattern are added first, which is the triangle inequality.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convexlib.checks import check_finite, check_matrix, check_same_device, check_scale
+from convexlib.errors import InputError
+from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, balanced, read_two_layer
+
+__all__ = ["prune_neurons"]
+
+_DEPENDENT = 1e-12  # relative singular value at which images count as dependent
+
+
+def prune_neurons(network: nn.Module, X: Any) -> TwoLayerReLU:
+    r"""A network of at most n neurons with the same outputs on X and no more weight decay.
+
+    Parameters
+    ----------
+    network : nn.Module
+        A `TwoLayerReLU`, for instance of ``problem.to_network(result)``, or an
+        ``nn.Sequential(Linear, ReLU, Linear)`` without biases.
+    X : array (n, d)
+        The training data.
+
+    Returns
+    -------
+    TwoLayerReLU
+        Balanced, with linearly independent images :math:`(Xu_j)_+ \alpha_j`, hence at most
+        :math:`\operatorname{rank}` of the images' matrix and at most n neurons. In the more precise
+        dtype of network and X.
+
+    Raises
+    ------
+    InputError
+        For a network with biases (append a column of ones to X instead), a gated one, or data of
+        another width, or outputs beyond float64.
+
+    Notes
+    -----
+    Source: Carathéodory's theorem, see the module's text for the proof; for two-layer programs
+    Pilanci & Ergen (2020), for all optima Mishkin & Pilanci (2023). Outputs are kept to rounding,
+    so that a global optimum stays one. Checked by ``tests/solvers/test_prune.py``.
+    """
+    X = check_matrix(X)
+    check_same_device(network, X)
+    if isinstance(network, TwoLayerGatedReLU):
+        raise InputError("the network is gated; expected a ReLU network such as TwoLayerReLU.")
+    parts = read_two_layer(network)
+    if parts.has_bias or parts.output_bias is not None:
+        raise InputError("the network has biases; append a column of ones to X and refit without.")
+    if parts.U.shape[1] != X.shape[1]:
+        raise InputError(
+            f"the network takes {parts.U.shape[1]} features but X has shape {tuple(X.shape)}."
+        )
+    data = X.double()
+    vectors, signs = _merged(data, parts.U * parts.alpha.abs()[:, None], parts.alpha.sign())
+    images = torch.relu(data @ vectors.T) * signs  # (n, m)
+    live = (images != 0).any(dim=0)
+    vectors, signs, images = vectors[live], signs[live], images[:, live]
+    check_finite(images, "the matrix of the neurons' outputs on X")
+    for kind, values in (("the neurons' outputs on X", images), ("the neurons", vectors)):
+        if values.numel():
+            check_scale(values, kind)
+    shares = _independent(images, torch.linalg.vector_norm(vectors, dim=1))
+    left = shares > 0
+    U, alpha = balanced(vectors[left] * shares[left, None], signs[left])
+    kinds = [X.dtype, *(weights.dtype for weights in network.parameters())]
+    return TwoLayerReLU(U, alpha).to(reduce(torch.promote_types, kinds))
+
+
+def _merged(X: Tensor, vectors: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
+    """Add up the neurons of one sign and one pattern."""
+    keys = torch.cat([X @ vectors.T > 0, (signs > 0)[None]]).T  # (m, n + 1)
+    _, group = torch.unique(keys, dim=0, return_inverse=True)
+    groups = int(group.max()) + 1 if len(group) else 0
+    added = vectors.new_zeros(groups, vectors.shape[1]).index_add_(0, group, vectors)
+    side = signs.new_zeros(groups).index_copy_(0, group, signs)
+    return added, side
+
+
+def _independent(images: Tensor, costs: Tensor) -> Tensor:
+    """Factors (m,) of the columns that keep their sum, do not raise the cost, and are mostly 0."""
+    amounts = torch.linalg.vector_norm(images, dim=0)  # columns of unit length are compared
+    columns, prices = images / amounts, costs / amounts
+    _, sizes, Vt = torch.linalg.svd(columns, full_matrices=True)
+    rank = int((sizes > _DEPENDENT * sizes[0]).sum()) if len(sizes) else 0
+    kernel = Vt[rank:].T.clone()  # (m, q), orthonormal
+    left = amounts.clone()
+    while kernel.shape[1]:
+        # The kernel's direction that lowers the cost most; any one if all are level.
+        slope = kernel.T @ prices
+        level = float(torch.linalg.vector_norm(slope)) <= 1e-12 * float(prices.abs().max())
+        direction = kernel[:, 0] if level else kernel @ slope
+        if level and not bool((direction > 0).any()):
+            direction = -direction
+        direction = direction / torch.linalg.vector_norm(direction)
+        rising = direction > 0
+        times = torch.where(rising, left / direction, torch.inf)
+        gone = int(times.argmin())
+        left = (left - times[gone] * direction).clamp(min=0.0)
+        left[gone] = 0.0
+        kernel = _without(kernel, gone)
+    return left / amounts
+
+
+def _without(kernel: Tensor, row: int) -> Tensor:
+    """An orthonormal basis of the kernel's vectors that vanish in a row, by one reflection."""
+    entries = kernel[row].clone()
+    normal = entries.clone()
+    normal[0] += torch.copysign(torch.linalg.vector_norm(entries), entries[0])
+    normal = normal / torch.linalg.vector_norm(normal)
+    turned = kernel - 2.0 * (kernel @ normal)[:, None] * normal
+    rest = turned[:, 1:]
+    rest[row] = 0.0
+    return rest

@@ -1,0 +1,1 @@
+"""Other architectures whose training is convex: threshold units, convolutions, attention."""

@@ -1,0 +1,269 @@
+r"""Plain iterations over given patterns: what the text teaches, and what others are checked by.
+
+**Proximal gradient descent**, for gated problems, the plainest of all:
+
+.. math:: w^{k+1} = \mathrm{prox}_{\beta\Omega/\ell}\left(w^k
+          - \tfrac1\ell A^\top \nabla L(A w^k)\right)
+
+The step :math:`1/\ell` is one over the Lipschitz constant of :math:`A^\top \nabla L(A\,\cdot)`, so
+the objective falls in every iteration, and as 1/k (Beck & Teboulle, 2009). A stop on the duality
+gap.
+
+**FISTA**: accelerated proximal gradient with restart, for gated problems,
+
+.. math:: w^{k+1} = \mathrm{prox}_{\beta\Omega/\ell}\left(v^k
+          - \tfrac1\ell A^\top \nabla L(A v^k)\right),
+          \qquad v^{k+1} = w^{k+1} + \tfrac{t_k - 1}{t_{k+1}} (w^{k+1} - w^k)
+
+(Beck & Teboulle, 2009), with the momentum dropped whenever it points uphill (O'Donoghue & Candès,
+2015) and a stop on the duality gap.
+
+**ADMM**, the alternating direction method of multipliers, for gated and ReLU problems. The program
+is split between outputs and blocks, :math:`\min L(f) + \beta\Omega(v)` over v in the cones, with a
+third variable that ties them: :math:`f = \tau A w,\; v = w` (in the units in which :math:`\tau A`
+has norm about one). With :math:`\rho` the penalty, one iteration is
+
+.. math::
+   w &\leftarrow \arg\min_w \|\tau A w - f + s\|^2 + \|w - v + t\|^2 \\
+   f &\leftarrow \mathrm{prox}_{L/\rho}(\tau A w + s), \qquad
+   v \leftarrow \mathrm{prox}_{\beta\Omega/\rho}(w + t) \\
+   s &\leftarrow s + \tau A w - f, \qquad t \leftarrow t + w - v .
+
+The first line is a least-squares problem of n unknowns, whose matrix :math:`I + \tau^2 A A^\top` is
+factored once; v lies in the cones exactly, and :math:`z = \rho s` is the dual point of f. Source:
+Boyd, Parikh, Chu, Peleato & Eckstein (2011); :math:`\rho` follows their rule of balanced residuals.
+
+**Kernel learning** by reweighted least squares (IRLS), for gated problems. For weights
+:math:`\eta_i > 0` of the kernels :math:`K_i = D_i X X^\top D_i`,
+
+.. math:: \beta \sum_i \|v_i\| \le \tfrac\beta2 \sum_i \left(\|v_i\|^2/\eta_i + \eta_i\right),
+
+with equality for :math:`\eta_i = \|v_i\|`. With :math:`\eta` fixed the right side is kernel ridge
+regression with :math:`K = \sum_i \eta_i K_i`: the dual point is
+:math:`z = \beta (K + \beta I)^{-1} y` and :math:`v_i = \eta_i X^\top D_i z / \beta`. So one step is
+
+.. math:: \eta_i \leftarrow \eta_i \|X^\top D_i z\| / \beta ,
+
+which never raises the objective. Equal weights are the neural tangent kernel of the gated network;
+the fixed points are the optima of the group Lasso. Source: Dwaraknath, Ergen & Pilanci (2023).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from convexlib.checks import check_positive_int
+from convexlib.errors import InputError, SolverError
+from convexlib.problems.base import Problem
+from convexlib.result import Result, Status
+from convexlib.solvers.base import Tracker, need_linear_program, need_two_layer, need_unconstrained
+
+
+def proximal_gradient(
+    problem: Problem, *, tol: float = 1e-6, max_iter: int = 100_000, check_every: int = 20
+) -> Result:
+    """Solve a gated problem; the gap is measured every `check_every` iterations.
+
+    Raises
+    ------
+    SolverError
+        For a problem with cone constraints.
+    """
+    problem = need_unconstrained(problem, "proximal_gradient")
+    check_positive_int(max_iter, "max_iter")
+    tracker = Tracker(problem, "proximal_gradient")
+    prox, y, loss = problem.proximal_map(), problem.y, problem.loss
+    steepness = loss.gradient_lipschitz * problem.lipschitz()
+    w = problem.zeros()
+    for iteration in range(max_iter + 1):
+        z = loss.dual_point(problem.fitted(w), y)  # minus the gradient of the loss
+        if iteration % check_every == 0 or iteration == 1:
+            gap = tracker.update(iteration, w, problem.dual_scaling(z))
+            # Without a slope every output is zero, and so is the solution.
+            if gap <= tol or steepness == 0.0:
+                status = Status.CONVERGED
+                return tracker.result(status, iteration, arrangements=problem.arrangements)
+        w = prox(w + problem.correlations(z) / steepness, problem.beta / steepness)
+    return tracker.result(Status.MAX_ITER, max_iter, arrangements=problem.arrangements)
+
+
+def fista(
+    problem: Problem, *, tol: float = 1e-6, max_iter: int = 20_000, check_every: int = 10
+) -> Result:
+    """Solve a gated problem; the gap is measured every `check_every` iterations.
+
+    Raises
+    ------
+    SolverError
+        For a problem with cone constraints.
+    """
+    problem = need_unconstrained(problem, "fista")
+    check_positive_int(max_iter, "max_iter")
+    tracker = Tracker(problem, "fista")
+    prox, y, loss = problem.proximal_map(), problem.y, problem.loss
+    steepness = loss.gradient_lipschitz * problem.lipschitz()
+    w = v = problem.zeros()
+    if steepness == 0.0:  # X = 0 or no active pattern: every output is zero
+        tracker.update(0, w, problem.dual_scaling(loss.dual_point(problem.fitted(w), y)))
+        return tracker.result(Status.CONVERGED, 0, arrangements=problem.arrangements)
+    t = 1.0
+    for iteration in range(1, max_iter + 1):
+        slope = -problem.correlations(loss.dual_point(problem.fitted(v), y))
+        new = prox(v - slope / steepness, problem.beta / steepness)
+        if float(((v - new) * (new - w)).sum()) > 0:  # momentum points uphill
+            t = 1.0
+        t_next = 0.5 * (1.0 + math.sqrt(1.0 + 4.0 * t * t))
+        v = new + (t - 1.0) / t_next * (new - w)
+        w, t = new, t_next
+        if iteration % check_every == 0 or iteration == 1:
+            z = loss.dual_point(problem.fitted(w), y)
+            if tracker.update(iteration, w, problem.dual_scaling(z)) <= tol:
+                status = Status.CONVERGED
+                return tracker.result(status, iteration, arrangements=problem.arrangements)
+    return tracker.result(Status.MAX_ITER, max_iter, arrangements=problem.arrangements)
+
+
+MAX_SAMPLES = 10_000  # beyond this the factor of the (n, n) matrix is out of proportion
+_RELAXATION = 1.6
+_IMBALANCE = 3.0  # of the residuals, beyond which rho changes
+
+
+def admm(
+    problem: Problem, *, tol: float = 1e-6, max_iter: int = 50_000, check_every: int = 20
+) -> Result:
+    """Solve a problem with given patterns; the gap is measured every `check_every` iterations.
+
+    Raises
+    ------
+    SolverError
+        For more than 10,000 samples.
+    """
+    problem = need_linear_program(problem, "admm")
+    check_positive_int(max_iter, "max_iter")
+    n = len(problem.y)
+    if n > MAX_SAMPLES:
+        raise SolverError(
+            f"admm factors a matrix of {n} x {n}; expected at most {MAX_SAMPLES} samples. Use "
+            "method='auto'."
+        )
+    tracker = Tracker(problem, "admm")
+    prox, y, loss, beta = problem.proximal_map(), problem.y, problem.loss, problem.beta
+    gram = problem.gram()
+    weight = float(gram.trace())
+    if weight == 0.0:  # X = 0 or no active pattern: every output is zero
+        zero = problem.zeros()
+        tracker.update(0, zero, problem.dual_scaling(loss.dual_point(problem.fitted(zero), y)))
+        return tracker.result(Status.CONVERGED, 0, arrangements=problem.arrangements)
+    scale = n / weight  # tau^2
+    system = scale * gram
+    system.diagonal().add_(1.0)
+    factor = torch.linalg.cholesky(system)
+    rho = loss.gradient_lipschitz / scale
+    v = t = problem.zeros()
+    f = s = torch.zeros_like(y)
+    for iteration in range(1, max_iter + 1):
+        base = v - t
+        image = problem.fitted(base)
+        q = scale * _solve(factor, f - s - image)
+        w = base + problem.correlations(q)
+        image = image + gram @ q  # A w
+        w = _RELAXATION * w + (1.0 - _RELAXATION) * v
+        image = _RELAXATION * image + (1.0 - _RELAXATION) * f
+        before = f, v
+        f, v = loss.prox(image + s, y, 1.0 / (rho * scale)), prox(w + t, beta / rho)
+        s, t = s + image - f, t + w - v
+        if iteration % check_every and iteration > 1:
+            continue
+        z = loss.dual_point(f, y)
+        if tracker.update(iteration, v, problem.dual_scaling(z)) <= tol:
+            return tracker.result(Status.CONVERGED, iteration, arrangements=problem.arrangements)
+        primal = _size(image - f, w - v, scale) / max(_size(f, v, scale), 1e-300)
+        moved = scale * problem.correlations(f - before[0]) + v - before[1]
+        dual = float(torch.linalg.norm(moved)) / max(float(torch.linalg.norm(t)), 1e-300)
+        change = 2.0 if primal > _IMBALANCE * dual else 0.5 if dual > _IMBALANCE * primal else 1.0
+        rho, s, t = rho * change, s / change, t / change
+    return tracker.result(Status.MAX_ITER, max_iter, arrangements=problem.arrangements)
+
+
+def _solve(factor: Tensor, right: Tensor) -> Tensor:
+    """Solve for (n,) or (n, c)."""
+    return torch.cholesky_solve(right.reshape(len(right), -1), factor).reshape(right.shape)
+
+
+def _size(outputs: Tensor, blocks: Tensor, scale: float) -> float:
+    """Length of a pair, the outputs weighed by tau."""
+    return (scale * float((outputs**2).sum()) + float((blocks**2).sum())) ** 0.5
+
+
+def irls(
+    problem: Problem,
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 20_000,
+    check_every: int = 10,
+    start: Tensor | None = None,
+) -> Result:
+    """Solve a gated problem with squared loss; the gap is measured every `check_every` steps.
+
+    `start` are the kernels' weights (P,), all > 0; by default equal ones. The first line of the
+    history is kernel ridge regression with the best multiple of them.
+
+    Raises
+    ------
+    SolverError
+        For cones or another loss: the steps are no kernel regressions then.
+    InputError
+        For a start that does not fit.
+    """
+    problem = need_two_layer(problem, "irls")
+    check_positive_int(max_iter, "max_iter")
+    if problem.constrained or problem.loss.name != "squared":
+        raise SolverError(
+            f"irls needs a gated program with squared loss; got {problem}. Use method='auto'."
+        )
+    shares = problem.y.new_ones(problem.n_patterns) if start is None else start.to(problem.y)
+    if shares.shape != (problem.n_patterns,) or not bool((shares > 0).all()):
+        raise InputError(f"start has shape {tuple(shares.shape)}; expected (P,), all > 0.")
+    tracker = Tracker(problem, "irls")
+    masks, products = problem.masks, problem.X @ problem.X.T
+    eta = best_multiple(products * (masks.T @ (shares[:, None] * masks)), shares, problem)
+    for iteration in range(1, max_iter + 1):
+        kernel = products * (masks.T @ (eta[:, None] * masks))  # (n, n)
+        kernel.diagonal().add_(problem.beta)
+        z = (
+            problem.beta
+            * torch.cholesky_solve(problem.y[:, None], torch.linalg.cholesky(kernel)).ravel()
+        )
+        blocks = problem.correlations(z)[0] * (eta / problem.beta)[:, None]  # (P, d)
+        if iteration == 1 or iteration % check_every == 0:
+            gap = tracker.update(iteration, blocks[None], problem.dual_scaling(z))
+            if gap <= tol:
+                return tracker.result(
+                    Status.CONVERGED, iteration, arrangements=problem.arrangements
+                )
+        eta = torch.linalg.vector_norm(blocks, dim=1)
+    return tracker.result(Status.MAX_ITER, max_iter, arrangements=problem.arrangements)
+
+
+def best_multiple(kernel: Tensor, shares: Tensor, problem: Problem) -> Tensor:
+    r"""The multiple t of the weights with the least majorant.
+
+    Its value is :math:`\tfrac\beta2 (y^\top (tK + \beta I)^{-1} y + t \sum_i \eta_i)`, convex in t.
+    """
+    values, vectors = torch.linalg.eigh(kernel)
+    parts, total = (vectors.T @ problem.y) ** 2, float(shares.sum())
+    values = values.clamp(min=0.0)
+
+    def slope(t: float) -> float:
+        return total - float((values * parts / (t * values + problem.beta) ** 2).sum())
+
+    low, high = 0.0, 1.0 / total
+    while slope(high) < 0:
+        high *= 2.0
+    for _ in range(100):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return high * shares

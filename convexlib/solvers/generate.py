@@ -1,0 +1,448 @@
+r"""Column generation: two-layer training over all patterns without listing them.
+
+The program restricted to a few patterns is solved exactly; its dual point z is priced, that is
+:math:`\max_{\|u\| \le 1} |z^\top (Xu)_+|` is sought. A neuron above beta brings a new pattern; if
+there is none, z is feasible for all neurons and the restricted optimum is the global one. Dividing
+z by (an upper bound on) that maximum makes it feasible in every round, hence a lower bound on the
+training objective of **every** two-layer network.
+
+Patterns start from a briefly trained network, and the early rounds price by local search; only
+when that finds nothing more is the maximum searched for, and proved, by branch and bound.
+
+**Where it starts.** Patterns that gradient descent finds in a second are worth many rounds of exact
+pricing from nothing: the network's neurons have arranged themselves together, while pricing adds
+neurons that fit what is left over, one set after another.
+
+**Positively collinear samples as one**: the same squared-loss problem with fewer rows. With
+:math:`x_i = s_i x`, :math:`s_i > 0`, for the samples i of a group, every neuron gives
+:math:`(x_i^\top u)_+ = s_i (x^\top u)_+`. So the group's outputs are :math:`s_i \varphi` for one
+number :math:`\varphi`, and with :math:`S = \sum_i s_i^2`
+
+.. math:: \tfrac12 \sum_i (s_i \varphi - y_i)^2
+          = \tfrac12 \Big(\sqrt S \varphi - \tfrac{1}{\sqrt S} \sum_i s_i y_i\Big)^2
+          + \text{const} :
+
+one sample :math:`\sqrt S x` with target :math:`\sum_i s_i y_i / \sqrt S`. The weights are the same
+in both problems. A dual point :math:`z'` of the smaller one stands for the outputs
+:math:`\varphi = (y' - z')/\sqrt S`, hence for :math:`z_i = y_i - s_i \varphi`, which every neuron
+sees alike: :math:`\sum_i z_i (x_i^\top u)_+ = z' (\sqrt S x^\top u)_+`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from convexlib.arrangements import Arrangements
+from convexlib.arrangements.patterns import extended, first_of_each, patterns_of
+from convexlib.checks import check_choice, check_positive_int, check_seed
+from convexlib.errors import ConvergenceWarning, SolverError
+from convexlib.losses import Loss
+from convexlib.pricing import Pricing, price, row_space
+from convexlib.pricing.ascent import search
+from convexlib.problems.base import Problem
+from convexlib.problems.two_layer import TwoLayer
+from convexlib.result import Result, Status, relative_gap
+from convexlib.solvers.base import Tracker, round_weights
+from convexlib.solvers.ssnal import ssnal
+from convexlib.training.descent import SCHEDULES, Adam, initial_weights
+
+_TRAINED_RANK = 3  # above this rank, "auto" starts from a trained network
+_PART = 0.2  # of tol, that neurons which count as feasible may cost
+_ROUNDING = 1e-13  # part of beta by which heights differ for no other reason
+_QUICK = 20_000  # cones for the bound of a run that is interrupted
+
+
+def generate(
+    problem: Problem,
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 100,
+    max_steps: int = 3000,
+    max_nodes: int | None = None,
+    directions: Tensor | None = None,
+    seeding: str = "auto",
+    seed: int = 0,
+    progress: bool = False,
+) -> Result:
+    """Solve ``TwoLayer(X, y, beta=..., arrangements="generate")`` to a global relative gap.
+
+    Parameters
+    ----------
+    tol : float
+        Relative gap between the value and the bound over all networks.
+    max_iter : int
+        Rounds.
+    max_steps : int
+        Newton steps over all rounds. Most problems take some hundred in all; where beta is so small
+        that the network nearly interpolates, a round takes hundreds. A limit in steps, not in
+        seconds, makes the result the same on a slow machine.
+    max_nodes : int, optional
+        Cones that a proof may examine; more rank needs more (see `convexlib.pricing`). By default
+        a proof tries for some seconds, and longer only while its bound improves.
+    directions : Tensor (m, d), optional
+        Neurons whose patterns start the search, for instance those of a trained network.
+    seeding : {"auto", "adam", "none"}
+        ``"adam"`` starts from the patterns of a briefly trained network; ``"auto"`` does so if no
+        directions are given and the rank of X is above 3.
+    seed : int
+        Of the training and of the random starts of the pricing.
+    progress : bool
+        Show a progress bar on a terminal.
+
+    Returns
+    -------
+    Result
+        With ``scope="network"``: `value` and `dual` bracket the optimum over all networks, of any
+        width. If the proof is incomplete, ``status`` is ``Status.UNPROVEN`` and the gap is valid
+        but may be far from tight; the warning says what local search knows. A KeyboardInterrupt
+        ends the search with the best of what has been found. A float32 problem is solved in
+        float64: its weights are rounded at the end, and `value` is theirs; z stays in float64.
+    """
+    if not isinstance(problem, TwoLayer) or problem.arrangements is not None:
+        raise SolverError(
+            f'generate needs TwoLayer(..., arrangements="generate"); got {problem!r}. '
+            "Use method='auto'."
+        )
+    check_positive_int(max_iter, "max_iter")
+    check_positive_int(max_steps, "max_steps")
+    check_choice(seeding, ("auto", "adam", "none"), "seeding")
+    exact = problem.double()
+    run = _Run(exact, tol, max_steps, max_nodes, seed)
+    directions = None if directions is None else directions.to(exact.X)
+    with tqdm(total=max_iter, desc="rounds", disable=None if progress else True) as bar:
+        try:
+            run.begin(directions, seeding)
+            status = run.rounds(max_iter, bar)
+        except KeyboardInterrupt:
+            status = Status.INTERRUPTED
+    return run.result(status, problem.X.dtype)
+
+
+class _Run:
+    """The state of a column generation; pricing is done on the merged problem."""
+
+    def __init__(
+        self,
+        problem: TwoLayer,
+        tol: float,
+        max_steps: int,
+        max_nodes: int | None,
+        seed: int,
+    ) -> None:
+        self.problem, self.merged = problem, merge_rows(problem)
+        self.small = self.merged.problem
+        self.rank = row_space(self.small.X)[0].shape[1]
+        self.tol, self.max_nodes, self.seed = tol, max_nodes, seed
+        self.generator = torch.Generator().manual_seed(check_seed(seed))
+        self.tracker = Tracker(problem, "generate")
+        self.iteration = 0
+        self.steps_left = max_steps
+        self.z = problem.loss.dual_point(torch.zeros_like(self.small.y), self.small.y)
+        # The best bound if local search misses nothing, its dual point, and the highest neuron.
+        self.estimate, self.candidate, self.highest = self.tracker.dual, self.z, 0.0
+        self.reached = self.estimate  # the same at the present dual point
+        self.priced: Pricing | None = None
+
+    def begin(self, directions: Tensor | None, seeding: str) -> None:
+        """Collect the first patterns."""
+        X = self.small.X
+        given = X.new_zeros((0, X.shape[1])) if directions is None else directions
+        if seeding == "auto" and directions is None:
+            seeding = "adam" if self.rank > _TRAINED_RANK else "none"
+        if seeding == "adam":
+            given = torch.cat([given, trained_neurons(self.small, self.seed)])
+        found = search(X, self.z, 0.0, self.generator, given)
+        directions = torch.cat([given, found.neurons])
+        if not len(directions):  # no neuron correlates with y: any direction will do
+            directions = X.new_ones((1, X.shape[1]))
+        self.arrangements = patterns_of(X, directions)
+
+    def rounds(self, max_iter: int, bar: tqdm) -> Status:
+        """Solve, price and add until nothing is left to add."""
+        inner_tol, start, beta = 1e-3, None, self.problem.beta
+        for self.iteration in range(1, max_iter + 1):
+            inner = self._solve(inner_tol, start)
+            self.z, weights = inner.z, inner.weights
+            self.steps_left -= inner.n_iter
+            patterns = self.merged.expand(self.arrangements)
+            self.tracker.update(self.iteration, weights, self.tracker.z, patterns)
+            level = beta * (1.0 + self._margin(self.z, _PART * self.tol))
+            new = self._search(level, weights)
+            gap = relative_gap(self.tracker.primal, self.estimate)
+            bar.set_postfix(value=f"{self.tracker.primal:.6g}", estimated_gap=f"{gap:.0e}")
+            bar.update()
+            if self.steps_left <= 0:
+                return Status.MAX_ITER
+            if not len(new):
+                # Climbing found nothing: search everywhere, and prove the bound.
+                if inner.gap > 0.5 * self.tol and inner_tol > 0.2 * self.tol:
+                    inner_tol, start = 0.1 * self.tol, weights
+                    continue
+                bar.set_description("proof")
+                priced = self._prove(self.z, self.max_nodes)
+                if self.tracker.gap <= self.tol:
+                    return Status.CONVERGED
+                if priced.lower <= level:
+                    # A proof that is complete leaves nothing to do but rounding.
+                    return Status.STALLED if priced.complete else Status.UNPROVEN
+                new = priced.direction[None].to(self.z)
+            inner_tol = max(0.1 * self.tol, min(inner_tol, 0.05 * gap))
+            added = patterns_of(self.small.X, new)
+            self.arrangements, start = extended(self.arrangements, weights, added)
+        return Status.MAX_ITER
+
+    def result(self, status: Status, dtype: torch.dtype) -> Result:
+        """Close the run, with the best bound that its dual points give."""
+        detail = ""
+        if status is not Status.CONVERGED:
+            if self.priced is None or self.z is not self.candidate:
+                self.reached = self.estimate
+                quick = status is Status.INTERRUPTED
+                self._prove(self.candidate, _QUICK if quick else self.max_nodes)
+            detail = self._detail()
+        round_weights(self.tracker, dtype)
+        if self.tracker.gap <= self.tol:
+            status, detail = Status.CONVERGED, ""
+        elif status is Status.CONVERGED:
+            status = Status.STALLED
+        return self.tracker.result(status, self.iteration, scope="network", detail=detail)
+
+    def _solve(self, tol: float, start: Tensor | None) -> Result:
+        """The optimum over the patterns in use."""
+        restricted = self.small.with_arrangements(self.arrangements)
+        with warnings.catch_warnings():
+            # What counts is the gap over all networks, and that is reported once, at the end.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            start_z = None if start is None else self.z
+            return ssnal(
+                restricted, tol=tol, start=start, start_z=start_z, max_steps=self.steps_left
+            )
+
+    def _search(self, level: float, weights: Tensor) -> Tensor:
+        """Violated neurons (m, d) by local search; keeps the bound that it would prove."""
+        side, pattern = (torch.linalg.vector_norm(weights, dim=2) > 0).nonzero(as_tuple=True)
+        signs, cells = 1.0 - 2.0 * side.to(weights), self.arrangements.select(pattern)
+        X, neurons = self.small.X, weights[side, pattern]
+        found = search(X, self.z, level, self.generator, neurons, signs, cells)
+        self.reached = self.problem.dual_value(self._scaled(self.z, found.highest))
+        if self.reached > self.estimate:
+            self.estimate, self.candidate = self.reached, self.z
+            self.highest = found.highest
+        return found.neurons
+
+    def _prove(self, z: Tensor, max_nodes: int | None) -> Pricing:
+        """Bound all neurons at z, and the optimum with it."""
+        X, beta, tracker = self.small.X, self.problem.beta, self.tracker
+        # All that tol leaves may be spent on the proof, since a coarse one is much cheaper.
+        spare = 0.9 * (self.tol - relative_gap(tracker.primal, self.reached))
+        for loss in sorted({max(spare, _PART * self.tol), _PART * self.tol}, reverse=True):
+            margin = self._margin(z, loss)
+            priced = self.priced = exact_price(X, z, beta, margin, max_nodes)
+            scaled = self._scaled(z, priced.upper + self.merged.rounding(z))
+            tracker.update(self.iteration, tracker.weights, scaled, tracker.arrangements)
+            if tracker.gap <= self.tol or not priced.complete:
+                break
+        return priced
+
+    def _scaled(self, z: Tensor, highest: float) -> Tensor:
+        """The best multiple of z if no neuron exceeds `highest`, for the original problem."""
+        limit = min(1.0, self.problem.beta / highest) if highest > 0 else 1.0
+        return self.merged.lift(self.problem.loss.best_scale(z, self.small.y, limit) * z)
+
+    def _margin(self, z: Tensor, loss: float) -> float:
+        """By what part of beta a neuron may exceed it if the gap may grow by `loss`."""
+        step = 1e-3
+        change = self.small.dual_value(z) - self.small.dual_value((1.0 - step) * z)
+        slope = max(change / step, 1e-300)  # rather too steep than too flat: the dual is concave
+        return min(max(loss * self.tracker.primal / slope, _ROUNDING), 0.1)
+
+    def _detail(self) -> str:
+        """Say what the bound is, and what it would be if local search were a proof."""
+        assert self.priced is not None
+        kind, nodes = self.priced.method, self.priced.nodes
+        spent = f" after {nodes} cones" if nodes else ""
+        text = f"Its bound over all networks is proven ({kind}{spent}, rank {self.rank})."
+        if self.highest > 0.0:
+            gap = relative_gap(self.tracker.primal, self.estimate)
+            text += (
+                f" Local search finds no neuron above {self.highest / self.problem.beta:.8g} beta; "
+                f"were that the maximum, the relative gap would be {gap:.1e}."
+            )
+        return text
+
+
+WIDTH = 400
+_STEPS = 500
+_RATE = 0.04
+_INITIAL = 0.1  # a part of He's weights: small ones leave the neurons free to turn
+_FLAT = 1e-12  # part of the mean size below which a feature counts as constant zero
+_LIVE = 1e-4  # a neuron counts if its |alpha| ||u|| exceeds this part of the largest
+
+
+def trained_neurons(problem: TwoLayer, seed: int = 0) -> Tensor:
+    r"""The neurons (m, d) of a network after a short run of Adam, in the data's dtype.
+
+    The run is deterministic, in single precision, and on features and targets of unit scale: with
+    :math:`X = \tilde X \operatorname{diag}(c)` and, for the squared loss, :math:`y = s \tilde y`,
+    the neurons are :math:`\tilde u = c \circ u`, whose decay :math:`\|\tilde u / c\|^2` is not that
+    of the data's own scale: a feature of small values then has hardly any part in the patterns. The
+    run decays :math:`\|\tilde u\|^2` with :math:`\beta / (s \bar c)`, where :math:`\bar c^2` is the
+    mean of :math:`c^2`. Checked by ``tests/solvers/column_generation/test_seeding.py``.
+    """
+    X, y = problem.X, problem.y
+    sizes = X.square().mean(dim=0).sqrt()
+    size = float(sizes.square().mean().sqrt())
+    height = float(y.square().mean().sqrt()) if problem.loss.name == "squared" else 1.0
+    if size == 0.0 or height == 0.0:
+        return X.new_zeros(0, X.shape[1])
+    sizes = torch.where(sizes > _FLAT * size, sizes, size)
+    beta = problem.beta / (size * height)
+    width = min(WIDTH, 2 * len(X))
+    U, alpha = _train((X / sizes).float(), (y / height).float(), beta, problem.loss, width, seed)
+    strengths = alpha.abs() * torch.linalg.vector_norm(U, dim=1)
+    if not bool(torch.isfinite(strengths).all()):
+        return X.new_zeros(0, X.shape[1])
+    return U[strengths > _LIVE * strengths.max()].to(X) / (sizes / size)
+
+
+def _train(
+    X: Tensor, y: Tensor, beta: float, loss: Loss, width: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Weights (m, d) and (m,) after Adam with a rate that falls along half a cosine."""
+    U, alpha = (_INITIAL * part for part in initial_weights([seed], 1, width, X))  # (1, 1, m, ..)
+    update = Adam(U, alpha)
+    for step in range(_STEPS):
+        hidden = torch.relu(X @ U[0, 0].T)  # (n, m)
+        z = loss.dual_point(hidden @ alpha[0, 0], y)
+        back = ((hidden > 0) * z[:, None] * alpha[0, 0]).T @ X  # (m, d)
+        slopes = beta * U - back, beta * alpha - z @ hidden
+        update(slopes, X.new_full((1,), _RATE * SCHEDULES["cosine"](step / _STEPS)))
+    return U[0, 0], alpha[0, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Merged:
+    """A problem whose collinear rows are merged, and the way back.
+
+    Attributes
+    ----------
+    problem : TwoLayer
+        The smaller problem, with ``arrangements="generate"``.
+    original : TwoLayer
+        What it stands for.
+    group, share : Tensor (n,)
+        The row of the smaller problem and s_i / sqrt(S) of every sample.
+    """
+
+    problem: TwoLayer
+    original: TwoLayer
+    group: Tensor
+    share: Tensor
+
+    def lift(self, z: Tensor) -> Tensor:
+        """The dual point (n,) of the original problem."""
+        if self.problem is self.original:
+            return z
+        outputs = self.problem.y - z
+        return self.original.y - self.share * outputs[self.group]
+
+    def rounding(self, z: Tensor) -> float:
+        """By how much a unit neuron's value at `lift(z)` may differ from that at z."""
+        if self.problem is self.original:
+            return 0.0
+        eps = torch.finfo(z.dtype).eps
+        lengths = torch.linalg.vector_norm(self.original.X, dim=1)
+        outputs = (self.problem.y - z)[self.group] * self.share
+        return 32.0 * eps * float((self.original.y.abs() + outputs.abs()) @ lengths)
+
+    def expand(self, arrangements: Arrangements) -> Arrangements:
+        """The same patterns, of all samples."""
+        masks = arrangements.masks[:, self.group]
+        masks[:, self.share == 0.0] = True  # a zero row is active: 0 >= 0
+        return Arrangements(masks=masks, gates=arrangements.gates)
+
+
+def merge_rows(problem: TwoLayer) -> Merged:
+    """Merge the positively collinear rows of a squared-loss problem, and drop zero rows.
+
+    Other losses, whose sum over a group is not a loss of the same kind, keep every row. Checked by
+    ``tests/solvers/column_generation/test_merging.py``.
+    """
+    X, y = problem.X, problem.y
+    lengths = torch.linalg.vector_norm(X, dim=1)
+    live = (lengths > 0).nonzero().ravel()
+    if problem.loss.name != "squared" or not len(live):
+        return as_it_is(problem)
+    members, first = _collinear(X[live])
+    if len(first) == len(X):
+        return as_it_is(problem)
+    first = live[first]
+    group = torch.zeros_like(lengths, dtype=torch.long)
+    group[live] = members
+    share = lengths / lengths[first[group]]  # s_i, 0 for zero rows
+    roots = X.new_zeros(len(first)).index_add_(0, group, share**2).sqrt()  # sqrt(S)
+    share = share / roots[group]
+    targets = y.new_zeros(len(first)).index_add_(0, group, share * y)
+    rows = X[first] * roots[:, None]
+    smaller = TwoLayer(rows, targets, beta=problem.beta, arrangements="generate")
+    return Merged(smaller, problem, group, share)
+
+
+def as_it_is(problem: TwoLayer) -> Merged:
+    """Keep every row."""
+    own = torch.arange(len(problem.y), device=problem.y.device)
+    return Merged(problem, problem, own, torch.ones_like(problem.y))
+
+
+def _collinear(X: Tensor) -> tuple[Tensor, Tensor]:
+    """The group (n,) of every nonzero row, and the first row (m,) of every group."""
+    eps = torch.finfo(X.dtype).eps
+    scaled = X / X.abs().amax(dim=1, keepdim=True)
+    # Exact multiples agree in these but for the last digits, which are cut off.
+    keys = scaled.mul(2.0**-12 / eps).round()
+    group = torch.unique(keys, dim=0, return_inverse=True)[1]
+    # Rows with the same key that are not multiples up to rounding stay by themselves.
+    apart = (scaled - scaled[first_of_each(group)[group]]).abs().amax(dim=1) > 4.0 * eps
+    group = torch.where(apart, len(X) + torch.arange(len(X), device=X.device), group)
+    group = torch.unique(group, return_inverse=True)[1]
+    return group, first_of_each(group)
+
+
+_FIRST = 1e7  # samples times cones of the first try: some seconds
+_GROWTH = 8
+_WORTH = 0.7  # of what is missing may be left after a try with more cones
+_LIMIT = 5_000_000  # cones at rank 5 or less; a third for every dimension more
+
+
+def exact_price(
+    X: Tensor, z: Tensor, beta: float, rtol: float, max_nodes: int | None = None
+) -> Pricing:
+    r"""Bound :math:`\max_{\|u\|\le1} |z^\top (Xu)_+|`, or prove that it is at most beta.
+
+    The search is allowed more cones as long as that brings the bound nearer to what is known to be
+    attained; a budget in cones, not in seconds, makes it deterministic.
+
+    Parameters
+    ----------
+    X, z, beta, rtol
+        As for `price`, with ``target=beta``.
+    max_nodes : int, optional
+        Cones to examine at most, in one try.
+    """
+    beyond = max(int(torch.linalg.matrix_rank(X)) - 5, 0)
+    limit = _LIMIT // 3**beyond if max_nodes is None else max_nodes
+    budget = min(max(int(_FIRST / len(X)), 1000), limit)
+    missing = float("inf")
+    while True:
+        priced = price(X, z, target=beta, rtol=rtol, max_nodes=budget)
+        left = priced.upper - max(beta, priced.lower)
+        violated = priced.lower > beta * (1.0 + rtol)
+        exhausted = budget >= limit or priced.nodes == 0  # no branching at all at high rank
+        if priced.complete or violated or exhausted or left > _WORTH * missing:
+            return priced
+        missing, budget = left, min(_GROWTH * budget, limit)
