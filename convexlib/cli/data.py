@@ -8,6 +8,7 @@ from typing import Any
 
 from convexlib import datasets
 from convexlib.cli.console import DONE, FAILED, complain
+from convexlib.datasets.loaders import suggestion
 from convexlib.errors import DataError, InputError
 
 GIVE_UP = 3  # downloads that fail one after the other before the rest is left out
@@ -37,7 +38,7 @@ def entries(names: Iterable[str]) -> list[datasets.Entry]:
         if name != "uci" and name not in known:
             raise InputError(
                 f"unknown data set {name!r}; expected ecg, nyse, uci or a name that `convexlib "
-                f"data list` shows.{datasets.suggestion(name, [*known, 'uci'])}"
+                f"data list` shows.{suggestion(name, [*known, 'uci'])}"
             )
         wanted = datasets.list_uci() if name == "uci" else [name]
         chosen |= {one: known[one] for one in wanted}

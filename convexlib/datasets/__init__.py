@@ -15,7 +15,6 @@ from convexlib.datasets.loaders import (
     load_ecg_beats,
     load_nyse,
     load_uci,
-    suggestion,
 )
 from convexlib.datasets.manifest import Entry, catalogue
 from convexlib.datasets.rebuild import SCIKIT_LEARN
@@ -34,5 +33,4 @@ __all__ = [
     "locate",
     "missing",
     "read",
-    "suggestion",
 ]
