@@ -83,7 +83,7 @@ def load_ecg_beats() -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
     Notes
     -----
     Moody and Mark (2001), Goldberger et al. (2000); Open Data Commons Attribution License 1.0. Cut
-    out of the record by `tools/excerpt_beats.py`. Checked by `tests/test_datasets.py`.
+    out of the record by `data/recipes/excerpt_beats.py`. Checked by `tests/test_datasets.py`.
     """
     content = _content(catalogue()["ecg_beats"])
     columns = np.loadtxt(io.BytesIO(content), str, skiprows=1, delimiter=",")
