@@ -50,13 +50,13 @@ test: $(STAMP)  ## Check style, imports and types; run every test and every note
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
-	$(BIN)/python tools/notebooks.py --check
+	$(BIN)/python book/tools/notebooks.py --check
 	$(BIN)/python -m pytest -q -m "not browser" -n $(JOBS)
-	$(BIN)/python tools/notebooks.py --test --jobs $(JOBS)
+	$(BIN)/python book/tools/notebooks.py --test --jobs $(JOBS)
 
 quick: $(STAMP)  ## Check style and run the fast tests only
 	$(BIN)/ruff check .
-	$(BIN)/python tools/notebooks.py --check
+	$(BIN)/python book/tools/notebooks.py --check
 	$(BIN)/python -m pytest -q -m "not browser and not slow" -n $(JOBS)
 
 portable: $(STAMP)  ## Run tests and notebooks in other environments (or some: make portable IN="sse newest")
@@ -66,7 +66,7 @@ browser: book  ## Build the book and open every page in headless chromium
 	CONVEXLIB_REQUIRE_BROWSER=1 $(BIN)/python -m pytest -q -m browser tests/book
 
 notebooks: $(STAMP)  ## Execute the chapters whose notebook is stale (all of them: make notebooks ALL=1)
-	$(BIN)/python tools/notebooks.py --jobs $(JOBS) $(if $(ALL),--all)
+	$(BIN)/python book/tools/notebooks.py --jobs $(JOBS) $(if $(ALL),--all)
 
 bench: $(STAMP) $(PEERS)  ## Time the solvers against their peers (more: make bench BENCH=--full)
 	$(BIN)/python -m benchmarks.run $(BENCH)

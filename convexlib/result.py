@@ -11,7 +11,18 @@ from convexlib.arrangements import Arrangements
 
 
 class Status(Enum):
-    """How a solve ended; the value is the message for people."""
+    """How a solve ended; the value is the message for people.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> result = cl.solve(cl.TwoLayer(np.eye(2), np.ones(2), beta=0.1))
+    >>> result.status is cl.Status.CONVERGED
+    True
+    >>> print(result.status)
+    converged: the relative duality gap is at most tol
+    """
 
     CONVERGED = "converged: the relative duality gap is at most tol"
     MAX_ITER = "stopped at max_iter or max_steps before the gap reached tol; raise it or tol"
@@ -68,6 +79,17 @@ class Result:
         Primal and dual values as they came.
     detail : str
         What a solver adds to its status for people: which bound `dual` is, and why no better one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X = np.array([[-2.0, 1.0], [-1.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
+    >>> result = cl.solve(cl.TwoLayer(X, np.array([2.0, 0.0, 0.0, 1.0]), beta=0.1))
+    >>> result.dual <= result.value, result.method, result.scope
+    (True, 'ssnal', 'program')
+    >>> round(result.history[-1].primal, 4)
+    0.3583
     """
 
     weights: Tensor

@@ -140,7 +140,7 @@ def run(environment: Environment, parts: tuple[str, ...], jobs: int) -> Row:
             *(python, "-m", "pytest", "-q", "-m", "not browser", f"-n{jobs}"),
             *("-p", "no:cacheprovider"),
         ],
-        "notebooks": [python, "tools/notebooks.py", "--test", "--jobs", str(jobs)],
+        "notebooks": [python, "book/tools/notebooks.py", "--test", "--jobs", str(jobs)],
     }
     ends, failed = {}, asked != 0
     for part in parts:

@@ -59,7 +59,7 @@ def row(name: str, title: str, notebook: dict[str, Any]) -> str:
         f"[{title}]({name}.ipynb)",
         shown,
         str(tables(notebook)),
-        f"`python tools/notebooks.py --all book/{name}.md`",
+        f"`python book/tools/notebooks.py --all book/{name}.md`",
         ", ".join(commands) or "none",
     )
     return f"| {' | '.join(columns)} |"

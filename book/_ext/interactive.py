@@ -10,7 +10,7 @@
 The script is _static/interactive/name.js and starts from name.json, which is written into the page,
 because a page opened from the file system may not fetch files. Only pages with such a figure load
 the scripts. The picture for readers without scripts is name.html, in LaTeX name.pdf; the script
-itself has drawn both (tools/stills.py).
+itself has drawn both (book/tools/stills.py).
 """
 
 from html import escape

@@ -55,6 +55,16 @@ class Arrangements:
     source : str
         `fingerprint` of X; empty if the list was put together by hand. Masks and gates of one
         matrix may fit another one, which has more patterns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> patterns = cl.enumerate_arrangements(np.array([[-1.0, 1.0], [2.0, 1.0]]))
+    >>> len(patterns), patterns.exhaustive
+    (4, True)
+    >>> sorted(patterns.masks.int().tolist())
+    [[0, 0], [0, 1], [1, 0], [1, 1]]
     """
 
     masks: Tensor
@@ -171,6 +181,12 @@ def count_bound(n: int, rank: int) -> int:
     ----------
     T. M. Cover, *Geometrical and statistical properties of systems of linear inequalities with
     applications in pattern recognition*, 1965, Theorem 1.
+
+    Examples
+    --------
+    >>> import convexlib as cl
+    >>> cl.count_bound(4, 2)  # four lines through the origin of a plane
+    8
     """
     n = check_positive_int(n, "n")
     rank = check_positive_int(rank, "rank", minimum=0)
@@ -220,6 +236,15 @@ def enumerate_arrangements(X: Any, max_patterns: int = 100_000) -> Arrangements:
     -----
     Verified in tests/arrangements/test_enumeration.py against Cover's count, counts known from
     combinatorics, Whitney's theorem and linear programs for every sign vector.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X = np.array([[-2.0, 1.0], [-1.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
+    >>> patterns = cl.enumerate_arrangements(X)
+    >>> patterns.masks.shape, patterns.exhaustive
+    (torch.Size([8, 4]), True)
     """
     X = check_matrix(X)
     max_patterns = check_positive_int(max_patterns, "max_patterns")
@@ -298,6 +323,15 @@ def sample_arrangements(
     ----------
     Y. Wang, S. Kim, P. Paul and M. Pilanci, *Randomized Geometric Algebra Methods for Convex Neural
     Networks*, 2024, arXiv 2406.02806.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X = np.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> patterns = cl.sample_arrangements(X, 100, seed=0)
+    >>> len(patterns), patterns.exhaustive  # all that there are, but not by proof
+    (4, False)
     """
     X = check_matrix(X)
     n_patterns = check_positive_int(n_patterns, "n_patterns")

@@ -67,6 +67,13 @@ def cross_product(U: Any) -> Tensor:
     From a QR factorisation :math:`U^\top = QR`: the direction is the last column of Q and the
     length :math:`\prod |R_{kk}|`. The cofactors above would lose the direction to cancellation when
     rows are nearly parallel. Checked by ``tests/test_geometry.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> cl.cross_product(np.array([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]])).round(decimals=6).tolist()
+    [1.0, -1.0, 1.0]
     """
     U = as_tensor(U, "U")
     if U.ndim < 2 or U.shape[-2] != U.shape[-1] - 1:
@@ -109,6 +116,14 @@ def wedge_volumes(X: Any, U: Any) -> Tensor:
     ------
     InputError
         If X is not a finite matrix or U does not have d - 1 rows of its width.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X = np.array([[0.0, 1.0], [1.0, 1.0], [1.0, -1.0]])
+    >>> cl.wedge_volumes(X, np.array([[2.0, 0.0]])).round(decimals=6).tolist()  # signed areas
+    [-2.0, -2.0, 2.0]
     """
     X, U = check_matrix(X), as_tensor(U, "U")
     expected = (X.shape[1] - 1, X.shape[1])
@@ -187,6 +202,13 @@ def zonotope_vertices(X: Any) -> Tensor:
         If X may have more patterns than `enumerate_arrangements` takes by default.
     InputError
         For entries whose sums or squares are beyond floats.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> sorted(cl.zonotope_vertices(np.array([[1.0, 0.0], [0.0, 2.0]])).tolist())
+    [[0.0, 0.0], [0.0, 2.0], [1.0, 0.0], [1.0, 2.0]]
     """
     X = check_matrix(X)
     check_scale(X, "X")
@@ -220,6 +242,13 @@ def zonotope_volume(X: Any, max_subsets: int = 2_000_000) -> float:
     References
     ----------
     G. C. Shephard, *Combinatorial properties of associated zonotopes*, 1974, (57).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> round(cl.zonotope_volume(np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])), 6)
+    5.0
     """
     X = check_matrix(X)
     n, d = X.shape

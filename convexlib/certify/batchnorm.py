@@ -80,6 +80,16 @@ def certify_batchnorm(
     Notes
     -----
     Source: Ergen et al. (2022). Checked by ``tests/certify/test_batchnorm.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X, y = np.array([[-2.0], [-1.0], [1.0], [2.0]]), np.array([2.0, 0.0, 0.0, 1.0])
+    >>> problem = cl.BatchNorm(X, y, beta=0.1)
+    >>> network = problem.to_network(cl.solve(problem))
+    >>> cl.certify_batchnorm(network, X, y, beta=0.1).relative_gap < 1e-5
+    True
     """
     X, y = check_data(X, y)
     beta, refine = check_beta(beta), check_flag(refine, "refine")

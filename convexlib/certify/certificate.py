@@ -59,6 +59,17 @@ class Certificate:
         The penalty of the objective: ``"weight decay"``, ``"three layers"`` or ``"path"``.
     loss : str
         The loss of the objective: ``"squared"``, ``"logistic"`` or ``"squared_hinge"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> import convexlib as cl
+    >>> X, y = np.array([[-1.0, 1.0], [1.0, 1.0]]), np.array([0.0, 1.0])
+    >>> network = cl.TwoLayerReLU(torch.tensor([[0.5, 0.5]]).double(), torch.tensor([1.0]).double())
+    >>> certificate = cl.certify(network, X, y, beta=0.1)
+    >>> round(certificate.primal, 4), certificate.dual < certificate.primal  # it is not optimal
+    (0.075, True)
     """
 
     primal: float

@@ -113,6 +113,18 @@ def certify(
     can be listed. Elsewhere it is valid and loose. Deeper: it is tight if the units can be listed,
     and for sub-networks of one neuron per layer. From four layers on, networks whose sub-networks
     share neurons are bounded by trees that do not. Checked by ``tests/certify/``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X = np.array([[-2.0, 1.0], [-1.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
+    >>> y = np.array([2.0, 0.0, 0.0, 1.0])
+    >>> problem = cl.TwoLayer(X, y, beta=0.1)
+    >>> network = problem.to_network(cl.solve(problem))
+    >>> certificate = cl.certify(network, X, y, beta=0.1)
+    >>> certificate.relative_gap < 1e-5, certificate.rigorous
+    (True, True)
     """
     X, y = check_data(X, y)
     beta, refine = check_beta(beta), check_flag(refine, "refine")

@@ -52,6 +52,17 @@ class MissingNeuron:
         The best :math:`\|u\| |\alpha|` to add it with; 0 if nothing is to be gained.
     gain : float
         By how much the objective falls when it is added with that size, all else unchanged.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> import convexlib as cl
+    >>> X, y = np.array([[-1.0, 1.0], [1.0, 1.0]]), np.array([1.0, 1.0])
+    >>> network = cl.TwoLayerReLU(torch.tensor([[0.5, 0.5]]).double(), torch.tensor([1.0]).double())
+    >>> missing = cl.missing_neuron(network, X, y, beta=0.1)
+    >>> missing.sign, missing.violation <= missing.bound
+    (1, True)
     """
 
     direction: Tensor
@@ -98,6 +109,17 @@ def missing_neuron(
     -----
     The sizes are for a balanced neuron, which costs the same under weight decay and the path norm.
     Checked by ``tests/certify/test_missing.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> import convexlib as cl
+    >>> X, y = np.array([[-1.0, 1.0], [1.0, 1.0]]), np.array([1.0, 1.0])
+    >>> network = cl.TwoLayerReLU(torch.tensor([[0.5, 0.5]]).double(), torch.tensor([1.0]).double())
+    >>> missing = cl.missing_neuron(network, X, y, beta=0.1)
+    >>> missing.violation > 1.0, missing.gain > 0.0  # the network says nothing at the first sample
+    (True, True)
     """
     X, y = check_data(X, y)
     beta = check_beta(beta)

@@ -61,6 +61,19 @@ class Polished:
         Of this network.
     stages : tuple of Stage
         The given network and what each move made of it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> import convexlib as cl
+    >>> X, y = np.array([[-1.0, 1.0], [1.0, 1.0]]), np.array([1.0, 1.0])
+    >>> network = cl.TwoLayerReLU(torch.tensor([[0.5, 0.5]]).double(), torch.tensor([1.0]).double())
+    >>> polished = cl.polish(network, X, y, beta=0.1)
+    >>> polished.stages[0].name, polished.stages[-1].objective < polished.stages[0].objective
+    ('given', True)
+    >>> round(polished.certificate.primal, 4)
+    0.0975
     """
 
     network: nn.Module
@@ -110,6 +123,17 @@ def polish(
     -----
     Weights are computed in float64 and rounded to the network's dtype; objectives are those of the
     rounded ones. Checked by ``tests/certify/test_polish.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> import convexlib as cl
+    >>> X, y = np.array([[-1.0, 1.0], [1.0, 1.0]]), np.array([1.0, 1.0])
+    >>> network = cl.TwoLayerReLU(torch.tensor([[0.5, 0.5]]).double(), torch.tensor([1.0]).double())
+    >>> polished = cl.polish(network, X, y, beta=0.1)
+    >>> polished.certificate.relative_gap < 1e-5
+    True
     """
     X, y = check_data(X, y)
     beta, tol = check_beta(beta), check_tol(tol)

@@ -38,6 +38,13 @@ def fetch(entry: Entry) -> files.Place:
     DataError
         If no source gives the file, nothing can be written, or the copy that hides all others
         is a damaged one in the mirror (which is never written to).
+
+    Examples
+    --------
+    >>> from convexlib import datasets
+    >>> where, path = datasets.fetch(datasets.catalogue()["ecg"])  # it is here: no download
+    >>> where, path.name
+    ('data', 'ecg.dat')
     """
     place, content, damage = files.locate(entry), None, None
     if place is not None:

@@ -43,7 +43,15 @@ def mirror_dir() -> Path | None:
 
 
 def locate(entry: Entry) -> Place | None:
-    """Return the place of the first copy there is, not verified; None where there is none."""
+    """Return the place of the first copy there is, not verified; None where there is none.
+
+    Examples
+    --------
+    >>> from convexlib import datasets
+    >>> where, path = datasets.locate(datasets.catalogue()["nyse"])
+    >>> where, path.name
+    ('data', 'nyse.csv.xz')
+    """
     for label, find in (("data", manifest.data_dir), ("mirror", mirror_dir), ("cache", cache_dir)):
         folder = find()
         if folder is None:
@@ -63,6 +71,13 @@ def read(entry: Entry, place: Place) -> bytes:
     ------
     DataError
         If the copy cannot be read or is not the file that the manifest names.
+
+    Examples
+    --------
+    >>> from convexlib import datasets
+    >>> entry = datasets.catalogue()["ecg"]
+    >>> len(datasets.read(entry, datasets.locate(entry))) == entry.size
+    True
     """
     label, path = place
     try:
@@ -123,7 +138,15 @@ def digest(content: bytes) -> str:
 
 
 def missing(entry: Entry) -> DataError:
-    """Return the error for a file that `locate` does not find."""
+    """Return the error for a file that `locate` does not find.
+
+    Examples
+    --------
+    >>> from convexlib import datasets
+    >>> error = datasets.missing(datasets.catalogue()["ecg"])
+    >>> type(error).__name__
+    'DataError'
+    """
     mirror = f"the mirror {mirror_dir()}" if mirror_dir() else f"a mirror ({MIRROR} is not set)"
     return DataError(
         f"{entry.stored} is missing: found neither in {manifest.data_dir()}, nor in {mirror}, nor "

@@ -51,6 +51,13 @@ def load_ecg() -> tuple[np.ndarray, float]:
     -----
     Moody and Mark (2001), Goldberger et al. (2000); Open Data Commons Attribution License 1.0.
     Checked by `tests/test_datasets.py`.
+
+    Examples
+    --------
+    >>> from convexlib import datasets
+    >>> signal, rate = datasets.load_ecg()
+    >>> signal.shape, rate
+    ((108000,), 360.0)
     """
     content = _content(catalogue()["ecg"])
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
@@ -83,7 +90,14 @@ def load_ecg_beats() -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
     Notes
     -----
     Moody and Mark (2001), Goldberger et al. (2000); Open Data Commons Attribution License 1.0. Cut
-    out of the record by `tools/excerpt_beats.py`. Checked by `tests/test_datasets.py`.
+    out of the record by `data/recipes/excerpt_beats.py`. Checked by `tests/test_datasets.py`.
+
+    Examples
+    --------
+    >>> from convexlib import datasets
+    >>> signal, rate, places, kinds = datasets.load_ecg_beats()
+    >>> signal.shape, rate, len(places) == len(kinds)
+    ((43200,), 360.0, True)
     """
     content = _content(catalogue()["ecg_beats"])
     columns = np.loadtxt(io.BytesIO(content), str, skiprows=1, delimiter=",")
@@ -112,6 +126,12 @@ def load_nyse() -> pd.DataFrame:
     -----
     LeBaron and Weigend (1998), taken from the package ISLP (BSD 3-clause). Checked by
     `tests/test_datasets.py`.
+
+    Examples
+    --------
+    >>> from convexlib import datasets
+    >>> datasets.load_nyse().shape
+    (6051, 6)
     """
     import pandas as pd  # only this function needs it, and its import takes a while
 
@@ -120,7 +140,15 @@ def load_nyse() -> pd.DataFrame:
 
 
 def list_uci() -> list[str]:
-    """Return the names of the 73 UCI tables, in alphabetical order."""
+    """Return the names of the 73 UCI tables, in alphabetical order.
+
+    Examples
+    --------
+    >>> from convexlib import datasets
+    >>> names = datasets.list_uci()
+    >>> len(names), "wine" in names
+    (73, True)
+    """
     return [name for name, entry in catalogue().items() if entry.classes is not None]
 
 
@@ -156,6 +184,13 @@ def load_uci(name: str) -> tuple[np.ndarray, np.ndarray]:
     -----
     Credit the UCI Machine Learning Repository and the donors of the table. Checked by
     `tests/test_datasets.py`.
+
+    Examples
+    --------
+    >>> from convexlib import datasets
+    >>> X, labels = datasets.load_uci("wine")
+    >>> X.shape, sorted(set(labels.tolist()))
+    ((178, 13), [0, 1, 2])
     """
     names = list_uci()
     if not isinstance(name, str) or name not in names:
@@ -198,6 +233,14 @@ def autoregression(signal: Any, lags: int) -> tuple[Any, Any]:
     -----
     Several series side by side: `np.hstack([autoregression(s, k)[0] for s in series])`. Checked
     by `tests/test_datasets.py`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from convexlib import datasets
+    >>> X, y = datasets.autoregression(np.array([1.0, 2.0, 3.0, 4.0]), lags=2)
+    >>> X.tolist(), y.tolist()
+    ([[2.0, 1.0], [3.0, 2.0]], [3.0, 4.0])
     """
     lags = check_positive_int(lags, "lags")
     values = as_tensor(signal, "signal")

@@ -23,7 +23,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of the manifest; `sha256` and `size` are of its uncompressed content."""
+    """One file of the manifest; `sha256` and `size` are of its uncompressed content.
+
+    Examples
+    --------
+    >>> from convexlib import datasets
+    >>> entry = datasets.catalogue()["ecg"]
+    >>> entry.file, entry.size, entry.ships
+    ('ecg.dat', 119035, True)
+    """
 
     name: str
     file: str
@@ -56,6 +64,13 @@ def catalogue() -> dict[str, Entry]:
     ------
     DataError
         If the manifest is missing or cannot be read.
+
+    Examples
+    --------
+    >>> from convexlib import datasets
+    >>> entries = datasets.catalogue()
+    >>> [name for name in entries if entries[name].ships]
+    ['ecg', 'nyse', 'ecg_beats']
     """
     folder = data_dir()
     try:

@@ -5,7 +5,7 @@ columns that are constant are left out, the others brought to mean 0 and standar
 n - 1) and written with %g. The sha256 of the result decides whether a recipe is right.
 
 `INSTALLED` names the tables that scikit-learn's own data files give, which are there wherever
-convexlib is; `tools/uci_recipes.py` has the recipes for other packages.
+convexlib is; `data/recipes/uci_recipes.py` has the recipes for other packages.
 """
 
 from __future__ import annotations

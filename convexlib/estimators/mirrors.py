@@ -84,6 +84,17 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
     Notes
     -----
     Checked by ``tests/estimators/test_mirrors.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X, y = np.array([[-2.0], [-1.0], [1.0], [2.0]]), np.array([2.0, 0.0, 0.0, 1.0])
+    >>> model = cl.MirrorRegressor(beta=0.1, depth=3, activation="abs").fit(X, y)
+    >>> model.gap_ < 1e-6
+    True
+    >>> np.allclose(model.predict(X), [1.9, 0.1, 0.0, 1.0])
+    True
     """
 
     _two_axes = False  # whether X must have them

@@ -216,6 +216,17 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
 
     Several outputs are trained one by one and put side by side: every neuron feeds one output, and
     `gap_` is about such networks. Checked by ``tests/estimators/test_estimators.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X, y = np.array([[-2.0], [-1.0], [1.0], [2.0]]), np.array([2.0, 0.0, 0.0, 1.0])
+    >>> model = cl.ConvexReLURegressor(beta=0.1, tol=1e-8).fit(X, y)
+    >>> model.gap_ <= 1e-8
+    True
+    >>> model.predict(X).round(2)
+    array([1.86, 0.2 , 0.17, 0.87])
     """
 
     def fit(self, X: Any, y: Any) -> Self:
@@ -278,6 +289,17 @@ class ConvexReLUClassifier(ClassifierMixin, ConvexReLU):
     Notes
     -----
     Checked by ``tests/estimators/test_estimators.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X, y = np.array([[-2.0], [-1.0], [1.0], [2.0]]), np.array(["out", "in", "in", "out"])
+    >>> model = cl.ConvexReLUClassifier(beta=0.01).fit(X, y)
+    >>> model.gap_ < 1e-4
+    True
+    >>> model.predict(X).tolist()
+    ['out', 'in', 'in', 'out']
     """
 
     def __init__(

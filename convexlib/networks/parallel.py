@@ -55,6 +55,15 @@ class ParallelReLU(nn.Module):
     ------
     InputError
         If the shapes do not form trees.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import convexlib as cl
+    >>> U, inner = torch.tensor([[[1.0], [-1.0]]]), torch.tensor([[[1.0, -1.0]]])
+    >>> network = cl.ParallelReLU(U, [inner], torch.tensor([2.0]))  # 2 ((x)_+ - (-x)_+)_+
+    >>> network(torch.tensor([[-1.0], [3.0]])).tolist()
+    [0.0, 6.0]
     """
 
     def __init__(self, U: Tensor, inner: Sequence[Tensor], alpha: Tensor) -> None:
@@ -166,6 +175,14 @@ def path_norm(network: nn.Module) -> float:
         For other modules, biases and several outputs, and where the sum is no finite number.
     NotCertifiableError
         For a network that computes something else than its layers say (see `layers_of`).
+
+    Examples
+    --------
+    >>> import torch
+    >>> import convexlib as cl
+    >>> U, inner = torch.tensor([[[3.0], [4.0]]]), torch.tensor([[[1.0, 1.0]]])
+    >>> cl.path_norm(cl.ParallelReLU(U, [inner], torch.tensor([2.0])))  # the root of 6^2 + 8^2
+    10.0
     """
     norm = _path_norm(network)
     if not math.isfinite(norm):
@@ -226,6 +243,20 @@ def as_parallel(network: nn.Module, max_leaves: int = 1_000_000) -> ParallelReLU
     ------
     InputError
         For networks that `read_parallel` refuses, and for too many leaves.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> import convexlib as cl
+    >>> layers = [nn.Linear(2, 3, bias=False), nn.ReLU(), nn.Linear(3, 2, bias=False), nn.ReLU()]
+    >>> network = nn.Sequential(*layers, nn.Linear(2, 1, bias=False)).double()
+    >>> parallel = cl.as_parallel(network)
+    >>> parallel.U.shape  # two sub-networks, one for each neuron of the last hidden layer
+    torch.Size([2, 3, 2])
+    >>> x = torch.ones(1, 2, dtype=torch.float64)
+    >>> torch.allclose(parallel(x), network(x)[:, 0])
+    True
     """
     if isinstance(network, ParallelReLU):
         check_own_forward(network, ParallelReLU)

@@ -63,6 +63,16 @@ def prune_neurons(network: nn.Module, X: Any) -> TwoLayerReLU:
     Source: Carathéodory's theorem, see the module's text for the proof; for two-layer programs
     Pilanci & Ergen (2020), for all optima Mishkin & Pilanci (2023). Outputs are kept to rounding,
     so that a global optimum stays one. Checked by ``tests/solvers/test_prune.py``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import convexlib as cl
+    >>> U = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # the first two are parallel
+    >>> network = cl.TwoLayerReLU(U, torch.tensor([1.0, 1.0, -1.0]))
+    >>> pruned = cl.prune_neurons(network, torch.tensor([[1.0, 2.0], [2.0, 1.0]]))
+    >>> pruned.n_neurons
+    2
     """
     X = check_matrix(X)
     check_same_device(network, X)

@@ -25,6 +25,15 @@ class TwoLayerReLU(nn.Module):
         First-layer weights, one neuron a row.
     alpha : Tensor (m,) or (m, c)
         Output weights; of c outputs with two axes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import convexlib as cl
+    >>> U = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    >>> network = cl.TwoLayerReLU(U, torch.tensor([1.0, 1.0]))
+    >>> network(torch.tensor([[3.0, 1.0], [1.0, 3.0]])).tolist()  # |x - 1|, with a column of ones
+    [2.0, 2.0]
     """
 
     def __init__(self, U: Tensor, alpha: Tensor) -> None:
@@ -60,6 +69,15 @@ class TwoLayerGatedReLU(TwoLayerReLU):
     r"""The gated network :math:`f(X) = \sum_j 1[X h_j \ge 0] \odot (X u_j) \, \alpha_j`.
 
     The gates h_j, shape (m, d), are fixed: a buffer, not a parameter.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import convexlib as cl
+    >>> U, gates = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    >>> network = cl.TwoLayerGatedReLU(U, torch.tensor([1.0]), gates)
+    >>> network(torch.tensor([[-2.0, 1.0], [5.0, -1.0]])).tolist()
+    [-2.0, 0.0]
     """
 
     gates: Tensor

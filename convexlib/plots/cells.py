@@ -67,6 +67,16 @@ def cell_sectors(X: Any) -> tuple[np.ndarray, np.ndarray]:
     ------
     InputError
         If X does not have two columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from convexlib import plots
+    >>> sectors, masks = plots.cell_sectors(np.array([[1.0, 0.0], [0.0, 1.0]]))
+    >>> np.degrees(sectors).round().tolist()
+    [[0.0, 90.0], [90.0, 180.0], [180.0, 270.0], [270.0, 360.0]]
+    >>> masks.tolist()
+    [[True, True], [False, True], [False, False], [True, False]]
     """
     data = two_columns(X, "a picture of cells")
     rows = data[np.linalg.norm(data, axis=1) > 0]
@@ -141,6 +151,14 @@ def plot_cells(
     ------
     InputError
         If X does not have two columns, or `arrangements` has patterns of another length.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from convexlib import plots
+    >>> ax = plots.plot_cells(np.array([[1.0, 0.0], [0.0, 1.0]]))
+    >>> len(ax.patches)  # a sector for each pattern
+    4
     """
     data = two_columns(X, "plot_cells")
     sectors, masks = cell_sectors(data)

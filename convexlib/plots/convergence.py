@@ -52,6 +52,17 @@ def plot_convergence(
     ------
     InputError
         If the history is empty or `x` is not a column of it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> from convexlib import plots
+    >>> X = np.array([[-2.0, 1.0], [-1.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
+    >>> result = cl.solve(cl.TwoLayer(X, np.array([2.0, 0.0, 0.0, 1.0]), beta=0.1))
+    >>> ax = plots.plot_convergence(result, gap=True)
+    >>> ax.get_xlabel(), ax.get_yscale()
+    ('iteration', 'log')
     """
     records = list(history.history) if isinstance(history, Result) else history
     if not isinstance(records, Sequence) or not all(isinstance(r, Record) for r in records):
@@ -117,6 +128,14 @@ def seed_band(seconds: Any, objective: Any) -> tuple[np.ndarray, np.ndarray]:
     ------
     InputError
         If the shapes do not fit each other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from convexlib import plots
+    >>> seconds, band = plots.seed_band([0.0, 1.0], [[3.0, 1.0], [5.0, 2.0], [4.0, 3.0]])
+    >>> seconds.tolist(), band.tolist()
+    ([0.0, 1.0], [[3.0, 1.0], [4.0, 2.0], [5.0, 3.0]])
     """
     clocks, heights = as_tensor(seconds, "seconds"), as_tensor(objective, "objective")
     check_numbers(clocks, "seconds")
@@ -178,6 +197,15 @@ def plot_training(
     InputError
         If there is no curve, a curve's shapes do not fit, or an objective (`optimum` too) lies
         below `dual`: by weak duality it then is not the objective that was certified.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from convexlib import plots
+    >>> seconds, objective = np.array([1.0, 2.0, 3.0]), np.array([[5.0, 3.0, 2.5], [6.0, 4.0, 2.1]])
+    >>> ax = plots.plot_training({"Adam": (seconds, objective)}, optimum=2.0)  # two seeds
+    >>> ax.get_xlabel()
+    'seconds'
     """
     optimum = check_real(optimum, "optimum")
     log_time = check_flag(log_time, "log_time")

@@ -162,6 +162,17 @@ def neuron_kinks(net: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     ------
     InputError
         If the network is of another kind or takes more columns.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import convexlib as cl
+    >>> from convexlib import plots
+    >>> U = torch.tensor([[1.0, -1.0], [-2.0, 1.0]])
+    >>> network = cl.TwoLayerReLU(U, torch.tensor([1.0, -1.0]))
+    >>> kinks, signs = plots.neuron_kinks(network)
+    >>> kinks.tolist(), signs.tolist()
+    ([0.5, 1.0], [-1.0, 1.0])
     """
     neurons = live_neurons(net, features=1)
     slopes, offsets = neurons.gates.T
@@ -210,6 +221,18 @@ def plot_function(
     ------
     InputError
         If X does not have one feature, or the network does not fit it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> from convexlib import plots
+    >>> X = np.array([[-2.0, 1.0], [-1.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
+    >>> y = np.array([2.0, 0.0, 0.0, 1.0])
+    >>> problem = cl.TwoLayer(X, y, beta=0.1)
+    >>> ax = plots.plot_function(problem.to_network(cl.solve(problem)), X, y)
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('$x$', '$f(x)$')
     """
     X, y = (part.double().cpu().numpy() for part in check_data(X, y))
     has_bias = bias_column(X, bias, features=1)
@@ -295,6 +318,19 @@ def plot_input_cells(
     ------
     InputError
         If X does not have two features, or the network does not fit it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> import convexlib as cl
+    >>> from convexlib import plots
+    >>> U = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    >>> network = cl.TwoLayerReLU(U, torch.tensor([1.0, -1.0]))
+    >>> X, y = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]), np.array([0.0, 1.0, 0.0])
+    >>> ax = plots.plot_input_cells(network, X, y, resolution=20)
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('$x_1$', '$x_2$')
     """
     X, y = (part.double().cpu().numpy() for part in check_data(X, y))
     resolution = check_positive_int(resolution, "resolution", minimum=2)

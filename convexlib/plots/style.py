@@ -71,13 +71,37 @@ ACTIVE = LinearSegmentedColormap.from_list("active", [VERMILLION, "#8a8a8a", BLU
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw with the book's settings inside a ``with`` block and restore the old ones after it."""
+    """Draw with the book's settings inside a ``with`` block and restore the old ones after it.
+
+    Examples
+    --------
+    >>> import matplotlib as mpl
+    >>> import numpy as np
+    >>> from convexlib import plots
+    >>> before = dict(mpl.rcParams)
+    >>> with plots.style():
+    ...     ax = plots.plot_cells(np.eye(2))
+    ...
+    >>> dict(mpl.rcParams) == before
+    True
+    """
     with mpl.rc_context(STYLE):
         yield
 
 
 def use_style() -> None:
-    """Draw with the book's settings from here on, as the first cell of a chapter does."""
+    """Draw with the book's settings from here on, as the first cell of a chapter does.
+
+    Examples
+    --------
+    >>> import matplotlib as mpl
+    >>> from convexlib import plots
+    >>> with mpl.rc_context():  # a notebook just calls it, once, at the top
+    ...     plots.use_style()
+    ...     mpl.rcParams["lines.linewidth"] == plots.STYLE["lines.linewidth"]
+    ...
+    True
+    """
     mpl.rcParams.update(STYLE)
 
 

@@ -42,6 +42,15 @@ def zonotope_facets(vertices: np.ndarray) -> list[np.ndarray]:
     ------
     InputError
         If `vertices` is not a finite array (P, 3), P >= 1, of numbers whose squares are numbers.
+
+    Examples
+    --------
+    >>> import itertools
+    >>> import numpy as np
+    >>> from convexlib import plots
+    >>> cube = np.array(list(itertools.product([0.0, 1.0], repeat=3)))
+    >>> [len(facet) for facet in plots.zonotope_facets(cube)]
+    [4, 4, 4, 4, 4, 4]
     """
     points = check_matrix(vertices, "vertices")
     check_scale(points, "vertices")
@@ -94,6 +103,14 @@ def plot_zonotope(X: Any, ax: Axes | None = None) -> Axes:
         If X has another number of columns, or `ax` is flat for three columns or 3-D for two.
     TooManyArrangementsError
         If data with three columns may have too many patterns to enumerate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from convexlib import plots
+    >>> ax = plots.plot_zonotope(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
+    >>> ax.get_aspect()
+    1.0
     """
     data = check_matrix(X).double().cpu().numpy()
     if data.shape[1] == 2:

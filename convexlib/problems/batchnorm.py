@@ -92,6 +92,18 @@ class BatchNorm(TwoLayer):
     -----
     ``weights`` has shape (2, P, k + 1), see `TwoLayer`. Source: Ergen et al. (2022).
     Checked by ``tests/problems/test_batchnorm.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X, y = np.array([[-2.0], [-1.0], [1.0], [2.0]]), np.array([2.0, 0.0, 0.0, 1.0])
+    >>> problem = cl.BatchNorm(X, y, beta=0.1)
+    >>> result = cl.solve(problem)
+    >>> round(result.value, 3)
+    0.787
+    >>> [type(layer).__name__ for layer in problem.to_network(result)]
+    ['Linear', 'BatchNorm1d', 'ReLU', 'Linear']
     """
 
     inputs: Tensor
@@ -265,6 +277,18 @@ def batchnorm_closed_form(X: Any, Y: Any, *, beta: float) -> ClosedForm:
     -----
     Source: Ergen et al. (2022); rederived, with the condition on Y, in the chapter on batch
     normalisation. Checked by ``tests/problems/test_batchnorm_formula.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    >>> labels = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # one-hot
+    >>> optimum = cl.batchnorm_closed_form(X, labels, beta=0.1)
+    >>> round(optimum.value, 4)  # 0.1 (2^(1/2) + 1) - 0.01
+    0.2314
+    >>> [type(layer).__name__ for layer in optimum.network]
+    ['Linear', 'BatchNorm1d', 'ReLU', 'Linear']
     """
     Y = as_tensor(Y, "Y")
     beta = check_beta(beta)

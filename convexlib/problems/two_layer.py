@@ -83,6 +83,22 @@ class TwoLayer(LinearProgram):
     S = 1 for a gated problem. Source: Pilanci & Ergen (2020), Theorem 1; gated: Mishkin, Sahiner &
     Pilanci (2022). Checked by ``tests/problems/test_two_layer.py``, for the losses of classes by
     ``tests/problems/test_two_layer_losses.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X = np.array([[-2.0, 1.0], [-1.0, 1.0], [1.0, 1.0], [2.0, 1.0]])  # a column of ones: bias
+    >>> y = np.array([2.0, 0.0, 0.0, 1.0])
+    >>> problem = cl.TwoLayer(X, y, beta=0.1)
+    >>> problem
+    TwoLayer(relu, n=4, d=2, 8 patterns, beta=0.1)
+    >>> result = cl.solve(problem)
+    >>> round(result.value, 4), result.gap <= 1e-6
+    (0.3583, True)
+    >>> network = problem.to_network(result)
+    >>> round(problem.objective(network), 4)
+    0.3583
     """
 
     def __init__(

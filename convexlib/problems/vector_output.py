@@ -96,6 +96,17 @@ class VectorOutput(LinearProgram):
     One output has one singular value: for c = 1 both programs are `TwoLayer`. Sources: Mishkin,
     Sahiner & Pilanci (2022); nuclear norm, Sahiner, Ergen, Pauly & Pilanci (2021). Checked by
     ``tests/problems/test_vector_output.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X = np.array([[-2.0, 1.0], [-1.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
+    >>> Y = np.array([[2.0, 1.0], [0.0, 0.0], [0.0, 0.0], [1.0, 2.0]])
+    >>> problem = cl.VectorOutput(X, Y, beta=0.1)
+    >>> result = cl.solve(problem)
+    >>> round(result.value, 4), problem.to_network(result).alpha.shape[1]
+    (0.7166, 2)
     """
 
     def __init__(

@@ -174,6 +174,15 @@ class WedgeLasso(Problem):
     ``weights`` has shape (A,), or (A + 1,) with the output bias last. The arithmetic is in float64
     on the CPU whatever the data. Sources: Pilanci (2023); Wang et al. (2024); the dictionary is
     rederived in the chapter on geometry. Checked by ``tests/problems/test_geometry.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X = np.array([[-2.0, 1.0], [-1.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
+    >>> problem = cl.WedgeLasso(X, np.array([2.0, 0.0, 0.0, 1.0]), beta=0.1)
+    >>> round(cl.solve(problem).value, 4)
+    0.425
     """
 
     def __init__(

@@ -92,6 +92,15 @@ def pursue(
     Notes
     -----
     Checked against CVXPY by ``tests/solvers/interpolation/test_two_layer.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> from convexlib.solvers.interpolation import pursue
+    >>> problem = cl.TwoLayer(np.eye(2), np.array([3.0, 4.0]), beta=1.0, gated=True)
+    >>> round(pursue(problem).value, 6)  # one linear neuron
+    5.0
     """
     if not isinstance(problem, TwoLayer) or not problem.gated or problem.loss.name != "squared":
         raise SolverError(
@@ -188,6 +197,15 @@ def interpolate(problem: Problem, *, tol: float = 1e-8) -> Result:
         If the problem is not a `Mirrors`.
     ProblemError
         If no network of this kind interpolates.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> from convexlib.solvers.interpolation import interpolate
+    >>> problem = cl.Mirrors(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 0.0]), beta=1.0)
+    >>> round(interpolate(problem).value, 6)
+    2.0
     """
     tol = check_real(tol, "tol")
     problem = need_mirrors(problem, "interpolate").with_beta(1.0)

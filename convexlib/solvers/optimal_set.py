@@ -59,6 +59,16 @@ class OptimalSet:
     slack : float
         How far the nearest dual constraint of another neuron is from being active, relative to
         beta (1 if there is none). It should be far above 1e-5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X = np.array([[-2.0, 1.0], [-1.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
+    >>> problem = cl.TwoLayer(X, np.array([2.0, 0.0, 0.0, 1.0]), beta=0.1)
+    >>> every = cl.optimal_set(problem, cl.solve(problem, tol=1e-9))
+    >>> [round(value, 2) for value in every.fitted.tolist()]
+    [1.86, 0.2, 0.17, 0.87]
     """
 
     problem: TwoLayer
@@ -135,6 +145,16 @@ def optimal_set(problem: TwoLayer, result: Result) -> OptimalSet:
     -----
     Source: Mishkin & Pilanci (2023); proof in the module's text. Checked by
     ``tests/solvers/test_optimal_set.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X = np.array([[-2.0, 1.0], [-1.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
+    >>> problem = cl.TwoLayer(X, np.array([2.0, 0.0, 0.0, 1.0]), beta=0.1)
+    >>> every = cl.optimal_set(problem, cl.solve(problem, tol=1e-9))
+    >>> every.slack > 1e-3, every.neurons.shape[1]
+    (True, 2)
     """
     problem = need_two_layer(problem, "optimal_set")
     if result.gap > 1e-8:

@@ -85,6 +85,18 @@ def solve(problem: Problem, tol: float = 1e-6, method: str = "auto", **options: 
         For something that is not a problem, an unknown method or a bad tolerance.
     SolverError
         If the method cannot solve this kind of problem.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X = np.array([[-2.0, 1.0], [-1.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
+    >>> problem = cl.TwoLayer(X, np.array([2.0, 0.0, 0.0, 1.0]), beta=0.1)
+    >>> result = cl.solve(problem)
+    >>> round(result.value, 4), result.converged, result.method
+    (0.3583, True, 'ssnal')
+    >>> round(cl.solve(problem, method="oracle").value, 4)
+    0.3583
     """
     need_problem(problem)
     tol = check_tol(tol)
@@ -189,6 +201,16 @@ def solution_path(
     -----
     An interrupt ends the path; nothing is returned then. Checked by
     ``tests/solvers/test_solution_path.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X = np.array([[-2.0, 1.0], [-1.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
+    >>> problem = cl.TwoLayer(X, np.array([2.0, 0.0, 0.0, 1.0]), beta=1.0)
+    >>> betas = [0.5 * problem.beta_max(), problem.beta_max()]
+    >>> [round(result.value, 2) for result in cl.solution_path(problem, betas)]
+    [2.13, 2.5]
     """
     need_problem(problem)
     values = check_betas(betas)

@@ -65,6 +65,17 @@ class Training(Generic[Net]):
         `convexlib.training.parallel` a `ParallelReLU`.
     best_objective, best_rate, best_seed : float, float, int
         Its objective, and the run that it comes from.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from convexlib import training
+    >>> X, y = np.array([[-1.0, 1.0], [1.0, 1.0]]), np.array([1.0, 0.0])
+    >>> run = training.train(X, y, beta=0.1, width=4, rates=[0.1, 0.01], seeds=[0], n_steps=20)
+    >>> run.objective.shape[:2]  # seeds, rates
+    (1, 2)
+    >>> bool(np.isclose(run.best_objective, run.objective.min()))
+    True
     """
 
     optimizer: str
@@ -202,6 +213,15 @@ def now(X: Tensor) -> float:
 
     On a CPU it is the processor time of this process: other programs on the machine do not
     lengthen it, several threads do. On a GPU it is the time on the wall.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from convexlib import training
+    >>> X = torch.ones(2, 2)
+    >>> began = training.now(X)
+    >>> training.now(X) >= began
+    True
     """
     if X.is_cuda:
         torch.cuda.synchronize(X.device)

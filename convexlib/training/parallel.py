@@ -64,6 +64,17 @@ def train_parallel(
     Notes
     -----
     Checked by ``tests/solvers/descent/test_parallel.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> from convexlib import training
+    >>> X, y = np.array([[-1.0, 1.0], [1.0, 1.0]]), np.array([1.0, 0.0])
+    >>> problem = cl.PathRegularized(X, y, beta=0.1, units="generate")
+    >>> run = training.train_parallel(problem, 3, rates=[0.1], seeds=[0], n_steps=50)
+    >>> run.best_network.U.shape  # three sub-networks of two neurons each
+    torch.Size([3, 2, 2])
     """
     if problem.loss.name != "squared" or problem.depth != 3:
         raise SolverError(

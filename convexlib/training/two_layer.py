@@ -100,6 +100,15 @@ def train(
     steps along the gradient of F / n, so that a rate means what it means for a mean loss; the
     minimiser is the same. A ConvergenceWarning is given if no run improves on its start. Checked
     by ``tests/solvers/descent/test_two_layer.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from convexlib import training
+    >>> X, y = np.array([[-1.0, 1.0], [1.0, 1.0]]), np.array([1.0, 0.0])
+    >>> run = training.train(X, y, beta=0.1, width=4, rates=[0.1], seeds=[0], n_steps=50)
+    >>> bool(run.best_objective < run.objective[0, 0, 0]), run.best_network.n_neurons
+    (True, 4)
     """
     X, y, chosen = check_task(X, y, loss)
     beta, width = check_beta(beta), check_positive_int(width, "width")

@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
+from book.tools import interactive, stills
 from convexlib.problems.mirrors.dictionaries import abs_chains
 from convexlib.problems.mirrors.features import ChainFeature
 from tests.book.built import NARROW
-from tools import interactive, stills
 
 pytestmark = pytest.mark.browser
 

@@ -6,7 +6,7 @@ import sys
 import nbformat
 import pytest
 
-from tools import notebooks
+from book.tools import notebooks
 
 SOURCE = """# A chapter
 

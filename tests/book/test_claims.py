@@ -16,7 +16,7 @@ import pytest
 from claim_rules import descent, recovery, speed, tables, verdicts
 from theorem_index import chapters, statements
 
-from tools.notebooks import BOOK
+from book.tools.notebooks import BOOK
 
 ROOT = BOOK.parent
 

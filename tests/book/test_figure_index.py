@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tools.notebooks import BOOK, chapters
+from book.tools.notebooks import BOOK, chapters
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_a_row_names_figures_tables_and_commands(extension):
         },
     ]
     assert extension.row("ecg", "A title", {"cells": cells}) == (
-        "| [A title](ecg.ipynb) | {numref}`fig-one` | 1 | `python tools/notebooks.py --all "
+        "| [A title](ecg.ipynb) | {numref}`fig-one` | 1 | `python book/tools/notebooks.py --all "
         "book/ecg.md` | `convexlib run ecg --full` (2 cores) |"
     )
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from book.tools import interactive
+from book.tools.notebooks import BOOK
 from convexlib.networks import TwoLayerReLU
-from tools import interactive
-from tools.notebooks import BOOK
 
 
 def read(name):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import notebooks
+from book.tools import notebooks
 
 HEADER = """---
 jupytext:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tools.notebooks import BOOK
+from book.tools.notebooks import BOOK
 
 LATEX = ("latexmk", "pdflatex")
 PAGE = r"""# A page with °, λ, − and ≤

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from tools import notebooks
+from book.tools import notebooks
 
 BOOK = notebooks.BOOK
 

@@ -22,6 +22,13 @@ def token_pairs(tokens: Any) -> Tensor:
     r"""The rows :math:`x_a \otimes x_b` (n s s, d d) of all pairs of tokens of every sample.
 
     A head with the matrix Q has the attention :math:`x_a^\top Q x_b`: that of the row with vec(Q).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> cl.token_pairs(np.zeros((4, 3, 2))).shape  # 4 * 3 * 3 pairs of tokens in R^2
+    torch.Size([36, 4])
     """
     X = _tokens(tokens)
     return torch.einsum("nak,nbl->nabkl", X, X).reshape(-1, X.shape[2] ** 2)
@@ -104,6 +111,16 @@ class Attention(LinearProgram):
     weight decay for Z is its nuclear norm, reached with one head per singular value. Softmax
     attention is not covered. Source: Sahiner, Ergen, Ozturkler, Pauly, Mardani & Pilanci (2022).
     Checked by ``tests/problems/test_attention.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> tokens = np.array([[[1.0], [2.0]], [[0.0], [1.0]]])  # two samples of two tokens
+    >>> problem = cl.Attention(tokens, tokens, beta=0.1)
+    >>> result = cl.solve(problem)
+    >>> round(result.value, 4), result.gap <= 1e-6
+    (0.3381, True)
     """
 
     constrained = False

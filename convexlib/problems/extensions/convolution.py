@@ -27,6 +27,13 @@ def image_patches(images: Any, size: int, stride: int = 1) -> Tensor:
     ------
     InputError
         For images without three axes, smaller than a patch, or with entries that are no numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> cl.image_patches(np.zeros((5, 28, 28)), 7, stride=7).shape
+    torch.Size([5, 16, 49])
     """
     values = as_tensor(images, "images")
     check_finite(values, "images")
@@ -104,6 +111,15 @@ class Convolution(LinearProgram):
     -----
     ``weights`` has shape (S, P, h) as for `TwoLayer`. Source: Ergen & Pilanci (2021), on CNN
     architectures. Checked by ``tests/problems/test_convolution.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> images = np.array([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])  # two of 2 x 2
+    >>> problem = cl.Convolution(cl.image_patches(images, 1), np.array([1.0, -1.0]), beta=0.1)
+    >>> round(cl.solve(problem).value, 3)  # patches of one pixel cannot tell these two apart
+    1.0
     """
 
     def __init__(

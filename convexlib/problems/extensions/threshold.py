@@ -93,6 +93,16 @@ class Threshold(TwoLayer):
     Without such an e, neurons on the hyperplanes can have patterns of their own (u = 0 has ones
     everywhere), which no enumeration of cells finds. Source: Ergen, Gulluk, Lacotte & Pilanci
     (2023). Checked by ``tests/problems/test_threshold_lasso.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X = np.array([[-2.0, 1.0], [-1.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
+    >>> problem = cl.Threshold(X, np.array([0.0, 0.0, 1.0, 1.0]), beta=0.1)
+    >>> result = cl.solve(problem)
+    >>> round(result.value, 4)  # one step of height h: (h - 1)^2 + 0.1 h at h = 0.95
+    0.0975
     """
 
     inputs: Tensor

@@ -235,6 +235,16 @@ class Mirrors(Problem):
     ``weights`` has shape (p + 1,): the coefficients z, then the output bias xi. The arithmetic is
     in float64 whatever the data. Source: Zeger et al. (2024); the dictionaries are rederived in the
     chapter on mirrors. Checked by ``tests/problems/test_mirrors.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> x, y = np.array([-2.0, -1.0, 1.0, 2.0]), np.array([2.0, 0.0, 0.0, 1.0])
+    >>> problem = cl.Mirrors(x, y, beta=0.1, activation="abs", depth=3)
+    >>> result = cl.solve(problem)
+    >>> round(result.value, 4), result.gap <= 1e-6
+    (0.19, True)
     """
 
     def __init__(

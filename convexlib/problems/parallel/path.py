@@ -83,6 +83,17 @@ class PathRegularized(UnitProgram):
     ``weights`` has shape (2, K, m, d): the m leaves of every unit with output weight +1 and -1.
     `beta_max` is an upper bound on the threshold if some y is 0 under ``loss="absolute"``.
     Source: Ergen & Pilanci (2023). Checked by ``tests/problems/test_path.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X, y = np.array([[-1.0, 1.0], [0.5, 1.0], [2.0, 1.0]]), np.array([1.0, -1.0, 1.0])
+    >>> problem = cl.PathRegularized(X, y, beta=0.1)
+    >>> result = cl.solve(problem)
+    >>> network = problem.to_network(result)
+    >>> round(result.value, 3), abs(problem.objective(network) - result.value) < 1e-6
+    (0.257, True)
     """
 
     by_sum = False

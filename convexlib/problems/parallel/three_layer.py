@@ -80,6 +80,16 @@ class ThreeLayer(UnitProgram):
     ``weights`` has shape (2, K, m1, d): the leaves of every unit with output weight +1 and -1;
     (2, K, 2 m1, d) with ``"generate"``, see `UnitProgram`.
     Source: Ergen & Pilanci (2021). Checked by ``tests/problems/test_three_layer.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X, y = np.array([[-1.0, 1.0], [0.5, 1.0], [2.0, 1.0]]), np.array([1.0, -1.0, 1.0])
+    >>> problem = cl.ThreeLayer(X, y, beta=0.1)
+    >>> result = cl.solve(problem)
+    >>> round(result.value, 3), problem.scope
+    (0.354, 'network')
     """
 
     by_sum = True

@@ -79,6 +79,14 @@ class Units:
         Whether every network of this shape has each of its units on one of these pieces, by proof.
     source : str
         `fingerprint` of the samples that were enumerated; empty for other lists.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> units = cl.enumerate_units(np.array([[-1.0, 1.0], [2.0, 1.0]]))
+    >>> units.leaves.shape, units.exhaustive  # units, leaves, samples
+    ((17, 2, 2), True)
     """
 
     leaves: Bools
@@ -177,6 +185,15 @@ def sample_units(
     """Return the units of `n_units` random Gaussian sub-networks with random signs, each once.
 
     Programs over them give upper bounds. Parameters as for `enumerate_units`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X = np.array([[-1.0, 1.0], [2.0, 1.0]])
+    >>> units = cl.sample_units(X, 3, seed=0)
+    >>> len(units) <= 3, units.exhaustive
+    (True, False)
     """
     X = check_matrix(X)
     n_units = check_positive_int(n_units, "n_units")
@@ -290,6 +307,14 @@ def enumerate_units(
     -----
     See the module's text for the proof; source: Ergen & Pilanci (2021), where each neuron of the
     first layer has its own pattern. Checked by ``tests/problems/test_units.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> units = cl.enumerate_units(np.array([[-1.0, 1.0], [2.0, 1.0]]), width=2)
+    >>> len(units), units.exhaustive
+    (17, True)
     """
     X = check_matrix(X)
     widths = check_widths(width, check_positive_int(depth, "depth", minimum=2))

@@ -59,6 +59,15 @@ class LowRankPath:
         The solve on the truncated data.
     problem : PathRegularized
         The program on the coordinates (n, kappa) of the truncated data.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X = np.array([[-1.0, 1.0, 0.0], [0.5, 1.0, 0.001], [2.0, 1.0, 0.0]])
+    >>> path = cl.low_rank_path(X, np.array([1.0, -1.0, 1.0]), beta=0.1, rank=2, loss="absolute")
+    >>> path.problem.X.shape, round(path.sigma, 5), path.factor < 1.1
+    (torch.Size([3, 2]), 0.00082, True)
     """
 
     network: ParallelReLU
@@ -106,6 +115,15 @@ def low_rank_path(
     -----
     Source: Ergen & Pilanci (2023). With the data of rank r exactly there is no loss at kappa = r.
     Checked for every kappa by ``tests/problems/test_path.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X = np.array([[-1.0, 1.0, 0.0], [0.5, 1.0, 0.001], [2.0, 1.0, 0.0]])  # rank 2, nearly
+    >>> path = cl.low_rank_path(X, np.array([1.0, -1.0, 1.0]), beta=0.1, rank=2, loss="absolute")
+    >>> path.lower <= path.value, path.value <= 1.1 * path.lower
+    (True, True)
     """
     X, y = check_data(X, y)
     rank = check_positive_int(rank, "rank")

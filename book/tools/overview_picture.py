@@ -6,7 +6,7 @@ Twelve gradient-descent runs on one small data set end at different networks; th
 gives the best one, and its dual proves that there is no better. Deterministic: the same bytes on
 every run.
 
-    python tools/overview_picture.py
+    python book/tools/overview_picture.py
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ import torch
 import convexlib as cl
 from convexlib import plots
 
-OUTPUT = Path(__file__).resolve().parents[1] / "book" / "_static" / "overview.svg"
+OUTPUT = Path(__file__).resolve().parents[2] / "book" / "_static" / "overview.svg"
 BETA, WIDTH, STEPS = 0.02, 8, 6000
 
 

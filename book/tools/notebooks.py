@@ -5,10 +5,10 @@ A chapter is `book/<name>.md`, a MyST notebook with a jupytext header. This tool
 cell ids are hashes, no times are recorded, metadata is trimmed to what the book needs, and the
 kernel runs in the fixed environment `KERNEL_ENV`.
 
-    python tools/notebooks.py            execute the chapters whose notebook is stale
-    python tools/notebooks.py --all      execute every chapter
-    python tools/notebooks.py --check    name the stale notebooks; starts no kernel
-    python tools/notebooks.py --test     run every notebook again and compare its outputs (nbval)
+    python book/tools/notebooks.py          execute the chapters whose notebook is stale
+    python book/tools/notebooks.py --all    execute every chapter
+    python book/tools/notebooks.py --check  name the stale notebooks; starts no kernel
+    python book/tools/notebooks.py --test   run all notebooks again, compare outputs (nbval)
 """
 
 import argparse
@@ -29,7 +29,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
 CELL_TIMEOUT = 600  # seconds
 KEPT_METADATA = ("mystnb", "tags")
@@ -41,7 +41,7 @@ NOTEBOOK_METADATA = {
 KERNEL_ENV = {
     "CUDA_VISIBLE_DEVICES": "",
     "JUPYTER_PREFER_ENV_PATH": "1",
-    "MATPLOTLIBRC": str(ROOT / "tools" / "matplotlibrc"),
+    "MATPLOTLIBRC": str(BOOK / "tools" / "matplotlibrc"),
     "MKL_NUM_THREADS": "1",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     "NUMBA_NUM_THREADS": "1",
@@ -211,7 +211,9 @@ def retest(sources: list[Path], jobs: int) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status: 0 done, 1 a chapter failed or is stale."""
-    parser = argparse.ArgumentParser(prog="tools/notebooks.py", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="book/tools/notebooks.py", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("chapter", nargs="*", type=Path, help="book/<name>.md; default: every one")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="chapters executed at a time")
     what = parser.add_mutually_exclusive_group()

@@ -5,7 +5,7 @@ chromium. <figure>.html is the picture for the page, coloured by the page's styl
 dark); <figure>.pdf is the same for LaTeX. Run it after a change of a script, of the data or of the
 style sheet; tests/book/test_browser_interactive.py compares the stored pictures with new ones.
 
-    python tools/stills.py
+    python book/tools/stills.py
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
-FOLDER = Path(__file__).resolve().parents[1] / "book" / "_static" / "interactive"
+FOLDER = Path(__file__).resolve().parents[2] / "book" / "_static" / "interactive"
 CHROMIUM = os.environ.get("CONVEXLIB_CHROMIUM", "/usr/bin/chromium")
 MARGIN = 4  # CSS pixels around the picture on the page for LaTeX
 # On paper there is no theme: the style sheet's variables, in black on white.

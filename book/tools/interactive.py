@@ -4,7 +4,7 @@ The pictures themselves are computed in the reader's browser by <figure>.js; onl
 needs a solver, and is computed here. tests/book/test_interactive.py compares the stored files with
 a new run. The stills are drawn from them:
 
-    python tools/interactive.py && python tools/stills.py
+    python book/tools/interactive.py && python book/tools/stills.py
 """
 
 import json
@@ -17,7 +17,7 @@ import numpy as np
 import convexlib as cl
 from convexlib.networks import TwoLayerReLU
 
-FOLDER = Path(__file__).resolve().parents[1] / "book" / "_static" / "interactive"
+FOLDER = Path(__file__).resolve().parents[2] / "book" / "_static" / "interactive"
 TOLERANCE = 1e-11  # relative duality gap; residuals are then good to about six digits
 DECIMALS = 10
 POINTS = 49

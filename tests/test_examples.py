@@ -1,0 +1,40 @@
+"""The example in the docstring of every public name runs, and prints what it says."""
+
+import doctest
+import importlib
+import inspect
+
+import matplotlib.pyplot as plt
+import pytest
+
+PACKAGES = (
+    "convexlib",
+    "convexlib.datasets",
+    "convexlib.plots",
+    "convexlib.solvers.interpolation",
+    "convexlib.training",
+)
+
+
+def public() -> dict[str, object]:
+    """The functions and classes that the packages give, each under its first name."""
+    found: dict[int, tuple[str, object]] = {}
+    for package in PACKAGES:
+        module = importlib.import_module(package)
+        for name in module.__all__:
+            value = getattr(module, name)
+            if inspect.isfunction(value) or inspect.isclass(value):
+                found.setdefault(id(value), (f"{package}.{name}", value))
+    return dict(found.values())
+
+
+@pytest.mark.parametrize(("name", "value"), public().items(), ids=public())
+def test_the_example_runs(name: str, value: object) -> None:
+    (test,) = doctest.DocTestFinder(recurse=False, exclude_empty=False).find(
+        value, name, module=False, globs={}
+    )
+    assert test.examples, f"the docstring of {name} has no example"
+    report: list[str] = []
+    failed, _ = doctest.DocTestRunner().run(test, out=report.append)
+    plt.close("all")
+    assert not failed, "".join(report)
