@@ -188,7 +188,7 @@ def solution_path(
     Notes
     -----
     An interrupt ends the path; nothing is returned then. Checked by
-    ``tests/solvers/test_solution_path.py``.
+    ``tests/solvers/test_solve.py``.
     """
     need_problem(problem)
     values = check_betas(betas)

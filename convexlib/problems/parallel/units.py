@@ -289,7 +289,7 @@ def enumerate_units(
     Notes
     -----
     See the module's text for the proof; source: Ergen & Pilanci (2021), where each neuron of the
-    first layer has its own pattern. Checked by ``tests/problems/test_units.py``.
+    first layer has its own pattern. Checked by ``tests/problems/parallel/test_units.py``.
     """
     X = check_matrix(X)
     widths = check_widths(width, check_positive_int(depth, "depth", minimum=2))
