@@ -234,7 +234,7 @@ def enumerate_arrangements(X: Any, max_patterns: int = 100_000) -> Arrangements:
 
     Notes
     -----
-    Verified in tests/arrangements/test_enumeration.py against Cover's count, counts known from
+    Verified in tests/arrangements/test_patterns.py against Cover's count, counts known from
     combinatorics, Whitney's theorem and linear programs for every sign vector.
 
     Examples

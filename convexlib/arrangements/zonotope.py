@@ -66,7 +66,7 @@ def cross_product(U: Any) -> Tensor:
     -----
     From a QR factorisation :math:`U^\top = QR`: the direction is the last column of Q and the
     length :math:`\prod |R_{kk}|`. The cofactors above would lose the direction to cancellation when
-    rows are nearly parallel. Checked by ``tests/test_geometry.py``.
+    rows are nearly parallel. Checked by ``tests/arrangements/test_zonotope.py``.
 
     Examples
     --------

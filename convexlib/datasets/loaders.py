@@ -50,7 +50,7 @@ def load_ecg() -> tuple[np.ndarray, float]:
     Notes
     -----
     Moody and Mark (2001), Goldberger et al. (2000); Open Data Commons Attribution License 1.0.
-    Checked by `tests/test_datasets.py`.
+    Checked by `tests/datasets/test_loaders.py`.
 
     Examples
     --------
@@ -90,7 +90,8 @@ def load_ecg_beats() -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
     Notes
     -----
     Moody and Mark (2001), Goldberger et al. (2000); Open Data Commons Attribution License 1.0. Cut
-    out of the record by `data/recipes/excerpt_beats.py`. Checked by `tests/test_datasets.py`.
+    out of the record by `data/recipes/excerpt_beats.py`. Checked by
+    `tests/datasets/test_loaders.py`.
 
     Examples
     --------
@@ -125,7 +126,7 @@ def load_nyse() -> pd.DataFrame:
     Notes
     -----
     LeBaron and Weigend (1998), taken from the package ISLP (BSD 3-clause). Checked by
-    `tests/test_datasets.py`.
+    `tests/datasets/test_loaders.py`.
 
     Examples
     --------
@@ -183,7 +184,7 @@ def load_uci(name: str) -> tuple[np.ndarray, np.ndarray]:
     Notes
     -----
     Credit the UCI Machine Learning Repository and the donors of the table. Checked by
-    `tests/test_datasets.py`.
+    `tests/datasets/test_loaders.py`.
 
     Examples
     --------
@@ -232,7 +233,7 @@ def autoregression(signal: Any, lags: int) -> tuple[Any, Any]:
     Notes
     -----
     Several series side by side: `np.hstack([autoregression(s, k)[0] for s in series])`. Checked
-    by `tests/test_datasets.py`.
+    by `tests/datasets/test_loaders.py`.
 
     Examples
     --------

@@ -215,7 +215,7 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
     have a linear neuron for half of the price.
 
     Several outputs are trained one by one and put side by side: every neuron feeds one output, and
-    `gap_` is about such networks. Checked by ``tests/estimators/test_estimators.py``.
+    `gap_` is about such networks. Checked by ``tests/estimators/test_relu.py``.
 
     Examples
     --------
@@ -288,7 +288,7 @@ class ConvexReLUClassifier(ClassifierMixin, ConvexReLU):
 
     Notes
     -----
-    Checked by ``tests/estimators/test_estimators.py``.
+    Checked by ``tests/estimators/test_relu.py``.
 
     Examples
     --------

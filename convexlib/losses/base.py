@@ -137,7 +137,7 @@ class ShiftedLoss(SmoothLoss):
     r""":math:`L_b(f) = L(f + b 1)`, whose dual is that of L less :math:`b\, 1^\top z`.
 
     (:math:`\min_f L(f + b1) + z^\top f = \min_g L(g) + z^\top g - b\, 1^\top z`.) For the squared
-    loss it is the same as targets :math:`y - b`. Checked by ``tests/losses/test_shifted.py``.
+    loss it is the same as targets :math:`y - b`. Checked by ``tests/losses/test_base.py``.
     """
 
     inner: SmoothLoss

@@ -62,7 +62,7 @@ def prune_neurons(network: nn.Module, X: Any) -> TwoLayerReLU:
     -----
     Source: Carathéodory's theorem, see the module's text for the proof; for two-layer programs
     Pilanci & Ergen (2020), for all optima Mishkin & Pilanci (2023). Outputs are kept to rounding,
-    so that a global optimum stays one. Checked by ``tests/solvers/test_prune.py``.
+    so that a global optimum stays one. Checked by ``tests/networks/test_prune.py``.
 
     Examples
     --------

@@ -216,7 +216,7 @@ def move_cells(
 
     Notes
     -----
-    Checked by ``tests/solvers/column_generation/test_cell_moves.py``.
+    Checked by ``tests/pricing/test_ascent.py``.
     """
     lengths = torch.linalg.vector_norm(X, dim=1).clamp(min=1e-300)
     slack = 1e-12 * float(z.abs().max())

@@ -61,7 +61,7 @@ def quadratic_bound(rows: Floats, z: Floats, tilt: Floats, goal: float = 0.0) ->
     Notes
     -----
     Costs about a hundred products of an (n, d) and a (d, n) matrix. Checked by
-    ``tests/pricing/test_adversarial_bounds.py``.
+    ``tests/pricing/test_quadratic_bound.py``.
     """
     used = (z != 0.0) & rows.any(axis=1)
     relaxation = _Relaxation(rows[used], z[used], tilt)

@@ -276,7 +276,7 @@ def batchnorm_closed_form(X: Any, Y: Any, *, beta: float) -> ClosedForm:
     Notes
     -----
     Source: Ergen et al. (2022); rederived, with the condition on Y, in the chapter on batch
-    normalisation. Checked by ``tests/problems/test_batchnorm_formula.py``.
+    normalisation. Checked by ``tests/problems/test_batchnorm.py``.
 
     Examples
     --------

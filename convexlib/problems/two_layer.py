@@ -82,7 +82,7 @@ class TwoLayer(LinearProgram):
     ``weights`` has shape (S, P, d): ``weights[0]`` holds the v_i and ``weights[1]`` the w_i;
     S = 1 for a gated problem. Source: Pilanci & Ergen (2020), Theorem 1; gated: Mishkin, Sahiner &
     Pilanci (2022). Checked by ``tests/problems/test_two_layer.py``, for the losses of classes by
-    ``tests/problems/test_two_layer_losses.py``.
+    ``tests/problems/test_two_layer.py``.
 
     Examples
     --------

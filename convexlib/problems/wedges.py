@@ -173,7 +173,7 @@ class WedgeLasso(Problem):
     -----
     ``weights`` has shape (A,), or (A + 1,) with the output bias last. The arithmetic is in float64
     on the CPU whatever the data. Sources: Pilanci (2023); Wang et al. (2024); the dictionary is
-    rederived in the chapter on geometry. Checked by ``tests/problems/test_geometry.py``.
+    rederived in the chapter on geometry. Checked by ``tests/problems/test_wedges.py``.
 
     Examples
     --------

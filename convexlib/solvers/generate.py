@@ -292,7 +292,7 @@ def trained_neurons(problem: TwoLayer, seed: int = 0) -> Tensor:
     the neurons are :math:`\tilde u = c \circ u`, whose decay :math:`\|\tilde u / c\|^2` is not that
     of the data's own scale: a feature of small values then has hardly any part in the patterns. The
     run decays :math:`\|\tilde u\|^2` with :math:`\beta / (s \bar c)`, where :math:`\bar c^2` is the
-    mean of :math:`c^2`. Checked by ``tests/solvers/column_generation/test_seeding.py``.
+    mean of :math:`c^2`. Checked by ``tests/solvers/test_generate.py``.
     """
     X, y = problem.X, problem.y
     sizes = X.square().mean(dim=0).sqrt()
@@ -371,7 +371,7 @@ def merge_rows(problem: TwoLayer) -> Merged:
     """Merge the positively collinear rows of a squared-loss problem, and drop zero rows.
 
     Other losses, whose sum over a group is not a loss of the same kind, keep every row. Checked by
-    ``tests/solvers/column_generation/test_merging.py``.
+    ``tests/solvers/test_generate.py``.
     """
     X, y = problem.X, problem.y
     lengths = torch.linalg.vector_norm(X, dim=1)

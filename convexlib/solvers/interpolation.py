@@ -91,7 +91,7 @@ def pursue(
 
     Notes
     -----
-    Checked against CVXPY by ``tests/solvers/interpolation/test_two_layer.py``.
+    Checked against CVXPY by ``tests/solvers/test_interpolation.py``.
 
     Examples
     --------

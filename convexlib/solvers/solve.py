@@ -200,7 +200,7 @@ def solution_path(
     Notes
     -----
     An interrupt ends the path; nothing is returned then. Checked by
-    ``tests/solvers/test_solution_path.py``.
+    ``tests/solvers/test_solve.py``.
 
     Examples
     --------

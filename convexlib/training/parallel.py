@@ -63,7 +63,7 @@ def train_parallel(
 
     Notes
     -----
-    Checked by ``tests/solvers/descent/test_parallel.py``.
+    Checked by ``tests/training/test_parallel.py``.
 
     Examples
     --------

@@ -99,7 +99,7 @@ def train(
     al., 2015). A batch's gradient of the loss is scaled by n / batch_size, hence unbiased. SGD
     steps along the gradient of F / n, so that a rate means what it means for a mean loss; the
     minimiser is the same. A ConvergenceWarning is given if no run improves on its start. Checked
-    by ``tests/solvers/descent/test_two_layer.py``.
+    by ``tests/training/test_two_layer.py``.
 
     Examples
     --------

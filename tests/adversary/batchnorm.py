@@ -12,7 +12,7 @@ import convexlib as cl
 from convexlib.errors import ConvergenceWarning
 from tests.adversary.search import Draw, Floats, attack, refute
 from tests.adversary.two_layer import all_masks, best_neuron, relu
-from tests.batchnorm_instances import cvxpy_value, objective_by_hand
+from tests.helpers.batchnorm import cvxpy_value, objective_by_hand
 
 Weights = tuple[Floats, Floats, Floats, Floats]
 

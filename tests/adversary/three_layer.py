@@ -13,7 +13,7 @@ from scipy.optimize import linprog, minimize_scalar, nnls
 import convexlib as cl
 from convexlib.errors import ConvergenceWarning
 from tests.adversary.search import Draw, Floats, attack, refute
-from tests.problems.unit_programs import program_value
+from tests.helpers.three_layer import program_value
 
 Weights = tuple[Floats, Floats, Floats]  # W_1 (K, m, d), w_2 (K, m), w_3 (K,)
 

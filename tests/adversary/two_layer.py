@@ -15,7 +15,7 @@ import convexlib as cl
 from convexlib.errors import ConvergenceWarning
 from convexlib.problems.base import Problem
 from tests.adversary.search import Draw, Floats, attack, refute
-from tests.checks import best_in_cone
+from tests.helpers.checks import best_in_cone
 
 Masks = NDArray[np.bool_]
 PRECISE = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}

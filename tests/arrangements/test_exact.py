@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 
 from convexlib.arrangements import exact
-from tests.generators import (
+from tests.helpers.patterns import (
     Case,
     degenerate_integers,
     integer_grid,

@@ -10,17 +10,19 @@ import torch
 
 from convexlib.arrangements import enumerate_arrangements
 from convexlib.errors import InputError
-from tests.generators import (
+from tests.helpers.patterns import (
     EXACT,
     ROUNDED,
     Case,
+    assert_consistent,
+    brute_force,
     cover,
     general_position,
     integer_grid,
+    patterns,
     rank_deficient,
     whitney_count,
 )
-from tests.pattern_checks import assert_consistent, brute_force, patterns
 
 
 @pytest.mark.parametrize("case", ROUNDED.values(), ids=ROUNDED)

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.instances import instance
 from benchmarks.referee import Referee, excess, network_objective
-from tests.checks import best_in_cone
+from tests.helpers.checks import best_in_cone
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 
 from convexlib import plots
 from convexlib.plots.style import ACTIVE, TAG
-from tests.contrast import contrast
+from tests.helpers.contrast import contrast
 
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = ROOT / "book" / "_static"

@@ -10,9 +10,9 @@ from torch import nn
 import convexlib as cl
 from convexlib.errors import InputError, NotCertifiableError
 from convexlib.networks import TwoLayerGatedReLU
-from tests.certify.test_parallel import random_network
-from tests.certify.test_two_layer import data_of, sequential
-from tests.problems.unit_programs import seed_one
+from tests.helpers.networks import random_network, sequential
+from tests.helpers.three_layer import seed_one
+from tests.helpers.two_layer import gaussian
 
 
 def test_batch_normalisation_goes_through_the_same_door() -> None:
@@ -94,7 +94,7 @@ def poisoned(value, place):
     return network
 
 
-X0, Y0 = data_of()
+X0, Y0 = gaussian()
 DEEP = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1))
 GATED = TwoLayerGatedReLU(torch.ones(2, 2), torch.ones(2), torch.ones(2, 2))
 PLAIN = sequential(2, first_bias=False)

@@ -9,9 +9,10 @@ from torch import nn
 import convexlib as cl
 from convexlib.errors import NotCertifiableError
 from convexlib.networks import TwoLayerReLU
-from tests.certify.test_two_layer import data_of, sequential
-from tests.checks import network_objective, neuron_values
-from tests.reference_losses import NAMES, loss_value, targets_for
+from tests.helpers.checks import network_objective, neuron_values
+from tests.helpers.networks import sequential
+from tests.helpers.references import NAMES, loss_value, targets_for
+from tests.helpers.two_layer import gaussian
 
 
 def fitted_of(network, X):
@@ -49,7 +50,7 @@ def widened(network, direction, sign, size):
 @pytest.mark.parametrize("loss", NAMES)
 @pytest.mark.parametrize(("first_bias", "last_bias"), [(True, True), (False, False)])
 def test_adding_it_gains_what_it_says(loss, first_bias, last_bias):
-    X, y = data_of(n=12, seed=4)
+    X, y = gaussian(n=12, seed=4)
     y, beta = targets_for(loss, y), 0.05
     network = sequential(2, m=3, first_bias=first_bias, last_bias=last_bias, seed=4)
     found = cl.missing_neuron(network, X, y, beta=beta, loss=loss)
@@ -80,7 +81,7 @@ def test_adding_it_gains_what_it_says(loss, first_bias, last_bias):
 
 
 def test_the_gain_of_the_squared_loss_has_a_formula():
-    X, y = data_of(n=12, seed=5)
+    X, y = gaussian(n=12, seed=5)
     network = sequential(2, m=3, seed=5)
     found = cl.missing_neuron(network, X, y, beta=0.1)
     image = np.maximum(np.column_stack([X, np.ones(12)]) @ found.direction.numpy(), 0)
@@ -89,7 +90,7 @@ def test_the_gain_of_the_squared_loss_has_a_formula():
 
 
 def test_an_optimal_network_lacks_nothing():
-    X, y = data_of()
+    X, y = gaussian()
     problem = cl.TwoLayer(X, y, beta=0.2)
     network = problem.to_network(cl.solve(problem, tol=1e-10))
     found = cl.missing_neuron(network, X, y, beta=0.2)
@@ -101,14 +102,14 @@ def test_an_optimal_network_lacks_nothing():
 
 
 def test_the_zero_network_lacks_the_neuron_of_beta_max():
-    X, y = data_of()
+    X, y = gaussian()
     network = TwoLayerReLU(torch.zeros(1, 2).double(), torch.zeros(1).double())
     top = cl.TwoLayer(X, y, beta=1.0).beta_max()
     assert cl.missing_neuron(network, X, y, beta=1.0).violation == pytest.approx(top, rel=1e-9)
 
 
 def test_high_rank_says_what_it_may_have_missed():
-    X, y = data_of(n=15, d=9)
+    X, y = gaussian(n=15, d=9)
     network = sequential(9, first_bias=False, last_bias=False)
     found = cl.missing_neuron(network, X, y, beta=0.5)
     z = y - fitted_of(network, X)
@@ -132,7 +133,7 @@ def test_the_neuron_of_the_fastest_rate_need_not_gain_most():
 
 
 def test_deeper_networks_are_refused():
-    X, y = data_of()
+    X, y = gaussian()
     deep = cl.ParallelReLU(torch.ones(1, 2, 2).double(), [torch.ones(1, 1, 2).double()],
                            torch.ones(1).double())  # fmt: skip
     with pytest.raises(NotCertifiableError, match="3 layers; only two-layer"):

@@ -7,7 +7,8 @@ from torch import nn
 
 import convexlib as cl
 from convexlib.certify.parallel import bound_positive
-from tests.problems.unit_programs import circle, program_value, seed_one
+from tests.helpers.networks import random_network
+from tests.helpers.three_layer import circle, program_value, seed_one
 
 PROBLEMS = {"three layers": cl.ThreeLayer, "path": cl.PathRegularized}
 
@@ -16,19 +17,6 @@ def instance(seed: int) -> tuple[np.ndarray, np.ndarray, float]:
     rng = np.random.default_rng(300 + seed)
     n, d = int(rng.integers(2, 5)), 1 + seed % 2
     return rng.standard_normal((n, d)), rng.standard_normal(n), 10 ** rng.uniform(-2, -0.5)
-
-
-def random_network(d: int, widths=(2,), K: int = 5, seed: int = 0) -> cl.ParallelReLU:
-    """Sub-networks with first layers of norm 1, so that both penalties apply."""
-    generator = torch.Generator().manual_seed(seed)
-    m = nodes = int(np.prod(widths))
-    inner = []
-    for children in widths:
-        nodes //= children
-        inner.append(torch.randn(K, nodes, children, generator=generator, dtype=torch.float64))
-    U = torch.randn(K, m, d, generator=generator, dtype=torch.float64)
-    U = U / torch.linalg.vector_norm(U, dim=(1, 2), keepdim=True)
-    return cl.ParallelReLU(U, inner, torch.randn(K, generator=generator, dtype=torch.float64))
 
 
 def objective(network, X, y, beta, regularizer) -> float:

@@ -1,6 +1,5 @@
 """The polish step: never worse, optimal where that can be proved, and of the same kind."""
 
-import cvxpy as cp
 import numpy as np
 import pytest
 import torch
@@ -9,9 +8,10 @@ from torch import nn
 import convexlib as cl
 from convexlib.errors import InputError, NotCertifiableError
 from convexlib.networks import TwoLayerReLU
-from tests.certify.test_two_layer import check_certificate, data_of, optimum, sequential
-from tests.checks import network_objective
-from tests.reference_losses import NAMES, cvxpy_loss, targets_for
+from tests.helpers.checks import check_certificate, network_objective, optimum
+from tests.helpers.networks import sequential
+from tests.helpers.references import NAMES, program_value, targets_for
+from tests.helpers.two_layer import gaussian
 
 BIASES = [(True, True), (True, False), (False, True), (False, False)]
 
@@ -22,22 +22,15 @@ def own_optimum(network, X, y, beta, loss):
     if network[0].bias is not None:
         U = np.column_stack([U, network[0].bias.detach().numpy()])
         data = np.column_stack([X, np.ones(len(X))])
-    masks = np.unique(data @ U.T >= 0, axis=1).T.astype(float)
-    shape = (len(masks), data.shape[1])
-    V, W, constant = cp.Variable(shape), cp.Variable(shape), cp.Variable()
-    fitted = cp.sum(cp.multiply(data @ (V - W).T, masks.T), axis=1) + constant
-    penalty = cp.sum(cp.norm(V, axis=1)) + cp.sum(cp.norm(W, axis=1)) + 0.5 * constant**2
-    constraints = [cp.multiply(2 * masks - 1, block @ data.T) >= 0 for block in (V, W)]
-    if network[2].bias is None:
-        constraints.append(constant == 0)
-    objective = cp.Minimize(cvxpy_loss(loss, fitted, y) + beta * penalty)
-    return cp.Problem(objective, constraints).solve(solver=cp.CLARABEL)
+    masks = np.unique(data @ U.T >= 0, axis=1).T
+    output_bias = network[2].bias is not None
+    return program_value(data, y, beta, masks, loss=loss, output_bias=output_bias)
 
 
 @pytest.mark.parametrize("loss", NAMES)
 @pytest.mark.parametrize(("first_bias", "last_bias"), BIASES)
 def test_own_patterns_are_solved_to_their_optimum(first_bias, last_bias, loss):
-    X, y = data_of(n=12, seed=6)
+    X, y = gaussian(n=12, seed=6)
     y, beta = targets_for(loss, y + 0.5), 0.2
     network = sequential(2, m=4, first_bias=first_bias, last_bias=last_bias, seed=6)
     result = cl.polish(network, X, y, beta=beta, loss=loss, rounds=0)
@@ -49,7 +42,7 @@ def test_own_patterns_are_solved_to_their_optimum(first_bias, last_bias, loss):
 
 
 def test_a_sum_of_networks_keeps_its_precision():
-    X, y = data_of(n=10, seed=8)
+    X, y = gaussian(n=10, seed=8)
     parts = [sequential(2, 3, False, False, seed=s, dtype=torch.float32) for s in (0, 1)]
     for dtype in (torch.float32, torch.float64):
         given = nn.ModuleList(parts).to(dtype)
@@ -73,7 +66,7 @@ def sum_objective(parts, X, y, beta):
 @pytest.mark.parametrize("loss", NAMES)
 @pytest.mark.parametrize(("first_bias", "last_bias"), BIASES)
 def test_low_rank_ends_at_the_global_optimum(first_bias, last_bias, loss):
-    X, y = data_of(n=8, seed=7)
+    X, y = gaussian(n=8, seed=7)
     y, beta = targets_for(loss, y + 0.5), 0.1
     network = sequential(2, m=4, first_bias=first_bias, last_bias=last_bias, seed=7)
     result = cl.polish(network, X, y, beta=beta, loss=loss, rounds=30)
@@ -93,7 +86,7 @@ def test_low_rank_ends_at_the_global_optimum(first_bias, last_bias, loss):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_result_is_of_the_same_kind_and_never_worse(dtype, seed):
-    X, y = data_of(n=15, d=3, seed=seed)
+    X, y = gaussian(n=15, d=3, seed=seed)
     network = sequential(3, m=5, seed=seed, dtype=dtype)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     for again in range(2):
@@ -113,7 +106,7 @@ def test_the_result_is_of_the_same_kind_and_never_worse(dtype, seed):
 
 
 def test_the_first_moves_gain_what_they_must():
-    X, y = data_of(n=10, seed=3)
+    X, y = gaussian(n=10, seed=3)
     U = torch.tensor([[1.0, 0.2], [2.0, 0.41], [-0.5, 1.0], [0.0, 0.0]]).double()
     network = TwoLayerReLU(U, torch.tensor([0.3, 2.0, -1.0, 5.0]).double())
     beta = 0.4
@@ -136,7 +129,7 @@ def test_the_first_moves_gain_what_they_must():
 
 
 def test_large_beta_gives_the_zero_network():
-    X, y = data_of()
+    X, y = gaussian()
     top = cl.TwoLayer(X, y, beta=1.0).beta_max()
     for network in (sequential(2, first_bias=False, last_bias=False), sequential(2)):
         result = cl.polish(network, X, 0 * y, beta=2 * top)
@@ -149,7 +142,7 @@ def test_large_beta_gives_the_zero_network():
 
 
 def test_the_path_norm():
-    X, y = data_of(n=10, seed=3)
+    X, y = gaussian(n=10, seed=3)
     network = sequential(2, last_bias=False)
     result = cl.polish(network, X, y, beta=0.3, regularizer="path")
     assert result.certificate.regularizer == "path"
@@ -162,7 +155,7 @@ def test_the_path_norm():
 
 @pytest.mark.slow
 def test_high_rank_is_improved_too():
-    X, y = data_of(n=20, d=9)
+    X, y = gaussian(n=20, d=9)
     network = sequential(9, m=4, first_bias=False, last_bias=False)
     result = cl.polish(network, X, y, beta=1.0, rounds=1, max_nodes=1000)
     objectives = [stage.objective for stage in result.stages]
@@ -172,7 +165,7 @@ def test_high_rank_is_improved_too():
 
 
 def test_what_cannot_be_polished():
-    X, y = data_of()
+    X, y = gaussian()
     deep = nn.Sequential(*sequential(2), nn.ReLU(), nn.Linear(1, 1)).double()
     with pytest.raises(NotCertifiableError, match="has 3 layers; polish improves two-layer"):
         cl.polish(deep, X, y, beta=0.1, regularizer="path")

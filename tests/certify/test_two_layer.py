@@ -1,68 +1,15 @@
 """Certificates: valid for every network, tight where they can be, and never called proven idly."""
 
-import cvxpy as cp
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import convexlib as cl
 from convexlib.networks import TwoLayerReLU
-from tests.checks import network_objective, neuron_values, small_instance
-from tests.generators import EXACT
-
-
-def data_of(n=10, d=2, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.standard_normal((n, d)), rng.standard_normal(n)
-
-
-def sequential(d, m=6, first_bias=True, last_bias=True, seed=0, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    network = nn.Sequential(
-        nn.Linear(d, m, bias=first_bias), nn.ReLU(), nn.Linear(m, 1, bias=last_bias)
-    )
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    return network.to(dtype)
-
-
-def optimum(X, y, beta, first_bias=False, last_bias=False):
-    """Optimal value by a program written by hand, a decayed output constant included."""
-    data = np.column_stack([X, np.ones(len(X))]) if first_bias else X
-    masks = cl.enumerate_arrangements(data).masks.numpy().astype(float)
-    V, W = cp.Variable((len(masks), data.shape[1])), cp.Variable((len(masks), data.shape[1]))
-    fitted = cp.sum(cp.multiply(data @ (V - W).T, masks.T), axis=1)
-    penalty = beta * (cp.sum(cp.norm(V, axis=1)) + cp.sum(cp.norm(W, axis=1)))
-    if last_bias:
-        constant = cp.Variable()
-        fitted = fitted + constant
-        penalty = penalty + 0.5 * beta * cp.square(constant)
-    signs = 2 * masks - 1
-    cones = [cp.multiply(signs, U @ data.T) >= 0 for U in (V, W)]
-    program = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(fitted - y) + penalty), cones)
-    return program.solve(solver=cp.CLARABEL)
-
-
-def check_certificate(certificate, network, X, y, beta):
-    """The primal value is the network's, the dual point is feasible and gives the bound."""
-    assert certificate.primal == pytest.approx(network_objective(network, X, y, beta), rel=1e-12)
-    assert certificate.gap == max(certificate.primal - certificate.dual, 0.0)
-    assert certificate.relative_gap == pytest.approx(certificate.gap / certificate.primal)
-    z = certificate.z.numpy()
-    has_bias = isinstance(network, nn.Sequential) and network[0].bias is not None
-    data = np.column_stack([X, np.ones(len(X))]) if has_bias else X
-    directions = np.random.default_rng(0).standard_normal((3000, data.shape[1]))
-    assert certificate.max_neuron <= beta * (1 + 1e-12)
-    if certificate.rigorous:
-        reached = neuron_values(data, z, directions).max()
-        assert reached <= certificate.max_neuron * (1 + 1e-10) + 1e-13
-    dual = y @ z - 0.5 * z @ z
-    if isinstance(network, nn.Sequential) and network[2].bias is not None:
-        dual -= z.sum() ** 2 / (2 * beta)
-    assert certificate.dual <= max(dual, 0.0) + 1e-12 * abs(dual)
-    assert certificate.dual == pytest.approx(max(dual, 0.0), rel=1e-9, abs=1e-12)
+from tests.helpers.checks import check_certificate, optimum
+from tests.helpers.networks import sequential
+from tests.helpers.patterns import EXACT
+from tests.helpers.two_layer import gaussian, small_instance
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -85,7 +32,7 @@ def test_optimal_networks_are_certified(seed):
 @pytest.mark.parametrize("first_bias", [False, True])
 @pytest.mark.parametrize(("seed", "beta"), [(0, 1.0), (1, 0.1), (2, 0.01)])
 def test_the_bound_is_the_optimum_however_bad_the_network(first_bias, last_bias, seed, beta):
-    X, y = data_of(n=8, seed=seed)
+    X, y = gaussian(n=8, seed=seed)
     y = y + 1.5  # so that an output bias matters
     network = sequential(2, first_bias=first_bias, last_bias=last_bias, seed=seed)
     best = optimum(X, y, beta, first_bias, last_bias)
@@ -100,13 +47,13 @@ def test_the_bound_is_the_optimum_however_bad_the_network(first_bias, last_bias,
 
 
 def test_an_output_bias_lowers_the_optimum():
-    X, y = data_of()
+    X, y = gaussian()
     values = [optimum(X, y + 3, 0.1, last_bias=bias) for bias in (False, True)]
     assert values[1] < values[0] * 0.95
 
 
 def test_a_trained_float32_network():
-    X, y = data_of(n=20)
+    X, y = gaussian(n=20)
     network = sequential(2, m=20, dtype=torch.float32)
     data, targets = torch.from_numpy(X).float(), torch.from_numpy(y).float()
     # Plain gradient descent: importing torch.optim takes seconds.
@@ -144,7 +91,7 @@ def test_degenerate_data(name):
 
 
 def test_proof_by_enumeration_above_the_rank_of_branching():
-    X, y = data_of(n=9, d=6)
+    X, y = gaussian(n=9, d=6)
     network = sequential(6, first_bias=False, last_bias=False)
     certificate = cl.certify(network, X, y, beta=0.5)
     check_certificate(certificate, network, X, y, 0.5)
@@ -157,7 +104,7 @@ def test_proof_by_enumeration_above_the_rank_of_branching():
 
 
 def test_high_rank_has_a_loose_but_valid_bound():
-    X, y = data_of(n=30, d=12)
+    X, y = gaussian(n=30, d=12)
     network = sequential(12, first_bias=False, last_bias=False)
     certificate = cl.certify(network, X, y, beta=8.0, refine=False)
     check_certificate(certificate, network, X, y, 8.0)
@@ -167,7 +114,7 @@ def test_high_rank_has_a_loose_but_valid_bound():
 
 
 def test_a_small_budget_is_valid():
-    X, y = data_of(n=30, d=4)
+    X, y = gaussian(n=30, d=4)
     network = sequential(4, last_bias=False)
     tight = cl.certify(network, X, y, beta=1.0, refine=False)
     for max_nodes in (1, 30):
@@ -178,7 +125,7 @@ def test_a_small_budget_is_valid():
 
 
 def test_rigour_depends_on_what_is_known_of_the_patterns():
-    X, y = data_of()
+    X, y = gaussian()
     network = sequential(2, first_bias=False, last_bias=False)
     listed = cl.enumerate_arrangements(X)
     certificate = cl.certify(network, X, y, beta=0.1, arrangements=listed)
@@ -195,7 +142,7 @@ def test_rigour_depends_on_what_is_known_of_the_patterns():
 
 def test_patterns_of_other_data_prove_nothing_though_they_fit():
     """One line has two patterns, which fit any samples whose first coordinates are the same."""
-    X, y = data_of()
+    X, y = gaussian()
     line = X * [1.0, 0.0]
     listed = cl.enumerate_arrangements(line)
     assert listed.exhaustive
@@ -212,7 +159,7 @@ def test_patterns_of_other_data_prove_nothing_though_they_fit():
 
 
 def test_the_zero_network_and_zero_targets():
-    X, y = data_of()
+    X, y = gaussian()
     network = TwoLayerReLU(torch.zeros(0, 2).double(), torch.zeros(0).double())
     top = cl.TwoLayer(X, y, beta=1.0).beta_max()
     certificate = cl.certify(network, X, y, beta=1.01 * top)
@@ -227,7 +174,7 @@ def test_the_zero_network_and_zero_targets():
 
 
 def test_dead_and_duplicate_neurons():
-    X, y = data_of()
+    X, y = gaussian()
     U = torch.tensor([[0.0, 0.0], [1.0, 2.0], [1.0, 2.0]]).double()
     network = TwoLayerReLU(U, torch.tensor([1.0, 0.5, 0.5]).double())
     certificate = cl.certify(network, X, y, beta=0.2)
@@ -237,7 +184,7 @@ def test_dead_and_duplicate_neurons():
 
 
 def test_the_network_is_left_alone():
-    X, y = data_of()
+    X, y = gaussian()
     network = sequential(2, dtype=torch.float32)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     cl.certify(network, X, y, beta=0.2)

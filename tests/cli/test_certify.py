@@ -13,8 +13,8 @@ from torch import nn
 import convexlib as cl
 from convexlib import cli
 from convexlib.cli.files import load_network
-from tests.checks import network_objective
-from tests.reference_losses import loss_value
+from tests.helpers.checks import network_objective
+from tests.helpers.references import loss_value
 
 Captured = pytest.CaptureFixture[str]
 BETA = 0.3

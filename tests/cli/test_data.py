@@ -16,7 +16,7 @@ from convexlib.errors import (
     ProblemError,
     SolverError,
 )
-from tests.datafiles import flip, isolate
+from tests.helpers.datafiles import flip, isolate
 
 Captured = pytest.CaptureFixture[str]
 

@@ -21,7 +21,7 @@ from convexlib.experiments.three_layer import (
 )
 from convexlib.experiments.three_layer_sets import BASELINES, digits, load
 from convexlib.experiments.uci import split
-from tests.problems.unit_programs import circle
+from tests.helpers.three_layer import circle
 
 INSTALLED = ("breast-cancer-wisc-diag",)  # made from the files of scikit-learn
 LANDSCAPE = {**configs("quick")[0], "steps": 100, "seeds": [0, 1, 2], "K": 4}

@@ -13,7 +13,7 @@ import uci_recipes
 
 from convexlib import datasets
 from convexlib.datasets import manifest
-from tests.datafiles import RAW_RECIPE, RAW_TABLE, REBUILT
+from tests.helpers.datafiles import RAW_RECIPE, RAW_TABLE, REBUILT
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import pytest
 
 from convexlib import plots
-from tests.contrast import contrast
+from tests.helpers.contrast import contrast
 
 
 @pytest.mark.parametrize("page", ["#ffffff", "#14181e"])

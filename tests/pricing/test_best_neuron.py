@@ -6,30 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convexlib.arrangements import enumerate_arrangements
 from convexlib.pricing import price, spectral_bound
 from convexlib.pricing.ascent import ascend
 from convexlib.pricing.condense import row_space
-from tests.checks import best_in_cone, neuron_values
-from tests.generators import EXACT, ROUNDED, degenerate_integers
+from tests.helpers.checks import best_over_cells, neuron_values
+from tests.helpers.patterns import EXACT, ROUNDED, degenerate_integers
+from tests.helpers.two_layer import tensors
 
 DEGENERATE = {name: case[0] for name, case in (EXACT | ROUNDED).items()}
-
-
-def draw(n, r, seed):
-    rng = np.random.default_rng(seed)
-    return torch.from_numpy(rng.standard_normal((n, r))), torch.from_numpy(rng.standard_normal(n))
-
-
-def exhaustive(X, z):
-    """max |z^T (Xu)_+| over all cells, each by nonnegative least squares."""
-    data, dual = X.numpy(), z.numpy()
-    masks = enumerate_arrangements(X).masks.numpy()
-    return max(
-        best_in_cone(side * (data * mask[:, None]).T @ dual, data, mask)
-        for mask in masks
-        for side in (1, -1)
-    )
 
 
 def check_pricing(X, z, priced):
@@ -50,11 +34,11 @@ def check_pricing(X, z, priced):
 )
 @pytest.mark.parametrize("seed", [0, 1])
 def test_price_is_the_maximum_over_all_cells(n, r, seed):
-    X, z = draw(n, r, seed)
+    X, z = tensors(n, r, seed)
     priced = price(X, z)
     check_pricing(X, z, priced)
     assert priced.complete
-    expected = exhaustive(X, z)
+    expected = best_over_cells(X, z)
     assert priced.upper == pytest.approx(expected, rel=3e-9)
     assert priced.upper >= expected * (1 - 1e-14)
     assert priced.lower == pytest.approx(expected, rel=3e-9)
@@ -63,10 +47,10 @@ def test_price_is_the_maximum_over_all_cells(n, r, seed):
 @pytest.mark.parametrize("name", DEGENERATE)
 def test_price_on_degenerate_data(name):
     X = torch.from_numpy(DEGENERATE[name])
-    z = draw(len(X), 1, 5)[1]
+    z = tensors(len(X), 1, 5)[1]
     priced = price(X, z, rtol=1e-8)
     check_pricing(X, z, priced)
-    expected = exhaustive(X, z)
+    expected = best_over_cells(X, z)
     assert priced.complete
     assert priced.upper == pytest.approx(expected, rel=3e-8, abs=1e-12)
     assert priced.upper >= expected * (1 - 1e-14)
@@ -77,7 +61,7 @@ def test_price_on_random_integers(case, seed):
     X = torch.from_numpy(case[0])
     z = torch.from_numpy(np.random.default_rng(seed).integers(-2, 3, len(X)).astype(float))
     priced = price(X, z)
-    expected = exhaustive(X, z)
+    expected = best_over_cells(X, z)
     check_pricing(X, z, priced)
     assert priced.upper == pytest.approx(expected, rel=3e-9, abs=1e-11)
     assert priced.upper >= expected * (1 - 1e-14)
@@ -85,7 +69,7 @@ def test_price_on_random_integers(case, seed):
 
 @pytest.mark.parametrize(("n", "r"), [(300, 2), (80, 3), (30, 4)])
 def test_no_ascent_beats_the_upper_bound(n, r):
-    X, z = draw(n, r, 2)
+    X, z = tensors(n, r, 2)
     priced = price(X, z, rtol=1e-7)
     starts = torch.from_numpy(np.random.default_rng(3).standard_normal((400, r)))
     # The hardest starts: at the reported maximum, and on the kinks next to it.
@@ -97,7 +81,7 @@ def test_no_ascent_beats_the_upper_bound(n, r):
 
 
 def test_both_signs_are_searched():
-    X, z = draw(15, 3, 4)
+    X, z = tensors(15, 3, 4)
     positive, negative = price(X, z), price(X, -z)
     assert positive.upper == pytest.approx(negative.upper, rel=1e-8)
     assert positive.sign == -negative.sign
@@ -110,7 +94,7 @@ def test_both_signs_are_searched():
 
 @pytest.mark.parametrize("max_nodes", [0, 1, 5, 40, 300])
 def test_a_spent_budget_leaves_a_valid_bound(max_nodes):
-    X, z = draw(40, 4, 6)
+    X, z = tensors(40, 4, 6)
     exact = price(X, z, rtol=1e-6)
     assert exact.nodes > 300
     priced = price(X, z, max_nodes=max_nodes)
@@ -123,7 +107,7 @@ def test_a_spent_budget_leaves_a_valid_bound(max_nodes):
 
 @pytest.mark.parametrize("rtol", [1e-15, 1e-300])
 def test_asking_for_more_than_rounding_allows_ends_at_rounding(rtol):
-    X, z = draw(40, 4, 6)
+    X, z = tensors(40, 4, 6)
     exact = price(X, z, rtol=1e-6)
     greedy = price(X, z, rtol=rtol, max_nodes=20 * exact.nodes)
     check_pricing(X, z, greedy)
@@ -133,7 +117,7 @@ def test_asking_for_more_than_rounding_allows_ends_at_rounding(rtol):
 
 
 def test_a_target_settles_feasibility_early():
-    X, z = draw(40, 3, 7)
+    X, z = tensors(40, 3, 7)
     exact = price(X, z)
     feasible = price(X, z, target=1.2 * exact.upper)
     assert feasible.complete
@@ -145,7 +129,7 @@ def test_a_target_settles_feasibility_early():
 
 
 def test_zero_dual_point_and_zero_data():
-    X, z = draw(6, 3, 8)
+    X, z = tensors(6, 3, 8)
     assert price(X, 0 * z).upper == 0.0
     assert price(0 * X, z).upper <= 1e-15
     assert spectral_bound(X, 0 * z) == 0.0
@@ -153,26 +137,26 @@ def test_zero_dual_point_and_zero_data():
 
 @pytest.mark.parametrize("scale", [1e-60, 1e-6, 1e6, 1e60])
 def test_price_is_homogeneous(scale):
-    X, z = draw(12, 3, 9)
+    X, z = tensors(12, 3, 9)
     upper = price(X, z).upper
     assert price(scale * X, z).upper == pytest.approx(scale * upper, rel=1e-8)
     assert price(X, scale * z).upper == pytest.approx(scale * upper, rel=1e-8)
 
 
 def test_badly_scaled_columns_and_rows():
-    X, z = draw(10, 3, 10)
+    X, z = tensors(10, 3, 10)
     for scaled in (
         X * torch.tensor([1e-3, 1.0, 1e3]),
         X * torch.logspace(-4, 4, 10, dtype=torch.float64)[:, None],
     ):
         priced = price(scaled, z, rtol=1e-7)
         check_pricing(scaled, z, priced)
-        assert priced.upper == pytest.approx(exhaustive(scaled, z), rel=3e-7)
+        assert priced.upper == pytest.approx(best_over_cells(scaled, z), rel=3e-7)
 
 
 @pytest.mark.parametrize("d", [3, 6, 20])
 def test_rank_counts_not_columns(d):
-    X, z = draw(12, 3, 11)
+    X, z = tensors(12, 3, 11)
     basis = np.linalg.qr(np.random.default_rng(12).standard_normal((d, d)))[0][:3]
     wide = X @ torch.from_numpy(basis)
     priced = price(wide, z)
@@ -183,7 +167,7 @@ def test_rank_counts_not_columns(d):
 
 @pytest.mark.parametrize(("n", "d"), [(5, 2), (30, 5), (20, 40), (200, 12)])
 def test_spectral_bound_holds(n, d):
-    X, z = draw(n, d, 13)
+    X, z = tensors(n, d, 13)
     bound = spectral_bound(X, z)
     starts = torch.from_numpy(np.random.default_rng(14).standard_normal((100, d)))
     values, _ = ascend(X, z, starts)
@@ -198,7 +182,7 @@ def test_spectral_bound_is_tight_for_one_active_sample():
 
 
 def test_high_rank_gets_the_quadratic_bound_at_once():
-    X, z = draw(30, 12, 15)
+    X, z = tensors(30, 12, 15)
     priced = price(X, z)
     check_pricing(X, z, priced)
     assert not priced.complete
@@ -209,7 +193,7 @@ def test_high_rank_gets_the_quadratic_bound_at_once():
 
 
 def test_row_space_reproduces_the_data():
-    X, _ = draw(10, 3, 16)
+    X, _ = tensors(10, 3, 16)
     same, basis, error = row_space(X)
     assert same is X
     assert error == 0.0

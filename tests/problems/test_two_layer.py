@@ -2,15 +2,22 @@
 
 import itertools
 
+import cvxpy as cp
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import convexlib as cl
+from convexlib.errors import InputError, ProblemError, TooManyArrangementsError
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU
-from tests.checks import best_in_cone, check_result, network_objective, small_instance
-from tests.searches import least_found
-from tests.two_layer_instances import at_fraction, reference_data
+from convexlib.problems.base import Problem
+from tests.helpers.checks import best_in_cone, check_result, network_objective
+from tests.helpers.patterns import EXACT, ROUNDED, degenerate_integers
+from tests.helpers.references import NAMES, loss_value, program_value, targets_for
+from tests.helpers.searches import least_found
+from tests.helpers.two_layer import at_fraction, gaussian, small_instance
 
 REFERENCE = {0: (2.27291897, 1.340764), 1: (0.23882110, 0.164819)}
 
@@ -21,7 +28,7 @@ REFERENCE = {0: (2.27291897, 1.340764), 1: (0.23882110, 0.164819)}
 @pytest.mark.parametrize("seed", REFERENCE)
 @pytest.mark.parametrize("method", ["auto", "oracle"])
 def test_reference_values(seed, method):
-    X, y = reference_data(seed)
+    X, y = gaussian(6, 2, seed)
     relu, gated = REFERENCE[seed]
     problem = cl.TwoLayer(X, y, beta=0.1)
     result = cl.solve(problem, tol=1e-9, method=method)
@@ -59,7 +66,7 @@ def test_solver_oracle_network_certificate_and_generation_agree(seed):
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_training_never_gets_below_the_optimum(seed):
-    X, y = reference_data(seed)
+    X, y = gaussian(6, 2, seed)
     value = cl.solve(cl.TwoLayer(X, y, beta=0.1), tol=1e-9).value
     X, y = torch.from_numpy(X), torch.from_numpy(y)
 
@@ -250,3 +257,541 @@ def test_value_does_not_increase_with_less_regularisation(solved):
     problem, _ = solved
     values = [cl.solve(problem.with_beta(problem.beta * f)).value for f in (4, 1, 0.1, 1e-3)]
     assert all(a > b for a, b in itertools.pairwise(values))
+
+
+# --- Two layers on every kind of data: degenerate, badly scaled, of other dtypes ---
+
+
+# --- degenerate data ----------------------------------------------------------------------------
+
+SMALL = {name: case[0] for name, case in (EXACT | ROUNDED).items() if case[1] <= 400}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_degenerate_data(name):
+    X = SMALL[name]
+    y = np.random.default_rng(4).standard_normal(len(X))
+    problem = at_fraction(X, y, 0.02)
+    result = cl.solve(problem)
+    check_result(problem, result)
+    assert result.converged
+    assert problem.violation(result.weights) <= 1e-12
+    generating = cl.TwoLayer(X, y, beta=problem.beta, arrangements="generate")
+    generated = cl.solve(generating)
+    check_result(generating, generated)
+    assert generated.converged
+    assert generated.value == pytest.approx(result.value, rel=1e-6)
+
+
+@given(
+    case=degenerate_integers(max_n=6, max_d=3),
+    seed=st.integers(0, 1000),
+    fraction=st.sampled_from([1e-3, 0.1, 0.7]),
+)
+def test_bounds_bracket_the_optimum_on_integer_data(case, seed, fraction):
+    X, _ = case
+    y = np.random.default_rng(seed).integers(-3, 4, len(X)).astype(float)
+    problem = at_fraction(X, y, fraction)
+    result = cl.solve(problem)
+    network = check_result(problem, result)
+    assert result.converged
+    generated = cl.solve(cl.TwoLayer(X, y, beta=problem.beta, arrangements="generate"))
+    assert generated.value == pytest.approx(result.value, rel=1e-6, abs=1e-12)
+    certificate = cl.certify(network, X, y, beta=problem.beta)
+    bounds = result.dual, generated.dual, certificate.dual
+    assert max(bounds) <= result.value * (1 + 1e-12)
+    assert certificate.dual >= result.value * (1 - 2e-6) - 1e-12
+
+
+@pytest.mark.parametrize("arrangements", [None, "generate"])
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (1, 4), (2, 6), (4, 9), (12, 1)])
+def test_extreme_shapes(n, d, arrangements):
+    rng = np.random.default_rng(5)
+    X, y = rng.standard_normal((n, d)), rng.standard_normal(n)
+    problem = at_fraction(X, y, 0.1, arrangements=arrangements)
+    result = cl.solve(problem)
+    check_result(problem, result)
+    assert result.converged
+
+
+@pytest.mark.parametrize("arrangements", [None, "generate"])
+@pytest.mark.parametrize("empty", ["y", "X", "cancelling"])
+def test_nothing_to_fit(empty, arrangements):
+    X, y = gaussian(6, 2, 0)
+    if empty == "y":
+        y = 0 * y
+    elif empty == "X":
+        X = 0 * X
+    else:  # X^T D y = 0 for every pattern
+        X, y = np.ones((2, 1)), np.array([1.0, -1.0])
+    problem = cl.TwoLayer(X, y, beta=0.1, arrangements=arrangements)
+    assert problem.beta_max() <= 1e-12
+    result = cl.solve(problem)
+    check_result(problem, result)
+    assert result.converged
+    assert result.value == pytest.approx(0.5 * y @ y, rel=1e-14, abs=0.0)
+    assert problem.to_network(result).n_neurons == 0
+
+
+@pytest.mark.parametrize("arrangements", [None, "generate"])
+def test_tiny_beta_nearly_interpolates(arrangements):
+    X, y = gaussian(6, 2, 1)
+    problem = at_fraction(X, y, 1e-4, arrangements=arrangements)
+    result = cl.solve(problem)
+    check_result(problem, result)
+    assert result.converged
+    again = at_fraction(X, y, 1e-6)
+    assert cl.solve(again, tol=1e-5).converged
+
+
+@pytest.mark.parametrize("kind", ["rows", "columns", "data", "targets"])
+def test_badly_scaled_data(kind):
+    rng = np.random.default_rng(6)
+    data = X, y = rng.standard_normal((8, 3)), rng.standard_normal(8)
+    if kind == "rows":
+        X = X * np.logspace(-4, 4, 8)[:, None]
+    elif kind == "columns":
+        X = X * [1e-4, 1.0, 1e4]
+    elif kind == "data":
+        X = 1e12 * X
+    else:
+        y = 1e-12 * y
+    problem = at_fraction(X, y, 0.1)
+    result = cl.solve(problem)
+    check_result(problem, result)
+    assert result.converged
+    if kind == "rows":
+        assert cl.solve(problem, method="oracle").value == pytest.approx(result.value, rel=2e-6)
+    elif kind != "columns":  # the value scales with the targets and not with the data
+        scale = 1e-24 if kind == "targets" else 1.0
+        plain = cl.solve(at_fraction(*data, 0.1))
+        assert result.value == pytest.approx(scale * plain.value, rel=2e-6)
+
+
+# --- dtypes and devices -------------------------------------------------------------------------
+
+
+def test_inputs_of_every_kind_give_the_same_problem():
+    rng = np.random.default_rng(42)
+    problem = at_fraction(rng.standard_normal((9, 3)), rng.standard_normal(9), 0.05)
+    result = cl.solve(problem, tol=1e-9)
+    X, y, beta = problem.X, problem.y, problem.beta
+    for data, targets in (
+        (X.numpy().tolist(), y.numpy().tolist()),
+        (X.clone().requires_grad_(True), y.clone().requires_grad_(True)),
+        (np.asfortranarray(X.numpy()), y.numpy()[::1]),
+    ):
+        same = cl.TwoLayer(data, targets, beta=np.float64(beta))
+        # Not bit by bit: rows and columns in another order in memory are other kernels.
+        assert cl.solve(same, tol=1e-9).value == pytest.approx(result.value, rel=2e-9)
+
+
+def test_integers_are_data():
+    problem = cl.TwoLayer(np.array([[1, 0], [2, -1], [0, 1]]), [1, -1, 2], beta=1)
+    result = cl.solve(problem)
+    check_result(problem, result)
+    assert result.weights.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("arrangements", "gated"), [(None, False), (None, True), ("generate", False)]
+)
+def test_float32_stays_float32_and_reaches_its_precision(arrangements, gated):
+    X, y, _ = small_instance(12)
+    exact = at_fraction(X, y, 0.05, gated=gated)
+    data, targets = torch.from_numpy(X).float(), torch.from_numpy(y).float()
+    problem = cl.TwoLayer(data, targets, beta=exact.beta, arrangements=arrangements, gated=gated)
+    result = cl.solve(problem, tol=1e-3)
+    network = problem.to_network(result)
+    assert result.converged
+    assert result.weights.dtype == torch.float32
+    assert result.z.dtype == torch.float64  # a proof is not rounded
+    assert {p.dtype for p in network.state_dict().values()} == {torch.float32}
+    assert network(data).dtype == torch.float32
+    best = cl.solve(exact).value
+    assert result.value == pytest.approx(best, rel=1.1e-3)
+    assert problem.objective(network) == pytest.approx(result.value, rel=1e-5)
+
+
+def test_problems_do_not_change_their_input():
+    X, y = gaussian(6, 2, 0)
+    data, targets = X.copy(), y.copy()
+    problem = cl.TwoLayer(X, y, beta=0.1)
+    network = problem.to_network(cl.solve(problem))
+    problem.objective(network)
+    np.testing.assert_array_equal(X, data)
+    np.testing.assert_array_equal(y, targets)
+
+
+# --- Logistic and squared hinge loss: the program against CVXPY, its network and its dual ---
+
+
+SEEDS = range(20)
+
+
+def random_problem(seed, loss, *, gated=False, fraction=None):
+    """A random problem with n <= 9, d <= 3 and beta between 0.01 and 0.8 of beta_max."""
+    rng = np.random.default_rng(seed)
+    n, d = int(rng.integers(2, 10)), int(rng.integers(1, 4))
+    X, y = rng.standard_normal((n, d)), targets_for(loss, rng.standard_normal(n))
+    fraction = fraction or 10 ** rng.uniform(-2, np.log10(0.8))
+    problem = cl.TwoLayer(X, y, beta=1.0, gated=gated, loss=loss)
+    return problem.with_beta(fraction * problem.beta_max())
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("loss", NAMES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_value_is_that_of_the_program_written_out(seed, loss, gated):
+    problem = random_problem(seed, loss, gated=gated)
+    result = cl.solve(problem, tol=1e-7)
+    check_result(problem, result, tol=1e-7)
+    assert result.converged
+    masks = problem.arrangements.masks
+    expected = program_value(problem.X, problem.y, problem.beta, masks, gated=gated, loss=loss)
+    assert result.value == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("loss", ["logistic", "squared_hinge"])
+def test_zero_network_from_beta_max_on_for_labels(loss, gated):
+    problem = random_problem(3, loss, gated=gated)
+    top = problem.beta_max()
+    above = cl.solve(problem.with_beta(top * (1 + 1e-6)))
+    assert not above.weights.any()
+    assert above.value == pytest.approx(loss_value(loss, 0 * problem.y, problem.y), rel=1e-14)
+    below = cl.solve(problem.with_beta(top * (1 - 1e-3)), tol=1e-9)
+    assert below.weights.any()
+    assert below.value < above.value
+
+
+@pytest.mark.parametrize("loss", ["logistic", "squared_hinge"])
+def test_beta_max_at_zero_outputs_is_half_or_all_of_the_squared_one(loss):
+    problem = random_problem(4, loss)
+    squared = cl.TwoLayer(problem.X, problem.y, beta=1.0)
+    factor = {"logistic": 0.5, "squared_hinge": 1.0}[loss]  # the slope of each loss at 0
+    assert problem.beta_max() == pytest.approx(factor * squared.beta_max(), rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "squared_hinge"])
+def test_training_does_not_get_below_the_optimum(loss):
+    problem = random_problem(5, loss, fraction=0.05)
+    best = cl.solve(problem, tol=1e-9).value
+    X, y = problem.X, problem.y
+
+    def objective(U, alpha):
+        outputs = torch.einsum("snm,sm->sn", torch.einsum("nd,smd->snm", X, U).relu(), alpha)
+        margins = y * outputs
+        fit = torch.nn.functional.softplus(-margins)
+        if loss == "squared_hinge":
+            fit = 0.5 * torch.relu(1 - margins) ** 2
+        decay = (U**2).sum(dim=(1, 2)) + (alpha**2).sum(dim=1)
+        return fit.sum(dim=1) + 0.5 * problem.beta * decay
+
+    trained = least_found(objective, [(12, X.shape[1]), (12,)])
+    assert trained >= best * (1 - 1e-9)
+    assert trained <= best * (1 + 1e-3)  # the search is serious: it comes this close, and closer
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize("loss", ["logistic", "squared_hinge"])
+@pytest.mark.parametrize("seed", [6, 7, 8])
+def test_generated_patterns_give_the_optimum_over_all(seed, loss, repeated):
+    problem = random_problem(seed, loss, fraction=0.05)
+    if repeated:  # equal samples, with equal and with opposite labels
+        X = torch.cat([problem.X, problem.X[:3]])
+        y = torch.cat([problem.y, problem.y[:2], -problem.y[2:3]])
+        problem = cl.TwoLayer(X, y, beta=problem.beta, loss=loss)
+    generating = cl.TwoLayer(
+        problem.X, problem.y, beta=problem.beta, arrangements="generate", loss=loss
+    )
+    generated = cl.solve(generating)
+    check_result(generating, generated)
+    assert generated.converged
+    assert generated.scope == "network"
+    assert generated.value == pytest.approx(cl.solve(problem).value, rel=2e-6)
+
+
+@pytest.mark.parametrize("loss", NAMES)
+@pytest.mark.parametrize("fraction", [0.01, 0.5, 3.0])
+def test_a_dual_point_is_scaled_to_the_best_multiple(loss, fraction):
+    """No multiple on a grid up to the feasible ones is better; the norm is that of the cones."""
+    problem = random_problem(5, loss, fraction=fraction)
+    rng = np.random.default_rng(0)
+    target = problem.loss.dual_point(torch.zeros_like(problem.y), problem.y)
+    for noise in (0.0, 0.3, 2.0):
+        z = target + noise * torch.from_numpy(rng.standard_normal(len(target)))
+        scaled = problem.dual_scaling(z)
+        restricted = problem.loss.restrict(z, problem.y)
+        assert problem.dual_norm(scaled) <= problem.beta * (1 + 1e-12)
+        limit = problem.beta / max(problem.dual_norm(restricted), 1e-300)
+        grid = [
+            problem.dual_value(s * restricted) for s in min(limit, 5.0) * np.linspace(0, 1, 200)
+        ]
+        assert problem.dual_value(scaled) >= max(grid) - 1e-9 * abs(max(grid))
+
+
+@pytest.mark.parametrize("loss", NAMES)
+def test_objective_of_any_network_is_that_of_its_loss(loss):
+    problem = random_problem(7, loss)
+    torch.manual_seed(0)
+    d = problem.X.shape[1]
+    network = torch.nn.Sequential(torch.nn.Linear(d, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+    expected = network_objective(network, problem.X, problem.y, problem.beta, loss)
+    assert problem.objective(network) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "squared_hinge"])
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([0.0, 1.0, 1.0], r"1 of the 3 entries of y are not labels .*0, 1.*Use 2 \* y - 1"),
+        ([0.5, -1.0, 2.0], r"2 of the 3 entries .*values are -1, 0\.5, 2.*Code one class as 1"),
+    ],
+)
+def test_targets_that_are_no_labels_are_refused(loss, y, message):
+    with pytest.raises(InputError, match=message + ".*") as caught:
+        cl.TwoLayer(np.eye(3), y, beta=0.1, loss=loss)
+    assert f"expected -1 and 1 for loss='{loss}'" in str(caught.value)
+
+
+def test_a_problem_keeps_its_loss_and_says_so():
+    problem = random_problem(8, "logistic")
+    assert "logistic" in repr(problem)
+    assert problem.with_beta(0.3).loss.name == "logistic"
+    assert problem.with_arrangements(problem.arrangements).loss.name == "logistic"
+
+
+def test_batch_normalisation_has_the_squared_loss_only():
+    with pytest.raises(InputError, match=r"loss is 'logistic'; expected one of 'squared'"):
+        cl.BatchNorm(np.eye(3), [1.0, -1.0, 1.0], beta=0.1, loss="logistic")
+
+
+# --- other losses: what remains, and what does not ---------------------------------------------
+
+
+def absolute(outputs, y):
+    """The sum of absolute errors."""
+    return cp.norm(outputs - y, 1)
+
+
+def hinge(outputs, y):
+    """The hinge loss of labels."""
+    return cp.sum(cp.pos(1 - cp.multiply(y, outputs)))
+
+
+@pytest.mark.parametrize("loss", [absolute, hinge])
+@pytest.mark.parametrize("seed", range(4))
+def test_without_a_gradient_there_still_is_a_program_with_a_dual(seed, loss):
+    """Primal and dual of a loss that is convex and no more, over all cones, and the network."""
+    rng = np.random.default_rng(seed)
+    n, d, beta = int(rng.integers(2, 7)), int(rng.integers(1, 4)), 10 ** rng.uniform(-1.5, 0)
+    X, y = rng.standard_normal((n, d)), rng.standard_normal(n)
+    y = np.sign(y) if loss is hinge else y
+    masks = cl.enumerate_arrangements(X).masks.numpy().astype(float)
+    V, W, outputs = cp.Variable((len(masks), d)), cp.Variable((len(masks), d)), cp.Variable(n)
+    link = outputs == cp.sum(cp.multiply(masks.T, X @ (V - W).T), axis=1)
+    size = cp.sum(cp.norm(V, axis=1)) + cp.sum(cp.norm(W, axis=1))
+    cones = [cp.multiply(2 * masks - 1, block @ X.T) >= 0 for block in (V, W)]
+    program = cp.Problem(cp.Minimize(loss(outputs, y) + beta * size), [link, *cones])
+    value = program.solve(solver=cp.CLARABEL)
+    z = link.dual_value  # L(f) + z^T f is least at the outputs
+    # The dual value of both losses is z^T y, where |z| <= 1 and where 0 <= y z <= 1.
+    inside = np.abs(z) <= 1 + 1e-6 if loss is absolute else np.abs(y * z - 0.5) <= 0.5 + 1e-6
+    assert inside.all()
+    assert z @ y == pytest.approx(value, rel=1e-6, abs=1e-6)
+    signed = [(sign, mask) for mask in masks for sign in (1, -1)]
+    reach = max(best_in_cone(s * (X * mask[:, None]).T @ z, X, mask > 0) for s, mask in signed)
+    assert reach <= beta * (1 + 1e-5)
+    neurons, signs = np.concatenate([V.value, W.value]), np.repeat([1.0, -1.0], len(masks))
+    fitted = np.maximum(X @ neurons.T, 0) @ signs
+    network = float(loss(fitted, y).value) + beta * np.linalg.norm(neurons, axis=1).sum()
+    assert network == pytest.approx(value, rel=1e-6, abs=1e-6)
+
+
+def test_outputs_of_the_absolute_loss_are_not_unique():
+    for outputs in (0.0, 0.3, 1.0):  # x = y = beta = 1
+        root = torch.tensor([[outputs**0.5]], dtype=torch.float64)
+        value = cl.TwoLayerReLU(root, root[0])(torch.ones_like(root)).item()
+        assert abs(value - 1) + 0.5 * 2 * outputs == pytest.approx(1.0, abs=1e-15)
+
+
+def test_a_small_gap_of_the_logistic_loss_allows_large_distances():
+    problem = cl.TwoLayer([[1.0]], [1.0], beta=0.1, loss="logistic")
+    result = cl.solve(problem, tol=1e-10)
+    best = problem.fitted(result.weights).item()
+    assert best == pytest.approx(np.log(9), abs=1e-4)
+    root = torch.tensor([[(best + 0.5) ** 0.5]], dtype=torch.float64)
+    gap = problem.objective(cl.TwoLayerReLU(root, root[0])) - result.dual
+    assert (2 * gap) ** 0.5 < 0.5 / 3  # at a distance of 0.5
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+def test_outputs_of_the_squared_hinge_are_not_unique(share):
+    X = [[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [10.0, 10.0]]
+    problem = cl.TwoLayer(X, np.ones(5), beta=0.1, loss="squared_hinge")
+    corners = torch.tensor([[1.0, 1], [-1, -1], [1, -1], [-1, 1]], dtype=torch.float64) / 2**0.5
+    parts = torch.tensor([share, share, 1 - share, 1 - share], dtype=torch.float64)
+    roots = (2**0.5 * (1 - 0.1 / 2**0.5) * parts).sqrt()
+    network = cl.TwoLayerReLU(roots[:, None] * corners, roots)
+    assert problem.objective(network) == pytest.approx(cl.solve(problem, tol=1e-9).value, rel=1e-8)
+    assert network(problem.X)[4].item() == pytest.approx(20 * share * (1 - 0.1 / 2**0.5))
+
+
+# --- What `TwoLayer` refuses, and what it says about itself ---
+
+
+X6, Y6 = gaussian(6, 2, 0)
+META = torch.device("meta")
+PATTERNS = cl.sample_arrangements(X6, 5)
+REFUSED = {
+    "nan": (
+        lambda: cl.TwoLayer(np.where(X6[2, 1] == X6, np.nan, X6), Y6, beta=0.1),
+        InputError,
+        r"X contains 1 non-finite value \(at row 2, column 1\)",
+    ),
+    "lengths": (lambda: cl.TwoLayer(X6, Y6[:4], beta=0.1), InputError, "y has 4 entries"),
+    "beta zero": (lambda: cl.TwoLayer(X6, Y6, beta=0), InputError, "expected beta > 0"),
+    "beta bool": (lambda: cl.TwoLayer(X6, Y6, beta=True), InputError, "beta is True"),
+    "dtypes": (
+        lambda: cl.TwoLayer(torch.from_numpy(X6), torch.from_numpy(Y6).float(), beta=0.1),
+        InputError,
+        r"X has dtype torch\.float64 but y has dtype torch\.float32",
+    ),
+    "devices": (
+        lambda: cl.TwoLayer(torch.from_numpy(X6), torch.from_numpy(Y6).to(META), beta=0.1),
+        InputError,
+        "X is on device cpu but y is on device meta",
+    ),
+    "loss": (
+        lambda: cl.TwoLayer(X6, Y6, beta=0.1, loss="hinge"),
+        InputError,
+        "loss is 'hinge'; expected one of 'squared'",
+    ),
+    "too many": (
+        lambda: cl.TwoLayer(X6, Y6, beta=0.1, max_patterns=3),
+        TooManyArrangementsError,
+        "max_patterns=3",
+    ),
+    "max_patterns": (
+        lambda: cl.TwoLayer(X6, Y6, beta=0.1, max_patterns=0),
+        InputError,
+        "max_patterns is 0; expected an integer >= 1",
+    ),
+    "arrangements": (
+        lambda: cl.TwoLayer(X6, Y6, beta=0.1, arrangements="sample"),
+        InputError,
+        r"arrangements is str 'sample'; expected Arrangements, None or \"generate\"",
+    ),
+    "masks": (
+        lambda: cl.TwoLayer(X6, Y6, beta=0.1, arrangements=PATTERNS.masks),
+        InputError,
+        "arrangements is Tensor",
+    ),
+    "other data": (
+        lambda: cl.TwoLayer(X6[:5], Y6[:5], beta=0.1, arrangements=PATTERNS),
+        InputError,
+        r"arrangements\.masks has shape \(\d+, 6\); expected \(P, 5\)",
+    ),
+    "no patterns": (
+        lambda: cl.TwoLayer(X6, Y6, beta=0.1, arrangements=PATTERNS.select([])),
+        InputError,
+        r"arrangements\.masks has shape \(0, 6\); expected \(P, 6\) with P >= 1",
+    ),
+    "pattern device": (
+        lambda: cl.TwoLayer(
+            X6,
+            Y6,
+            beta=0.1,
+            arrangements=cl.Arrangements(PATTERNS.masks.to(META), PATTERNS.gates.to(META)),
+        ),
+        InputError,
+        "X is on device cpu but arrangements are on device meta",
+    ),
+    "gated generation": (
+        lambda: cl.TwoLayer(X6, Y6, beta=0.1, gated=True, arrangements="generate"),
+        ProblemError,
+        "needs cone constraints; a gated problem has none",
+    ),
+    "weights of another problem": (
+        lambda: cl.TwoLayer(X6, Y6, beta=0.1).to_network(torch.zeros(2, 3, 2)),
+        InputError,
+        r"weights have shape \(2, 3, 2\); expected \(2, 12, 2\)\. Do they belong to another",
+    ),
+    "gated weights": (
+        lambda: cl.TwoLayer(X6, Y6, beta=0.1, gated=True).to_network(torch.zeros(2, 12, 2)),
+        InputError,
+        r"expected \(1, 12, 2\)",
+    ),
+    "not a result": (
+        lambda: cl.TwoLayer(X6, Y6, beta=0.1).to_network("best"),
+        InputError,
+        "got str; expected the Result of solve",
+    ),
+    "masks of generate": (
+        lambda: cl.TwoLayer(X6, Y6, beta=0.1, arrangements="generate").masks,
+        ProblemError,
+        "no patterns of its own",
+    ),
+    "network device": (
+        lambda: cl.TwoLayer(X6, Y6, beta=0.1).objective(torch.nn.Linear(2, 1, device=META)),
+        InputError,
+        "X is on device cpu but the network is on device meta",
+    ),
+    "not a network": (
+        lambda: cl.TwoLayer(X6, Y6, beta=0.1).objective("net"),
+        InputError,
+        r"network is str; expected a torch\.nn\.Module",
+    ),
+    "two outputs": (
+        lambda: cl.TwoLayer(X6, Y6, beta=0.1).objective(torch.nn.Linear(2, 2).double()),
+        InputError,
+        r"the network returns shape \(6, 2\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals(case):
+    call, kind, message = REFUSED[case]
+    with pytest.raises(kind, match=message):
+        call()
+
+
+def test_weights_of_another_dimension_are_refused_with_generated_patterns():
+    problem = cl.TwoLayer(X6, Y6, beta=0.1, arrangements="generate")
+    with pytest.raises(InputError, match=r"weights have shape \(2, 3, 5\); expected \(2, P, 2\)"):
+        problem.to_network(torch.zeros(2, 3, 5, dtype=torch.float64))
+
+
+def test_violation_is_measured_in_unit_lengths():
+    arrangements = cl.Arrangements(
+        torch.tensor([[True, False]]), torch.tensor([[1.0, -1.0]], dtype=torch.float64)
+    )
+    problem = cl.TwoLayer([[3.0, 0.0], [0.0, 5.0]], [1.0, 1.0], beta=1.0, arrangements=arrangements)
+    weights = problem.zeros()
+    assert problem.violation(weights) == 0.0
+    weights[0, 0] = torch.tensor([-0.25, 0.5], dtype=torch.float64)
+    assert problem.violation(weights) == pytest.approx(0.5)
+    weights[0, 0] = torch.tensor([0.25, -0.5], dtype=torch.float64)
+    assert problem.violation(weights) == 0.0
+
+
+def test_objective_is_computed_in_float64_and_leaves_the_network_alone():
+    problem = cl.TwoLayer(X6, Y6, beta=0.1)
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+    expected = network_objective(network, X6, Y6, 0.1)
+    assert problem.objective(network) == pytest.approx(expected, rel=1e-13)
+    assert all(p.dtype == torch.float32 for p in network.parameters())
+
+
+def test_problem_describes_itself():
+    problem = cl.TwoLayer(X6, Y6, beta=0.1)
+    assert isinstance(problem, Problem)
+    assert repr(problem) == "TwoLayer(relu, n=6, d=2, 12 patterns, beta=0.1)"
+    generating = cl.TwoLayer(X6, Y6, beta=0.1, arrangements="generate")
+    assert repr(generating) == "TwoLayer(relu, n=6, d=2, generated, beta=0.1)"
+    assert generating.n_patterns == 0
+    assert generating.with_beta(0.2).arrangements is None
+    assert problem.with_beta(0.2).arrangements is problem.arrangements
+    assert problem.with_beta(0.2).beta == 0.2

@@ -10,10 +10,16 @@ import torch
 import convexlib as cl
 from convexlib.errors import ConvergenceWarning, InputError, ProblemError, TooManyArrangementsError
 from convexlib.networks import TwoLayerGatedReLU
-from tests.checks import as_numpy, best_in_cone, check_record
-from tests.reference_losses import NAMES, dual_value, loss_value, targets_for
-from tests.reference_programs import program_value
-from tests.searches import least_found
+from tests.helpers.checks import best_in_cone, check_record
+from tests.helpers.references import (
+    NAMES,
+    as_numpy,
+    dual_value,
+    loss_value,
+    program_value,
+    targets_for,
+)
+from tests.helpers.searches import least_found
 
 KINDS = {
     "nuclear": {"gated": True, "penalty": "nuclear"},

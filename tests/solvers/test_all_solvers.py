@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 import convexlib as cl
 from convexlib.errors import ConvergenceWarning, InputError, SolverError
-from tests.checks import check_record, check_result
-from tests.reference_losses import NAMES, dual_value, loss_value, targets_for
-from tests.reference_programs import program_value
+from tests.helpers.checks import check_record, check_result
+from tests.helpers.references import NAMES, dual_value, loss_value, program_value, targets_for
 
 METHODS = {
     "ssnal": (True, False),

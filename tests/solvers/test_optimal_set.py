@@ -8,7 +8,7 @@ import torch
 
 import convexlib as cl
 from convexlib.errors import InputError, SolverError
-from tests.checks import network_objective
+from tests.helpers.checks import network_objective
 
 
 def hexagon(beta=0.2):

@@ -8,7 +8,7 @@ import torch
 import convexlib as cl
 from convexlib.errors import SolverError
 from convexlib.solvers.oracle import oracle
-from tests.checks import check_result
+from tests.helpers.checks import check_result
 
 
 def data(seed=0, n=8, d=3):

@@ -8,15 +8,15 @@ import torch
 
 import convexlib as cl
 from convexlib.errors import ConvergenceWarning, InputError, SolverError
-from tests.checks import check_record, check_result
+from convexlib.solvers.base import Tracker
+from tests.helpers.checks import check_record, check_result
+from tests.helpers.two_layer import gaussian, random_problem
 
-RNG = np.random.default_rng(0)
-X, Y = RNG.standard_normal((10, 3)), RNG.standard_normal(10)
+X, Y = gaussian(10, 3)
 
 
 def problem_of(fraction=0.01, **options):
-    problem = cl.TwoLayer(X, Y, beta=1.0, **options)
-    return problem.with_beta(fraction * problem.beta_max())
+    return random_problem(10, 3, fraction=fraction, **options)
 
 
 PROBLEMS = {
@@ -73,6 +73,7 @@ def test_unfinished_generation_warns_once_and_says_so(options):
     with pytest.warns(ConvergenceWarning) as caught:
         result = cl.solve(problem, **options)
     assert len(caught) == 1
+    assert caught[0].filename == __file__
     assert str(caught[0].message).startswith("generate on TwoLayer")
     assert str(result.status) in str(caught[0].message)
     assert f"Relative gap {result.gap:.1e}" in str(caught[0].message)
@@ -84,12 +85,6 @@ def test_unfinished_generation_warns_once_and_says_so(options):
     assert objective == pytest.approx(result.value, rel=1e-9)
 
 
-def test_the_warning_points_at_the_caller():
-    with pytest.warns(ConvergenceWarning) as caught:
-        cl.solve(problem_of(1e-3), max_iter=1)
-    assert caught[0].filename == __file__
-
-
 def test_an_unreachable_tolerance_ends_with_a_valid_gap():
     problem = problem_of(0.3)
     with warnings.catch_warnings(record=True):
@@ -99,38 +94,128 @@ def test_an_unreachable_tolerance_ends_with_a_valid_gap():
     assert result.gap < 1e-9
 
 
-@pytest.mark.parametrize(
-    ("tol", "message"),
-    [
-        (0, r"tol is 0; expected tol > 0, a relative duality gap"),
-        (-1e-6, r"tol is -1e-06; expected tol > 0"),
-        (float("nan"), "tol is nan; expected a finite number"),
-        ("tight", "tol is 'tight'; expected a real number"),
-        (True, "tol is True; expected a real number"),
-    ],
-)
-def test_bad_tolerances_are_refused(tol, message):
+# --- Paths over beta: the values of cold solves, in any order, for every kind of problem ---
+
+
+def path_problem(gated=False, n=20, d=3, loss="squared"):
+    return random_problem(n, d, gated=gated, loss=loss, n_patterns=30)
+
+
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_values_are_those_of_cold_solves(gated, loss):
+    problem = path_problem(gated, loss=loss)
+    betas = problem.beta_max() * np.array([0.02, 1.0, 0.3, 1e-3, 0.3, 2.0])
+    results = cl.solution_path(problem, betas, tol=1e-8)
+    assert len(results) == len(betas)
+    for beta, result in zip(betas, results, strict=True):
+        alone = problem.with_beta(float(beta))
+        assert result.converged
+        assert result.gap <= 1e-8
+        assert result.value == pytest.approx(cl.solve(alone, tol=1e-8).value, rel=3e-8)
+        if loss == "squared":
+            check_result(alone, result, tol=1e-8)
+    assert results[2].value == pytest.approx(results[4].value, rel=3e-8)
+    assert not results[1].weights.any()
+    assert not results[5].weights.any()
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_a_fine_path_takes_fewer_steps_than_cold_solves(gated):
+    problem = path_problem(gated, n=60, d=5)
+    betas = problem.beta_max() * np.geomspace(1.0, 1e-2, 20)
+    warm = cl.solution_path(problem, betas)
+    cold = [cl.solve(problem.with_beta(float(beta))) for beta in betas]
+    assert all(result.converged for result in warm)
+    values = [result.value for result in warm]
+    assert values == sorted(values, reverse=True)  # the optimum increases with beta
+    assert sum(r.n_iter for r in warm) <= 0.6 * sum(r.n_iter for r in cold)
+
+
+def test_generated_patterns():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((8, 2)), rng.standard_normal(8)
+    problem = cl.TwoLayer(X, y, beta=1.0, arrangements="generate")
+    listed = cl.TwoLayer(X, y, beta=1.0)
+    betas = [0.3, 0.1]
+    for beta, result in zip(betas, cl.solution_path(problem, betas), strict=True):
+        assert result.converged
+        assert result.scope == "network"
+        assert result.value == pytest.approx(cl.solve(listed.with_beta(beta)).value, rel=3e-6)
+
+
+def test_mirrors():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal(9), rng.standard_normal(9)
+    problem = cl.Mirrors(x, y, beta=1.0, depth=2)
+    betas = problem.beta_max() * np.array([0.1, 0.9, 0.01])
+    for beta, result in zip(betas, cl.solution_path(problem, betas), strict=True):
+        assert result.converged
+        alone = cl.solve(problem.with_beta(float(beta)))
+        assert result.value == pytest.approx(alone.value, rel=3e-6)
+
+
+def test_float32_and_options():
+    problem = path_problem(True)
+    X, y = problem.X.float(), problem.y.float()
+    patterns = cl.sample_arrangements(X, 20, seed=0)
+    single = cl.TwoLayer(X, y, beta=1.0, arrangements=patterns, gated=True)
+    results = cl.solution_path(single, single.beta_max() * np.array([0.5, 0.05]), max_iter=100)
+    assert all(result.weights.dtype == torch.float32 for result in results)
+    assert all(result.converged for result in results)
+
+
+def test_an_interrupt_ends_the_path(monkeypatch):
+    problem = path_problem()
+    plain, calls = Tracker.update, []
+
+    def update(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) > 6:
+            raise KeyboardInterrupt
+        return plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(Tracker, "update", update)
+    with (
+        pytest.warns(cl.errors.ConvergenceWarning, match="interrupted"),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        cl.solution_path(problem, problem.beta_max() * np.array([0.5, 0.1, 0.01]))
+
+
+def test_progress_is_shown_on_a_terminal_only(capsys):
+    cl.solution_path(path_problem(True), [1.0], progress=True)
+    assert capsys.readouterr().err == ""
+
+
+NO_PROBLEM = "problem is {}; expected a problem such as"
+REFUSED = [
+    (cl.solve, [problem_of()], {"tol": 0}, "tol is 0; expected tol > 0, a relative duality gap"),
+    (cl.solve, [problem_of()], {"tol": -1e-6}, "tol is -1e-06; expected tol > 0"),
+    (cl.solve, [problem_of()], {"tol": float("nan")}, "tol is nan; expected a finite number"),
+    (cl.solve, [problem_of()], {"tol": "tight"}, "tol is 'tight'; expected a real number"),
+    (cl.solve, [problem_of()], {"tol": True}, "tol is True; expected a real number"),
+    (cl.solve, [problem_of()], {"method": "adam"},
+     "method is 'adam'; expected one of 'auto', 'oracle', 'fista', 'ssnal', 'generate'"),
+    (cl.solve, [X], {}, NO_PROBLEM.format("ndarray")),
+    *((cl.solve, [problem_of(arrangements="generate")], {"max_iter": bad},
+       rf"max_iter is {bad}; expected an integer >= 1") for bad in (0, -1, 2.5)),
+    (cl.solution_path, [problem_of(), []], {}, "betas is empty; expected at least one beta > 0"),
+    (cl.solution_path, [problem_of(), [1.0, 0.0]], {}, "beta is 0; expected beta > 0"),
+    (cl.solution_path, [problem_of(), [1.0, -2.0]], {}, "beta is -2; expected beta > 0"),
+    (cl.solution_path, [problem_of(), [np.nan]], {}, "beta is nan; expected a finite number"),
+    (cl.solution_path, [problem_of(), ["a"]], {}, "beta is 'a'; expected a real number"),
+    (cl.solution_path, [problem_of(), 0.5], {}, "betas is 0.5; expected a sequence"),
+    (cl.solution_path, [3, [1.0]], {}, NO_PROBLEM.format("int")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("function", "arguments", "options", "message"), REFUSED)
+def test_refusals(function, arguments, options, message):
     with pytest.raises(InputError, match=message):
-        cl.solve(problem_of(), tol=tol)
-
-
-def test_unknown_methods_are_refused_with_the_list():
-    message = r"method is 'adam'; expected one of 'auto', 'oracle', 'fista', 'ssnal', 'generate'"
-    with pytest.raises(InputError, match=message):
-        cl.solve(problem_of(), method="adam")
-
-
-def test_what_is_no_problem_is_refused():
-    with pytest.raises(InputError, match=r"problem is ndarray; expected a problem such as"):
-        cl.solve(X)
+        function(*arguments, **options)
 
 
 def test_generation_refuses_fixed_patterns():
     with pytest.raises(SolverError, match=r'generate needs TwoLayer\(\.\.\., arrangements="gen'):
         cl.solve(problem_of(), method="generate")
-
-
-@pytest.mark.parametrize("max_iter", [0, -1, 2.5])
-def test_bad_iteration_limits_are_refused(max_iter):
-    with pytest.raises(InputError, match=rf"max_iter is {max_iter}; expected an integer >= 1"):
-        cl.solve(problem_of(arrangements="generate"), max_iter=max_iter)

@@ -234,7 +234,7 @@ class Mirrors(Problem):
     -----
     ``weights`` has shape (p + 1,): the coefficients z, then the output bias xi. The arithmetic is
     in float64 whatever the data. Source: Zeger et al. (2024); the dictionaries are rederived in the
-    chapter on mirrors. Checked by ``tests/problems/test_mirrors.py``.
+    chapter on mirrors. Checked by ``tests/problems/mirrors/test_program.py``.
 
     Examples
     --------

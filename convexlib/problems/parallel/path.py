@@ -82,7 +82,7 @@ class PathRegularized(UnitProgram):
     -----
     ``weights`` has shape (2, K, m, d): the m leaves of every unit with output weight +1 and -1.
     `beta_max` is an upper bound on the threshold if some y is 0 under ``loss="absolute"``.
-    Source: Ergen & Pilanci (2023). Checked by ``tests/problems/test_path.py``.
+    Source: Ergen & Pilanci (2023). Checked by ``tests/problems/parallel/test_path.py``.
 
     Examples
     --------

@@ -79,7 +79,7 @@ class ThreeLayer(UnitProgram):
     -----
     ``weights`` has shape (2, K, m1, d): the leaves of every unit with output weight +1 and -1;
     (2, K, 2 m1, d) with ``"generate"``, see `UnitProgram`.
-    Source: Ergen & Pilanci (2021). Checked by ``tests/problems/test_three_layer.py``.
+    Source: Ergen & Pilanci (2021). Checked by ``tests/problems/parallel/test_three_layer.py``.
 
     Examples
     --------

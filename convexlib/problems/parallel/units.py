@@ -306,7 +306,7 @@ def enumerate_units(
     Notes
     -----
     See the module's text for the proof; source: Ergen & Pilanci (2021), where each neuron of the
-    first layer has its own pattern. Checked by ``tests/problems/test_units.py``.
+    first layer has its own pattern. Checked by ``tests/problems/parallel/test_units.py``.
 
     Examples
     --------

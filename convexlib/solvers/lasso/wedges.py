@@ -44,7 +44,7 @@ def wedge(problem: Problem, *, tol: float = 1e-6, max_iter: int = 2_000) -> Resu
 
     Notes
     -----
-    Checked by ``tests/problems/test_geometry.py``.
+    Checked by ``tests/problems/test_wedges.py``.
     """
     if not isinstance(problem, WedgeLasso):
         raise SolverError(

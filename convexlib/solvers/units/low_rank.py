@@ -114,7 +114,7 @@ def low_rank_path(
     Notes
     -----
     Source: Ergen & Pilanci (2023). With the data of rank r exactly there is no loss at kappa = r.
-    Checked for every kappa by ``tests/problems/test_path.py``.
+    Checked for every kappa by ``tests/problems/parallel/test_path.py``.
 
     Examples
     --------

@@ -10,7 +10,7 @@ from convexlib.errors import ConvergenceWarning, InputError, ProblemError, Solve
 from convexlib.solvers.interpolation import interpolate, interpolation_norm
 from convexlib.solvers.lasso import lasso_path, optimal_set, solve_path
 from convexlib.solvers.lasso.active_set import ActiveSet
-from tests.reference_programs import least_norm
+from tests.helpers.references import least_norm
 
 
 def wave(seed, n):

@@ -10,7 +10,7 @@ from convexlib.problems.parallel.units import blocks_from, leaves_of
 from convexlib.solvers.units import search
 from convexlib.solvers.units.search import ascend_units, rescaled, trained_units
 from convexlib.training import train_parallel
-from tests.problems.unit_programs import circle, forward
+from tests.helpers.three_layer import circle, forward
 
 # A searched optimum is never proven, and says so; the tests compare values.
 pytestmark = pytest.mark.filterwarnings("ignore::convexlib.errors.ConvergenceWarning")

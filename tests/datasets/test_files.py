@@ -1,0 +1,66 @@
+"""A data file is looked for in four places, and refused where it is not intact."""
+
+import lzma
+from pathlib import Path
+
+import pytest
+
+from convexlib import datasets
+from convexlib.errors import DataError
+from tests.helpers.datafiles import TABLE, add_tiny, isolate
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of data/ with one more table, the only one that is used."""
+    copy = isolate(tmp_path, monkeypatch)
+    add_tiny(copy)
+    return copy
+
+
+@pytest.mark.parametrize("content", ["not toml", "[uci]", '[ecg]\nfile = "x"\n'], ids=range(3))
+def test_a_broken_manifest_is_refused(content: str, folders: Path) -> None:
+    (folders / "manifest.toml").write_text(content)
+    with pytest.raises(DataError, match="the manifest in .* cannot be read"):
+        datasets.load_ecg()
+
+
+def test_the_places_are_searched_in_order(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVEXLIB_MIRROR", str(tmp_path / "mirror"))
+    entry = datasets.catalogue()["tiny"]
+    for label, folder in (
+        ("cache", tmp_path / "cache"),
+        ("mirror", tmp_path / "mirror"),
+        ("data", folders),
+    ):
+        (folder / "uci").mkdir(parents=True)
+        if label == "cache":
+            (tmp_path / "mirror").mkdir()
+        (folder / "uci" / "tiny_R.dat").write_text(TABLE)
+        assert datasets.locate(entry) == (label, folder / "uci" / "tiny_R.dat")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"no xz", lzma.compress(b"another table"), lzma.compress(bytes(10**7))],
+    ids=["no xz", "another table", "expands without end"],
+)
+def test_a_wrong_file_in_the_mirror_is_refused_before_any_other(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVEXLIB_MIRROR", str(tmp_path))
+    path = tmp_path / "uci" / "tiny_R.dat.xz"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    for load in (datasets.load_uci, lambda name: datasets.fetch(datasets.catalogue()[name])):
+        with pytest.raises(DataError, match="Replace it in the mirror, or unset CONVEXLIB_MIRROR"):
+            load("tiny")
+    assert path.read_bytes() == content
+
+
+def test_a_mirror_that_is_no_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVEXLIB_MIRROR", "/no/such/folder")
+    with pytest.raises(DataError, match="CONVEXLIB_MIRROR is '/no/such/folder', which is no fol"):
+        datasets.load_uci("wine")

@@ -1,0 +1,223 @@
+"""The data sets: what the loaders return and what they refuse."""
+
+import lzma
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from convexlib import datasets
+from convexlib.errors import DataError, InputError
+from tests.helpers.datafiles import LOADERS, SHIPPED, TABLE, add_tiny, flip, isolate, sha256
+
+MIRROR = os.environ.get("CONVEXLIB_MIRROR")
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of data/ with one more table, the only one that is used."""
+    copy = isolate(tmp_path, monkeypatch)
+    add_tiny(copy)
+    return copy
+
+
+def test_the_electrocardiogram_is_in_millivolts() -> None:
+    signal, rate = datasets.load_ecg()
+    assert rate == 360.0
+    assert signal.shape == (108_000,)
+    assert signal.dtype == np.float64
+    assert (signal.min(), signal.max()) == (-3.485, 3.65)
+    np.testing.assert_array_equal(signal[:5], [-0.245, -0.215, -0.185, -0.175, -0.17])
+
+
+def test_beats_are_annotated_at_the_peaks_of_the_signal() -> None:
+    signal, rate, peaks, kinds = datasets.load_ecg_beats()
+    assert (signal.shape, signal.dtype, rate) == ((43_200,), np.float64, 360.0)
+    np.testing.assert_array_equal(signal[:5], [-0.22, -0.22, -0.2, -0.2, -0.2])
+    assert dict(zip(*np.unique(kinds, return_counts=True), strict=True)) == {
+        "A": 5,
+        "N": 142,
+        "V": 1,
+    }
+    assert (np.diff(peaks) > 0).all()
+    # Of every beat but the one that starts in the ventricle, the mark is within 6 ms of the peak.
+    normal = peaks[kinds != "V"]
+    highest = [at - 20 + int(signal[at - 20 : at + 21].argmax()) for at in normal]
+    assert np.abs(normal - highest).max() <= 2
+    assert signal[normal].min() > 0.5 > np.median(signal) + 0.5
+    # A premature beat is one that comes early.
+    intervals, early = np.diff(peaks), kinds[1:] != "N"
+    assert intervals[early].max() < np.median(intervals)
+
+
+def test_the_stock_exchange_is_split_as_flagged() -> None:
+    frame = datasets.load_nyse()
+    assert frame.shape == (6051, 6)
+    assert list(frame) == [
+        "date", "day_of_week", "DJ_return", "log_volume", "log_volatility", "train",
+    ]  # fmt: skip
+    assert frame["train"].dtype == bool
+    assert (frame["train"].sum(), (~frame["train"]).sum()) == (4281, 1770)
+    assert frame["train"].is_monotonic_decreasing
+    assert frame["date"].iloc[0] == pd.Timestamp("1962-12-03")
+    assert frame["date"].iloc[-1] == pd.Timestamp("1986-12-31")
+    assert frame["date"].is_monotonic_increasing
+    np.testing.assert_array_equal(
+        frame.loc[0, ["DJ_return", "log_volume"]].to_numpy(float), [-0.004461, 0.032573]
+    )
+    assert not frame.isna().any(axis=None)
+
+
+def test_a_table_loses_its_header_and_row_numbers(folders: Path) -> None:
+    (folders / "uci").mkdir()
+    (folders / "uci" / "tiny_R.dat.xz").write_bytes(lzma.compress(TABLE.encode()))
+    X, labels = datasets.load_uci("tiny")
+    np.testing.assert_array_equal(X, [[-0.5, 0.25], [1.5, -0.125], [0.0, 2.0]])
+    np.testing.assert_array_equal(labels, [1, 0, 2])
+    assert (X.dtype, labels.dtype) == (np.float64, np.int64)
+    assert X.flags.c_contiguous
+
+
+@pytest.mark.skipif(not MIRROR, reason="CONVEXLIB_MIRROR is not set: no mirror of the UCI tables")
+@pytest.mark.parametrize("name", ["abalone", "monks-3", "optical", "wine", "yeast"])
+def test_tables_of_the_mirror_have_the_shape_in_the_manifest(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVEXLIB_MIRROR", str(MIRROR))
+    entry = datasets.catalogue()[name]
+    X, labels = datasets.load_uci(name)
+    assert X.shape == entry.shape
+    assert np.isfinite(X).all()
+    assert sorted(set(labels)) == list(range(entry.classes or 0))
+
+
+def test_the_manifest_lists_73_tables() -> None:
+    names = [name for name in datasets.list_uci() if name != "tiny"]
+    assert len(set(names)) == len(names) == 73
+    assert names == sorted(names)
+    known = datasets.catalogue()
+    assert list(known)[:3] == ["ecg", "nyse", "ecg_beats"]
+    assert sum(known[name].size for name in names) == 51_871_306
+
+
+def test_the_files_that_ship_are_those_of_the_manifest(folders: Path) -> None:
+    assert sha256((folders / "ecg.dat").read_bytes()) == (
+        "f20ad3365fb9b7f845d0e5c48b6fe67081377ee466c3a220b7f69f35c8958baf"
+    )
+    stored = (folders / "nyse.csv.xz").read_bytes()
+    assert sha256(lzma.decompress(stored)) == (
+        "4bb3e2e9872b2f7e6e8701afb8873cd9f4b7e66ee0b1ba62c116ff2b3a2eec60"
+    )
+    assert sha256(stored) == datasets.catalogue()["nyse"].stored_sha256
+    assert sum(path.stat().st_size for path in folders.rglob("*") if path.is_file()) < 3_000_000
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("position", [0, 20_000, -1])
+def test_one_flipped_byte_is_refused(name: str, position: int, folders: Path) -> None:
+    raw = flip(folders / SHIPPED[name], position)
+    entry = datasets.catalogue()[name]
+    with pytest.raises(DataError) as caught:
+        LOADERS[name]()
+    message = str(caught.value)
+    assert SHIPPED[name] in message
+    assert sha256(raw) in message
+    assert (entry.stored_sha256 or entry.sha256) in message
+    assert f"`convexlib data fetch {name}`" in message
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_checkout_names_the_git_command(name: str, folders: Path) -> None:
+    (folders.parent / ".git").mkdir()
+    flip(folders / SHIPPED[name], 100)
+    with pytest.raises(DataError, match=rf"`git checkout -- data/{SHIPPED[name]}` or `convexlib"):
+        LOADERS[name]()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize(
+    "change",
+    [lambda raw: raw[:-1], lambda raw: raw + b"\0", lambda _: b""],
+    ids=["truncated", "longer", "empty"],
+)
+def test_a_file_of_another_length_is_refused(name: str, change, folders: Path) -> None:
+    path = folders / SHIPPED[name]
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(DataError, match=f"{SHIPPED[name]} is not the file that the manifest names"):
+        LOADERS[name]()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_missing_file_is_refused_and_not_downloaded(
+    name: str, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "fetch", lambda _: pytest.fail("downloaded unasked"))
+    (folders / SHIPPED[name]).unlink()
+    pattern = f"{SHIPPED[name]} is missing: .*sha256 [0-9a-f]{{64}}.*`convexlib data fetch {name}`"
+    with pytest.raises(DataError, match=pattern):
+        LOADERS[name]()
+
+
+def test_a_folder_in_place_of_a_file_is_refused(folders: Path) -> None:
+    (folders / "ecg.dat").unlink()
+    (folders / "ecg.dat").mkdir()
+    with pytest.raises(DataError, match=r"ecg\.dat cannot be read \(Is a directory\)"):
+        datasets.load_ecg()
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("wien", r"Did you mean 'wine'"),
+        ("Yeast", r"Did you mean 'yeast'"),
+        ("ecg", r"list_uci\(\)"),
+        ("../ecg", r"expected one of the 74 names"),
+        (3, r"name is 3"),
+    ],
+)
+def test_an_unknown_table_is_refused(name: str, hint: str) -> None:
+    with pytest.raises(InputError, match=hint):
+        datasets.load_uci(name)
+
+
+def test_columns_go_back_in_time() -> None:
+    X, y = datasets.autoregression([1, 2, 3, 4, 5], 2)
+    np.testing.assert_array_equal(X, [[2, 1], [3, 2], [4, 3]])
+    np.testing.assert_array_equal(y, [3, 4, 5])
+    assert X.dtype == y.dtype == np.float64
+
+
+def test_autoregression_agrees_with_its_definition() -> None:
+    x, k = np.random.default_rng(0).normal(size=40), 7
+    X, y = datasets.autoregression(x, k)
+    assert X.shape == (33, 7)
+    for t in range(k, 40):
+        assert y[t - k] == x[t]
+        np.testing.assert_array_equal(X[t - k], [x[t - lag] for lag in range(1, k + 1)])
+
+
+def test_a_tensor_stays_a_tensor() -> None:
+    signal = torch.arange(6, dtype=torch.float32)
+    X, y = datasets.autoregression(signal, 5)
+    assert X.tolist() == [[4, 3, 2, 1, 0]]
+    assert X.dtype == y.dtype == torch.float32
+    X += 1  # a copy: the signal is not touched
+    assert signal.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("signal", "lags", "match"),
+    [
+        (np.zeros((4, 2)), 1, r"signal has shape \(4, 2\)"),
+        (np.zeros(3), 3, "one axis of more than lags=3 values"),
+        ([0.0, np.nan, 1.0], 1, "signal contains 1 non-finite value"),
+        (np.zeros(3), 0, "lags is 0"),
+        (np.zeros(3), 1.5, "lags is 1.5"),
+    ],
+)
+def test_autoregression_refuses(signal: object, lags: int, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        datasets.autoregression(signal, lags)

@@ -1,0 +1,174 @@
+"""scikit-learn's own checks of what an estimator is."""
+
+import io
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch import nn
+
+import convexlib as cl
+from convexlib.errors import InputError
+from convexlib.estimators import ConvexReLUClassifier, ConvexReLURegressor, MirrorRegressor
+
+# The checks fit hundreds of small problems: one round each, and no attempt at a proof.
+QUICK = {"max_iter": 1, "max_nodes": 0}
+
+
+class FirstColumn(MirrorRegressor):
+    """The checks draw several features, which `MirrorRegressor` refuses: this reads the first."""
+
+    _two_axes = True
+
+    @staticmethod
+    def _column(X):
+        return X[:, :1]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.one_d_array, tags.input_tags.two_d_array = False, True
+        tags.regressor_tags.poor_score = True  # the target depends on another column
+        return tags
+
+
+GATED = [
+    ConvexReLURegressor(gated=True, n_patterns=20),
+    ConvexReLUClassifier(gated=True, n_patterns=20, loss="squared_hinge"),
+    FirstColumn(),
+]
+GENERATED = [ConvexReLURegressor(beta=20.0, **QUICK), ConvexReLUClassifier(**QUICK)]
+
+
+@parametrize_with_checks(GATED)
+def test_scikit_learn_accepts_gated_networks_and_mirrors(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+# Above rank 5 no fit reaches its tolerance, and says so.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@parametrize_with_checks(GENERATED)
+def test_scikit_learn_accepts_generated_patterns(estimator, check):
+    check(estimator)
+
+
+def test_one_feature_is_declared_as_isotonic_regression_does():
+    tags = MirrorRegressor().__sklearn_tags__().input_tags
+    assert (tags.one_d_array, tags.two_d_array) == (True, False)
+
+
+# --- Tables of text in place of numbers: refused in plain words ---
+
+
+def test_a_table_read_with_the_wrong_separator_is_refused_in_plain_words():
+    X = np.random.default_rng(0).standard_normal((10, 2))
+    y = X @ [1.0, -0.5]
+    text = pd.DataFrame(X, columns=["a", "b"]).assign(y=y).to_csv(sep=";", index=False)
+    wrong = pd.read_csv(io.StringIO(text))
+    assert wrong.shape == (10, 1)
+    fitted = cl.ConvexReLURegressor(beta=1.0).fit(X, y)
+    message = r"the data hold the text '.*;.*'; expected numbers\..*compare the file's separator"
+    for fit in (
+        lambda: cl.ConvexReLURegressor().fit(wrong, y),
+        lambda: cl.ConvexReLURegressor().fit(X, wrong["a;b;y"]),
+        lambda: cl.ConvexReLUClassifier().fit(wrong, y > 0),
+        lambda: cl.MirrorRegressor().fit(wrong, y),
+        lambda: fitted.predict(wrong.to_numpy()),
+    ):
+        with pytest.raises(InputError, match=message):
+            fit()
+    with pytest.raises(InputError, match=r"X has 0 feature\(s\) \(shape=\(10, 0\)\).*separator"):
+        cl.ConvexReLURegressor().fit(wrong.iloc[:, :-1], y)
+    commas = pd.read_csv(io.StringIO(text.replace(".", ",")), sep=";")
+    with pytest.raises(InputError, match="decimal sign"):
+        cl.ConvexReLURegressor().fit(commas[["a", "b"]], y)
+
+
+# --- Networks leave the library: torch.export, TorchScript, state dictionaries, ONNX ---
+
+
+BATCH = torch.export.Dim("batch")
+
+
+def fitted(kind):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((30, 2))
+    y = np.abs(X[:, 0]) - X[:, 1]
+    if kind == "classes":
+        return cl.ConvexReLUClassifier(gated=True, n_patterns=10).fit(X, np.digitize(y, [0, 1])), X
+    if kind in ("abs", "sign"):
+        return cl.MirrorRegressor(beta=0.1, depth=3, activation=kind).fit(X[:, 0], y), X[:, :1]
+    estimator = cl.ConvexReLURegressor(gated=kind == "gated", n_patterns=10)
+    return estimator.fit(X, y), X
+
+
+@pytest.fixture(scope="module", params=["relu", "gated", "classes", "abs", "sign"])
+def exported(request):
+    """A network with data of another length than it is exported with, and its outputs there."""
+    estimator, X = fitted(request.param)
+    outputs = estimator.decision_function if request.param == "classes" else estimator.predict
+    expected = outputs(X[:7])
+    return estimator.network_, torch.from_numpy(X), expected.reshape(7, -1)
+
+
+def agree(outputs, expected):
+    outputs = outputs.detach().numpy() if isinstance(outputs, torch.Tensor) else outputs
+    np.testing.assert_allclose(outputs.reshape(7, -1), expected, rtol=0, atol=1e-12)
+
+
+# The layers of a mirror network are rows of one parameter, which torch saves as views of it.
+@pytest.mark.filterwarnings("ignore:No complete tensor found in the group:UserWarning")
+def test_torch_export_takes_any_number_of_rows(exported):
+    network, X, expected = exported
+    program = torch.export.export(network, (X,), dynamic_shapes=({0: BATCH},))
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    agree(torch.export.load(file).module()(X[:7]), expected)
+
+
+# The layers of a mirror network are iterated over; their number is part of the network.
+@pytest.mark.filterwarnings("ignore:Iterating over a tensor:torch.jit.TracerWarning")
+def test_torchscript_still_works(exported):
+    network, X, expected = exported
+    with warnings.catch_warnings():
+        # From torch 2.13 on it is deprecated, with one category or another.
+        warnings.filterwarnings("ignore", message=r".torch\.jit\.\w+. is deprecated")
+        # Without TorchScript's own comparison, which would trace a second time.
+        traced = torch.jit.trace(network, X, check_trace=False)
+        file = io.BytesIO()
+        torch.jit.save(traced, file)
+        file.seek(0)
+        loaded = torch.jit.load(file)
+    agree(loaded(X[:7]), expected)
+
+
+def test_a_plain_torch_model_takes_the_weights():
+    estimator, X = fitted("relu")
+    state = estimator.network_.state_dict()
+    width = len(state["0.bias"])
+    plain = nn.Sequential(nn.Linear(2, width), nn.ReLU(), nn.Linear(width, 1, bias=False)).double()
+    plain.load_state_dict(state)
+    agree(plain(torch.from_numpy(X[:7])), estimator.predict(X[:7]).reshape(7, 1))
+
+
+@pytest.mark.slow
+def test_onnx_computes_the_same(exported):
+    pytest.importorskip("onnxscript", reason="needs the export extra: pip install .[export]")
+    reference = pytest.importorskip("onnx.reference", reason="needs the export extra")
+    network, X, expected = exported
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's exporter uses what torch has deprecated
+        program = torch.onnx.export(
+            network,
+            (X,),
+            input_names=["X"],
+            dynamic_shapes=({0: BATCH},),
+            dynamo=True,
+            verbose=False,
+        )
+    model = reference.ReferenceEvaluator(program.model_proto)
+    agree(model.run(None, {"X": X[:7].numpy()})[0], expected)

@@ -1,0 +1,347 @@
+"""The two-layer estimators against independent programs, and as scikit-learn uses them."""
+
+import dataclasses
+import pickle
+import time
+import warnings
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from joblib import parallel_config
+from scipy.optimize import minimize
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler, scale
+
+import convexlib as cl
+from convexlib.errors import InputError
+from convexlib.estimators import relu as training
+from tests.helpers.checks import network_objective
+from tests.helpers.references import cvxpy_loss, program_value
+
+UNPROVEN = "ignore::sklearn.exceptions.ConvergenceWarning"  # above rank 5 the gap stays open
+
+
+def planted(n=60, d=2, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d))
+    return X, np.abs(X[:, 0]) - X[:, -1] + 0.1 * rng.standard_normal(n)
+
+
+def with_ones(X):
+    return np.column_stack([X, np.ones(len(X))])
+
+
+def best_linear(X, y, beta, loss):
+    """min L(Xw) + 2 beta ||w||, by an interior-point solver where it is up to that loss."""
+    if loss == "squared_hinge":
+        return best_linear_hinge(X, y, beta)
+    w = cp.Variable(X.shape[1])
+    problem = cp.Problem(cp.Minimize(cvxpy_loss(loss, X @ w, y) + 2 * beta * cp.norm(w)))
+    return float(problem.solve(solver=cp.CLARABEL))
+
+
+def best_linear_hinge(X, y, beta):
+    """The same in a and u with w = a u, whose norm is the least (a^2 + ||u||^2) / 2."""
+
+    def value_and_slopes(point):
+        a, u = point[0], point[1:]
+        left = np.maximum(1 - y * (X @ u) * a, 0)
+        back = -X.T @ (y * left)
+        value = left @ left / 2 + beta * point @ point
+        return value, np.concatenate([[back @ u], a * back]) + 2 * beta * point
+
+    start = np.concatenate([[1.0], X.T @ y / np.linalg.norm(X.T @ y)])
+    found = minimize(value_and_slopes, start, jac=True, method="BFGS", options={"gtol": 1e-8})
+    assert np.abs(found.jac).max() < 1e-4
+    return found.fun
+
+
+def small_data():
+    """Standardised tables; the last one is linear without noise."""
+    X, y = load_diabetes(return_X_y=True)
+    yield "diabetes", scale(X[:150]), scale(y[:150])
+    X, y = load_breast_cancer(return_X_y=True)
+    yield "cancer", scale(X[:120]), 2.0 * y[:120] - 1.0
+    X, y = load_wine(return_X_y=True)
+    yield "wine", scale(X), np.where(y == 1, 1.0, -1.0)
+    X, _ = planted(80, 4)
+    yield "linear", X, X @ np.array([1.0, -2.0, 0.5, 0.0])
+
+
+DATA = {name: (X, y) for name, X, y in small_data()}
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic", "squared_hinge"])
+@pytest.mark.parametrize("fit_bias", [True, False])
+def test_the_gap_brackets_the_optimum_of_the_program(loss, fit_bias):
+    X, y = planted(8)
+    data = with_ones(X) if fit_bias else X
+    drawn = np.random.default_rng(1).standard_normal((20_000, data.shape[1]))
+    masks = np.unique(drawn @ data.T >= 0, axis=0)
+    if loss == "squared":
+        estimator = cl.ConvexReLURegressor(beta=0.5, fit_bias=fit_bias, tol=1e-6)
+    else:
+        y = np.where(y > np.median(y), 1.0, -1.0)
+        estimator = cl.ConvexReLUClassifier(beta=0.5, loss=loss, fit_bias=fit_bias, tol=1e-6)
+    estimator.fit(X, y)
+    optimum = program_value(data, y, 0.5, masks, gated=False, loss=loss)
+    certificate = estimator.certificate_
+    assert certificate.rigorous
+    assert certificate.dual <= optimum * (1 + 1e-7)
+    objective = network_objective(estimator.network_, X, y, 0.5, loss)
+    assert objective == pytest.approx(certificate.primal, rel=1e-12)
+    assert optimum <= objective * (1 + 1e-7)
+    assert estimator.gap_ == pytest.approx(1.0 - certificate.dual / objective, abs=1e-12)
+    assert estimator.gap_ <= 1e-6
+
+
+def test_certify_reads_the_network_and_agrees():
+    X, y = planted()
+    estimator = cl.ConvexReLURegressor(beta=2.0).fit(X, y)
+    again = cl.certify(estimator.network_, X, y, beta=2.0)
+    assert again.primal == pytest.approx(estimator.certificate_.primal, rel=1e-12)
+    assert max(again.dual, estimator.certificate_.dual) <= min(
+        again.primal, estimator.result_.value
+    )
+    with torch.no_grad():
+        outputs = estimator.network_(torch.from_numpy(X))
+    np.testing.assert_allclose(outputs[:, 0].numpy(), estimator.predict(X), rtol=0, atol=1e-12)
+    assert estimator.n_neurons_ == estimator.network_[0].out_features
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(UNPROVEN)
+@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize("loss", ["squared", "logistic", "squared_hinge"])
+@pytest.mark.parametrize("share", [0.02, 0.5])
+def test_the_objective_is_never_above_that_of_the_best_linear_model(name, loss, share):
+    X, y = DATA[name]
+    if loss != "squared":
+        y = np.where(y > 0, 1.0, -1.0)
+    beta = share * 0.5 * np.linalg.norm(with_ones(X).T @ y)  # above share = 1, w = 0
+    if loss == "squared":
+        estimator = cl.ConvexReLURegressor(beta=beta, max_iter=1, max_nodes=0)
+    else:
+        estimator = cl.ConvexReLUClassifier(beta=beta, loss=loss, max_iter=1, max_nodes=0)
+    linear = best_linear(with_ones(X), y, beta, loss)
+    estimator.fit(X, y)
+    assert network_objective(estimator.network_, X, y, beta, loss) <= linear * (1 + 1e-4)
+    estimator.set_params(gated=True).fit(X, y)
+    # Half of the price buys the linear neuron of a gated network.
+    cheaper = best_linear(with_ones(X), y, 0.5 * beta, loss)
+    gated = network_objective(estimator.network_[-1], with_ones(X), y, beta, loss)
+    assert gated <= cheaper * (1 + 1e-4)
+
+
+def test_on_symmetric_data_with_odd_targets_the_linear_model_is_the_optimum():
+    half, _ = planted(12)
+    X = np.concatenate([half, -half])
+    y = np.sin(X[:, 0]) + X[:, 1] ** 3
+    estimator = cl.ConvexReLURegressor(beta=1.0, fit_bias=False, tol=1e-6).fit(X, y)
+    linear = best_linear(X, y, 1.0, "squared")
+    assert estimator.certificate_.primal == pytest.approx(linear, rel=2e-6)
+    assert estimator.certificate_.dual == pytest.approx(linear, rel=2e-6)
+
+
+def test_a_bias_makes_a_network_cheaper_than_the_linear_model_on_odd_targets():
+    X, y = np.array([[1.0], [-1.0]]), np.array([1.0, -1.0])
+    network = cl.ConvexReLURegressor(beta=0.1, tol=1e-6).fit(X, y).certificate_
+    linear = best_linear(with_ones(X), y, 0.1, "squared")
+    assert linear == pytest.approx(0.19, rel=1e-6)  # slope 1 - beta
+    assert network.primal < 0.8 * linear  # sqrt(2) beta in place of 2 beta, and a bit less
+
+
+def test_several_outputs_are_the_single_ones_side_by_side():
+    X, y = planted(40)
+    Y = np.column_stack([y, y**2 - 1.0])
+    joint = cl.ConvexReLURegressor(beta=2.0, random_state=0).fit(X, Y)
+    singles = [cl.ConvexReLURegressor(beta=2.0, random_state=0).fit(X, column) for column in Y.T]
+    predicted = np.column_stack([single.predict(X) for single in singles])
+    np.testing.assert_allclose(joint.predict(X), predicted, rtol=0, atol=1e-10)
+    assert joint.n_neurons_ == sum(single.n_neurons_ for single in singles)
+    assert len(joint.certificate_) == len(joint.result_) == 2
+    primal = sum(single.certificate_.primal for single in singles)
+    dual = sum(single.certificate_.dual for single in singles)
+    assert joint.gap_ == pytest.approx(1 - dual / primal, abs=1e-9)
+    assert joint.predict(X[:1]).shape == (1, 2)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_classes_have_any_names(gated):
+    X, y = load_iris(return_X_y=True)
+    names = np.array(["virginica", "setosa", "versicolor"])[y]
+    classifier = cl.ConvexReLUClassifier(gated=gated, max_nodes=0, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # max_nodes=0: no proof
+        classifier.fit(X[:, 2:], names)
+    assert list(classifier.classes_) == ["setosa", "versicolor", "virginica"]
+    # 0.95 or more from four seeds, of 150 rows: some of those at the boundary may flip.
+    assert classifier.score(X[:, 2:], names) > 0.9
+    probabilities = classifier.predict_proba(X[:, 2:])
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-12)
+    assert (classifier.classes_[probabilities.argmax(axis=1)] == classifier.predict(X[:, 2:])).all()
+
+
+def test_two_classes_have_one_output_and_probabilities_of_a_logistic_model():
+    X, y = planted()
+    classifier = cl.ConvexReLUClassifier().fit(X, y > 0)
+    scores = classifier.decision_function(X)
+    assert scores.shape == (60,)
+    np.testing.assert_allclose(classifier.predict_proba(X)[:, 1], 1 / (1 + np.exp(-scores)))
+    assert np.isfinite(classifier.predict_proba(1e6 * X)).all()
+    assert not hasattr(cl.ConvexReLUClassifier(loss="squared_hinge"), "predict_proba")
+
+
+def test_from_beta_max_on_the_network_is_zero():
+    X, y = planted()
+    beta_max = cl.TwoLayer(with_ones(X), y, beta=1.0, arrangements="generate").beta_max()
+    zero = cl.ConvexReLURegressor(beta=1.01 * beta_max).fit(X, y)
+    assert zero.n_neurons_ == 0
+    assert (zero.predict(X) == 0.0).all()
+    assert zero.gap_ <= 1e-4
+    assert cl.ConvexReLURegressor(beta=0.99 * beta_max).fit(X, y).n_neurons_ > 0
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_constant_targets_and_collinear_columns(gated):
+    X, y = planted()
+    X = np.column_stack([X, X[:, 0] + X[:, 1], np.full(60, 3.0)])
+    estimator = cl.ConvexReLURegressor(gated=gated, random_state=0).fit(X, y)
+    assert estimator.gap_ <= 1e-4  # the rank is 3
+    assert estimator.score(X, y) > 0.97
+    assert (estimator.fit(X, np.zeros(60)).predict(X) == 0.0).all()
+
+
+def test_pickle_keeps_predictions():
+    X, y = planted()
+    for estimator in (cl.ConvexReLURegressor(), cl.ConvexReLURegressor(gated=True)):
+        estimator.fit(X, y)
+        other = pickle.loads(pickle.dumps(estimator))
+        np.testing.assert_allclose(other.predict(X), estimator.predict(X), rtol=0, atol=1e-12)
+        assert other.gap_ == estimator.gap_
+        with pytest.raises(NotFittedError):
+            clone(estimator).predict(X)
+
+
+def test_random_state_decides_and_torch_draws_nothing_else():
+    X, y = planted()
+    before = torch.get_rng_state()
+    one, two = (cl.ConvexReLURegressor(gated=True, random_state=3).fit(X, y) for _ in range(2))
+    cl.ConvexReLURegressor(random_state=3).fit(X, y)
+    assert (one.predict(X) == two.predict(X)).all()
+    other = cl.ConvexReLURegressor(gated=True, random_state=4).fit(X, y)
+    assert (one.predict(X) != other.predict(X)).any()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_pipelines_are_searched_by_threads():
+    X, y = planted(50)
+    pipeline = make_pipeline(StandardScaler(), cl.ConvexReLURegressor(random_state=0))
+    grid = {"convexreluregressor__beta": [0.3, 30.0]}
+    with parallel_config("threading", n_jobs=2):
+        search = GridSearchCV(pipeline, grid, cv=3).fit(1e3 * X + 5.0, y)
+    assert search.best_params_ == {"convexreluregressor__beta": 0.3}
+    assert search.best_estimator_[-1].gap_ <= 1e-4
+    scores = cross_val_score(pipeline.set_params(convexreluregressor__beta=0.3), X, y, cv=3)
+    assert scores.min() > 0.9
+
+
+def test_frames_keep_their_names():
+    X, y = planted()
+    frame = pd.DataFrame(X, columns=["height", "weight"])
+    estimator = cl.ConvexReLURegressor().fit(frame, pd.Series(y))
+    assert list(estimator.feature_names_in_) == ["height", "weight"]
+    outputs = estimator.network_(torch.from_numpy(X)).detach().numpy()[:, 0]
+    np.testing.assert_allclose(estimator.predict(frame), outputs, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="feature names"):
+        estimator.predict(frame[["weight", "height"]])
+
+
+def test_what_did_not_converge_warns_once_and_says_what_to_do():
+    X, y = planted(40, 7)
+    estimator = cl.ConvexReLURegressor(beta=1.0, max_iter=1, max_nodes=0)
+    with pytest.warns(
+        ConvergenceWarning, match=r"1 of 1 programs missed tol=0.0001.*max_iter"
+    ) as w:
+        estimator.fit(X, y)
+    assert len(w) == 1
+    assert 1e-4 < estimator.gap_ < 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"beta": 0.0}, "beta is 0; expected beta > 0"),
+        ({"tol": -1.0}, "tol is -1; expected tol > 0"),
+        ({"device": "abacus"}, "device is 'abacus', which cannot hold float64"),
+        ({"n_patterns": 0}, "n_patterns is 0; expected an integer >= 1"),
+        ({"max_iter": 0}, "max_iter is 0; expected an integer >= 1"),
+        ({"max_nodes": -1}, "max_nodes is -1; expected an integer >= 0"),
+    ],
+)
+def test_arguments_are_refused(arguments, message):
+    X, y = planted(10)
+    with pytest.raises(InputError, match=message):
+        cl.ConvexReLURegressor(**arguments).fit(X, y)
+
+
+def test_data_are_refused():
+    X, y = planted(10)
+    with pytest.raises(InputError, match="loss is 'hinge'; expected one of 'squared', 'logistic'"):
+        cl.ConvexReLUClassifier(loss="hinge").fit(X, y > 0)
+    with pytest.raises(InputError, match="y holds one class, 'a'; expected at least two"):
+        cl.ConvexReLUClassifier().fit(X, ["a"] * 10)
+    with pytest.raises(ValueError, match="contains NaN"):
+        cl.ConvexReLURegressor().fit(np.where(X > 1, np.nan, X), y)
+    with pytest.raises(TypeError, match="sample_weight"):
+        cl.ConvexReLURegressor().fit(X, y, sample_weight=np.ones(10))
+
+
+def unscaled(n: int = 392, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Three features of sizes 15, 100 and 3000 and a target of 25, as of cars."""
+    rng = np.random.default_rng(seed)
+    weight = rng.normal(3000, 850, n)
+    power = weight / 28 + rng.normal(0, 18, n)
+    acceleration = 25 - power / 12 + rng.normal(0, 1.8, n)
+    y = 46 - 0.0075 * weight + 1.2e-6 * (weight - 3000) ** 2 - 0.03 * power + rng.normal(0, 3, n)
+    return np.column_stack([power, weight, acceleration]), y
+
+
+@pytest.mark.slow
+def test_unscaled_features_end_with_a_valid_answer_and_a_word_on_scale() -> None:
+    X, y = unscaled()
+    began = time.process_time()
+    with pytest.warns(ConvergenceWarning, match=r"sizes 2e\+02 apart.*StandardScaler") as caught:
+        estimator = cl.ConvexReLURegressor(beta=1.0).fit(X, y)
+    assert time.process_time() - began < 60.0  # it took more than 250 s; some 10 are usual
+    assert len(caught) == 1
+    certificate = cl.certify(estimator.network_, X, y, beta=1.0, refine=False, max_nodes=0)
+    assert estimator.certificate_.dual <= certificate.primal
+    assert certificate.primal == pytest.approx(estimator.certificate_.primal, rel=1e-9)
+    linear = LinearRegression().fit(X, y)
+    assert estimator.score(X, y) > linear.score(X, y)
+
+
+def test_a_proof_by_the_certificate_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the solver knew when it stopped is not what is known in the end."""
+    X, y = planted()
+    true = training.solve
+
+    def unsure(*arguments: Any, **options: Any) -> cl.Result:
+        result = true(*arguments, **options)
+        return dataclasses.replace(result, gap=2e-4, status=cl.Status.UNPROVEN)
+
+    monkeypatch.setattr(training, "solve", unsure)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        estimator = cl.ConvexReLURegressor(beta=0.5).fit(X, y)
+    assert estimator.gap_ <= 1e-4

@@ -1,0 +1,174 @@
+"""Convolutional networks: the program by CVXPY, networks by torch's own layers, bounds."""
+
+import cvxpy as cp
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import convexlib as cl
+from convexlib.errors import InputError
+from convexlib.problems.extensions.convolution import PooledReLU
+from tests.helpers.references import cvxpy_loss, targets_for
+from tests.helpers.searches import least_found
+
+
+def instance(seed, *, n=5, K=3, h=2, gated=False, loss="squared", fraction=0.1):
+    rng = np.random.default_rng(seed)
+    patches, y = rng.standard_normal((n, K, h)), targets_for(loss, rng.standard_normal(n))
+    problem = cl.Convolution(patches, y, beta=1.0, gated=gated, loss=loss)
+    return problem.with_beta(fraction * problem.beta_max())
+
+
+def written_out(problem):
+    """The optimum by CVXPY, patch by patch."""
+    patches, y = problem.X.numpy(), problem.y.numpy()
+    n, K, h = patches.shape
+    fitted, size, cones = np.zeros(n), 0, []
+    for mask in problem.arrangements.masks.numpy().reshape(-1, n, K):
+        for sign in (1,) if problem.gated else (1, -1):
+            v = cp.Variable(h)
+            for k in range(K):
+                image = patches[:, k] @ v
+                fitted = fitted + sign / K * cp.multiply(mask[:, k].astype(float), image)
+                if not problem.gated:
+                    cones.append(cp.multiply(2.0 * mask[:, k] - 1.0, image) >= 0)
+            size = size + cp.norm(v)
+    program = cp.Problem(
+        cp.Minimize(cvxpy_loss(problem.loss.name, fitted, y) + problem.beta * size), cones
+    )
+    program.solve(solver=cp.CLARABEL)
+    assert program.status == "optimal"
+    return program.value
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_value_is_that_of_the_program_written_out(seed, gated):
+    problem = instance(seed, gated=gated)
+    result = cl.solve(problem, tol=1e-7)
+    assert result.converged
+    assert result.method == ("admm" if gated else "oracle")
+    assert result.value == pytest.approx(written_out(problem), rel=1e-6)
+    assert problem.violation(result.weights) <= 1e-12
+    network = problem.to_network(result)
+    assert problem.objective(network) == pytest.approx(result.value, rel=1e-9)
+
+
+@pytest.mark.parametrize(("size", "height"), [(1e-8, 1.0), (1.0, 1e-12), (1.0, 1e10)])
+def test_data_of_any_size_are_solved(size, height):
+    """The interior-point solver, with its absolute tolerances, would fail on these."""
+    problem = instance(0)
+    value = cl.solve(problem).value
+    X, y, beta = size * problem.X, height * problem.y, size * height * problem.beta
+    result = cl.solve(cl.Convolution(X, y, beta=beta))
+    assert result.converged
+    assert result.value == pytest.approx(height**2 * value, rel=2e-6)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "squared_hinge"])
+def test_losses_of_classes(loss):
+    problem = instance(4, loss=loss, n=6)
+    result = cl.solve(problem)
+    assert result.value == pytest.approx(written_out(problem), rel=1e-6)
+    network = problem.to_network(result)
+    assert problem.objective(network) == pytest.approx(result.value, rel=1e-9)
+
+
+@pytest.mark.parametrize("method", ["admm", "fista", "proximal_gradient", "oracle"])
+def test_every_method_solves_the_gated_one(method):
+    problem = instance(5, gated=True, n=6, fraction=0.4)
+    assert cl.solve(problem, method=method).value == pytest.approx(written_out(problem), rel=2e-6)
+
+
+def test_admm_solves_the_one_with_cones(monkeypatch):
+    problem = instance(6, fraction=0.3)
+    monkeypatch.setattr("convexlib.solvers.solve.SMALL_DESIGN", 0)
+    result = cl.solve(problem, tol=1e-5)
+    assert result.method == "admm"
+    assert result.value == pytest.approx(written_out(problem), rel=2e-5)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_training_reaches_the_optimum_and_never_passes_it(seed):
+    problem = instance(seed, n=4, K=2, fraction=0.2)
+    result = cl.solve(problem, tol=1e-8)
+    X, y, beta = problem.X, problem.y, problem.beta
+
+    def objective(U, alpha):
+        pooled = torch.relu(torch.einsum("nkh,rmh->rnkm", X, U)).mean(dim=2)
+        fitted = torch.einsum("rnm,rm->rn", pooled, alpha)
+        decay = (U**2).sum(dim=(1, 2)) + (alpha**2).sum(dim=1)
+        return 0.5 * ((fitted - y) ** 2).sum(dim=1) + 0.5 * beta * decay
+
+    least = least_found(objective, [(8, 2), (8,)], starts=12, steps=300, polished=3)
+    assert least >= result.dual * (1 - 1e-12)
+    assert least == pytest.approx(result.value, rel=1e-4)  # measured 1e-11
+
+
+def test_the_dual_bound_holds_for_all_networks():
+    problem = instance(7, n=6)
+    result = cl.solve(problem, tol=1e-9)
+    # All patterns are in the program, so pricing over all neurons finds nothing better.
+    assert problem.network_bound(result.z) == pytest.approx(result.value, rel=1e-6)
+    some = cl.Convolution(
+        problem.X, problem.y, beta=problem.beta, arrangements=problem.arrangements.select([0, 5])
+    )
+    partial = cl.solve(some, tol=1e-8)
+    assert some.network_bound(partial.z) <= result.value <= partial.value
+
+
+def test_one_patch_is_the_two_layer_network():
+    problem = instance(8, n=7, K=1)
+    plain = cl.TwoLayer(problem.X[:, 0], problem.y, beta=problem.beta)
+    assert problem.beta_max() == pytest.approx(plain.beta_max(), rel=1e-12)
+    assert cl.solve(problem, tol=1e-8).value == pytest.approx(cl.solve(plain).value, rel=2e-6)
+
+
+def test_the_order_of_the_patches_does_not_matter():
+    problem = instance(9)
+    generator = torch.Generator().manual_seed(0)
+    moved = torch.stack([row[torch.randperm(3, generator=generator)] for row in problem.X])
+    other = cl.Convolution(moved, problem.y, beta=problem.beta)
+    assert cl.solve(other, tol=1e-8).value == pytest.approx(cl.solve(problem).value, rel=2e-6)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_the_maps_are_adjoint_and_their_gram_matrix_is_theirs(gated):
+    problem = instance(10, gated=gated)
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(problem.zeros().shape, generator=generator, dtype=torch.float64)
+    z = torch.randn(len(problem.y), generator=generator, dtype=torch.float64)
+    left = float(problem.fitted(weights) @ z)
+    assert left == pytest.approx(float((weights * problem.correlations(z)).sum()), rel=1e-12)
+    image = problem.fitted(problem.correlations(z))
+    torch.testing.assert_close(problem.gram() @ z, image)
+    by_rows = problem.rows.correlations(problem.lift(z))
+    torch.testing.assert_close(problem.correlations(z), by_rows)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (2, 2), (2, 1)])
+def test_patches_and_network_are_those_of_torch(size, stride):
+    rng = np.random.default_rng(11)
+    images = torch.from_numpy(rng.standard_normal((4, 6, 5)))
+    patches = cl.image_patches(images, size, stride)
+    first = images[0, :size, stride : stride + size].ravel()
+    torch.testing.assert_close(patches[0, 1], first)
+    U = torch.from_numpy(rng.standard_normal((3, size**2)))
+    network = PooledReLU(cl.TwoLayerReLU(U, torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)))
+    conv = nn.Conv2d(1, 3, size, stride, bias=False).double()
+    conv.weight.data = U.reshape(3, 1, size, size)
+    plain = nn.Sequential(conv, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    expected = plain(images[:, None]) @ network.body.alpha
+    torch.testing.assert_close(network(patches), expected)
+
+
+def test_refusals():
+    with pytest.raises(InputError, match=r"expected \(n, K, h\)"):
+        cl.Convolution(np.ones((3, 2)), np.ones(3), beta=0.1)
+    with pytest.raises(InputError, match="expected Arrangements or None"):
+        cl.Convolution(np.ones((3, 2, 1)), np.ones(3), beta=0.1, arrangements="generate")
+    with pytest.raises(InputError, match="y has 2 entries; expected 3"):
+        cl.Convolution(np.ones((3, 2, 1)), np.ones(2), beta=0.1)
+    with pytest.raises(InputError, match=r"sides of at least size=4"):
+        cl.image_patches(np.ones((2, 3, 5)), 4)

@@ -1,0 +1,198 @@
+"""Dictionaries of one-dimensional networks: complete, not too large, and self-explaining."""
+
+import numpy as np
+import pytest
+import torch
+
+import convexlib as cl
+from convexlib.errors import InputError, ProblemError
+from tests.helpers.mirrors import SWITCHING, act, data, make
+
+
+def climb(x, z, kind, rng, starts=600, steps=150):
+    """Search for a narrow unit with a large |z^T h(x)|: random starts, random steps uphill."""
+    activation, depth, _ = kind
+    signs = rng.choice([-1.0, 1.0], (starts, depth - 1))
+    biases = rng.standard_normal((starts, depth - 1)) * np.ptp(x)
+
+    def value(biases):
+        h = np.repeat(x[None, :], starts, axis=0)
+        for layer in range(depth - 1):
+            h = act(signs[:, layer : layer + 1] * h + biases[:, layer : layer + 1], activation)
+        return np.abs(h @ z)
+
+    best = value(biases)
+    for _ in range(steps):
+        length = np.ptp(x) * 10 ** rng.uniform(-3, 0, (starts, 1))
+        step = rng.standard_normal(biases.shape) * (rng.random(biases.shape) < 0.5) * length
+        found = value(biases + step)
+        biases[found > best] += step[found > best]
+        best = np.maximum(best, found)
+    return best.max()
+
+
+@pytest.mark.parametrize(
+    ("activation", "depth", "n"),
+    [
+        ("relu", 2, 7),
+        ("relu", 3, 7),
+        ("relu", 4, 7),
+        ("relu", 5, 6),
+        ("abs", 2, 7),
+        ("abs", 3, 6),
+        ("abs", 4, 5),
+        ("abs", 5, 3),
+        ("leaky", 3, 6),
+        ("leaky", 4, 5),
+    ],
+)
+def test_no_narrow_unit_violates_the_bound_of_the_dictionary(activation, depth, n):
+    rng = np.random.default_rng(depth)
+    closest = 0.0
+    for seed in range(3):
+        x, z = data(seed, n)
+        z -= z.mean()
+        problem = make(x, z, (activation, depth, None), beta=1.0)
+        norm = problem.dual_norm(torch.from_numpy(z))
+        reached = climb(x, z, (activation, depth, None), rng)
+        assert reached <= norm * (1 + 1e-9)
+        closest = max(closest, reached / norm)
+    assert closest > 0.99  # the search is worth something: measured above 0.999
+
+
+def test_without_midpoints_the_dual_bound_of_three_abs_layers_is_too_small():
+    rng = np.random.default_rng(0)
+    smaller = 0
+    for _ in range(100):
+        x, z = rng.standard_normal(6), rng.standard_normal(6)
+        z -= z.mean()
+        problem = cl.Mirrors(x, z, beta=1.0, depth=3, activation="abs")
+        full = problem.dual_norm(torch.from_numpy(z))
+        at_data = np.abs(x[:, None] - x)  # (sample, a)
+        poor = np.abs(np.abs(at_data[:, :, None] - at_data.T[None]).transpose(2, 1, 0) @ z).max()
+        smaller += poor < full * (1 - 1e-9)
+    assert 0 < smaller < 50
+
+
+@pytest.mark.parametrize("kind", SWITCHING, ids=str)
+def test_switching_trees_reach_every_column_and_no_more_switches(kind):
+    x, y = data(1, 9)
+    problem = make(x, y, kind, beta=1.0)
+    rng = np.random.default_rng(0)
+    for index in rng.choice(problem.n_features, size=min(12, problem.n_features), replace=False):
+        weights = torch.zeros(problem.n_features + 1, dtype=torch.float64)
+        weights[index] = 1.0
+        outputs = problem.to_network(weights)(torch.from_numpy(x)).detach().numpy()
+        assert np.allclose(outputs, problem.matrix([index]).numpy()[:, 0])
+    network = problem.to_network(weights)
+    line = torch.linspace(-3, 3, 2001, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):  # random weights: the architecture allows no more switches
+        for part in (*network.weights, *network.biases):
+            part.data.normal_(generator=generator)
+        values = network.hidden(line)
+        assert int((values.diff(dim=0) != 0).sum()) <= problem.switches
+
+
+def test_first_layer_neurons_without_a_path_to_the_output_add_no_switches():
+    # Two first-layer neurons, a second layer that sees the first of them only: K = 1, not 2.
+    rng = np.random.default_rng(0)
+    line = np.linspace(-3, 3, 501)
+    for _ in range(200):
+        first = np.where(
+            rng.standard_normal(2)[:, None] * line + rng.standard_normal((2, 1)) >= 0, 1, -1
+        )
+        second = np.where(rng.standard_normal() * first[0] + rng.standard_normal() >= 0, 1, -1)
+        assert (np.diff(second) != 0).sum() <= 1
+
+
+def test_features_describe_themselves():
+    x = np.array([0.0, 1.0, 3.0, 7.0])
+    ramps = cl.Mirrors(x, x, beta=1.0)
+    names = [ramps.feature(j).describe() for j in range(ramps.n_features)]
+    assert names[0] == "straight line" or "ramp at x_1" in names[0]
+    assert "ramp at x_3, rising to the right" in names
+    assert "ramp at x_3, rising to the left" in names
+    folds = cl.Mirrors(x, x, beta=1.0, depth=3, activation="abs")
+    text = [folds.feature(j).describe() for j in range(folds.n_features)]
+    assert "W with kinks at reflection of x_3 about x_2, x_2 and x_3" in text
+    assert any("midpoint of" in name for name in text)
+    for j in range(folds.n_features):
+        feature = folds.feature(j)
+        # The kinks are where the slope changes, and nowhere else.
+        for kink in feature.kinks:
+            left, middle, right = feature(np.array([kink - 1e-4, kink, kink + 1e-4]))
+            assert abs(left - 2 * middle + right) > 1e-5
+        assert np.allclose(feature(folds.x), folds.dictionary.columns(np.array([j]))[:, 0])
+    signs = cl.Mirrors(x, x, beta=1.0, activation="sign")
+    assert signs.feature(1).describe() == "step between x_2 and x_3"
+    pairs = cl.Mirrors(x, x, beta=1.0, activation="sign", depth=3)
+    assert pairs.feature(3).describe() == "switches between x_1 and x_2, between x_2 and x_3"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"depth": 1}, r"depth is 1; expected an integer >= 2"),
+        ({"depth": 2.5}, r"depth is 2.5; expected an integer"),
+        ({"activation": "tanh"}, r"activation is 'tanh'; expected one of 'relu', 'abs'"),
+        ({"activation": "leaky", "slope": 1.0}, r"slope is 1; expected 0 < slope < 1"),
+        ({"widths": 2}, r"widths is 2 with activation='relu'.*Only sign and threshold"),
+        ({"activation": "sign", "widths": 2}, r"depth=2; expected None"),
+        ({"activation": "sign", "depth": 4, "widths": (2,)}, r"1 entries; expected depth - 2 = 2"),
+        ({"activation": "sign", "depth": 3, "widths": 0}, r"widths is 0; expected an integer >= 1"),
+        ({"reflections": True}, r"expected activation='relu' and depth >= 4"),
+        ({"loss": "absolute"}, r"loss is 'absolute'; expected one of 'squared', 'quantile'"),
+        ({"loss": "quantile", "quantile": 1.0}, r"quantile is 1; expected 0 < quantile < 1"),
+        ({"beta": 0.0}, r"beta is 0; expected beta > 0"),
+    ],
+)
+def test_bad_arguments_are_refused(options, message):
+    x, y = data(1, 5)
+    with pytest.raises(InputError, match=message):
+        cl.Mirrors(x, y, **{"beta": 0.1, **options})
+
+
+def test_data_of_more_features_are_refused():
+    with pytest.raises(InputError, match=r"x has shape \(5, 2\); expected \(n,\) or \(n, 1\)"):
+        cl.Mirrors(np.zeros((5, 2)), np.zeros(5), beta=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "n", "message"),
+    [
+        ({"depth": 5, "activation": "abs"}, 30, r"30 distinct inputs.*depth=5.*Round x.*depth"),
+        ({"depth": 3}, 3000, r"up to 4498500 candidate features, more than max_features=2000000"),
+        ({"depth": 8, "activation": "leaky"}, 20, r"lower depth, or raise max_features"),
+        ({"depth": 3, "activation": "sign", "widths": 9}, 60, r"lower depth or widths"),
+        ({"depth": 4, "reflections": True}, 200, r"leave reflections out"),
+        # Counts beyond the largest float.
+        ({"depth": 100_000, "activation": "abs"}, 20, r"up to \d\.\de\+\d{3} candidate features"),
+        ({"depth": 100_000, "activation": "leaky"}, 20, r"up to 3\.0e\+62 candidate features"),
+        ({"depth": 3, "activation": "sign", "widths": 2999}, 3000, r"up to 6\.\de\+902 candidate"),
+    ],
+)
+def test_dictionaries_that_do_not_fit_are_refused(options, n, message):
+    with pytest.raises(ProblemError, match=message):
+        cl.Mirrors(np.arange(float(n)), np.zeros(n), beta=0.1, **options)
+
+
+def test_foreign_networks_and_weights_are_refused():
+    x, y = data(1, 5)
+    problem = cl.Mirrors(x, y, beta=0.1)
+    with pytest.raises(InputError, match="network is Linear; expected ParallelUnits"):
+        problem.objective(torch.nn.Linear(1, 1))
+    deeper = cl.Mirrors(x, y, beta=0.1, depth=3)
+    with pytest.raises(InputError, match=r"activation 'relu' and depth 3; expected 'relu' and 2"):
+        problem.objective(deeper.to_network(cl.solve(deeper)))
+    with pytest.raises(InputError, match="Do they belong to another problem"):
+        problem.to_network(deeper.zeros())
+    with pytest.raises(InputError, match="index is 99; expected one of the 7 features"):
+        problem.feature(99)
+
+
+@pytest.mark.parametrize("activation", ["relu", "abs", "leaky", "sign", "threshold"])
+def test_one_distinct_input_needs_no_features_at_any_depth(activation):
+    problem = cl.Mirrors([1.0, 1.0], [2.0, 4.0], beta=0.1, depth=200, activation=activation)
+    assert problem.n_features == 0
+    assert cl.solve(problem).value == pytest.approx(1.0)

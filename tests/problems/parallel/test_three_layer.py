@@ -1,0 +1,324 @@
+"""Three layers: the circle instance with its wrong variants, other formulations, and networks."""
+
+import numpy as np
+import pytest
+import torch
+
+import convexlib as cl
+from convexlib.errors import (
+    ConvergenceWarning,
+    InputError,
+    ProblemError,
+    SolverError,
+    TooManyArrangementsError,
+)
+from tests.helpers.three_layer import circle, forward, program_value, seed_one
+
+EXACT = 0.07265342213  # proven on the circle, over all networks of width 2
+
+
+def check_network(problem: cl.ThreeLayer, result: cl.Result) -> None:
+    """The network has the program's value, by loops, and respects its constraint."""
+    network = problem.to_network(result)
+    X, y = problem.X.numpy(), problem.y.numpy()
+    w_2, w_3 = network.inner[0].detach(), network.alpha.detach()
+    decay = float((w_2**2).sum() + (w_3**2).sum())
+    value = 0.5 * np.sum((forward(network, X) - y) ** 2) + 0.5 * problem.beta * decay
+    np.testing.assert_allclose(value, result.value, rtol=1e-10)
+    np.testing.assert_allclose(problem.objective(network), result.value, rtol=1e-10)
+    norms = torch.linalg.vector_norm(network.U, dim=(1, 2)).detach().numpy()
+    np.testing.assert_allclose(norms, 1.0, rtol=1e-12)
+    assert network.n_subnetworks <= len(y) + 1
+    assert problem.violation(result.weights) <= 1e-10
+
+
+def solved_over(units: cl.Units) -> cl.Result:
+    X, y, beta = circle()
+    return cl.solve(cl.ThreeLayer(X, y, beta=beta, units=units))
+
+
+def test_circle_is_solved_over_all_networks() -> None:
+    X, y, beta = circle()
+    problem = cl.ThreeLayer(X, y, beta=beta, width=2)
+    result = cl.solve(problem, tol=1e-8)
+    assert result.converged
+    assert result.scope == "network"
+    assert problem.scope == "network"
+    assert result.dual - 1e-11 <= EXACT <= result.value + 1e-11
+    assert abs(result.value - EXACT) < 1e-9
+    assert result.value < 0.072739  # the best non-convex run known
+    check_network(problem, result)
+    # The bound does not lean on the solver: no random unit exceeds beta at z.
+    z = result.z.numpy()
+    rng = np.random.default_rng(0)
+    U = rng.standard_normal((20000, 2, 2)) * rng.random((20000, 2, 1))
+    for signs in ([1, 1], [1, -1]):
+        hidden = np.maximum(np.einsum("td,kjd->ktj", X, U), 0.0) @ np.array(signs, dtype=float)
+        heights = np.maximum(hidden, 0.0) @ z / np.linalg.norm(U, axis=2).sum(axis=1)
+        assert np.abs(heights).max() <= beta
+
+
+def test_circle_rejects_wrong_variants() -> None:
+    X, y, beta = circle()
+    units = cl.enumerate_units(X)
+    shared = units.select((units.leaves[:, 0] == units.leaves[:, 1]).all(axis=1))
+    assert not shared.exhaustive
+    assert solved_over(shared).value == pytest.approx(0.130659, abs=1e-6)
+    assert solved_over(shared).scope == "program"
+    plus = units.select((units.inner[0] == 1).all(axis=(1, 2)))
+    assert solved_over(plus).value == pytest.approx(0.146395, abs=1e-6)
+    two = cl.solve(cl.TwoLayer(X, y, beta=beta)).value
+    assert two == pytest.approx(0.146395, abs=1e-6)
+    one = cl.solve(cl.ThreeLayer(X, y, beta=beta, width=1)).value
+    assert one == pytest.approx(two, rel=1e-6)
+
+
+def test_units_of_other_data_bound_no_network() -> None:
+    """Those of samples on a line are all of theirs, and miss most of what the plane has."""
+    X, y, beta = circle()
+    line = cl.enumerate_units(X * [1.0, 0.0])
+    assert line.exhaustive
+    restricted = cl.solve(cl.ThreeLayer(X, y, beta=beta, units=line))
+    assert restricted.dual > 2.0 * EXACT  # above what a network attains
+    assert restricted.scope == "program"
+    assert "some" in repr(cl.ThreeLayer(X, y, beta=beta, units=line))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sampled_units_give_an_upper_bound(seed: int) -> None:
+    X, y, beta = circle()
+    units = cl.sample_units(X, 1000, seed=seed)
+    results = []
+    for count in (100, len(units)):
+        problem = cl.ThreeLayer(X, y, beta=beta, units=units.select(slice(count)))
+        results.append(cl.solve(problem))
+        assert results[-1].scope == "program"
+        assert results[-1].converged
+        check_network(problem, results[-1])
+    # More of the same units: no larger, up to the solver's gap; none below the optimum.
+    assert results[1].value >= EXACT - 1e-9
+    assert results[1].dual <= results[0].value
+
+
+def test_no_descent_goes_below() -> None:
+    X, y, beta = circle()
+    problem = cl.ThreeLayer(X, y, beta=beta)
+    result = cl.solve(problem)
+    data, target = problem.X, problem.y
+    generator = torch.Generator().manual_seed(0)
+    start = problem.to_network(result)
+    for noise in (0.003, 0.03):
+        parameters = [
+            (p.detach() + noise * torch.randn(p.shape, generator=generator, dtype=p.dtype))
+            .requires_grad_()
+            for p in (start.U, start.inner[0], start.alpha)
+        ]  # fmt: skip
+        U, w, a = parameters
+        optimiser = torch.optim.Adam(parameters, lr=3e-3)
+        for _ in range(120):
+            optimiser.zero_grad()
+            unit = U / torch.linalg.vector_norm(U, dim=(1, 2), keepdim=True)
+            hidden = torch.relu(torch.einsum("td,kjd->tkj", data, unit))
+            fitted = torch.relu((hidden * w[:, 0]).sum(dim=2)) @ a
+            loss = 0.5 * ((fitted - target) ** 2).sum()
+            loss = loss + 0.5 * beta * ((w**2).sum() + (a**2).sum())
+            loss.backward()
+            optimiser.step()
+        unit = (U / torch.linalg.vector_norm(U, dim=(1, 2), keepdim=True)).detach()
+        reached = problem.objective(cl.ParallelReLU(unit, [w], a))
+        assert result.dual <= reached < 0.12
+
+
+def objectives_of(X, y, beta, W, w_2, w_3):
+    """Training objectives of many networks (S, K, ...), in numpy."""
+    hidden = np.maximum(np.einsum("td,skjd->stkj", X, W), 0.0)
+    fitted = (np.maximum((hidden * w_2[:, None]).sum(axis=3), 0.0) * w_3[:, None]).sum(axis=2)
+    decay = (w_2**2).sum(axis=(1, 2)) + (w_3**2).sum(axis=1)
+    return 0.5 * ((fitted - y) ** 2).sum(axis=1) + 0.5 * beta * decay
+
+
+def test_silent_sub_networks_can_be_local_minima_at_any_number() -> None:
+    """Small or dead first layers: nothing near is lower, and the optimum is far below."""
+    X, y, beta = circle()
+    problem = cl.ThreeLayer(X, y, beta=beta)
+    plateau = 0.5 * y @ y
+    assert cl.solve(problem).value < 0.06 * plateau
+    rng = np.random.default_rng(0)
+    K = 2 * len(y)
+    first = rng.standard_normal((K, 2, 2))
+    first /= np.linalg.norm(first, axis=(1, 2), keepdims=True)
+    side = np.radians(rng.uniform(102, 192, (K, 2)))  # no angle has positive products where y > 0
+    dead = np.stack([np.cos(side), np.sin(side)], axis=2) / np.sqrt(2.0)
+    for W in (0.9 * beta / problem.beta_max() * first, dead):
+        steps = [1e-3 * np.abs(W).max() * rng.standard_normal((4000, *W.shape))]
+        steps += [1e-3 * rng.standard_normal((4000, *shape)) for shape in ((K, 2), (K,))]
+        near = objectives_of(X, y, beta, W + steps[0], steps[1], steps[2])
+        assert near.min() > plateau
+    # Another first layer in the same silent sub-networks, and there is a way down: a unit of z = y.
+    rising = problem.to_network(cl.solve(problem.with_beta(0.9 * problem.beta_max())))
+    W, w_2, w_3 = (p.detach().numpy() for p in (rising.U, rising.inner[0][:, 0], rising.alpha))
+    assert objectives_of(X, y, beta, W[None], 0.1 * w_2[None], 0.1 * w_3[None])[0] < plateau
+
+
+def test_descent_stays_where_the_first_layers_are_small() -> None:
+    """Every step from there multiplies the other weights by at most 1 - eta beta / 4."""
+    X, y, beta = circle()
+    X_t, y_t, eta = torch.from_numpy(X), torch.from_numpy(y), 2.0
+    b = beta / (np.linalg.norm(X, 2) * np.linalg.norm(y))
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((18, 2, 2), (18, 2), (18,))
+    W, w, a = (torch.randn(*s, generator=generator, dtype=torch.float64) for s in shapes)
+    size = w.norm(dim=1) + a.abs()
+    W = W * (b / 4 / torch.linalg.vector_norm(W, dim=(1, 2)))[:, None, None]
+    w, a = w * (b / 3 / size)[:, None], a * b / 3 / size
+    for _ in range(300):
+        weights = [part.detach().requires_grad_() for part in (W, w, a)]
+        hidden = torch.relu(torch.einsum("td,kjd->tkj", X_t, weights[0]))
+        fitted = torch.relu((hidden * weights[1]).sum(dim=2)) @ weights[2]
+        decay = (weights[1] ** 2).sum() + (weights[2] ** 2).sum()
+        (0.5 * ((fitted - y_t) ** 2).sum() + 0.5 * beta * decay).backward()
+        before = w.norm(dim=1) + a.abs()
+        W, w, a = (part.detach() - eta * part.grad for part in weights)
+        after = w.norm(dim=1) + a.abs()
+        assert (after <= (1 - eta * beta / 4) * before * (1 + 1e-12)).all()
+        assert (torch.linalg.vector_norm(W, dim=(1, 2)) <= b / 2).all()
+
+
+def test_seed_one() -> None:
+    X, y, beta = seed_one()
+    assert cl.solve(cl.ThreeLayer(X, y, beta=beta), tol=1e-8).value == pytest.approx(
+        0.08329119, abs=1e-8
+    )
+
+
+KINDS = ("general", "negative sign", "zero row", "twice the same row", "opposite rows", "rank one",
+         "bias", "one column")  # fmt: skip
+
+
+def small_instance(kind: str, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """(X, y, beta) with two or three samples, degenerate as `kind` says."""
+    rng = np.random.default_rng(100 * KINDS.index(kind) + seed)
+    n = 2 if kind in ("general", "negative sign", "bias") and seed == 0 else 3
+    X, y = rng.standard_normal((n, 2)), rng.standard_normal(n)
+    if kind == "negative sign":  # a target that needs a subtraction in the second layer
+        plus, minus = np.maximum(X @ [2.0, 0.0], 0), np.maximum(X @ [1.5, 2.0], 0)
+        y = np.maximum(plus - minus, 0) + 0.1 * y
+    elif kind == "zero row":
+        X[1] = 0.0
+    elif kind == "twice the same row":
+        X[2] = X[0]
+    elif kind == "opposite rows":
+        X[2] = -2.0 * X[0]
+    elif kind == "rank one":
+        X = np.outer(X[:, 0], [1.0, -2.0])
+    elif kind == "bias":
+        X[:, 1] = 1.0
+    elif kind == "one column":
+        X = X[:, :1]
+    return X, y, 10 ** rng.uniform(-2, -0.5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", KINDS)
+def test_agrees_with_the_program_without_reductions(kind: str, seed: int) -> None:
+    # 24 instances against the program written in CVXPY with all units and no reduction.
+    X, y, beta = small_instance(kind, seed)
+    problem = cl.ThreeLayer(X, y, beta=beta)
+    result = cl.solve(problem, tol=1e-8)
+    assert result.scope == "network"
+    expected = program_value(X, y, beta, "sum")
+    assert result.value == pytest.approx(expected, rel=1e-6)
+    check_network(problem, result)
+    found = problem.objective(problem.to_network(result))
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_oracle_agrees() -> None:
+    X, y, beta = seed_one()
+    problem = cl.ThreeLayer(X, y, beta=beta)
+    result = cl.solve(problem, method="oracle")
+    assert result.scope == "network"
+    assert result.value == pytest.approx(0.08329119, abs=1e-7)
+
+
+def test_scaling_and_signs() -> None:
+    X, y, beta = seed_one()
+    units = cl.enumerate_units(X)
+    for factor in (-1.0, 1e-4, 1e5):
+        problem = cl.ThreeLayer(X, factor * y, beta=abs(factor) * beta, units=units)
+        assert cl.solve(problem).value == pytest.approx(factor**2 * 0.08329119, rel=1e-6)
+    for factor in (1e-3, 1e4):
+        problem = cl.ThreeLayer(factor * X, y, beta=factor * beta, units=units)
+        assert cl.solve(problem).value == pytest.approx(0.08329119, rel=1e-6)
+
+
+def test_beta_max_is_sharp() -> None:
+    X, y, _ = circle()
+    problem = cl.ThreeLayer(X, y, beta=1.0)
+    limit = problem.beta_max()
+    above, below = problem.with_beta(1.0001 * limit), problem.with_beta(0.99 * limit)
+    assert not cl.solve(above).weights.any()
+    assert cl.solve(below).value < 0.5 * y @ y * (1 - 1e-8)
+    assert cl.solve(above).value == pytest.approx(0.5 * y @ y)
+
+
+def test_a_stopped_solve_says_so_and_its_bound_holds() -> None:
+    X, y, beta = circle()
+    problem = cl.ThreeLayer(X, y, beta=beta)
+    with pytest.warns(ConvergenceWarning, match="units on ThreeLayer.*stopped at"):
+        result = cl.solve(problem, max_iter=4)
+    assert not result.converged
+    assert result.n_iter == 4
+    assert result.dual < EXACT < result.value
+    check_network(problem, result)
+
+
+def test_float32_is_kept() -> None:
+    X, y, beta = seed_one()
+    problem = cl.ThreeLayer(torch.tensor(X).float(), torch.tensor(y).float(), beta=beta)
+    result = cl.solve(problem, tol=1e-4)
+    assert result.weights.dtype == torch.float32
+    network = problem.to_network(result)
+    assert network.U.dtype == torch.float32
+    assert problem.objective(network) == pytest.approx(0.08329119, rel=1e-4)
+
+
+def test_messages() -> None:
+    X, y, beta = seed_one()
+    problem = cl.ThreeLayer(X, y, beta=beta)
+    network = problem.to_network(cl.solve(problem))
+    with pytest.raises(ProblemError, match="Frobenius norm 2; expected at most 1"):
+        problem.objective(cl.ParallelReLU(2 * network.U, list(network.inner), network.alpha))
+    with pytest.raises(ProblemError, match="expected a ParallelReLU with one inner"):
+        problem.objective(torch.nn.Linear(2, 1))
+    wide = cl.ThreeLayer(X, y, beta=beta, width=1)
+    with pytest.raises(ProblemError, match="have width 2; expected at most 1"):
+        wide.objective(network)
+    with pytest.raises(InputError, match="units is str 'all'; expected Units from"):
+        cl.ThreeLayer(X, y, beta=beta, units="all")
+    with pytest.raises(InputError, match=r"units have widths \(2,\) and 4 samples; expected"):
+        cl.ThreeLayer(X, y, beta=beta, width=1, units=problem.units)
+    with pytest.raises(InputError, match=r"weights have shape \(1, 2\); expected"):
+        problem.to_network(torch.zeros(1, 2))
+    with pytest.raises(SolverError, match="units solves ThreeLayer and PathRegularized; got Two"):
+        cl.solve(cl.TwoLayer(X, y, beta=beta), method="units")
+    with pytest.raises(SolverError, match="fista solves .*programs; got ThreeLayer"):
+        cl.solve(problem, method="fista")
+    assert repr(problem).startswith("ThreeLayer(n=4, d=2, widths=(2,), all ")
+
+
+def test_explosion_is_refused_with_its_count_and_ways_out() -> None:
+    rng = np.random.default_rng(0)
+    for rows, width, count in ((20, 2, "8074760 choices"), (12, 6, r"[0-9.e+]+ choices")):
+        with pytest.raises(TooManyArrangementsError, match=f"up to {count} of units of width") as e:
+            cl.ThreeLayer(rng.standard_normal((rows, 4)), np.ones(rows), beta=0.1, width=width)
+        assert "Raise max_units" in str(e.value)
+        assert f"units=sample_units(X, n_units=..., width={width})" in str(e.value)
+        assert 'units="generate"' in str(e.value)
+    with pytest.raises(TooManyArrangementsError, match=r"depth=5\), whose program") as e:
+        cl.PathRegularized(rng.standard_normal((20, 4)), np.ones(20), beta=0.1, depth=5)
+    assert "generate" not in str(e.value)
+    with pytest.raises(
+        TooManyArrangementsError, match=r"X has shape \(500, 30\): up to .* patterns"
+    ):
+        cl.ThreeLayer(rng.standard_normal((500, 30)), np.ones(500), beta=0.1)

@@ -1,0 +1,233 @@
+"""The list of units: complete, free of duplicates, and refused when it would explode."""
+
+from math import comb
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import nnls
+
+import convexlib as cl
+from convexlib.cones.unit_cones import UnitCones, sum_maximum
+from convexlib.errors import InputError, TooManyArrangementsError
+from convexlib.problems.parallel import Units
+from convexlib.problems.parallel.units import units_of
+from tests.helpers.three_layer import circle, planar_patterns
+
+
+def keys(units: Units) -> set:
+    """Units of depth 3 up to permutations, without those that reductions 3 and 4 leave out."""
+    found = set()
+    for leaves, (signs,), outputs in zip(units.leaves, units.inner[0], units.outputs, strict=True):
+        positive = leaves[signs > 0].any(axis=0)
+        if leaves.any(axis=1).all() and (leaves[signs < 0] & positive).any(axis=1).all():
+            pairs = sorted((int(s), leaf.tobytes()) for s, leaf in zip(signs, leaves, strict=True))
+            gate = outputs.any(axis=1)
+            found.add((tuple(pairs), gate.tobytes()))
+    return found
+
+
+def degenerate(kind: str) -> np.ndarray:
+    rng = np.random.default_rng(4)
+    X = rng.standard_normal((6, 2))
+    if kind == "zero row":
+        X[2] = 0
+    elif kind == "collinear":
+        X[1], X[4] = 2 * X[0], -X[3]
+    elif kind == "grid":
+        X = np.array([[i, j] for i in (-1.0, 0.0, 1.0) for j in (0.0, 1.0)])
+    elif kind == "rank one":
+        X = np.outer(X[:, 0].round(1), [1.0, 2.0])
+    elif kind == "bias":
+        X[:, 1] = 1.0
+    return X
+
+
+@pytest.mark.parametrize("kind", ["general", "zero row", "collinear", "grid", "rank one", "bias"])
+@pytest.mark.parametrize("width", [2, 3])
+def test_every_sampled_unit_is_in_the_list(kind: str, width: int) -> None:
+    X = degenerate(kind)[: 6 if width == 2 else 4]
+    units = cl.enumerate_units(X, width=width)
+    assert units.exhaustive
+    listed = keys(units)
+    assert len(listed) == len(units)
+    sampled = keys(cl.sample_units(X, 4000, width=width, seed=1))
+    assert len(sampled) > 3
+    assert sampled <= listed
+
+
+def test_circle_units_are_complete_and_counted() -> None:
+    X, _, _ = circle()
+    units = cl.enumerate_units(X)
+    assert units.exhaustive
+    assert repr(units) == "Units(1593 units of 2 leaves, depth 3, 9 samples, exhaustive)"
+    # All-plus pairs need one unit each: 18 patterns give 171 multisets.
+    assert (units.inner[0] == 1).all(axis=(1, 2)).sum() == 171
+    assert keys(cl.sample_units(X, 20000)) <= keys(units)
+
+
+def with_interior(X: np.ndarray, units: Units) -> np.ndarray:
+    """Which units of depth 3 have a cone with interior, by Gordan's alternative."""
+    found = []
+    for leaves, (walls,) in zip(units.leaves, units.nodes, strict=True):
+        m = len(leaves)
+        rows = [np.kron(np.eye(m)[j], s * x) for j in range(m)
+                for s, x in zip(2.0 * leaves[j] - 1, X, strict=True) if x.any()]  # fmt: skip
+        rows += [np.kron(w, x) for w, x in zip(walls, X, strict=True) if w.any() and x.any()]
+        unit = np.array(rows) / np.linalg.norm(rows, axis=1, keepdims=True)
+        equations = np.vstack([unit.T, np.ones(len(unit))])
+        # Zero is a convex combination of the rows, or at a distance of 1e-3 and more here.
+        found.append(nnls(equations, np.append(np.zeros(unit.shape[1]), 1.0))[1] > 1e-6)
+    return np.array(found)
+
+
+@pytest.mark.parametrize(
+    ("rank", "width", "sizes"), [(2, 2, (4, 6, 9)), (3, 2, (3, 4, 5)), (2, 3, (3, 4))]
+)
+def test_units_with_interior_are_counted_by_hyperplanes(rank, width, sizes) -> None:
+    """At most the cells of (2^m - 1) n hyperplanes in m r dimensions; more than the leaves say."""
+    counts = []
+    for n in sizes:
+        X = np.random.default_rng(n).standard_normal((n, rank))
+        units = cl.enumerate_units(X, width=width)
+        full = with_interior(X, units)
+        cells = 2 * sum(comb((2**width - 1) * n - 1, i) for i in range(width * rank))
+        assert full.sum() <= 2**width * cells
+        counts.append(full.sum())
+    growth = np.log(counts[-1] / counts[-2]) / np.log(sizes[-1] / sizes[-2])
+    assert growth > width * (rank - 1) + 0.3  # the exponent of the leaf patterns alone
+    if width == 2:
+        # The same optimum without the others.
+        y = np.random.default_rng(0).standard_normal(n)
+        values = [
+            cl.solve(cl.ThreeLayer(X, y, beta=0.1, units=some), tol=1e-8).value
+            for some in (units, units.select(full))
+        ]
+        assert values[0] == pytest.approx(values[1], rel=2e-8)
+
+
+def test_second_layer_patterns_are_those_of_all_cells() -> None:
+    # A plus and a minus leaf with the same pattern: the sum is D X (u_1 - u_2), u_1 - u_2 any
+    # vector, so the second-layer patterns are those of the active samples, less the silent one.
+    X, _, _ = circle()
+    units = cl.enumerate_units(X)
+    mixed = units.inner[0][:, 0].sum(axis=1) == 0
+    for pattern in planar_patterns(X).T:
+        same = mixed & (units.leaves == pattern).all(axis=(1, 2))
+        gates = {gate.tobytes() for gate in units.outputs[same].any(axis=2)}
+        expected = {gate.tobytes() for gate in planar_patterns(X[pattern]).T if gate.any()}
+        assert same.sum() == len(gates) == len(expected)
+
+
+@pytest.mark.parametrize(("width", "depth"), [(2, 3), (3, 3), ((2, 2), 4), ((1, 2, 1), 5)])
+def test_a_unit_is_the_network_on_its_cone(width, depth: int) -> None:
+    rng = np.random.default_rng(0)
+    X = torch.from_numpy(rng.standard_normal((3, 2)))
+    widths = (width,) * (depth - 2) if isinstance(width, int) else width
+    m = int(np.prod(widths))
+    drawn, nodes, K = [], m, 200
+    U = torch.from_numpy(rng.standard_normal((K, m, 2)))
+    for children in widths:
+        nodes //= children
+        drawn.append(torch.from_numpy(rng.choice([-1.0, 1.0], (K, nodes, children))))
+    units = cl.enumerate_units(X, width, depth)
+    cones = UnitCones(X.numpy(), units.leaves, units.nodes, units.outputs)
+    z = rng.standard_normal(3)
+    highest = {b: cones.maxima(z, np.arange(len(units)), b)[1].max() for b in (False, True)}
+    network = cl.ParallelReLU(U, drawn, torch.ones(K, dtype=torch.float64))
+    hidden = network.hidden(X).detach().numpy()
+    for k in range(K):
+        if not hidden[:, k].any():
+            continue
+        unit = units_of(X, U[k : k + 1], [signs[k : k + 1] for signs in drawn])
+        np.testing.assert_allclose(
+            np.einsum("tj,td,jd->t", unit.outputs[0], X, U[k]), hidden[:, k], atol=1e-12
+        )
+        # No network beats the list: its height at a dual point is below the support functions.
+        norms = {False: U[k].norm(), True: U[k].norm(dim=1).sum()}
+        for by_sum, norm in norms.items():
+            assert z @ hidden[:, k] / float(norm) <= highest[by_sum] + 1e-12
+
+
+@pytest.mark.parametrize("by_sum", [False, True])
+def test_maxima_are_attained_and_bounded(by_sum: bool) -> None:
+    X, y, _ = circle()
+    units = cl.enumerate_units(X)
+    cones = UnitCones(X, units.leaves, units.nodes, units.outputs)
+    everything = np.arange(len(units))
+    z = np.random.default_rng(2).standard_normal(9)
+    lower, upper, best = cones.maxima(z, everything, by_sum)
+    blocks = best.reshape(-1, 2, 2)
+    norm = np.linalg.norm(blocks, axis=2).sum(1) if by_sum else np.linalg.norm(best, axis=1)
+    attained = lower > 1e-9
+    np.testing.assert_allclose(norm[attained], 1.0, rtol=1e-12)
+    np.testing.assert_allclose(cones.project(everything, best), best, atol=1e-9)
+    # The value of the network itself, whose leaves are in the cone.
+    hidden = np.maximum(np.einsum("td,kjd->ktj", X, blocks), 0.0)
+    hidden = np.maximum((hidden * units.inner[0][:, 0][:, None]).sum(axis=2), 0.0)
+    np.testing.assert_allclose((hidden @ z)[attained], lower[attained], rtol=1e-9)
+    assert (upper >= lower).all()
+    assert np.median((upper - lower)[attained] / upper[attained]) < 1e-10
+    assert ((upper - lower) < 1e-3 * upper.max()).all()
+    # A threshold decides the side without the value.
+    level = np.median(lower[attained])
+    low, high, _ = cones.maxima(z, everything, by_sum, level, 1e-9)
+    assert (high[lower < 0.99 * level] <= level * (1 + 1e-9)).all()
+    assert (low[lower > 1.01 * level] > level).all()
+
+
+def test_maxima_of_three_leaves_are_closed_by_a_cone_program() -> None:
+    X, _, _ = circle()
+    units = cl.enumerate_units(X[:5], width=3)
+    cones = UnitCones(X[:5], units.leaves, units.nodes, units.outputs)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        z = rng.standard_normal(5)
+        lower, upper, best = cones.maxima(z, np.arange(len(units)), True, 0.0, 1e-9)
+        assert (lower <= upper).all()
+        assert ((upper - lower) <= 2e-8 * upper.max()).all()
+        sums = np.linalg.norm(best.reshape(-1, 3, 2), axis=2).sum(axis=1)
+        np.testing.assert_allclose(sums[lower > 1e-6], 1.0, rtol=1e-9)
+
+
+def test_the_cone_program_bounds_a_maximum() -> None:
+    # In the orthant negative entries are lost, and the maximum is the longest block.
+    upper, point = sum_maximum(np.eye(4), np.array([3.0, 4.0, -1.0, 2.0]), 2)
+    assert upper == pytest.approx(5.0, rel=1e-8)
+    np.testing.assert_allclose(point, [0.6, 0.8, 0.0, 0.0], atol=1e-4)
+    upper, _ = sum_maximum(np.eye(4), -np.ones(4), 2)
+    assert 0.0 <= upper < 1e-7
+
+
+def test_depth_two_lists_the_patterns() -> None:
+    X, _, _ = circle()
+    units = cl.enumerate_units(X, depth=2)
+    assert len(units) == 18
+    assert units.inner == ()
+    assert units.widths == ()
+
+
+def test_data_of_zeros_have_one_silent_unit() -> None:
+    units = cl.enumerate_units(np.zeros((3, 2)))
+    problem = cl.ThreeLayer(np.zeros((3, 2)), np.ones(3), beta=0.1, units=units)
+    assert cl.solve(problem).value == pytest.approx(1.5)
+
+
+def test_messages() -> None:
+    X = np.random.default_rng(0).standard_normal((40, 4))
+    with pytest.raises(TooManyArrangementsError, match=r"up to \d+ patterns, more than max_units="):
+        cl.enumerate_units(X, max_units=1000)
+    with pytest.raises(TooManyArrangementsError, match=r"units=sample_units\(X, n_units"):
+        cl.enumerate_units(X, max_units=1000)
+    with pytest.raises(TooManyArrangementsError, match="up to 8074760 choices of units of wid"):
+        cl.enumerate_units(X[:20], width=2, max_units=10_000)
+    with pytest.raises(TooManyArrangementsError, match="more than .* units of width 2, more than"):
+        cl.enumerate_units(circle()[0], max_units=400)
+    with pytest.raises(InputError, match="width has 2 entries; expected 1 for depth=3"):
+        cl.enumerate_units(X, width=(2, 2))
+    with pytest.raises(InputError, match="width is 0; expected an integer >= 1"):
+        cl.enumerate_units(X, width=0)
+    with pytest.raises(InputError, match="the tree ends in 2 nodes; expected one root"):
+        units_of(torch.ones(3, 1), torch.ones(1, 2, 1), [torch.ones(1, 2, 1)])
+    with pytest.raises(InputError, match="none of the given units is active"):
+        units_of(torch.ones(3, 1), -torch.ones(1, 1, 1), [torch.ones(1, 1, 1)])

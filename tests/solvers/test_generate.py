@@ -1,0 +1,354 @@
+"""Column generation: the global optimum without a list of patterns."""
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import convexlib as cl
+from convexlib.arrangements.patterns import patterns_of
+from convexlib.errors import ConvergenceWarning, InputError
+from convexlib.pricing import price
+from convexlib.solvers import generate as rounds
+from convexlib.solvers.generate import generate, merge_rows, trained_neurons
+from convexlib.training import train
+from tests.helpers.checks import check_record, check_result, neuron_values
+from tests.helpers.patterns import integer_grid, parallel_rows, zero_rows
+from tests.helpers.references import as_numpy, targets_for
+from tests.helpers.two_layer import at_fraction, gaussian, small_instance
+
+
+def generating(n, d, seed=0, fraction=0.05, bias=False):
+    X, y = gaussian(n, d, seed)
+    if bias:
+        X[:, -1] = 1.0
+    return at_fraction(X, y, fraction, arrangements="generate")
+
+
+@pytest.mark.parametrize(("n", "d"), [(20, 1), (40, 2), (20, 3), (10, 4)])
+@pytest.mark.parametrize("fraction", [0.3, 0.02])
+def test_reaches_the_optimum_over_all_patterns(n, d, fraction):
+    problem = generating(n, d, fraction=fraction)
+    result = cl.solve(problem)
+    check_result(problem, result)
+    assert result.converged
+    assert result.scope == "network"
+    listed = cl.TwoLayer(problem.X, problem.y, beta=problem.beta)
+    assert result.value == pytest.approx(cl.solve(listed).value, rel=2e-6)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 4), st.integers(0, 200), st.sampled_from([1e-1, 1e-4]))
+def test_bounds_bracket_the_optimum_whatever_the_budget(seed, max_iter, max_nodes, tol):
+    X, y, fraction = small_instance(seed)
+    listed = at_fraction(X, y, fraction)
+    best = cl.solve(listed, tol=1e-7)
+    problem = cl.TwoLayer(X, y, beta=listed.beta, arrangements="generate")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it is cut short
+        result = generate(problem, tol=tol, max_iter=max_iter, max_nodes=max_nodes)
+    check_record(problem, result, tol)
+    assert result.dual <= best.value * (1 + 1e-9)
+    assert result.value >= best.dual * (1 - 1e-9)
+    assert result.dual > 0
+
+
+def test_merging_collinear_rows_changes_nothing(monkeypatch):
+    problem = generating(15, 3, fraction=0.02)
+    X = torch.cat([problem.X, 2 * problem.X, problem.X[:4] / 3, 0 * problem.X[:2]])
+    y = torch.from_numpy(np.random.default_rng(5).standard_normal(len(X)))
+    problem = cl.TwoLayer(X, y, beta=problem.beta, arrangements="generate")
+    merged = cl.solve(problem)
+    assert check_result(problem, merged)
+    monkeypatch.setattr(rounds, "merge_rows", rounds.as_it_is)
+    whole = cl.solve(problem)
+    assert merged.value == pytest.approx(whole.value, rel=2e-6)
+
+
+def test_trained_neurons_start_the_search_at_larger_ranks():
+    problem = generating(60, 6, fraction=0.1)
+    options = {"tol": 1e-2, "max_iter": 1, "max_nodes": 0}
+    with pytest.warns(ConvergenceWarning):
+        auto = generate(problem, **options)
+    with pytest.warns(ConvergenceWarning):
+        adam = generate(problem, seeding="adam", **options)
+    with pytest.warns(ConvergenceWarning):
+        none = generate(problem, seeding="none", **options)
+    assert torch.equal(auto.weights, adam.weights)  # the seed decides
+    assert auto.value < none.value
+    with pytest.raises(InputError, match="seeding is 'sgd'"):
+        generate(problem, seeding="sgd")
+
+
+def test_never_above_a_sweep_of_adam():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((150, 10))
+    y = np.maximum(X @ rng.standard_normal((10, 5)), 0) @ rng.choice([-1.0, 1.0], 5)
+    y += 0.1 * y.std() * rng.standard_normal(len(y))
+    problem = at_fraction(X, y, 1e-2, arrangements="generate")
+    options = {"width": 100, "rates": (0.1, 0.03, 0.01, 0.003), "seeds": (0,), "n_steps": 800}
+    sweep = train(X, y, beta=problem.beta, optimizer="adam-cosine", **options)
+    with pytest.warns(ConvergenceWarning, match="Local search finds no neuron above"):
+        result = generate(problem, max_iter=8)
+    assert result.value < sweep.best_objective
+    values = [record.primal for record in result.history]
+    assert all(later <= earlier for earlier, later in itertools.pairwise(values))
+    assert 0 < result.dual < result.value
+
+
+def test_an_interrupt_keeps_the_best(monkeypatch):
+    problem = generating(40, 3)
+    calls = itertools.count()
+
+    def interrupted(*args, **options):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return solver(*args, **options)
+
+    solver = rounds.ssnal
+    monkeypatch.setattr(rounds, "ssnal", interrupted)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        result = generate(problem)
+    check_record(problem, result, 1e-6)
+    assert result.status is cl.Status.INTERRUPTED
+    assert 0 < result.dual <= result.value < problem.value(problem.zeros())
+    monkeypatch.undo()
+    best = generate(problem)
+    assert result.dual <= best.value
+    assert result.value >= best.dual
+
+
+def test_beyond_enumeration():
+    problem = generating(300, 3, bias=True)
+    result = cl.solve(problem)
+    check_result(problem, result)
+    assert result.converged
+    # No neuron at all, found by brute force or by proof, exceeds beta.
+    rng = np.random.default_rng(1)
+    directions = rng.standard_normal((20_000, 3))
+    assert neuron_values(problem.X, result.z, directions).max() <= problem.beta
+    assert price(problem.X, result.z, rtol=1e-7).lower <= problem.beta * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_patterns_belong_to_the_weights(seed):
+    problem = generating(30, 3, seed=seed)
+    for tol in (1e-2, 1e-6):
+        result = cl.solve(problem, tol=tol)
+        fixed = problem.with_arrangements(result.arrangements)
+        assert tuple(result.weights.shape) == fixed.shape
+        assert fixed.value(result.weights) == pytest.approx(result.value, rel=1e-12)
+        assert fixed.violation(result.weights) <= 1e-12
+
+
+def test_the_seed_and_given_directions_change_the_way_but_not_the_value():
+    problem = generating(25, 3)
+    first = generate(problem, seed=0)
+    second = generate(problem, seed=1)
+    assert second.value == pytest.approx(first.value, rel=2e-6)
+    used = torch.linalg.vector_norm(first.weights, dim=2) > 0
+    warm = generate(problem, directions=first.weights[used])
+    assert warm.value == pytest.approx(first.value, rel=2e-6)
+    assert warm.n_iter <= first.n_iter
+
+
+def test_a_small_budget_is_unproven_and_valid():
+    problem = generating(40, 4)
+    best = cl.solve(problem, tol=1e-5)
+    with pytest.warns(ConvergenceWarning, match="could not be bounded tightly enough"):
+        result = cl.solve(problem, max_nodes=20)
+    check_record(problem, result, 1e-6)
+    assert result.status is cl.Status.UNPROVEN
+    assert 0 < result.dual <= best.value
+    assert result.value >= best.dual
+    assert result.detail.startswith("Its bound over all networks is proven (")
+    assert "rank 4" in result.detail
+    assert "were that the maximum, the relative gap would be" in result.detail
+
+
+def test_rounds_that_are_not_enough_have_a_bound():
+    problem = generating(60, 4, fraction=0.02)
+    with pytest.warns(ConvergenceWarning, match="stopped at max_iter"):
+        result = generate(problem, max_iter=2)
+    check_record(problem, result, 1e-6)
+    assert result.dual > 0.5 * result.value
+
+
+def test_high_rank_gets_a_spectral_bound():
+    problem = generating(25, 12, fraction=0.3)
+    with pytest.warns(ConvergenceWarning, match="generate on TwoLayer"):
+        result = cl.solve(problem)
+    check_record(problem, result, 1e-6)
+    assert result.status is cl.Status.UNPROVEN
+    assert result.dual > 0
+
+
+def test_progress_bar_is_silent_off_a_terminal(capsys):
+    cl.solve(generating(10, 2), progress=True)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_patterns_of_neurons_are_distinct_and_match_their_gates():
+    rng = np.random.default_rng(2)
+    X = torch.from_numpy(rng.standard_normal((8, 2)))
+    directions = torch.from_numpy(rng.standard_normal((100, 2)))
+    arrangements = patterns_of(X, directions)
+    assert len(arrangements) <= 16
+    assert len({tuple(mask) for mask in arrangements.masks.tolist()}) == len(arrangements)
+    assert torch.equal(arrangements.masks, (X @ arrangements.gates.T >= 0).T)
+    assert not arrangements.exhaustive
+    expected = {tuple(row) for row in (X @ directions.T >= 0).T.tolist()}
+    assert {tuple(mask) for mask in arrangements.masks.tolist()} == expected
+
+
+# --- The short training that seeds column generation ---
+
+
+def planted(n=80, d=6, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d))
+    y = np.maximum(X @ rng.standard_normal((d, 4)), 0) @ np.array([1.0, -1.0, 1.0, -1.0])
+    return X, y + 0.1 * rng.standard_normal(n)
+
+
+def problem_of(X, y, beta=0.5, **options):
+    return cl.TwoLayer(X, y, beta=beta, arrangements="generate", **options)
+
+
+def test_the_seed_decides():
+    problem = problem_of(*planted())
+    first = trained_neurons(problem, 0)
+    assert torch.equal(first, trained_neurons(problem, 0))
+    assert not torch.equal(first[:5], trained_neurons(problem, 1)[:5])
+    assert first.dtype == problem.X.dtype
+    assert bool(torch.isfinite(first).all())
+
+
+@pytest.mark.parametrize(
+    ("loss", "beta", "share"),
+    [("squared", 0.5, 0.9), ("logistic", 0.1, 1), ("squared_hinge", 0.1, 1)],
+)
+def test_patterns_beat_as_many_random_ones(loss, beta, share):
+    X, y = planted()
+    problem = problem_of(X, targets_for(loss, y), beta=beta, loss=loss)
+    patterns = patterns_of(problem.X, trained_neurons(problem))
+    seeded = cl.solve(problem.with_arrangements(patterns), tol=1e-3).value
+    drawn = cl.sample_arrangements(problem.X, len(patterns))
+    random = cl.solve(problem.with_arrangements(drawn), tol=1e-3).value
+    assert seeded < share * random
+
+
+@pytest.mark.parametrize(("c", "s"), [(100.0, 1.0), (1.0, 0.01), (2.0**-10, 2.0**7)])
+def test_units_do_not_matter(c, s):
+    X, y = planted()
+    plain = trained_neurons(problem_of(X, y, beta=0.5))
+    scaled = trained_neurons(problem_of(c * X, s * y, beta=0.5 * c * s))
+    X = torch.from_numpy(X)
+    plain, scaled = (set(map(tuple, patterns_of(X, U).masks.tolist())) for U in (plain, scaled))
+    # Single precision ends up on the other side of a hyperplane now and then.
+    assert len(plain & scaled) >= 0.8 * len(plain)
+
+
+@pytest.mark.parametrize(("x", "target"), [(0.0, 1.0), (1.0, 0.0)])
+def test_nothing_to_learn_gives_no_neurons(x, target):
+    problem = problem_of(np.full((3, 2), x), np.full(3, target))
+    assert trained_neurons(problem).shape == (0, 2)
+
+
+# --- Merging collinear samples changes the problem's size and nothing else ---
+
+
+DATA = {  # and how many samples are left
+    "duplicates": (parallel_rows(7, 3, (1.0, 1.0))[0], 7),
+    "multiples": (parallel_rows(7, 3, (2.0, 0.125, 3.0))[0], 7),
+    "antipodal": (parallel_rows(7, 3, (-1.0, -4.0))[0], 14),
+    "rounded multiples": (parallel_rows(7, 3, (np.pi, 0.1))[0], 7),
+    "zero rows": (np.vstack([zero_rows(6, 3, zeros=3)[0]] * 2), 6),
+    "grid": (np.vstack([integer_grid(4)[0]] * 3), 16),
+    "two rows": (np.array([[1.0, 2.0], [3.0, 6.0]]), 1),
+}
+
+
+def free(X, seed=0, beta=0.3, **options):
+    y = np.random.default_rng(seed).standard_normal(len(X))
+    return cl.TwoLayer(X, y, beta=beta, arrangements="generate", **options)
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_objectives_differ_by_a_constant_for_every_network(kind):
+    problem = free(DATA[kind][0])
+    merged = merge_rows(problem)
+    assert len(merged.problem.y) == DATA[kind][1]
+    rng = np.random.default_rng(1)
+    differences = []
+    for _ in range(5):
+        weights = torch.from_numpy(rng.standard_normal((2, 4, problem.X.shape[1])))
+        differences.append(problem.value(weights) - merged.problem.value(weights))
+    np.testing.assert_allclose(differences, differences[0], rtol=1e-11, atol=1e-11)
+    assert differences[0] >= -1e-12
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_dual_points_are_lifted(kind):
+    problem = free(DATA[kind][0])
+    merged = merge_rows(problem)
+    rng = np.random.default_rng(2)
+    zero = torch.zeros(2, 1, problem.X.shape[1], dtype=torch.float64)
+    constant = problem.value(zero) - merged.problem.value(zero)
+    for _ in range(5):
+        z = torch.from_numpy(rng.standard_normal(len(merged.problem.y)))
+        lifted = merged.lift(z)
+        expected = merged.problem.dual_value(z) + constant
+        assert problem.dual_value(lifted) == pytest.approx(expected, rel=1e-11, abs=1e-11)
+        U = rng.standard_normal((20, problem.X.shape[1]))
+        U /= np.linalg.norm(U, axis=1, keepdims=True)
+        seen = np.maximum(as_numpy(problem.X) @ U.T, 0).T @ as_numpy(lifted)
+        small = np.maximum(as_numpy(merged.problem.X) @ U.T, 0).T @ as_numpy(z)
+        np.testing.assert_allclose(seen, small, atol=merged.rounding(z) + 1e-13)
+        assert merged.rounding(z) <= 1e-11
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_patterns_are_those_of_all_samples(kind):
+    problem = free(DATA[kind][0])
+    merged = merge_rows(problem)
+    listed = cl.enumerate_arrangements(merged.problem.X)
+    expanded = merged.expand(listed)
+    assert torch.equal(expanded.masks, (problem.X @ listed.gates.T >= 0).T)
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_the_merged_program_has_the_same_optimum(kind):
+    problem = free(DATA[kind][0])
+    merged = merge_rows(problem)
+    options = {"beta": problem.beta, "arrangements": None}
+    whole = cl.solve(cl.TwoLayer(problem.X, problem.y, **options), tol=1e-9)
+    small = cl.solve(cl.TwoLayer(merged.problem.X, merged.problem.y, **options), tol=1e-9)
+    constant = problem.value(whole.weights) - merged.problem.value(whole.weights)
+    assert whole.value == pytest.approx(small.value + constant, rel=1e-7)
+
+
+def test_nothing_is_merged_without_need_or_for_other_losses():
+    problem = free(np.random.default_rng(0).standard_normal((9, 3)))
+    assert merge_rows(problem).problem is problem
+    silent = free(np.zeros((4, 2)))
+    assert merge_rows(silent).problem is silent
+    X = DATA["duplicates"][0]
+    y = np.sign(np.random.default_rng(0).standard_normal(len(X)))
+    labels = cl.TwoLayer(X, y, beta=0.3, arrangements="generate", loss="logistic")
+    merged = merge_rows(labels)
+    assert merged.problem is labels
+    z = torch.linspace(0.0, 1.0, len(X), dtype=torch.float64)
+    assert torch.equal(merged.lift(z), z)
+    assert merged.rounding(z) == 0.0
+
+
+def test_nearly_collinear_rows_stay_apart():
+    X = np.array([[1.0, 1.0], [1.0, 1.0 + 1e-13], [1.0, 1.0 + 1e-9], [2.0, 2.0]])
+    merged = merge_rows(free(X))
+    assert len(merged.problem.y) == 3
+    assert merged.group[0] == merged.group[3]

@@ -1,0 +1,109 @@
+"""Descent on parallel three-layer networks: right gradients, one objective, nothing below it."""
+
+import numpy as np
+import pytest
+import torch
+
+import convexlib as cl
+from convexlib.errors import InputError, SolverError
+from convexlib.training import OPTIMIZERS, train_parallel
+from convexlib.training.parallel import gradients, initial
+from tests.helpers.three_layer import circle, forward
+
+EXACT = {"sum": 0.07265342213, "group": 0.05285385743}  # proven with all units
+KINDS = {"sum": cl.ThreeLayer, "group": cl.PathRegularized}
+
+
+def circle_problem(norm: str = "sum") -> cl.ThreeLayer | cl.PathRegularized:
+    X, y, beta = circle()
+    return KINDS[norm](X, y, beta=beta, units="generate")
+
+
+@pytest.mark.parametrize("norm", ["sum", "group"])
+def test_gradients_are_those_of_the_training_form(norm: str) -> None:
+    problem = circle_problem(norm)
+    X, y = problem.X, problem.y
+    weights = [part.requires_grad_() for part in initial([0, 1], 2, 3, 2, X)]
+    V, w_2, w_3 = weights
+    # All of a first layer has norm one, or every neuron of it.
+    W = V / torch.linalg.vector_norm(V, dim=(3, 4) if norm == "sum" else 4, keepdim=True)
+    hidden = torch.einsum("td,srkjd->srtkj", X, W).relu()
+    fitted = ((hidden * w_2[:, :, None]).sum(dim=4).relu() * w_3[:, :, None]).sum(dim=3)
+    value = 0.5 * ((fitted - y) ** 2).sum()
+    value = value + 0.5 * problem.beta * ((w_2**2).sum() + (w_3**2).sum())
+    expected = torch.autograd.grad(value, weights)
+    with torch.no_grad():
+        batch = X.expand(2, 9, 2), y.expand(2, 9)
+        found = gradients(*batch, weights, problem.beta, 9, problem.by_sum)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-13)
+
+
+def test_batches_give_the_gradient_of_all_data_on_average() -> None:
+    problem = circle_problem()
+    X, y = problem.X[:8], problem.y[:8]
+    weights = initial([0], 1, 3, 2, X)
+    whole = gradients(X[None], y[None], weights, 0.1, 8, True)
+    halves = [gradients(X[None, i::2], y[None, i::2], weights, 0.1, 8, True) for i in (0, 1)]
+    for full, *parts in zip(whole, *halves, strict=True):
+        np.testing.assert_allclose(full, sum(parts) / 2, atol=1e-13)
+
+
+def price(network: cl.ParallelReLU, norm: str) -> float:
+    """The penalty of a network, from its weights."""
+    U, w_2, w_3 = network.U.detach(), network.inner[0].detach(), network.alpha.detach()
+    if norm == "sum":
+        return 0.5 * float((w_2**2).sum() + (w_3**2).sum())
+    paths = U * w_2[:, 0, :, None] * w_3[:, None, None]
+    return float((paths**2).sum(dim=(1, 2)).sqrt().sum())
+
+
+@pytest.mark.parametrize("norm", ["sum", "group"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_runs_improve_and_stay_above_the_proven_optimum(optimizer: str, norm: str) -> None:
+    problem = circle_problem(norm)
+    run = train_parallel(
+        problem, 16, optimizer=optimizer, rates=(0.1, 0.03), seeds=(0, 1), n_steps=200
+    )
+    assert run.optimizer == optimizer
+    assert run.objective.shape == (2, 2, len(run.steps))
+    assert (run.objective >= EXACT[norm] * (1 - 1e-9)).all()
+    assert run.objective[:, :, -1].min() < 0.5 * run.objective[:, :, 0].min()
+    network = run.best_network
+    assert problem.objective(network) == pytest.approx(run.best_objective, rel=1e-10)
+    residual = forward(network, problem.X.numpy()) - problem.y.numpy()
+    value = 0.5 * residual @ residual + problem.beta * price(network, norm)
+    assert value == pytest.approx(run.best_objective, rel=1e-10)
+    assert run.best_curve[-1] == pytest.approx(run.best_objective)
+
+
+def test_steps_alone_make_a_run_deterministic() -> None:
+    problem = circle_problem()
+    shared = {"rates": (0.03,), "seeds": (3,), "n_steps": 30, "batch_size": 4}
+    first, second = (train_parallel(problem, 4, **shared) for _ in range(2))
+    np.testing.assert_array_equal(first.objective, second.objective)
+
+
+def test_a_silent_sub_network_is_a_network() -> None:
+    # Penalties drive sub-networks to subnormal sizes; the first layers' norms stay at most 1.
+    X, y, _ = circle()
+    problem = cl.ThreeLayer(X, y, beta=5.0, units="generate")
+    run = train_parallel(problem, 4, rates=(0.1,), seeds=(0,), n_steps=3000, n_records=2)
+    assert problem.objective(run.best_network) <= 0.5 * y @ y * (1 + 1e-9)
+
+
+def test_messages() -> None:
+    problem = circle_problem()
+    with pytest.raises(InputError, match="neither n_steps nor seconds"):
+        train_parallel(problem, 2)
+    with pytest.raises(InputError, match="n_subnetworks is 0"):
+        train_parallel(problem, 0, n_steps=1)
+    with pytest.raises(InputError, match="optimizer is 'newton'"):
+        train_parallel(problem, 2, optimizer="newton", n_steps=1)
+    X, y, beta = circle()
+    deep = cl.PathRegularized(X[:3, :1], y[:3], beta=beta, depth=4)
+    with pytest.raises(SolverError, match="train_parallel got depth=4 and loss='squared'"):
+        train_parallel(deep, 2, n_steps=1)
+    hinge = cl.PathRegularized(X[:3], [1.0, -1.0, 1.0], beta=beta, loss="hinge")
+    with pytest.raises(SolverError, match="train_parallel got depth=3 and loss='hinge'"):
+        train_parallel(hinge, 2, n_steps=1)
