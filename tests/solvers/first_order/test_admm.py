@@ -48,8 +48,9 @@ def test_no_scale_of_the_data_is_hard(gated, scale):
 
 def test_too_many_samples_are_refused(monkeypatch):
     X, y = data()
-    monkeypatch.setattr("convexlib.solvers.first_order.MAX_SAMPLES", 10)
-    with pytest.raises(SolverError, match=r"admm factors a matrix of 15 x 15; expected at most 10"):
+    monkeypatch.setattr("convexlib.problems.base.MAX_SAMPLES", 10)
+    message = r"admm needs .* of at most 10000 samples; got TwoLayer.*n=15.*method='ssnal', 'fista'"
+    with pytest.raises(SolverError, match=message):
         admm(cl.TwoLayer(X, y, beta=0.1, gated=True))
 
 

@@ -64,7 +64,7 @@ def test_the_value_never_rises():
 
 def test_refusals():
     problem = instance(6)
-    with pytest.raises(SolverError, match="irls needs a gated program with squared loss"):
+    with pytest.raises(SolverError, match="irls needs a gated program of TwoLayer with the sq"):
         cl.solve(cl.TwoLayer(problem.X, problem.y, beta=0.1), method="irls")
     labels = problem.y.sign()
     with pytest.raises(SolverError, match="squared loss"):
