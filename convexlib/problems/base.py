@@ -1,8 +1,8 @@
 """What every problem can say about itself.
 
 A problem is data plus a theorem, and does not change. It knows its convex program (value, penalty,
-constraints), the dual of it, and how a solution becomes a network; it does not know how it is
-solved.
+constraints), the dual of it, and how a solution becomes a network. It names the solvers that can
+solve it, and knows no more of them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -24,6 +24,8 @@ from convexlib.errors import InputError
 from convexlib.losses import Loss, SmoothLoss
 from convexlib.networks import outputs, squared_weights
 from convexlib.result import Result
+
+MAX_SAMPLES = 10_000  # beyond this the factor of admm's (n, n) matrix is out of proportion
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,41 @@ class CvxpyProgram:
 class Problem(ABC):
     r"""A convex program :math:`\min_{w \in K} L(f_w) + \beta\,\Omega(w)` that stands for a network.
 
-    Subclasses set `X` (n, d), `y` (n,), `beta` and `loss`. ``weights`` is one tensor whose shape
-    the subclass documents.
+    Subclasses set `X`, what the program is made of, whose first axis is that of the samples; the
+    targets `y`; `beta` and `loss`. They document the shapes of X and y and that of ``weights``,
+    which is one tensor, and what kind of network they stand for.
     """
 
     X: Tensor
     y: Tensor
     beta: float
     loss: Loss
+    arrangements: Arrangements | None = None  # the patterns of the program, where there are any
+
+    @property
+    def inputs(self) -> Tensor:
+        """The data as given, which the network takes: X, unless the program is made of another."""
+        return self.X
+
+    @property
+    @abstractmethod
+    def methods(self) -> tuple[str, ...]:
+        """Names of the solvers that can solve it, that of ``method="auto"`` first."""
+
+    @property
+    def scope(self) -> str:
+        """What a bound is about: ``"program"``, or ``"network"`` for all networks."""
+        return "program"
+
+    @property
+    def separable(self) -> bool:
+        """Whether the program is the sum of its `columns`, which are solved one by one."""
+        return False
+
+    @property
+    def columns(self) -> Sequence[Problem]:
+        """The problem of each output on its own."""
+        return [self]
 
     def with_beta(self, beta: float) -> Self:
         """The same problem with another regularisation; all else is shared."""
@@ -69,7 +98,7 @@ class Problem(ABC):
 
     @abstractmethod
     def fitted(self, weights: Tensor) -> Tensor:
-        """The program's outputs on the training data, (n,)."""
+        """The program's outputs on the training data, in the shape of y."""
 
     @abstractmethod
     def penalty(self, weights: Tensor) -> float:
@@ -78,6 +107,10 @@ class Problem(ABC):
     @abstractmethod
     def violation(self, weights: Tensor) -> float:
         """How far the weights are outside of their cones (0 inside); unit-length constraints."""
+
+    def project(self, weights: Tensor) -> Tensor:
+        """The nearest weights in the cones; the weights themselves where there are none."""
+        return weights
 
     @abstractmethod
     def dual_norm(self, z: Tensor) -> float:
@@ -132,7 +165,7 @@ class Problem(ABC):
 
     def _outputs(self, network: nn.Module) -> Tensor:
         """The outputs of a float64 network on the data, in the shape of y."""
-        return outputs(network, self.X.double())
+        return outputs(network, self.inputs.double())
 
 
 ProximalMap = Callable[[Tensor, float], Tensor]
@@ -148,7 +181,13 @@ class LinearProgram(Problem):
     """
 
     loss: SmoothLoss
-    arrangements: Arrangements | None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """See `Problem`: admm, gradient methods where there are no cones, and an interior point."""
+        factored = ("admm",) if len(self.y) <= MAX_SAMPLES else ()
+        gradient = () if self.constrained else ("fista", "proximal_gradient")
+        return (*factored, *gradient, "oracle")
 
     @property
     @abstractmethod
@@ -169,6 +208,10 @@ class LinearProgram(Problem):
 
         It may keep warm starts, so that a solver should ask for one and use it throughout.
         """
+
+    def project(self, weights: Tensor) -> Tensor:
+        """The nearest weights in the cones."""
+        return self.proximal_map()(weights, 0.0)
 
     def lipschitz(self, n_iter: int = 100, margin: float = 1.02) -> float:
         r"""The largest eigenvalue of :math:`A A^\top` by power iteration, a little too large."""

@@ -28,13 +28,13 @@ from convexlib.errors import InputError, ProblemError, TooManyArrangementsError
 from convexlib.networks import balanced
 from convexlib.networks.batchnorm import Whitening, batchnorm_network, read_batchnorm, whiten
 from convexlib.problems.base import weights_of
-from convexlib.problems.two_layer import TwoLayer
+from convexlib.problems.two_layer import GroupLasso
 from convexlib.result import Result
 
 _ON_WALL = 1e-6  # angle to a sample's hyperplane below which a gate may be on either side
 
 
-class BatchNorm(TwoLayer):
+class BatchNorm(GroupLasso):
     r"""Two-layer ReLU training with batch normalisation, as a convex program.
 
     The training problem, over networks of any width, with the centring matrix C and statistics of
@@ -106,7 +106,6 @@ class BatchNorm(TwoLayer):
     ['Linear', 'BatchNorm1d', 'ReLU', 'Linear']
     """
 
-    inputs: Tensor
     whitening: Whitening
 
     def __init__(
@@ -129,8 +128,13 @@ class BatchNorm(TwoLayer):
         super().__init__(
             features, y, beta=beta, arrangements=arrangements, loss=loss, max_patterns=max_patterns
         )
-        self.inputs, self.whitening = inputs, whitening
+        self._inputs, self.whitening = inputs, whitening
         _check_patterns(self.arrangements, features)
+
+    @property
+    def inputs(self) -> Tensor:
+        """The data as given (n, d)."""
+        return self._inputs
 
     def with_arrangements(self, arrangements: Arrangements) -> Self:
         """The same problem over other patterns of U'."""
@@ -138,8 +142,7 @@ class BatchNorm(TwoLayer):
         _check_patterns(other.arrangements, other.X)
         return other
 
-    # The network is made of torch's own layers, not the TwoLayerReLU of the base class.
-    def to_network(self, result: Result | Tensor) -> nn.Sequential:  # type: ignore[override]
+    def to_network(self, result: Result | Tensor) -> nn.Sequential:
         r"""A plain ``nn.Sequential(Linear, BatchNorm1d, ReLU, Linear)`` in eval mode.
 
         It takes the original data and has their statistics; see `batchnorm_network`. Every nonzero

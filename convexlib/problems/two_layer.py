@@ -23,82 +23,15 @@ from convexlib.problems.base import CvxpyProgram, LinearProgram, ProximalMap, we
 from convexlib.result import Result
 
 
-class TwoLayer(LinearProgram):
-    r"""Two-layer ReLU training with weight decay, as a convex program.
+class GroupLasso(LinearProgram):
+    r"""The program over activation patterns that `TwoLayer` is, on whatever data.
 
-    The training problem, over networks of any width :math:`m \ge m^*` with :math:`m^* \le n`,
+    .. math:: \min_{v_i, w_i} L\Big(\sum_i D_i X (v_i - w_i)\Big)
+              + \beta \sum_i \left(\|v_i\| + \|w_i\|\right) \quad \text{s.t.}\quad
+              (2D_i - I) X v_i \ge 0,\; (2D_i - I) X w_i \ge 0 ,
 
-    .. math:: p^* = \min_{u_j, \alpha_j} \tfrac12 \Big\|\sum_j (X u_j)_+ \alpha_j - y\Big\|^2
-              + \tfrac\beta2 \sum_j \left(\|u_j\|^2 + \alpha_j^2\right)
-
-    equals the program over the activation patterns :math:`D_i` of X
-
-    .. math:: p^* = \min_{v_i, w_i}\; & \tfrac12 \Big\|\sum_i D_i X (v_i - w_i) - y\Big\|^2
-              + \beta \sum_i \left(\|v_i\| + \|w_i\|\right) \\
-              \text{s.t.}\quad & (2D_i - I) X v_i \ge 0,\; (2D_i - I) X w_i \ge 0 .
-
-    Another `loss` takes the place of the squared one in both. With ``gated=True`` the constraints
-    are dropped and one block per pattern is left: the gated ReLU network, a plain group Lasso.
-    There is no 1/n anywhere.
-
-    Parameters
-    ----------
-    X : array (n, d)
-        Data. A bias is a column of ones (and is regularised).
-    y : array (n,)
-        Targets; labels -1 and 1 for the losses of classes.
-    beta : float
-        Regularisation, > 0, in the units of the objective above.
-    arrangements : Arrangements, None or "generate"
-        The patterns. None enumerates all of them or refuses with advice. ``"generate"`` keeps none:
-        ``solve`` generates them and bounds the optimum over all networks.
-    gated : bool
-        The gated problem.
-    loss : {"squared", "logistic", "squared_hinge"}
-        :math:`\tfrac12\|f - y\|^2`, :math:`\sum_i \log(1 + e^{-y_i f_i})` or
-        :math:`\tfrac12 \sum_i (1 - y_i f_i)_+^2`.
-    max_patterns : int
-        Limit of the enumeration.
-
-    Attributes
-    ----------
-    X, y, beta, loss, gated
-        As given; X and y as tensors.
-    arrangements : Arrangements or None
-        None for ``"generate"``.
-
-    Raises
-    ------
-    InputError
-        For unusable data, beta or arrangements, and targets that are not labels where they must be.
-    TooManyArrangementsError
-        If arrangements=None and there are more than max_patterns.
-    ProblemError
-        For ``gated=True`` with ``"generate"``: without cones a pattern is part of the model, so
-        there is no larger problem to generate it from.
-
-    Notes
-    -----
-    ``weights`` has shape (S, P, d): ``weights[0]`` holds the v_i and ``weights[1]`` the w_i;
-    S = 1 for a gated problem. Source: Pilanci & Ergen (2020), Theorem 1; gated: Mishkin, Sahiner &
-    Pilanci (2022). Checked by ``tests/problems/test_two_layer.py``, for the losses of classes by
-    ``tests/problems/test_two_layer.py``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import convexlib as cl
-    >>> X = np.array([[-2.0, 1.0], [-1.0, 1.0], [1.0, 1.0], [2.0, 1.0]])  # a column of ones: bias
-    >>> y = np.array([2.0, 0.0, 0.0, 1.0])
-    >>> problem = cl.TwoLayer(X, y, beta=0.1)
-    >>> problem
-    TwoLayer(relu, n=4, d=2, 8 patterns, beta=0.1)
-    >>> result = cl.solve(problem)
-    >>> round(result.value, 4), result.gap <= 1e-6
-    (0.3583, True)
-    >>> network = problem.to_network(result)
-    >>> round(problem.objective(network), 4)
-    0.3583
+    or without the constraints, with one block per pattern. Arguments and attributes are those of
+    `TwoLayer`; subclasses say of which data X is made, and what network a solution is.
     """
 
     def __init__(
@@ -152,6 +85,19 @@ class TwoLayer(LinearProgram):
         if self.arrangements is not None:
             other.arrangements = replace(self.arrangements, gates=self.arrangements.gates.double())
         return other
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """See `Problem`: ``"ssnal"`` and others over given patterns, or ``"generate"``."""
+        if self.arrangements is None:
+            return ("generate",)
+        kernels = ("irls",) if self.gated and self.loss.name == "squared" else ()
+        return ("ssnal", *super().methods, *kernels)
+
+    @property
+    def scope(self) -> str:
+        """See `Problem`: over all networks if the patterns are generated."""
+        return "network" if self.arrangements is None else "program"
 
     @property
     def n_patterns(self) -> int:
@@ -253,21 +199,6 @@ class TwoLayer(LinearProgram):
             return projector.longest(blocks, floor)  # which cuts short what stays below it
         return float(torch.linalg.vector_norm(blocks, dim=1).max())
 
-    def to_network(self, result: Result | Tensor) -> TwoLayerReLU:
-        r"""The network that the weights stand for; its objective is the program's value.
-
-        Every v gives a neuron :math:`u = v/\sqrt{\|v\|}, \alpha = \sqrt{\|v\|}`, every w one with
-        :math:`\alpha = -\sqrt{\|w\|}`; zero blocks give none.
-        Gated problems give a `TwoLayerGatedReLU`. Same dtype and device as the data.
-        """
-        free = (2, "P", self.X.shape[1])
-        weights = weights_of(result, free if self.arrangements is None else self.shape)
-        side, pattern = torch.linalg.vector_norm(weights, dim=2).nonzero(as_tuple=True)
-        U, alpha = balanced(weights[side, pattern], 1.0 - 2.0 * side.to(weights))
-        if self.gated:
-            return TwoLayerGatedReLU(U, alpha, self._patterns.gates[pattern])
-        return TwoLayerReLU(U, alpha)
-
     def to_cvxpy(self) -> CvxpyProgram:
         """The program for CVXPY, one variable (P, d) per sign."""
         X = self.X.cpu().numpy()
@@ -295,7 +226,100 @@ class TwoLayer(LinearProgram):
         patterns = "generated" if self.arrangements is None else f"{self.n_patterns} patterns"
         kind = "gated" if self.gated else "relu"
         loss = "" if self.loss.name == "squared" else f", {self.loss.name}"
-        return f"TwoLayer({kind}, n={n}, d={d}, {patterns}, beta={self.beta:g}{loss})"
+        return f"{type(self).__name__}({kind}, n={n}, d={d}, {patterns}, beta={self.beta:g}{loss})"
+
+
+class TwoLayer(GroupLasso):
+    r"""Two-layer ReLU training with weight decay, as a convex program.
+
+    The training problem, over networks of any width :math:`m \ge m^*` with :math:`m^* \le n`,
+
+    .. math:: p^* = \min_{u_j, \alpha_j} \tfrac12 \Big\|\sum_j (X u_j)_+ \alpha_j - y\Big\|^2
+              + \tfrac\beta2 \sum_j \left(\|u_j\|^2 + \alpha_j^2\right)
+
+    equals the program over the activation patterns :math:`D_i` of X
+
+    .. math:: p^* = \min_{v_i, w_i}\; & \tfrac12 \Big\|\sum_i D_i X (v_i - w_i) - y\Big\|^2
+              + \beta \sum_i \left(\|v_i\| + \|w_i\|\right) \\
+              \text{s.t.}\quad & (2D_i - I) X v_i \ge 0,\; (2D_i - I) X w_i \ge 0 .
+
+    Another `loss` takes the place of the squared one in both. With ``gated=True`` the constraints
+    are dropped and one block per pattern is left: the gated ReLU network, a plain group Lasso.
+    There is no 1/n anywhere.
+
+    Parameters
+    ----------
+    X : array (n, d)
+        Data. A bias is a column of ones (and is regularised).
+    y : array (n,)
+        Targets; labels -1 and 1 for the losses of classes.
+    beta : float
+        Regularisation, > 0, in the units of the objective above.
+    arrangements : Arrangements, None or "generate"
+        The patterns. None enumerates all of them or refuses with advice. ``"generate"`` keeps none:
+        ``solve`` generates them and bounds the optimum over all networks.
+    gated : bool
+        The gated problem.
+    loss : {"squared", "logistic", "squared_hinge"}
+        :math:`\tfrac12\|f - y\|^2`, :math:`\sum_i \log(1 + e^{-y_i f_i})` or
+        :math:`\tfrac12 \sum_i (1 - y_i f_i)_+^2`.
+    max_patterns : int
+        Limit of the enumeration.
+
+    Attributes
+    ----------
+    X, y, beta, loss, gated
+        As given; X and y as tensors.
+    arrangements : Arrangements or None
+        None for ``"generate"``.
+
+    Raises
+    ------
+    InputError
+        For unusable data, beta or arrangements, and targets that are not labels where they must be.
+    TooManyArrangementsError
+        If arrangements=None and there are more than max_patterns.
+    ProblemError
+        For ``gated=True`` with ``"generate"``: without cones a pattern is part of the model, so
+        there is no larger problem to generate it from.
+
+    Notes
+    -----
+    ``weights`` has shape (S, P, d): ``weights[0]`` holds the v_i and ``weights[1]`` the w_i;
+    S = 1 for a gated problem. Source: Pilanci & Ergen (2020), Theorem 1; gated: Mishkin, Sahiner &
+    Pilanci (2022). Checked by ``tests/problems/test_two_layer.py``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import convexlib as cl
+    >>> X = np.array([[-2.0, 1.0], [-1.0, 1.0], [1.0, 1.0], [2.0, 1.0]])  # a column of ones: bias
+    >>> y = np.array([2.0, 0.0, 0.0, 1.0])
+    >>> problem = cl.TwoLayer(X, y, beta=0.1)
+    >>> problem
+    TwoLayer(relu, n=4, d=2, 8 patterns, beta=0.1)
+    >>> result = cl.solve(problem)
+    >>> round(result.value, 4), result.gap <= 1e-6
+    (0.3583, True)
+    >>> network = problem.to_network(result)
+    >>> round(problem.objective(network), 4)
+    0.3583
+    """
+
+    def to_network(self, result: Result | Tensor) -> TwoLayerReLU:
+        r"""The network that the weights stand for; its objective is the program's value.
+
+        Every v gives a neuron :math:`u = v/\sqrt{\|v\|}, \alpha = \sqrt{\|v\|}`, every w one with
+        :math:`\alpha = -\sqrt{\|w\|}`; zero blocks give none.
+        Gated problems give a `TwoLayerGatedReLU`. Same dtype and device as the data.
+        """
+        free = (2, "P", self.X.shape[1])
+        weights = weights_of(result, free if self.arrangements is None else self.shape)
+        side, pattern = torch.linalg.vector_norm(weights, dim=2).nonzero(as_tuple=True)
+        U, alpha = balanced(weights[side, pattern], 1.0 - 2.0 * side.to(weights))
+        if self.gated:
+            return TwoLayerGatedReLU(U, alpha, self._patterns.gates[pattern])
+        return TwoLayerReLU(U, alpha)
 
 
 def check_arrangements(arrangements: Arrangements, X: Tensor) -> Arrangements:

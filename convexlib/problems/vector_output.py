@@ -171,6 +171,11 @@ class VectorOutput(LinearProgram):
         return problems
 
     @property
+    def methods(self) -> tuple[str, ...]:
+        """See `Problem`: those of its columns, or those that know the nuclear norm."""
+        return self._first.methods if self.separable else super().methods
+
+    @property
     def separable(self) -> bool:
         """Whether the columns can be solved one by one."""
         return self.penalty_name == "one-output"

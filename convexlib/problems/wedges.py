@@ -219,6 +219,16 @@ class WedgeLasso(Problem):
         self.neurons = torch.from_numpy(neurons)
 
     @property
+    def methods(self) -> tuple[str, ...]:
+        """See `Problem`."""
+        return ("wedge",)
+
+    @property
+    def scope(self) -> str:
+        """See `Problem`: over all networks for an exact dictionary."""
+        return "network" if self.exact else "program"
+
+    @property
     def exact(self) -> bool:
         """Whether the optimum is that over all networks."""
         return self.atoms == "exact"

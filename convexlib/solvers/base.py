@@ -13,18 +13,19 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from inspect import Parameter, signature
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from convexlib.arrangements import Arrangements
 from convexlib.errors import ConvergenceWarning, InputError, SolverError
-from convexlib.problems.base import LinearProgram, Problem
-from convexlib.problems.two_layer import TwoLayer
+from convexlib.problems.base import MAX_SAMPLES, Problem
 from convexlib.result import Record, Result, Status, relative_gap
 
 # The trackers of the solve under way: see `watching`.
@@ -74,11 +75,16 @@ class Tracker:
         self,
         status: Status,
         n_iter: int,
-        scope: str = "program",
+        scope: str | None = None,
         arrangements: Arrangements | None = None,
         detail: str = "",
     ) -> Result:
-        """Close the run; anything but convergence warns once."""
+        """Close the run; anything but convergence warns once.
+
+        Scope and patterns are those of the problem, or of the best weights, if not given.
+        """
+        for patterns in (self.arrangements, self.problem.arrangements):
+            arrangements = patterns if arrangements is None else arrangements
         result = Result(
             weights=self.weights,
             value=self.primal,
@@ -89,8 +95,8 @@ class Tracker:
             method=self.method,
             n_iter=n_iter,
             seconds=time.perf_counter() - self.began,
-            scope=scope,
-            arrangements=self.arrangements if arrangements is None else arrangements,
+            scope=self.problem.scope if scope is None else scope,
+            arrangements=arrangements,
             history=tuple(self.history),
             detail=detail,
         )
@@ -123,10 +129,9 @@ def interrupted(first: list[Tracker], problem: Problem) -> Result:
     if not first:
         raise KeyboardInterrupt
     n_iter = first[0].history[-1].iteration if first[0].history else 0
-    patterns = getattr(problem, "arrangements", None)
-    generated = isinstance(problem, TwoLayer) and patterns is None
-    scope = "network" if generated else getattr(problem, "scope", "program")
-    return first[0].result(Status.INTERRUPTED, n_iter, scope=scope, arrangements=patterns)
+    return first[0].result(
+        Status.INTERRUPTED, n_iter, problem.scope, arrangements=problem.arrangements
+    )
 
 
 def need_problem(problem: object) -> None:
@@ -138,44 +143,52 @@ def need_problem(problem: object) -> None:
         )
 
 
-def need_two_layer(problem: Problem, method: str) -> TwoLayer:
-    """Refuse a problem that is not a TwoLayer with fixed patterns."""
-    if not isinstance(problem, TwoLayer):
-        raise SolverError(
-            f'{method} solves TwoLayer programs; got {type(problem).__name__}. Use method="auto".'
-        )
-    _need_patterns(problem, method)
-    return problem
+# What a method solves, as its refusal of other problems says it.
+NEEDS = {
+    "ssnal": "a program of TwoLayer, BatchNorm or Threshold with given patterns",
+    "generate": 'TwoLayer or BatchNorm with arrangements="generate"',
+    "oracle": "a program over given patterns or units",
+    "fista": "a program over given patterns without cone constraints",
+    "proximal_gradient": "a program over given patterns without cone constraints",
+    "admm": f"a program over given patterns, of at most {MAX_SAMPLES} samples",
+    "irls": "a gated program of TwoLayer with the squared loss",
+    "lasso": "Mirrors",
+    "wedge": "WedgeLasso",
+    "units": "ThreeLayer or PathRegularized",
+}
+P = TypeVar("P", bound=Problem)
 
 
-def need_linear_program(problem: Problem, method: str) -> LinearProgram:
-    """Refuse a problem that is not a TwoLayer or VectorOutput with fixed patterns."""
-    if not isinstance(problem, LinearProgram):
-        raise SolverError(
-            f"{method} solves TwoLayer and VectorOutput programs; got {type(problem).__name__}. "
-            'Use method="auto".'
-        )
-    _need_patterns(problem, method)
-    return problem
+def need(problem: Problem, kind: type[P], method: str, caller: str = "") -> P:
+    """Refuse a problem that a method cannot solve, with those that can.
+
+    `caller` is who asks, if it is not the method itself but what needs the same problems.
+    """
+    if isinstance(problem, kind) and method in problem.methods:
+        return problem
+    raise SolverError(
+        f"{caller or method} needs {NEEDS[method]}; got {problem!r}, which is solved with "
+        f"method={_listed([repr(name) for name in problem.methods])}."
+    )
 
 
-def need_unconstrained(problem: Problem, method: str) -> LinearProgram:
-    """Refuse a problem with cone constraints, too."""
-    problem = need_linear_program(problem, method)
-    if problem.constrained:
-        raise SolverError(
-            f"{method} needs an unconstrained program; {type(problem).__name__}(gated=False) has "
-            "cone constraints. Use method='admm', 'ssnal' or 'auto'."
-        )
-    return problem
+def check_options(solver: Callable[..., Result], method: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that a solver does not know."""
+    known = signature(solver).parameters.values()
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known):
+        return  # it passes them on, and checks them itself
+    names = [p.name for p in known if p.kind is Parameter.KEYWORD_ONLY and p.name != "tol"]
+    for option in options:
+        if option not in names:
+            raise InputError(
+                f"{method} does not know the option {option!r}; expected "
+                f"{_listed(['tol', *names])}."
+            )
 
 
-def _need_patterns(problem: LinearProgram, method: str) -> None:
-    if problem.arrangements is None:
-        raise SolverError(
-            f'{method} needs fixed patterns; this problem has arrangements="generate". '
-            'Use method="generate" or give it patterns.'
-        )
+def _listed(names: list[str]) -> str:
+    """Names in a sentence: a, b or c."""
+    return " or ".join([*([", ".join(names[:-1])] if names[:-1] else []), names[-1]])
 
 
 def round_weights(tracker: Tracker, dtype: torch.dtype) -> None:

@@ -56,10 +56,11 @@ import torch
 from torch import Tensor
 
 from convexlib.checks import check_positive_int
-from convexlib.errors import InputError, SolverError
-from convexlib.problems.base import Problem
+from convexlib.errors import InputError
+from convexlib.problems.base import LinearProgram, Problem
+from convexlib.problems.two_layer import GroupLasso
 from convexlib.result import Result, Status
-from convexlib.solvers.base import Tracker, need_linear_program, need_two_layer, need_unconstrained
+from convexlib.solvers.base import Tracker, need
 
 
 def proximal_gradient(
@@ -72,7 +73,7 @@ def proximal_gradient(
     SolverError
         For a problem with cone constraints.
     """
-    problem = need_unconstrained(problem, "proximal_gradient")
+    problem = need(problem, LinearProgram, "proximal_gradient")
     check_positive_int(max_iter, "max_iter")
     tracker = Tracker(problem, "proximal_gradient")
     prox, y, loss = problem.proximal_map(), problem.y, problem.loss
@@ -85,9 +86,9 @@ def proximal_gradient(
             # Without a slope every output is zero, and so is the solution.
             if gap <= tol or steepness == 0.0:
                 status = Status.CONVERGED
-                return tracker.result(status, iteration, arrangements=problem.arrangements)
+                return tracker.result(status, iteration)
         w = prox(w + problem.correlations(z) / steepness, problem.beta / steepness)
-    return tracker.result(Status.MAX_ITER, max_iter, arrangements=problem.arrangements)
+    return tracker.result(Status.MAX_ITER, max_iter)
 
 
 def fista(
@@ -100,7 +101,7 @@ def fista(
     SolverError
         For a problem with cone constraints.
     """
-    problem = need_unconstrained(problem, "fista")
+    problem = need(problem, LinearProgram, "fista")
     check_positive_int(max_iter, "max_iter")
     tracker = Tracker(problem, "fista")
     prox, y, loss = problem.proximal_map(), problem.y, problem.loss
@@ -108,7 +109,7 @@ def fista(
     w = v = problem.zeros()
     if steepness == 0.0:  # X = 0 or no active pattern: every output is zero
         tracker.update(0, w, problem.dual_scaling(loss.dual_point(problem.fitted(w), y)))
-        return tracker.result(Status.CONVERGED, 0, arrangements=problem.arrangements)
+        return tracker.result(Status.CONVERGED, 0)
     t = 1.0
     for iteration in range(1, max_iter + 1):
         slope = -problem.correlations(loss.dual_point(problem.fitted(v), y))
@@ -122,11 +123,10 @@ def fista(
             z = loss.dual_point(problem.fitted(w), y)
             if tracker.update(iteration, w, problem.dual_scaling(z)) <= tol:
                 status = Status.CONVERGED
-                return tracker.result(status, iteration, arrangements=problem.arrangements)
-    return tracker.result(Status.MAX_ITER, max_iter, arrangements=problem.arrangements)
+                return tracker.result(status, iteration)
+    return tracker.result(Status.MAX_ITER, max_iter)
 
 
-MAX_SAMPLES = 10_000  # beyond this the factor of the (n, n) matrix is out of proportion
 _RELAXATION = 1.6
 _IMBALANCE = 3.0  # of the residuals, beyond which rho changes
 
@@ -141,14 +141,9 @@ def admm(
     SolverError
         For more than 10,000 samples.
     """
-    problem = need_linear_program(problem, "admm")
+    problem = need(problem, LinearProgram, "admm")
     check_positive_int(max_iter, "max_iter")
     n = len(problem.y)
-    if n > MAX_SAMPLES:
-        raise SolverError(
-            f"admm factors a matrix of {n} x {n}; expected at most {MAX_SAMPLES} samples. Use "
-            "method='auto'."
-        )
     tracker = Tracker(problem, "admm")
     prox, y, loss, beta = problem.proximal_map(), problem.y, problem.loss, problem.beta
     gram = problem.gram()
@@ -156,7 +151,7 @@ def admm(
     if weight == 0.0:  # X = 0 or no active pattern: every output is zero
         zero = problem.zeros()
         tracker.update(0, zero, problem.dual_scaling(loss.dual_point(problem.fitted(zero), y)))
-        return tracker.result(Status.CONVERGED, 0, arrangements=problem.arrangements)
+        return tracker.result(Status.CONVERGED, 0)
     scale = n / weight  # tau^2
     system = scale * gram
     system.diagonal().add_(1.0)
@@ -179,13 +174,13 @@ def admm(
             continue
         z = loss.dual_point(f, y)
         if tracker.update(iteration, v, problem.dual_scaling(z)) <= tol:
-            return tracker.result(Status.CONVERGED, iteration, arrangements=problem.arrangements)
+            return tracker.result(Status.CONVERGED, iteration)
         primal = _size(image - f, w - v, scale) / max(_size(f, v, scale), 1e-300)
         moved = scale * problem.correlations(f - before[0]) + v - before[1]
         dual = float(torch.linalg.norm(moved)) / max(float(torch.linalg.norm(t)), 1e-300)
         change = 2.0 if primal > _IMBALANCE * dual else 0.5 if dual > _IMBALANCE * primal else 1.0
         rho, s, t = rho * change, s / change, t / change
-    return tracker.result(Status.MAX_ITER, max_iter, arrangements=problem.arrangements)
+    return tracker.result(Status.MAX_ITER, max_iter)
 
 
 def _solve(factor: Tensor, right: Tensor) -> Tensor:
@@ -218,12 +213,8 @@ def irls(
     InputError
         For a start that does not fit.
     """
-    problem = need_two_layer(problem, "irls")
+    problem = need(problem, GroupLasso, "irls")
     check_positive_int(max_iter, "max_iter")
-    if problem.constrained or problem.loss.name != "squared":
-        raise SolverError(
-            f"irls needs a gated program with squared loss; got {problem}. Use method='auto'."
-        )
     shares = problem.y.new_ones(problem.n_patterns) if start is None else start.to(problem.y)
     if shares.shape != (problem.n_patterns,) or not bool((shares > 0).all()):
         raise InputError(f"start has shape {tuple(shares.shape)}; expected (P,), all > 0.")
@@ -241,11 +232,9 @@ def irls(
         if iteration == 1 or iteration % check_every == 0:
             gap = tracker.update(iteration, blocks[None], problem.dual_scaling(z))
             if gap <= tol:
-                return tracker.result(
-                    Status.CONVERGED, iteration, arrangements=problem.arrangements
-                )
+                return tracker.result(Status.CONVERGED, iteration)
         eta = torch.linalg.vector_norm(blocks, dim=1)
-    return tracker.result(Status.MAX_ITER, max_iter, arrangements=problem.arrangements)
+    return tracker.result(Status.MAX_ITER, max_iter)
 
 
 def best_multiple(kernel: Tensor, shares: Tensor, problem: Problem) -> Tensor:

@@ -40,14 +40,14 @@ from tqdm import tqdm
 from convexlib.arrangements import Arrangements
 from convexlib.arrangements.patterns import extended, first_of_each, patterns_of
 from convexlib.checks import check_choice, check_positive_int, check_seed
-from convexlib.errors import ConvergenceWarning, SolverError
+from convexlib.errors import ConvergenceWarning
 from convexlib.losses import Loss
 from convexlib.pricing import Pricing, price, row_space
 from convexlib.pricing.ascent import search
 from convexlib.problems.base import Problem
-from convexlib.problems.two_layer import TwoLayer
+from convexlib.problems.two_layer import GroupLasso, TwoLayer
 from convexlib.result import Result, Status, relative_gap
-from convexlib.solvers.base import Tracker, round_weights
+from convexlib.solvers.base import Tracker, need, round_weights
 from convexlib.solvers.ssnal import ssnal
 from convexlib.training.descent import SCHEDULES, Adam, initial_weights
 
@@ -103,11 +103,7 @@ def generate(
         ends the search with the best of what has been found. A float32 problem is solved in
         float64: its weights are rounded at the end, and `value` is theirs; z stays in float64.
     """
-    if not isinstance(problem, TwoLayer) or problem.arrangements is not None:
-        raise SolverError(
-            f'generate needs TwoLayer(..., arrangements="generate"); got {problem!r}. '
-            "Use method='auto'."
-        )
+    problem = need(problem, GroupLasso, "generate")
     check_positive_int(max_iter, "max_iter")
     check_positive_int(max_steps, "max_steps")
     check_choice(seeding, ("auto", "adam", "none"), "seeding")
@@ -128,7 +124,7 @@ class _Run:
 
     def __init__(
         self,
-        problem: TwoLayer,
+        problem: GroupLasso,
         tol: float,
         max_steps: int,
         max_nodes: int | None,
@@ -284,7 +280,7 @@ _FLAT = 1e-12  # part of the mean size below which a feature counts as constant 
 _LIVE = 1e-4  # a neuron counts if its |alpha| ||u|| exceeds this part of the largest
 
 
-def trained_neurons(problem: TwoLayer, seed: int = 0) -> Tensor:
+def trained_neurons(problem: GroupLasso, seed: int = 0) -> Tensor:
     r"""The neurons (m, d) of a network after a short run of Adam, in the data's dtype.
 
     The run is deterministic, in single precision, and on features and targets of unit scale: with
@@ -331,16 +327,16 @@ class Merged:
 
     Attributes
     ----------
-    problem : TwoLayer
+    problem : GroupLasso
         The smaller problem, with ``arrangements="generate"``.
-    original : TwoLayer
+    original : GroupLasso
         What it stands for.
     group, share : Tensor (n,)
         The row of the smaller problem and s_i / sqrt(S) of every sample.
     """
 
-    problem: TwoLayer
-    original: TwoLayer
+    problem: GroupLasso
+    original: GroupLasso
     group: Tensor
     share: Tensor
 
@@ -367,7 +363,7 @@ class Merged:
         return Arrangements(masks=masks, gates=arrangements.gates)
 
 
-def merge_rows(problem: TwoLayer) -> Merged:
+def merge_rows(problem: GroupLasso) -> Merged:
     """Merge the positively collinear rows of a squared-loss problem, and drop zero rows.
 
     Other losses, whose sum over a group is not a loss of the same kind, keep every row. Checked by
@@ -393,7 +389,7 @@ def merge_rows(problem: TwoLayer) -> Merged:
     return Merged(smaller, problem, group, share)
 
 
-def as_it_is(problem: TwoLayer) -> Merged:
+def as_it_is(problem: GroupLasso) -> Merged:
     """Keep every row."""
     own = torch.arange(len(problem.y), device=problem.y.device)
     return Merged(problem, problem, own, torch.ones_like(problem.y))

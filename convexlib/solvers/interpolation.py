@@ -33,11 +33,12 @@ from convexlib.errors import InputError, ProblemError, SolverError
 from convexlib.problems.base import Problem
 from convexlib.problems.mirrors import Mirrors
 from convexlib.problems.mirrors.features import SWITCHING
-from convexlib.problems.two_layer import TwoLayer
+from convexlib.problems.two_layer import GroupLasso
 from convexlib.result import Result, Status, relative_gap
+from convexlib.solvers.base import need
 from convexlib.solvers.lasso import lasso
 from convexlib.solvers.lasso.active_set import least_norm
-from convexlib.solvers.lasso.mirrors import Ints, need_mirrors, worst_columns
+from convexlib.solvers.lasso.mirrors import Ints, worst_columns
 
 __all__ = ["interpolate", "pursue"]
 
@@ -102,7 +103,7 @@ def pursue(
     >>> round(pursue(problem).value, 6)  # one linear neuron
     5.0
     """
-    if not isinstance(problem, TwoLayer) or not problem.gated or problem.loss.name != "squared":
+    if not isinstance(problem, GroupLasso) or "irls" not in problem.methods:
         raise SolverError(
             f"pursue needs a gated TwoLayer with the squared loss; got {problem!r}. For networks "
             "of one input use interpolate; with cones solve with a small beta."
@@ -155,7 +156,7 @@ def pursue(
     )
 
 
-def _inverse(problem: TwoLayer) -> Tensor:
+def _inverse(problem: GroupLasso) -> Tensor:
     """Invert the Gram matrix of all groups, or say that it has no inverse."""
     gram = problem.gram()
     values, vectors = torch.linalg.eigh(gram)
@@ -208,7 +209,7 @@ def interpolate(problem: Problem, *, tol: float = 1e-8) -> Result:
     2.0
     """
     tol = check_real(tol, "tol")
-    problem = need_mirrors(problem, "interpolate").with_beta(1.0)
+    problem = need(problem, Mirrors, "lasso", caller="interpolate").with_beta(1.0)
     began = time.perf_counter()
     y = targets(problem)
     counts = np.bincount(problem.row, minlength=len(y))

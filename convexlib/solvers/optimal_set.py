@@ -30,9 +30,9 @@ from torch import Tensor
 
 from convexlib.cones.projector import shrink_into_cones
 from convexlib.errors import InputError, SolverError
-from convexlib.problems.two_layer import TwoLayer
+from convexlib.problems.two_layer import GroupLasso
 from convexlib.result import Result
-from convexlib.solvers.base import need_two_layer
+from convexlib.solvers.base import need
 
 _CLEAR = 1e-3  # relative error of a dual constraint with which one can still tell what is active
 _TIGHT = 1e-5  # relative slack of the dual constraint below which a neuron may be used
@@ -71,7 +71,7 @@ class OptimalSet:
     [1.86, 0.2, 0.17, 0.87]
     """
 
-    problem: TwoLayer
+    problem: GroupLasso
     side: Tensor
     pattern: Tensor
     neurons: Tensor
@@ -123,7 +123,7 @@ class OptimalSet:
         return bool((ranges[:, 1] - ranges[:, 0] <= 1e-4 * ranges.max()).all())
 
 
-def optimal_set(problem: TwoLayer, result: Result) -> OptimalSet:
+def optimal_set(problem: GroupLasso, result: Result) -> OptimalSet:
     """All optima of a program with fixed patterns, from an accurate solution of it.
 
     Parameters
@@ -156,7 +156,7 @@ def optimal_set(problem: TwoLayer, result: Result) -> OptimalSet:
     >>> every.slack > 1e-3, every.neurons.shape[1]
     (True, 2)
     """
-    problem = need_two_layer(problem, "optimal_set")
+    problem = need(problem, GroupLasso, "ssnal", caller="optimal_set")
     if result.gap > 1e-8:
         raise InputError(
             f"the result has a relative gap of {result.gap:.1e}; expected at most 1e-8. Solve with "
@@ -186,7 +186,7 @@ def optimal_set(problem: TwoLayer, result: Result) -> OptimalSet:
     return OptimalSet(problem, side, pattern, neurons, images, fitted, 1.0 - rest)
 
 
-def _uncertainty(problem: TwoLayer, result: Result) -> float:
+def _uncertainty(problem: GroupLasso, result: Result) -> float:
     """By what part of beta the constraints at z may differ from those at the dual optimum.
 
     The dual is strongly concave with the inverse of the Lipschitz constant R of the loss's

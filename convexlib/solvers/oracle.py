@@ -13,9 +13,8 @@ from torch import Tensor
 
 from convexlib.errors import SolverError
 from convexlib.problems.base import Problem
-from convexlib.problems.parallel import UnitProgram
 from convexlib.result import Result, Status
-from convexlib.solvers.base import Tracker, need_linear_program
+from convexlib.solvers.base import Tracker, need
 
 # Entries of the dense design matrix beyond which an interior-point method takes minutes and
 # gigabytes.
@@ -33,8 +32,7 @@ def oracle(problem: Problem, *, tol: float = 1e-6, max_design: int = MAX_DESIGN)
     SolverError
         If the problem is too large, or the solver's status is not optimal.
     """
-    if not isinstance(problem, UnitProgram):
-        problem = need_linear_program(problem, "oracle")
+    problem = need(problem, Problem, "oracle")
     size = problem.zeros().numel() * len(problem.y)
     if size > max_design:
         raise SolverError(
@@ -60,11 +58,6 @@ def oracle(problem: Problem, *, tol: float = 1e-6, max_design: int = MAX_DESIGN)
             "Rescale X and y, or use method='auto'."
         )
     weights: Tensor = program.read_weights()
-    if isinstance(problem, UnitProgram):
-        weights, scope, patterns = problem.project(weights), problem.scope, None
-    else:
-        weights = problem.proximal_map()(weights, 0.0)
-        scope, patterns = "program", problem.arrangements
-    gap = tracker.update(1, weights, problem.dual_scaling(program.read_z()))
-    status = Status.CONVERGED if gap <= tol else Status.STALLED
-    return tracker.result(status, 1, scope, patterns)
+    z = problem.dual_scaling(program.read_z())
+    gap = tracker.update(1, problem.project(weights), z)
+    return tracker.result(Status.CONVERGED if gap <= tol else Status.STALLED, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -13,34 +14,28 @@ from tqdm import tqdm
 from convexlib.checks import check_betas, check_choice, check_tol
 from convexlib.errors import ConvergenceWarning
 from convexlib.problems.base import Problem
-from convexlib.problems.extensions.convolution import Convolution
-from convexlib.problems.mirrors import Mirrors
-from convexlib.problems.parallel import UnitProgram
-from convexlib.problems.two_layer import TwoLayer
-from convexlib.problems.vector_output import VectorOutput
-from convexlib.problems.wedges import WedgeLasso
 from convexlib.result import Result, Status
-from convexlib.solvers.base import Tracker, interrupted, need_problem, watching
-from convexlib.solvers.first_order import MAX_SAMPLES, admm, fista, irls, proximal_gradient
-from convexlib.solvers.generate import generate
-from convexlib.solvers.lasso import lasso, solve_path, wedge
-from convexlib.solvers.oracle import oracle
-from convexlib.solvers.ssnal import ssnal
-from convexlib.solvers.units import generate_units
+from convexlib.solvers.base import (
+    Tracker,
+    check_options,
+    interrupted,
+    need,
+    need_problem,
+    watching,
+)
 
-SMALL_DESIGN = 1_000_000  # entries with which an interior-point solver is done in about a second
-
-METHODS: dict[str, Callable[..., Result]] = {
-    "oracle": oracle,
-    "fista": fista,
-    "ssnal": ssnal,
-    "generate": generate,
-    "lasso": lasso,
-    "units": generate_units,
-    "wedge": wedge,
-    "proximal_gradient": proximal_gradient,
-    "admm": admm,
-    "irls": irls,
+# Where each solver is: its module, which is imported when it runs, and its name there.
+METHODS = {
+    "oracle": ("oracle", "oracle"),
+    "fista": ("first_order", "fista"),
+    "ssnal": ("ssnal", "ssnal"),
+    "generate": ("generate", "generate"),
+    "lasso": ("lasso", "lasso"),
+    "units": ("units", "generate_units"),
+    "wedge": ("lasso", "wedge"),
+    "proximal_gradient": ("first_order", "proximal_gradient"),
+    "admm": ("first_order", "admm"),
+    "irls": ("first_order", "irls"),
 }
 
 
@@ -54,7 +49,8 @@ def solve(problem: Problem, tol: float = 1e-6, method: str = "auto", **options: 
     tol : float
         Relative duality gap, ``(value - dual) / value``, at which to stop.
     method : str
-        ``"auto"`` or one of the solvers below; ``result.method`` says what ran. ``"auto"`` takes
+        ``"auto"`` or one of ``problem.methods``; ``result.method`` says what ran. ``"auto"`` takes
+        the first of those:
 
         * ``"ssnal"`` for `TwoLayer`, `BatchNorm`, `Threshold` and the columns of `VectorOutput`:
           its Newton steps reach high accuracy in tens of iterations, with cones or without,
@@ -82,7 +78,7 @@ def solve(problem: Problem, tol: float = 1e-6, method: str = "auto", **options: 
     Raises
     ------
     InputError
-        For something that is not a problem, an unknown method or a bad tolerance.
+        For something that is not a problem, an unknown method or option, or a bad tolerance.
     SolverError
         If the method cannot solve this kind of problem.
 
@@ -102,39 +98,23 @@ def solve(problem: Problem, tol: float = 1e-6, method: str = "auto", **options: 
     tol = check_tol(tol)
     check_choice(method, ("auto", *METHODS), "method")
     if method == "auto":
-        method = _chosen(problem)
-    if isinstance(problem, VectorOutput) and problem.separable:
-        return solve_columns(problem, METHODS[method], tol=tol, **options)
+        method = problem.methods[0]
+    need(problem, Problem, method)
+    module, name = METHODS[method]
+    solver = getattr(import_module(f"convexlib.solvers.{module}"), name)
+    check_options(solver, method, options)
+    if problem.separable:
+        return solve_columns(problem, solver, tol=tol, **options)
     with watching() as trackers:
         try:
-            return METHODS[method](problem, tol=tol, **options)
+            result: Result = solver(problem, tol=tol, **options)
         except KeyboardInterrupt:
-            return interrupted(trackers, problem)
-
-
-def _chosen(problem: Problem) -> str:
-    """The method of "auto", for the reasons in the docstring of `solve`."""
-    if isinstance(problem, Mirrors):
-        return "lasso"
-    if isinstance(problem, WedgeLasso):
-        return "wedge"
-    if isinstance(problem, UnitProgram):
-        return "units"
-    if isinstance(problem, TwoLayer) and problem.arrangements is None:
-        return "generate"
-    if isinstance(problem, TwoLayer) or (isinstance(problem, VectorOutput) and problem.separable):
-        return "ssnal"
-    if isinstance(problem, Convolution) and problem.constrained:
-        small = problem.zeros().numel() * len(problem.rows.X) <= SMALL_DESIGN
-        sizes = float(problem.X.abs().max()), float(problem.y.abs().max())
-        # The interior-point solver's tolerances are absolute.
-        moderate = min(sizes) >= 1e-3 and max(sizes) <= 1e3
-        return "oracle" if small and moderate else "admm"
-    return "admm" if len(problem.y) <= MAX_SAMPLES else "fista"
+            result = interrupted(trackers, problem)
+    return result
 
 
 def solve_columns(
-    problem: VectorOutput, solver: Callable[..., Result], *, tol: float, **options: Any
+    problem: Problem, solver: Callable[..., Result], *, tol: float, **options: Any
 ) -> Result:
     """Solve every column with `solver` to `tol`; values and bounds add up to one gap.
 
@@ -159,7 +139,7 @@ def solve_columns(
     unfinished = [result.status for result in results if not result.converged]
     # Rounding may keep the sum from what every column has reached.
     status = Status.CONVERGED if gap <= tol else next(iter(unfinished), Status.STALLED)
-    return tracker.result(status, n_iter, arrangements=problem.arrangements)
+    return tracker.result(status, n_iter)
 
 
 def solution_path(
@@ -175,9 +155,8 @@ def solution_path(
     Parameters
     ----------
     problem : Problem
-        Its own beta does not matter. `TwoLayer` and `BatchNorm` problems with given patterns and
-        `Mirrors` start from the solution at the beta before, ``"generate"`` problems from its
-        neurons. Other problems are solved one by one.
+        Its own beta does not matter. ``"ssnal"`` and ``"lasso"`` start from the solution at the
+        beta before, ``"generate"`` from its neurons. Other methods solve one by one.
     betas : sequence of float
         All > 0, in any order.
     tol : float
@@ -185,7 +164,7 @@ def solution_path(
     progress : bool
         Show a progress bar on a terminal.
     **options
-        Passed to the solver.
+        Passed to `solve`: a method, and what its solver knows.
 
     Returns
     -------
@@ -195,7 +174,8 @@ def solution_path(
     Raises
     ------
     InputError
-        For something that is not a problem, no betas, or one that is not a positive number.
+        For something that is not a problem, no betas, one that is not a positive number, or an
+        unknown option.
 
     Notes
     -----
@@ -214,13 +194,11 @@ def solution_path(
     """
     need_problem(problem)
     values = check_betas(betas)
-    if isinstance(problem, Mirrors) and not options:
-        return solve_path(problem, values, tol=tol)
     results: dict[int, Result] = {}
     last: Result | None = None
     order = sorted(range(len(values)), key=lambda place: -values[place])
     for place in tqdm(order, desc="betas", disable=None if progress else True):
-        near = {} if last is None else _starts(problem, last)
+        near = {} if last is None else _starts(last)
         last = solve(problem.with_beta(values[place]), tol=tol, **(near | options))
         if last.status is Status.INTERRUPTED:
             raise KeyboardInterrupt
@@ -228,11 +206,13 @@ def solution_path(
     return [results[place] for place in range(len(values))]
 
 
-def _starts(problem: Problem, last: Result) -> dict[str, Any]:
-    """Options that start a solver from another beta's result."""
-    if not isinstance(problem, TwoLayer):
-        return {}
-    if problem.arrangements is not None:
+def _starts(last: Result) -> dict[str, Any]:
+    """Options that start the same solver from another beta's result."""
+    if last.method == "ssnal":
         return {"start": last.weights, "start_z": last.z}
-    neurons = last.weights.reshape(-1, last.weights.shape[-1])
-    return {"directions": neurons[neurons.any(dim=1)]}
+    if last.method == "lasso":
+        return {"start": last}
+    if last.method == "generate":
+        neurons = last.weights.reshape(-1, last.weights.shape[-1])
+        return {"directions": neurons[neurons.any(dim=1)]}
+    return {}

@@ -344,7 +344,7 @@ def test_refusals():
     free = cl.WedgeLasso(X[:, :2], y, beta=1.0, bias=True)
     with pytest.raises(InputError, match=r"TwoLayerReLU; expected nn.Sequential"):
         free.objective(cl.TwoLayerReLU(torch.ones(1, 2), torch.ones(1)))
-    with pytest.raises(SolverError, match="wedge solves WedgeLasso programs; got TwoLayer"):
+    with pytest.raises(SolverError, match="wedge needs WedgeLasso; got TwoLayer"):
         cl.solve(cl.TwoLayer(X[:5, :2], y[:5], beta=1.0), method="wedge")
     with pytest.raises(InputError, match=r"the weights have shape \(3,\)"):
         problem.to_network(torch.ones(3))

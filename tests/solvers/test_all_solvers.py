@@ -1,5 +1,6 @@
 """One battery for every solver of the two-layer programs, every loss, gated and ReLU."""
 
+import re
 import warnings
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 import convexlib as cl
 from convexlib.errors import ConvergenceWarning, InputError, SolverError
+from convexlib.solvers import solve as solvers
 from tests.helpers.checks import check_record, check_result
 from tests.helpers.references import NAMES, dual_value, loss_value, program_value, targets_for
 
@@ -206,21 +208,134 @@ def test_dual_below_optimum_below_primal_wherever_a_solve_stops(case, seed, max_
 
 @pytest.mark.parametrize("method", ["fista", "proximal_gradient"])
 def test_gradient_methods_refuse_cones(method):
-    message = rf"{method} needs an unconstrained program; TwoLayer\(gated=False\) has cone.*'admm'"
+    message = rf"{method} needs .* without cone constraints; got TwoLayer\(relu.*'admm' or 'oracle'"
     with pytest.raises(SolverError, match=message):
         cl.solve(problem_of(*gaussian(0), "squared", False), method=method)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_methods_refuse_what_they_cannot_solve(method):
-    X, y = gaussian(0)
-    generating = cl.TwoLayer(X, y, beta=0.1, arrangements="generate")
-    message = rf'{method} needs fixed patterns; this problem has arrangements="generate"'
-    with pytest.raises(SolverError, match=message):
-        cl.solve(generating, method=method)
-    mirrors = cl.Mirrors(X[:, 0], y, beta=0.1)
-    with pytest.raises(SolverError, match=rf"{method} solves .*; got Mirrors\. Use method"):
-        cl.solve(mirrors, method=method)
+def every_problem(beta=0.3):
+    X, y = gaussian(0, n=5)
+    labels = np.sign(y)
+    Y = np.stack([y, -y], axis=1)
+    return {
+        "relu": cl.TwoLayer(X, y, beta=beta),
+        "gated": cl.TwoLayer(X, y, beta=beta, gated=True),
+        "classes": cl.TwoLayer(X, labels, beta=beta, gated=True, loss="logistic"),
+        "generate": cl.TwoLayer(X, y, beta=beta, arrangements="generate"),
+        "batchnorm": cl.BatchNorm(X, y, beta=beta),
+        "threshold": cl.Threshold(np.column_stack([X, np.ones(5)]), y, beta=beta),
+        "columns": cl.VectorOutput(X, Y, beta=beta),
+        "nuclear": cl.VectorOutput(X, Y, beta=beta, gated=True, penalty="nuclear"),
+        "convolution": cl.Convolution(X.reshape(5, 2, 1), y, beta=beta),
+        "attention": cl.Attention(X[:4].reshape(2, 2, 2), X[:4].reshape(2, 2, 2), beta=beta),
+        "mirrors": cl.Mirrors(X[:, 0], y, beta=beta),
+        "wedges": cl.WedgeLasso(X, y, beta=beta),
+        "three layers": cl.ThreeLayer(X[:3], y[:3], beta=beta),
+        "path": cl.PathRegularized(X[:3], y[:3], beta=beta),
+        "units": cl.ThreeLayer(X[:3], y[:3], beta=beta, units="generate"),
+    }
+
+
+ALL = {
+    "relu": ("ssnal", "admm", "oracle"),
+    "gated": ("ssnal", "admm", "fista", "proximal_gradient", "oracle", "irls"),
+    "classes": ("ssnal", "admm", "fista", "proximal_gradient", "oracle"),
+    "generate": ("generate",),
+    "batchnorm": ("ssnal", "admm", "oracle"),
+    "threshold": ("ssnal", "admm", "fista", "proximal_gradient", "oracle", "irls"),
+    "columns": ("ssnal", "admm", "oracle"),
+    "nuclear": ("admm", "fista", "proximal_gradient", "oracle"),
+    "convolution": ("oracle", "admm"),
+    "attention": ("admm", "fista", "proximal_gradient", "oracle"),
+    "mirrors": ("lasso",),
+    "wedges": ("wedge",),
+    "three layers": ("units", "oracle"),
+    "path": ("units", "oracle"),
+    "units": ("units",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_problem_is_solved_by_the_methods_that_it_names_and_by_no_other(kind):
+    problem = every_problem()[kind]
+    assert problem.methods == ALL[kind]
+    values = []
+    for method in solvers.METHODS:
+        if method in problem.methods:
+            result = cl.solve(problem, method=method, tol=1e-4)
+            assert result.method == method
+            assert result.scope == problem.scope
+            values.append(result.value)
+            continue
+        names = "', '".join(problem.methods[:-1]) + "' or '" if problem.methods[1:] else ""
+        listed = re.escape(f"solved with method='{names}{problem.methods[-1]}'.")
+        with pytest.raises(SolverError, match=f"^{method} needs .*; got {type(problem).__name__}"):
+            cl.solve(problem, method=method)
+        with pytest.raises(SolverError, match=listed):
+            cl.solve(problem, method=method)
+    assert cl.solve(problem, tol=1e-4).method == problem.methods[0]
+    np.testing.assert_allclose(values, values[0], rtol=2.1e-4)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_with_beta_is_the_problem_with_that_beta(kind):
+    moved, fresh = every_problem()[kind].with_beta(0.2), every_problem(0.2)[kind]
+    assert type(moved) is type(fresh)
+    assert repr(moved) == repr(fresh)
+    result = cl.solve(fresh, tol=1e-8)
+    assert cl.solve(moved, tol=1e-8).value == pytest.approx(result.value, rel=3e-8)
+    assert moved.value(result.weights) == fresh.value(result.weights)
+    assert moved.dual_norm(moved.y) == fresh.dual_norm(fresh.y)
+    own = [getattr(moved, "rows", moved), *moved.columns]  # problems that it is made of
+    assert {part.beta for part in own} == {0.2}
+    for name in vars(fresh).keys() & vars(moved).keys():
+        mine, its = vars(moved)[name], vars(fresh)[name]
+        if isinstance(its, torch.Tensor | np.ndarray):
+            assert np.array_equal(mine, its), name
+        elif isinstance(its, float | int | str | tuple):
+            assert mine == its, name
+    assert every_problem()[kind].beta == 0.3
+
+
+OPTIONS = {
+    "ssnal": "tol, max_iter, max_steps, start, start_z or progress",
+    "fista": "tol, max_iter or check_every",
+    "oracle": "tol or max_design",
+}
+
+
+@pytest.mark.parametrize("method", OPTIONS)
+def test_unknown_options_are_refused_with_those_that_exist(method):
+    problem = problem_of(*gaussian(0), "squared", True)
+    message = f"{method} does not know the option 'iterations'; expected {OPTIONS[method]}"
+    with pytest.raises(InputError, match=message):
+        cl.solve(problem, method=method, iterations=3)
+    with pytest.raises(InputError, match=message):
+        cl.solution_path(problem, [0.1, 0.2], method=method, iterations=3)
+    columns = cl.VectorOutput(problem.X, problem.y[:, None], beta=0.1, gated=True)
+    with pytest.raises(InputError, match=message):
+        cl.solve(columns, method=method, iterations=3)
+
+
+@pytest.mark.parametrize("method", solvers.METHODS)
+def test_no_method_takes_just_any_option(method):
+    problem = next(p for p in every_problem().values() if method in p.methods)
+    with pytest.raises(InputError, match=rf"{method} does not know the option 'nonsense'"):
+        cl.solve(problem, method=method, nonsense=1)
+
+
+def test_a_path_by_another_method_and_by_columns():
+    gated = problem_of(*gaussian(0), "squared", True)
+    betas = [0.5 * gated.beta_max(), 0.1 * gated.beta_max()]
+    for problem in (gated, cl.VectorOutput(gated.X, gated.y[:, None], beta=1.0, gated=True)):
+        for method in ("auto", "irls", "fista"):
+            found = cl.solution_path(problem, betas, method=method)
+            for beta, result in zip(betas, found, strict=True):
+                assert result.converged
+                assert result.method == ("ssnal" if method == "auto" else method)
+                assert result.value == pytest.approx(
+                    cl.solve(gated.with_beta(beta)).value, rel=3e-6
+                )
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "oracle"])

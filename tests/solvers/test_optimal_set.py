@@ -114,7 +114,7 @@ def test_refusals():
     with pytest.raises(InputError, match="Solve with tol=1e-10"):
         cl.optimal_set(problem, cl.solve(problem, tol=1e-2))
     generated = cl.TwoLayer(problem.X, problem.y, beta=0.1, arrangements="generate")
-    with pytest.raises(SolverError, match="needs fixed patterns"):
+    with pytest.raises(SolverError, match="optimal_set needs a program .* with given patterns"):
         cl.optimal_set(generated, cl.solve(problem))
 
 

@@ -3,7 +3,7 @@ r"""Convolutional networks with average pooling: a group Lasso over the patterns
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import cvxpy as cp
 import torch
@@ -18,6 +18,8 @@ from convexlib.pricing import price
 from convexlib.problems.base import CvxpyProgram, LinearProgram, ProximalMap
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result
+
+SMALL_DESIGN = 1_000_000  # entries with which an interior-point solver is done in about a second
 
 
 def image_patches(images: Any, size: int, stride: int = 1) -> Tensor:
@@ -151,6 +153,27 @@ class Convolution(LinearProgram):
             max_patterns=max_patterns,
         )
         self.gated, self.arrangements = self.rows.gated, self.rows.arrangements
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """See `Problem`: of a small program with cones the oracle first.
+
+        There admm needs thousands of iterations. The interior-point solver's tolerances are
+        absolute, so that it takes the lead for data of moderate size only.
+        """
+        methods = super().methods
+        small = self.zeros().numel() * len(self.rows.X) <= SMALL_DESIGN
+        sizes = float(self.X.abs().max()), float(self.y.abs().max())
+        moderate = min(sizes) >= 1e-3 and max(sizes) <= 1e3
+        if self.constrained and small and moderate:
+            return ("oracle", *(method for method in methods if method != "oracle"))
+        return methods
+
+    def with_beta(self, beta: float) -> Self:
+        """The same problem with another regularisation, which its rows have, too."""
+        other = super().with_beta(beta)
+        other.rows = self.rows.with_beta(beta)
+        return other
 
     @property
     def constrained(self) -> bool:

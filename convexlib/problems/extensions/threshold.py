@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from convexlib.arrangements import Arrangements, enumerate_arrangements
 from convexlib.checks import check_data, check_positive_int, check_same_device
 from convexlib.errors import InputError, ProblemError
-from convexlib.networks import outputs
 from convexlib.problems.base import double, weights_of
-from convexlib.problems.two_layer import TwoLayer, check_arrangements
+from convexlib.problems.two_layer import GroupLasso, check_arrangements
 from convexlib.result import Result
 
 __all__ = ["Threshold", "ThresholdNetwork"]
@@ -44,7 +43,7 @@ class ThresholdNetwork(nn.Module):
         return (X @ self.U.T >= 0).to(X) @ (self.amplitude * self.alpha)
 
 
-class Threshold(TwoLayer):
+class Threshold(GroupLasso):
     r"""Two-layer threshold training with weight decay, as a Lasso.
 
     The training problem, over networks of any width, with amplitudes :math:`s_j` on the units,
@@ -105,8 +104,6 @@ class Threshold(TwoLayer):
     0.0975
     """
 
-    inputs: Tensor
-
     def __init__(
         self,
         X: Any,
@@ -135,10 +132,14 @@ class Threshold(TwoLayer):
             )
         ones = inputs.new_ones(len(inputs), 1)
         super().__init__(ones, y, beta=beta, arrangements=arrangements, gated=True, loss=loss)
-        self.inputs = inputs
+        self._inputs = inputs
 
-    # The network has thresholds, where the base class returns a TwoLayerReLU.
-    def to_network(self, result: Result | Tensor) -> ThresholdNetwork:  # type: ignore[override]
+    @property
+    def inputs(self) -> Tensor:
+        """The data as given (n, d)."""
+        return self._inputs
+
+    def to_network(self, result: Result | Tensor) -> ThresholdNetwork:
         r"""The network with a unit for every nonzero w, :math:`s_j = |\alpha_j| = \sqrt{|w|}`."""
         w = weights_of(result, self.shape)[0, :, 0]
         active = w.nonzero().ravel()
@@ -150,7 +151,7 @@ class Threshold(TwoLayer):
         if not isinstance(network, ThresholdNetwork):
             raise InputError(f"network is {type(network).__name__}; expected a ThresholdNetwork.")
         check_same_device(network, self.inputs)
-        fitted = outputs(double(network), self.inputs.double())
+        fitted = self._outputs(double(network))
         scales = network.amplitude.detach().double(), network.alpha.detach().double()
         decay = sum(float((scale**2).sum()) for scale in scales)
         return self.loss.value(fitted, self.y.double()) + 0.5 * self.beta * decay

@@ -285,6 +285,11 @@ class Mirrors(Problem):
         )
 
     @property
+    def methods(self) -> tuple[str, ...]:
+        """See `Problem`."""
+        return ("lasso",)
+
+    @property
     def switches(self) -> int:
         """The number of switches a sign or threshold unit may have."""
         return prod(self.widths)

@@ -88,6 +88,11 @@ class UnitProgram(Problem):
             )
 
     @property
+    def methods(self) -> tuple[str, ...]:
+        """See `Problem`: column generation, and for a list of units an interior point."""
+        return ("units",) if self.generates else ("units", "oracle")
+
+    @property
     def generates(self) -> bool:
         """Whether the problem has no list of units, so that a solve generates them."""
         return len(self.units) == 0

@@ -34,7 +34,7 @@ from convexlib.problems.base import Problem, weights_of
 from convexlib.problems.mirrors import Mirrors
 from convexlib.problems.mirrors.losses import QuantileLoss
 from convexlib.result import Result, Status
-from convexlib.solvers.base import Tracker
+from convexlib.solvers.base import Tracker, need
 from convexlib.solvers.lasso.active_set import SLACK, ActiveSet, pinball, stages
 
 Ints = NDArray[np.intp]
@@ -76,7 +76,7 @@ def lasso(
     -----
     Checked by ``tests/solvers/lasso/test_mirrors.py``.
     """
-    problem = need_mirrors(problem, "lasso")
+    problem = need(problem, Mirrors, "lasso")
     tol = check_tol(tol)
     check_positive_int(max_iter, "max_iter")
     tracker = Tracker(problem, "lasso")
@@ -214,15 +214,6 @@ def _start(problem: Mirrors, start: Result | Tensor | None) -> tuple[Ints, Float
     return index, given[index]
 
 
-def need_mirrors(problem: Problem, method: str) -> Mirrors:
-    """Refuse a problem that is not a `Mirrors`."""
-    if not isinstance(problem, Mirrors):
-        raise SolverError(
-            f'{method} solves Mirrors programs; got {type(problem).__name__}. Use method="auto".'
-        )
-    return problem
-
-
 @dataclass(frozen=True, eq=False)
 class OptimalSet:
     """All optimal coefficients at one beta: a polytope.
@@ -270,7 +261,7 @@ def optimal_set(problem: Problem, result: Result, *, slack: float = 1e-7) -> Opt
     slack : float
         Relative distance from beta at which a correlation counts as equal to it.
     """
-    problem = need_mirrors(problem, "optimal_set")
+    problem = need(problem, Mirrors, "lasso", caller="optimal_set")
     slack = check_real(slack, "slack")
     if isinstance(problem.loss, QuantileLoss) or result.gap > slack:
         raise InputError(
@@ -336,7 +327,7 @@ def solve_path(problem: Problem, betas: Sequence[float], *, tol: float = 1e-6) -
     tol : float
         As in `solve`.
     """
-    problem = need_mirrors(problem, "solve_path")
+    problem = need(problem, Mirrors, "lasso", caller="solve_path")
     values = check_betas(betas)
     results: dict[int, Result] = {}
     last: Result | None = None
@@ -388,7 +379,7 @@ def lasso_path(problem: Problem, *, smallest: float, max_kinks: int = 10_000) ->
     SolverError
         If the problem is not a `Mirrors` with the squared loss, or has more kinks than max_kinks.
     """
-    problem = need_mirrors(problem, "lasso_path")
+    problem = need(problem, Mirrors, "lasso", caller="lasso_path")
     if isinstance(problem.loss, QuantileLoss):
         raise SolverError(
             "lasso_path follows squared-loss problems; got loss='quantile', whose path is not "

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from convexlib.checks import check_positive_int
-from convexlib.errors import SolverError
 from convexlib.problems.base import Problem
 from convexlib.problems.wedges import WedgeLasso
 from convexlib.result import Result, Status
-from convexlib.solvers.base import Tracker
+from convexlib.solvers.base import Tracker, need
 from convexlib.solvers.lasso.active_set import SLACK, ActiveSet, stages
 
 BATCH = 16  # columns added at a time
@@ -46,10 +45,7 @@ def wedge(problem: Problem, *, tol: float = 1e-6, max_iter: int = 2_000) -> Resu
     -----
     Checked by ``tests/problems/test_wedges.py``.
     """
-    if not isinstance(problem, WedgeLasso):
-        raise SolverError(
-            f'wedge solves WedgeLasso programs; got {type(problem).__name__}. Use method="auto".'
-        )
+    problem = need(problem, WedgeLasso, "wedge")
     check_positive_int(max_iter, "max_iter")
     tracker = Tracker(problem, "wedge")
     y = problem.y.double().cpu()
@@ -74,10 +70,9 @@ def wedge(problem: Problem, *, tol: float = 1e-6, max_iter: int = 2_000) -> Resu
             if beta == problem.beta:
                 weights = _weights(problem, index, active.coefficients(), offsets)
                 tracker.update(n_iter, weights, problem.dual_scaling(z).to(problem.y))
-    scope = "network" if problem.exact else "program"
     if tracker.gap <= tol:
-        return tracker.result(Status.CONVERGED, n_iter, scope)
-    return tracker.result(Status.STALLED if finished else Status.MAX_ITER, n_iter, scope)
+        return tracker.result(Status.CONVERGED, n_iter)
+    return tracker.result(Status.STALLED if finished else Status.MAX_ITER, n_iter)
 
 
 def _weights(

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from convexlib.cones import ConeProjector
-from convexlib.problems.two_layer import TwoLayer
+from convexlib.problems.two_layer import GroupLasso
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Blocks:
     """The blocks of some patterns of a problem, in float64."""
 
     def __init__(
-        self, problem: TwoLayer, kept: Tensor | None = None, whole: Blocks | None = None
+        self, problem: GroupLasso, kept: Tensor | None = None, whole: Blocks | None = None
     ) -> None:
         self.problem = problem
         self.kept = slice(None) if kept is None else kept  # which patterns

@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 from convexlib.checks import check_positive_int
 from convexlib.problems.base import Problem
-from convexlib.problems.two_layer import TwoLayer
+from convexlib.problems.two_layer import GroupLasso
 from convexlib.result import Result, Status
-from convexlib.solvers.base import Tracker, need_two_layer, round_weights
+from convexlib.solvers.base import Tracker, need, round_weights
 from convexlib.solvers.ssnal.blocks import Blocks
 from convexlib.solvers.ssnal.newton import NewtonSystem, Subproblem, minimise
 
@@ -60,7 +60,7 @@ def ssnal(
     progress : bool
         Show a progress bar on a terminal.
     """
-    problem = need_two_layer(problem, "ssnal")
+    problem = need(problem, GroupLasso, "ssnal")
     check_positive_int(max_iter, "max_iter")
     if max_steps is not None:
         check_positive_int(max_steps, "max_steps")
@@ -79,7 +79,7 @@ class _Run:
     """One solve."""
 
     def __init__(
-        self, problem: TwoLayer, tracker: Tracker, start: Tensor | None, start_z: Tensor | None
+        self, problem: GroupLasso, tracker: Tracker, start: Tensor | None, start_z: Tensor | None
     ) -> None:
         self.problem, self.tracker = problem, tracker
         self.all = self.blocks = Blocks(problem)

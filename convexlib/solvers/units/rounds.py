@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convexlib.checks import check_positive_int
-from convexlib.errors import SolverError
+from convexlib.errors import InputError
 from convexlib.problems.base import Problem
 from convexlib.problems.parallel import UnitProgram
 from convexlib.result import Result, Status
-from convexlib.solvers.base import Tracker
+from convexlib.solvers.base import Tracker, check_options, need
 from convexlib.solvers.units.master import pruned, restricted
 from convexlib.solvers.units.search import search_units
 
@@ -48,17 +48,16 @@ def generate_units(
     ------
     SolverError
         For another problem, or if the interior-point method fails.
+    InputError
+        For an option that the problem has no use for.
     """
-    if not isinstance(problem, UnitProgram):
-        raise SolverError(
-            f"units solves ThreeLayer and PathRegularized; got {type(problem).__name__}. "
-            'Use method="auto".'
-        )
+    problem = need(problem, UnitProgram, "units")
     check_positive_int(max_iter, "max_iter")
     if problem.generates:
+        check_options(search_units, "units", options)
         return search_units(problem, tol=tol, max_iter=max_iter, **options)
     if options:
-        raise SolverError(
+        raise InputError(
             f"units does not know the option {next(iter(options))!r} for a problem with a list of "
             'units; expected tol and max_iter. Others are for units="generate".'
         )

@@ -83,7 +83,7 @@ def test_every_method_solves_the_gated_one(method):
 
 def test_admm_solves_the_one_with_cones(monkeypatch):
     problem = instance(6, fraction=0.3)
-    monkeypatch.setattr("convexlib.solvers.solve.SMALL_DESIGN", 0)
+    monkeypatch.setattr("convexlib.problems.extensions.convolution.SMALL_DESIGN", 0)
     result = cl.solve(problem, tol=1e-5)
     assert result.method == "admm"
     assert result.value == pytest.approx(written_out(problem), rel=2e-5)

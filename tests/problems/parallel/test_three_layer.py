@@ -300,9 +300,9 @@ def test_messages() -> None:
         cl.ThreeLayer(X, y, beta=beta, width=1, units=problem.units)
     with pytest.raises(InputError, match=r"weights have shape \(1, 2\); expected"):
         problem.to_network(torch.zeros(1, 2))
-    with pytest.raises(SolverError, match="units solves ThreeLayer and PathRegularized; got Two"):
+    with pytest.raises(SolverError, match="units needs ThreeLayer or PathRegularized; got Two"):
         cl.solve(cl.TwoLayer(X, y, beta=beta), method="units")
-    with pytest.raises(SolverError, match="fista solves .*programs; got ThreeLayer"):
+    with pytest.raises(SolverError, match="fista needs .*; got ThreeLayer.*'units' or 'oracle'"):
         cl.solve(problem, method="fista")
     assert repr(problem).startswith("ThreeLayer(n=4, d=2, widths=(2,), all ")
 

@@ -217,7 +217,9 @@ def test_messages() -> None:
         cl.PathRegularized(X, y, beta=beta, depth=4, units="generate")
     with pytest.raises(SolverError, match='units="generate" needs loss="squared"; got .absolute'):
         cl.solve(cl.PathRegularized(X, y, beta=beta, loss="absolute", units="generate"))
-    with pytest.raises(SolverError, match="units does not know the option 'n_starts'"):
+    with pytest.raises(InputError, match="units does not know the option 'starts'; .*n_starts"):
+        cl.solve(problem, starts=3)
+    with pytest.raises(InputError, match="units does not know the option 'n_starts'"):
         cl.solve(cl.ThreeLayer(X[:3], y[:3], beta=beta), n_starts=3)
     with pytest.raises(InputError, match="n_starts is 0; expected an integer >= 1"):
         cl.solve(problem, n_starts=0)
