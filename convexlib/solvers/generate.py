@@ -44,6 +44,7 @@ from convexlib.arrangements.rowspace import parallel_rows
 from convexlib.checks import check_choice, check_positive_int, check_seed
 from convexlib.errors import ConvergenceWarning, SolverError
 from convexlib.losses import Loss
+from convexlib.networks import Neurons
 from convexlib.pricing import Pricing, price, row_space
 from convexlib.pricing.ascent import search
 from convexlib.problems.base import Problem
@@ -227,10 +228,11 @@ class _Run:
 
     def _search(self, level: float, weights: Tensor) -> Tensor:
         """Violated neurons (m, d) by local search; keeps the bound that it would prove."""
-        side, pattern = (torch.linalg.vector_norm(weights, dim=2) > 0).nonzero(as_tuple=True)
-        signs, cells = 1.0 - 2.0 * side.to(weights), self.arrangements.select(pattern)
-        X, neurons = self.small.X, weights[side, pattern]
-        found = search(X, self.z, level, self.generator, neurons, signs, cells)
+        present, pattern = Neurons.of_blocks(weights)
+        cells = self.arrangements.select(pattern)
+        found = search(
+            self.small.X, self.z, level, self.generator, present.vectors, present.signs, cells
+        )
         self.reached = self.problem.dual_value(self._scaled(self.z, found.highest))
         if self.reached > self.estimate:
             self.estimate, self.candidate = self.reached, self.z
