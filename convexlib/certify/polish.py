@@ -6,7 +6,7 @@ Four moves, none of which can raise the objective of a two-layer network:
    :math:`\tfrac12 (t^2 \|u_j\|^2 + \alpha_j^2 / t^2)` is least, :math:`\|u_j\| |\alpha_j|`, where
    both factors have one norm.
 2. *Merge*: neurons of one sign and one pattern add up, by the triangle inequality; what is
-   linearly dependent then goes (see `prune_neurons`).
+   linearly dependent then goes (see `convexlib.networks.prune`).
 3. *Own patterns*: the balanced network is a feasible point of the convex program over its patterns,
    whose optimum is therefore not above it.
 4. *New patterns*: column generation adds the most violated ones, and solves again.
@@ -32,9 +32,9 @@ from convexlib.checks import (
     check_tol,
 )
 from convexlib.errors import NotCertifiableError
-from convexlib.networks import TwoLayerReLU, TwoLayerWeights, balanced, read_two_layer
-from convexlib.networks.prune import prune_neurons
-from convexlib.solvers.refine import Refined, refine
+from convexlib.networks import Neurons, TwoLayerReLU, read_two_layer
+from convexlib.networks.prune import pruned
+from convexlib.solvers.refine import refine
 
 __all__ = ["Polished", "Stage", "polish"]
 
@@ -150,16 +150,13 @@ def polish(
     given = as_two_layer(network)
     run = _Run(given, X, y, beta, loss, penalty)
     run.keep("given", given)
-    data = run.state.data
-    parts = run.state.parts
-    vectors = (parts.U * parts.alpha.abs()[:, None]).cpu()
-    live = torch.linalg.vector_norm(vectors, dim=1) > 0
-    signs, bias = parts.alpha.sign().cpu()[live], parts.output_bias
-    run.build("balanced", vectors[live], signs, bias)
-    vectors, signs = _pruned(data, vectors[live], signs)
-    run.build("merged", vectors, signs, bias)
+    data, parts = run.state.data, run.state.parts
+    neurons, bias = Neurons.of_network(parts.U.cpu(), parts.alpha.cpu()), parts.output_bias
+    run.build("balanced", neurons, bias)
+    neurons = pruned(neurons, data)
+    run.build("merged", neurons, bias)
     nodes = searched(data, max_nodes)
-    points, start = [], vectors
+    points, start = [], neurons.vectors
     for name, count in (("own patterns", 0), ("new patterns", rounds)):
         if name == "new patterns" and not rounds:
             break
@@ -167,9 +164,10 @@ def polish(
             data, run.state.y, beta, start, bias, loss=loss, rounds=count, tol=tol,
             max_nodes=nodes,
         )  # fmt: skip
-        run.refined(name, found)
+        bias = None if bias is None else found.bias
+        run.build(name, pruned(found.neurons, data), bias)
         points.append(found.z)
-        start, bias = torch.cat([start, found.vectors]), None if bias is None else found.bias
+        start = torch.cat([start, found.neurons.vectors])
     certificate = certify_two_layer(
         run.best, X, y, beta, loss=loss, regularizer=penalty, refine=False, max_nodes=max_nodes,
         points=points,
@@ -198,33 +196,16 @@ class _Run:
             self.best, self.objective = network, objective
         self.stages.append(Stage(name, self.objective, len(read_two_layer(self.best).alpha)))
 
-    def build(self, name: str, vectors: Tensor, signs: Tensor, bias: float | None) -> None:
+    def build(self, name: str, neurons: Neurons, bias: float | None) -> None:
         """Record the network of some neurons."""
-        self.keep(name, _like(self.given, self.state.parts, vectors, signs, bias))
-
-    def refined(self, name: str, found: Refined) -> None:
-        """Record what a convex program found, with at most n neurons."""
-        vectors, signs = _pruned(self.state.data, found.vectors, found.signs)
-        bias = None if self.state.parts.output_bias is None else found.bias
-        self.build(name, vectors, signs, bias)
+        self.keep(name, _like(self.given, neurons, bias))
 
 
-def _pruned(data: Tensor, vectors: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
-    """Merge neurons, and leave at most n with independent outputs."""
-    if not len(vectors):
-        return vectors, signs
-    network = prune_neurons(TwoLayerReLU(*balanced(vectors, signs)), data)
-    U, alpha = network.U.detach(), network.alpha.detach()
-    return U * alpha.abs()[:, None], alpha.sign()
-
-
-def _like(
-    given: nn.Module, parts: TwoLayerWeights, vectors: Tensor, signs: Tensor, bias: float | None
-) -> nn.Module:
+def _like(given: nn.Module, neurons: Neurons, bias: float | None) -> nn.Module:
     """A balanced network of the same kind, dtype and device as the given one."""
-    U, alpha = balanced(vectors, signs)
+    U, alpha = neurons.balanced()
     if not len(U):  # torch refuses to initialise a layer without neurons
-        U, alpha = parts.U.new_zeros(1, parts.U.shape[1]).cpu(), parts.alpha.new_zeros(1).cpu()
+        U, alpha = U.new_zeros(1, U.shape[1]), alpha.new_zeros(1)
     if isinstance(given, TwoLayerReLU):
         return TwoLayerReLU(U.to(given.U), alpha.to(given.U))
     assert isinstance(given, nn.Sequential)

@@ -2,6 +2,7 @@
 
 from convexlib.networks.parallel import ParallelReLU
 from convexlib.networks.two_layer import (
+    Neurons,
     TwoLayerGatedReLU,
     TwoLayerReLU,
     TwoLayerWeights,
@@ -13,6 +14,7 @@ from convexlib.networks.two_layer import (
 )
 
 __all__ = [
+    "Neurons",
     "ParallelReLU",
     "TwoLayerGatedReLU",
     "TwoLayerReLU",

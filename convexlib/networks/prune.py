@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from convexlib.checks import check_finite, check_matrix, check_same_device, check_scale
 from convexlib.errors import InputError
-from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, balanced, read_two_layer
+from convexlib.networks import Neurons, TwoLayerGatedReLU, TwoLayerReLU, read_two_layer
 
 __all__ = ["prune_neurons"]
 
@@ -85,34 +85,41 @@ def prune_neurons(network: nn.Module, X: Any) -> TwoLayerReLU:
         raise InputError(
             f"the network takes {parts.U.shape[1]} features but X has shape {tuple(X.shape)}."
         )
-    data = X.double()
-    vectors, signs = _merged(data, parts.U * parts.alpha.abs()[:, None], parts.alpha.sign())
-    images = torch.relu(data @ vectors.T) * signs  # (n, m)
+    left = pruned(Neurons.of_network(parts.U, parts.alpha), X.double())
+    kinds = [X.dtype, *(weights.dtype for weights in network.parameters())]
+    return TwoLayerReLU(*left.balanced()).to(reduce(torch.promote_types, kinds))
+
+
+def pruned(neurons: Neurons, X: Tensor) -> Neurons:
+    """At most n neurons with independent images on X, for `prune_neurons`; all in float64."""
+    vectors, signs = _merged(neurons, X)
+    images = torch.relu(X @ vectors.T) * signs  # (n, m)
     live = (images != 0).any(dim=0)
     vectors, signs, images = vectors[live], signs[live], images[:, live]
     check_finite(images, "the matrix of the neurons' outputs on X")
     for kind, values in (("the neurons' outputs on X", images), ("the neurons", vectors)):
         if values.numel():
             check_scale(values, kind)
-    shares = _independent(images, torch.linalg.vector_norm(vectors, dim=1))
+    shares = independent(images, torch.linalg.vector_norm(vectors, dim=1))
     left = shares > 0
-    U, alpha = balanced(vectors[left] * shares[left, None], signs[left])
-    kinds = [X.dtype, *(weights.dtype for weights in network.parameters())]
-    return TwoLayerReLU(U, alpha).to(reduce(torch.promote_types, kinds))
+    return Neurons(vectors[left] * shares[left, None], signs[left])
 
 
-def _merged(X: Tensor, vectors: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
-    """Add up the neurons of one sign and one pattern."""
+def _merged(neurons: Neurons, X: Tensor) -> tuple[Tensor, Tensor]:
+    """Vectors and signs after adding up the neurons of one sign and one pattern."""
+    vectors, signs = neurons.vectors, neurons.signs
     keys = torch.cat([X @ vectors.T > 0, (signs > 0)[None]]).T  # (m, n + 1)
     _, group = torch.unique(keys, dim=0, return_inverse=True)
     groups = int(group.max()) + 1 if len(group) else 0
     added = vectors.new_zeros(groups, vectors.shape[1]).index_add_(0, group, vectors)
-    side = signs.new_zeros(groups).index_copy_(0, group, signs)
-    return added, side
+    return added, signs.new_zeros(groups).index_copy_(0, group, signs)
 
 
-def _independent(images: Tensor, costs: Tensor) -> Tensor:
-    """Factors (m,) of the columns that keep their sum, do not raise the cost, and are mostly 0."""
+def independent(images: Tensor, costs: Tensor) -> Tensor:
+    """Factors (m,) of the columns (n, m) that keep their sum and leave independent ones only.
+
+    The cost, the sum of the factors times the costs (m,), does not grow. No column is zero.
+    """
     amounts = torch.linalg.vector_norm(images, dim=0)  # columns of unit length are compared
     columns, prices = images / amounts, costs / amounts
     _, sizes, Vt = torch.linalg.svd(columns, full_matrices=True)

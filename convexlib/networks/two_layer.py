@@ -106,6 +106,45 @@ def balanced(vectors: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
     return vectors / roots[:, None], signs * roots
 
 
+@dataclass(frozen=True, eq=False)
+class Neurons:
+    r"""The neurons :math:`\pm(X v_j)_+` of a two-layer network, none of them zero.
+
+    As a convex program has them: the scale between the layers, which changes nothing, is left out.
+
+    Attributes
+    ----------
+    vectors : Tensor (m, d)
+        :math:`v_j = |\alpha_j| u_j`.
+    signs : Tensor (m,)
+        Those of :math:`\alpha_j`, 1 or -1.
+    """
+
+    vectors: Tensor
+    signs: Tensor
+
+    @classmethod
+    def of_network(cls, U: Tensor, alpha: Tensor) -> Neurons:
+        """Those of the weights (m, d) and (m,) of two layers."""
+        vectors = U * alpha.abs()[:, None]
+        live = torch.linalg.vector_norm(vectors, dim=1) > 0
+        return cls(vectors[live], alpha.sign()[live])
+
+    @classmethod
+    def of_blocks(cls, weights: Tensor) -> tuple[Neurons, Tensor]:
+        """Those of a program's weights (S, P, d), positive blocks first, and their patterns."""
+        side, pattern = torch.linalg.vector_norm(weights, dim=2).nonzero(as_tuple=True)
+        return cls(weights[side, pattern], 1.0 - 2.0 * side.to(weights)), pattern
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.signs)
+
+    def balanced(self) -> tuple[Tensor, Tensor]:
+        """The weights (m, d) and (m,) of two layers with the least weight decay."""
+        return balanced(self.vectors, self.signs)
+
+
 def side_by_side(networks: list[TwoLayerReLU]) -> TwoLayerReLU:
     """One network (float64, c outputs) of c networks with one output each."""
     U = torch.cat([network.U.detach().double() for network in networks])  # (c m, d)

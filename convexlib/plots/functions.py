@@ -1,6 +1,6 @@
 """The function that a two-layer network has learned, on one or two inputs.
 
-`Neurons` are a network as pictures need it: weights, bias and gate of each.
+`DrawnNeurons` are a network as pictures need it: weights, bias and gate of each.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from convexlib.plots.style import (
 )
 
 __all__ = [
-    "Neurons",
+    "DrawnNeurons",
     "bias_column",
     "evaluate",
     "live_neurons",
@@ -41,7 +41,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, eq=False)
-class Neurons:
+class DrawnNeurons:
     r"""The live neurons :math:`\alpha_j\, 1[h_j^T (x, 1) \ge 0]\, u_j^T (x, 1)` of a network.
 
     Attributes
@@ -64,7 +64,7 @@ class Neurons:
         return self.alpha[:, None] * (self.U @ inputs) * (self.gates @ inputs >= 0)
 
 
-def live_neurons(net: nn.Module, features: int, columns: int | None = None) -> Neurons:
+def live_neurons(net: nn.Module, features: int, columns: int | None = None) -> DrawnNeurons:
     """Return the neurons of a two-layer network on `features` inputs that are not zero.
 
     `columns` is how many columns the network is given; a column beyond the features is a bias.
@@ -92,7 +92,7 @@ def live_neurons(net: nn.Module, features: int, columns: int | None = None) -> N
             "Pass the X that it was trained on."
         )
     live = (U.abs().amax(dim=1) > 0) & (alpha != 0)
-    return Neurons(
+    return DrawnNeurons(
         U=split_bias(U[live], features),
         gates=split_bias(gates[live], features),
         alpha=numpy(alpha[live]),

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from convexlib.arrangements.rowspace import parallel_rows
 from convexlib.arrays import EPS, Floats
 
 _TINY = 1e-290  # more than n d of the smallest numbers, which exact scaling may lose
@@ -112,18 +113,15 @@ def merge_parallel(X: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor, float]
     :math:`z^\top (Xu)_+` is the weights' sum over rows plus :math:`t^\top (\text{rows}\, u)`, to
     within the error for all unit u.
     """
-    columns = X.abs().argmax(dim=1)
-    leading = X.gather(1, columns[:, None])[:, 0]  # the largest entry of each row, with its sign
-    kept = leading != 0.0
-    X, z, leading = X[kept], z[kept], leading[kept]
+    kept = X.any(dim=1)
+    X, z = X[kept], z[kept]
     if not len(X):
         return X.new_zeros(1, X.shape[1]), z.new_zeros(1), z.new_zeros(1), 0.0
-    # The ratios of exact multiples round alike; others differ in the last digits.
-    _, group = torch.unique((X / leading[:, None]).mul(2.0**40).round(), dim=0, return_inverse=True)
-    m = int(group.max()) + 1
-    first = torch.full((m,), len(X)).scatter_reduce(0, group, torch.arange(len(X)), "amin")
-    rows = X[first]
-    factors = leading / leading[first[group]]  # c_i
+    first, owner = np.unique(parallel_rows(X.numpy())[0], return_inverse=True)
+    rows, group, m = X[first], torch.from_numpy(owner), len(first)
+    # Compared where the first row is largest: the ratios of exact multiples are exact.
+    column = rows.abs().argmax(dim=1)[group]
+    factors = X.gather(1, column[:, None])[:, 0] / rows[group, column]  # c_i
     shares = z * factors.abs()
     weights = z.new_zeros(m).index_add_(0, group, shares)
     tilts = z.new_zeros(m).index_add_(0, group, torch.where(factors < 0, -shares, 0.0))

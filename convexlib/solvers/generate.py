@@ -33,15 +33,18 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from convexlib.arrangements import Arrangements
-from convexlib.arrangements.patterns import extended, first_of_each, patterns_of
+from convexlib.arrangements.patterns import extended, patterns_of
+from convexlib.arrangements.rowspace import parallel_rows
 from convexlib.checks import check_choice, check_positive_int, check_seed
 from convexlib.errors import ConvergenceWarning
 from convexlib.losses import Loss
+from convexlib.networks import Neurons
 from convexlib.pricing import Pricing, price, row_space
 from convexlib.pricing.ascent import search
 from convexlib.problems.base import Problem
@@ -221,10 +224,11 @@ class _Run:
 
     def _search(self, level: float, weights: Tensor) -> Tensor:
         """Violated neurons (m, d) by local search; keeps the bound that it would prove."""
-        side, pattern = (torch.linalg.vector_norm(weights, dim=2) > 0).nonzero(as_tuple=True)
-        signs, cells = 1.0 - 2.0 * side.to(weights), self.arrangements.select(pattern)
-        X, neurons = self.small.X, weights[side, pattern]
-        found = search(X, self.z, level, self.generator, neurons, signs, cells)
+        present, pattern = Neurons.of_blocks(weights)
+        cells = self.arrangements.select(pattern)
+        found = search(
+            self.small.X, self.z, level, self.generator, present.vectors, present.signs, cells
+        )
         self.reached = self.problem.dual_value(self._scaled(self.z, found.highest))
         if self.reached > self.estimate:
             self.estimate, self.candidate = self.reached, self.z
@@ -351,10 +355,14 @@ class Merged:
         """By how much a unit neuron's value at `lift(z)` may differ from that at z."""
         if self.problem is self.original:
             return 0.0
-        eps = torch.finfo(z.dtype).eps
         lengths = torch.linalg.vector_norm(self.original.X, dim=1)
         outputs = (self.problem.y - z)[self.group] * self.share
-        return 32.0 * eps * float((self.original.y.abs() + outputs.abs()) @ lengths)
+        sizes = self.original.y.abs() + outputs.abs()
+        # Rows that are multiples but for rounding, and sums over groups of at most n samples.
+        rows = self.share[:, None] * self.problem.X[self.group]
+        apart = torch.linalg.vector_norm(self.original.X - rows, dim=1)
+        eps = torch.finfo(z.dtype).eps
+        return float(sizes @ (apart + (32 + len(lengths)) * eps * lengths))
 
     def expand(self, arrangements: Arrangements) -> Arrangements:
         """The same patterns, of all samples."""
@@ -374,12 +382,14 @@ def merge_rows(problem: GroupLasso) -> Merged:
     live = (lengths > 0).nonzero().ravel()
     if problem.loss.name != "squared" or not len(live):
         return as_it_is(problem)
-    members, first = _collinear(X[live])
+    label, side = parallel_rows(X[live].cpu().numpy())
+    # Opposite rows are one line, but no neuron is active at both.
+    _, first, members = np.unique(2 * label + (side < 0), return_index=True, return_inverse=True)
     if len(first) == len(X):
         return as_it_is(problem)
     first = live[first]
-    group = torch.zeros_like(lengths, dtype=torch.long)
-    group[live] = members
+    group = live.new_zeros(len(X))
+    group[live] = torch.from_numpy(members).to(group)
     share = lengths / lengths[first[group]]  # s_i, 0 for zero rows
     roots = X.new_zeros(len(first)).index_add_(0, group, share**2).sqrt()  # sqrt(S)
     share = share / roots[group]
@@ -393,20 +403,6 @@ def as_it_is(problem: GroupLasso) -> Merged:
     """Keep every row."""
     own = torch.arange(len(problem.y), device=problem.y.device)
     return Merged(problem, problem, own, torch.ones_like(problem.y))
-
-
-def _collinear(X: Tensor) -> tuple[Tensor, Tensor]:
-    """The group (n,) of every nonzero row, and the first row (m,) of every group."""
-    eps = torch.finfo(X.dtype).eps
-    scaled = X / X.abs().amax(dim=1, keepdim=True)
-    # Exact multiples agree in these but for the last digits, which are cut off.
-    keys = scaled.mul(2.0**-12 / eps).round()
-    group = torch.unique(keys, dim=0, return_inverse=True)[1]
-    # Rows with the same key that are not multiples up to rounding stay by themselves.
-    apart = (scaled - scaled[first_of_each(group)[group]]).abs().amax(dim=1) > 4.0 * eps
-    group = torch.where(apart, len(X) + torch.arange(len(X), device=X.device), group)
-    group = torch.unique(group, return_inverse=True)[1]
-    return group, first_of_each(group)
 
 
 _FIRST = 1e7  # samples times cones of the first try: some seconds

@@ -13,6 +13,7 @@ from torch import Tensor
 from convexlib.arrangements.patterns import patterns_of
 from convexlib.errors import ConvergenceWarning
 from convexlib.losses import ShiftedLoss, SmoothLoss, get_loss
+from convexlib.networks import Neurons
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result
 from convexlib.solvers.generate import generate
@@ -33,16 +34,15 @@ class Refined:
         A dual point, to be bounded by the caller.
     value : float
         The objective of the network below.
-    vectors, signs : Tensor (m, d), (m,)
-        Its neurons :math:`|\alpha_j| u_j`, none of them zero, and the signs of their outputs.
+    neurons : Neurons
+        Its neurons.
     bias : float
         Its output bias; 0 without one.
     """
 
     z: Tensor
     value: float
-    vectors: Tensor
-    signs: Tensor
+    neurons: Neurons
     bias: float
 
 
@@ -128,11 +128,11 @@ def refine(
     searching = bias is None  # for what local search misses: only at the bias that is found
     for _ in range(_BIAS_STEPS):
         result = solve(_at_bias(X, y, beta, kind, shift), start, searching)
-        vectors, signs = _neurons(result.weights)
+        neurons, _ = Neurons.of_blocks(result.weights)
         slope = beta * shift - float(result.z.sum())
         decay, lost = 0.5 * beta * shift * shift, 0.5 * slope * (slope / beta)
         if best is None or result.value + decay <= best.value:
-            best = Refined(result.z, result.value + decay, vectors, signs, shift)
+            best = Refined(result.z, result.value + decay, neurons, shift)
         if result.dual + decay - lost > bound or math.isinf(bound):
             z, bound = result.z, result.dual + decay - lost
         steps.append((shift, slope))
@@ -141,8 +141,8 @@ def refine(
         left = min(max(result.value - result.dual, 0.0), tol * result.value)
         unsure = abs(slope) <= math.sqrt(2.0 * kind.gradient_lipschitz * len(y) * left)
         # With other patterns allowed, the old ones need not be carried along.
-        if rounds and len(vectors):
-            start = vectors
+        if rounds and len(neurons):
+            start = neurons.vectors
         if bias is None or lost <= 3.0 * _TOL * result.value or (slow and unsure):
             if searching or not rounds or max_nodes == 0:
                 break
@@ -157,7 +157,7 @@ def refine(
         guess = 0.5 * (low + high) if slow else _secant(steps, beta, steepest)
         shift = min(max(guess, low), high)
     assert best is not None  # there is at least one step
-    return Refined(z, best.value, best.vectors, best.signs, best.bias)
+    return Refined(z, best.value, best.neurons, best.bias)
 
 
 def _secant(steps: list[tuple[float, float]], flattest: float, steepest: float) -> float:
@@ -202,9 +202,3 @@ def _over_own(tol: float) -> Solve:
             return ssnal(own, tol=tol)
 
     return solve
-
-
-def _neurons(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """The nonzero blocks (m, d) and their signs (m,)."""
-    side, pattern = torch.linalg.vector_norm(weights, dim=2).nonzero(as_tuple=True)
-    return weights[side, pattern], 1.0 - 2.0 * side.to(weights)

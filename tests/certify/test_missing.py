@@ -64,7 +64,9 @@ def test_adding_it_gains_what_it_says(loss, first_bias, last_bias):
     assert sampled * (1 - 1e-6) <= found.violation <= found.bound
     assert found.bound <= found.violation * (1 + 1e-5)
     assert found.violation <= sampled * 1.05  # so many directions come close to the best
-    assert found.active == int((data @ found.direction.numpy() > 0).sum())
+    # A best neuron may have samples on its hyperplane, whose sign is rounding.
+    heights = data @ found.direction.numpy()
+    assert (heights > 1e-12).sum() <= found.active <= (heights > -1e-12).sum()
 
     before = network_objective(network, X, y, beta, loss)
     after = network_objective(

@@ -348,7 +348,7 @@ def test_nothing_is_merged_without_need_or_for_other_losses():
 
 
 def test_nearly_collinear_rows_stay_apart():
-    X = np.array([[1.0, 1.0], [1.0, 1.0 + 1e-13], [1.0, 1.0 + 1e-9], [2.0, 2.0]])
+    X = np.array([[1.0, 1.0], [1.0, 1.0 + 1e-12], [1.0, 1.0 + 1e-9], [2.0, 2.0]])
     merged = merge_rows(free(X))
     assert len(merged.problem.y) == 3
     assert merged.group[0] == merged.group[3]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from convexlib.errors import SolverError
 from convexlib.losses.piecewise import PiecewiseLoss
+from convexlib.networks.prune import independent
 from convexlib.problems.parallel import UnitProgram
 
 _ACCURACY = 1e-10  # of the interior-point method, relative to the scaled program
@@ -90,33 +91,19 @@ def restricted(problem: UnitProgram, blocks: NDArray[np.int64]) -> tuple[Tensor,
 def pruned(problem: UnitProgram, weights: Tensor) -> Tensor:
     """The same outputs from at most n blocks, at no larger penalty.
 
-    More blocks than samples have dependent outputs. Along a null vector the fit stays and the
-    penalty, which is linear while all multiples are positive, does not rise in one direction; the
-    first block to reach zero leaves (Caratheodory's argument).
+    For the same reason as for neurons, see `convexlib.networks.prune`: outputs and norms of blocks
+    are positively homogeneous, too.
     """
-    norms = problem.norms(weights)
-    if not norms.any():
-        return weights
-    side, index = norms.nonzero(as_tuple=True)
+    side, index = problem.norms(weights).nonzero(as_tuple=True)
     chosen = index.cpu().numpy()
-    heights = norms[side, index].double().cpu().numpy().copy()
     outputs = problem.maps(chosen)[0].reshape(len(problem.y), len(chosen), -1)
     blocks = weights[side, index].flatten(1).double().cpu().numpy()
-    signs = np.where(side.cpu().numpy() == 0, 1.0, -1.0)
-    parts = np.einsum("tka,ka->tk", outputs, blocks) * (signs / heights)  # (n, B)
-    left = np.arange(len(chosen))
-    start = heights.copy()
-    while len(left) > len(parts):
-        null = np.linalg.svd(parts[:, left])[2][-1]
-        null = null if null.sum() >= 0 else -null
-        if not (null > 0).any():
-            break
-        ratios = np.where(null > 0, heights[left] / np.where(null > 0, null, 1.0), np.inf)
-        first = int(np.argmin(ratios))
-        heights[left] = np.maximum(heights[left] - ratios[first] * null, 0.0)
-        heights[left[first]] = 0.0
-        left = left[heights[left] > 0]
-    factors = torch.from_numpy(np.where(heights > 0, heights / start, 0.0)).to(weights)
-    pruned = problem.zeros()
-    pruned[side, index] = weights[side, index] * factors[:, None, None]
-    return pruned
+    images = torch.from_numpy(np.einsum("tka,ka->tk", outputs, blocks)).to(weights.device)
+    images = images * (1.0 - 2.0 * side)  # (n, B)
+    live = images.any(dim=0)
+    side, index = side[live], index[live]
+    costs = problem.norms(weights)[side, index].double()
+    factors = independent(images[:, live], costs).to(weights)
+    left = problem.zeros()
+    left[side, index] = weights[side, index] * factors[:, None, None]
+    return left
