@@ -25,7 +25,8 @@ WORDS = st.sampled_from(
     ("list", "run", "check", "table", "data", "certify", "--help", "-h", "", "--", "ecg", "nyse",
      "uci", "recovery", "three_layer", "--quick", "--full", "--jobs", "--seeds", "--check",
      "--seed", "--device", "cpu", "cuda", "tpu", "0-4", "0-", "-1", "0", "1", "1e9", "nan",
-     "--cluster", "verify", "fetch", "wine", "winee", "../x", "\0", "é", "--beta", "--tol", "\ud800")
+     "--cluster", "verify", "fetch", "wine", "winee", "../x", "\0", "é", "--beta", "--tol",
+     "\ud800")
 )  # fmt: skip
 
 
