@@ -26,7 +26,7 @@ from benchmarks.measure import PEERS, measure
 from benchmarks.referee import Referee
 from benchmarks.suites import config
 from convexlib.errors import ConvergenceWarning
-from convexlib.experiments import runner
+from experiments import runner
 
 EQUAL = 1e-7  # relative difference of two values that are each within a gap of 1e-8
 GAP = 1e-4

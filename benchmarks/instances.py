@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer
 
-from convexlib.experiments.ecg import load_task
+from experiments.ecg import load_task
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from convexlib.errors import DataError
-from convexlib.experiments import runner
+from experiments import runner
 
 Record = dict[str, Any]
 Target = dict[str, Any]

@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks import report, suites, summary
 from benchmarks.measure import PEERS, MeasurementError, measure
-from convexlib.experiments import runner
+from experiments import runner
 
 Config = dict[str, Any]
 

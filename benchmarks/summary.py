@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.suites import SCALING
-from convexlib.experiments import runner
+from experiments import runner
 
 Record = dict[str, Any]
 

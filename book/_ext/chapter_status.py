@@ -17,9 +17,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from theorem_index import HEADING, chapters, statements
 
-from convexlib.cli.experiments import EXPERIMENTS
-from convexlib.experiments.provenance import UNKNOWN, code_of, codes, other_code
-from convexlib.experiments.runner import Experiment, records
+from experiments.__main__ import EXPERIMENTS
+from experiments.provenance import UNKNOWN, code_of, codes, other_code
+from experiments.runner import Experiment, records
 
 __all__ = ["ChapterStatus", "RecordStatus", "code_of", "record_rows", "status"]
 

@@ -22,7 +22,7 @@ from sphinx.util.docutils import SphinxDirective
 from theorem_index import HEADING, chapters
 
 from convexlib.errors import DataError
-from convexlib.experiments.record_files import results_dir
+from experiments.records import results_dir
 
 OURS = "(not claimed)"  # so begins a row on what the papers do not say
 # What chapters write in full where one word would say too little; anything else is an error.

@@ -19,11 +19,11 @@ RULE = re.compile(r"^\|[ :|-]+\|$", re.MULTILINE)  # below the head of a table
 # The command that makes a folder below results/ again, and on what.
 COMMANDS = {
     "benchmarks": ("make bench BENCH=--full", "2 idle cores"),
-    "ecg": ("convexlib run ecg --full", "2 cores"),
-    "nyse": ("convexlib run nyse --full", "2 cores"),
-    "recovery": ("convexlib run recovery --full", "2 cores"),
-    "three_layer": ("convexlib run three_layer --full", "2 cores"),
-    "uci": ("convexlib run uci --full", "workstation, GPU or cluster"),
+    "ecg": ("python -m experiments run ecg --full", "2 cores"),
+    "nyse": ("python -m experiments run nyse --full", "2 cores"),
+    "recovery": ("python -m experiments run recovery --full", "2 cores"),
+    "three_layer": ("python -m experiments run three_layer --full", "2 cores"),
+    "uci": ("python -m experiments run uci --full", "workstation, GPU or cluster"),
 }
 
 

@@ -1,9 +1,11 @@
-"""What every command shares: exit codes, messages and the choice of a device."""
+"""What every command shares, those of the experiments too: exit codes, messages, a device."""
 
 from __future__ import annotations
 
+import argparse
 import codecs
 import io
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from contextlib import contextmanager
 
 import torch
 
-from convexlib.errors import InputError
+from convexlib.errors import ConvexlibError, DataError, InputError, SolverError
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 PLAIN = {
@@ -43,17 +45,33 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("convexlib.plain", _plain)
 
 
-def complain(message: object) -> None:
+def complain(message: object, program: str = "convexlib") -> None:
     """Print one line on stderr."""
-    print("convexlib:", " ".join(str(message).split()), file=sys.stderr)
+    print(f"{program}:", " ".join(str(message).split()), file=sys.stderr)
 
 
 @contextmanager
-def warnings_in_one_line() -> Iterator[None]:
+def warnings_in_one_line(program: str = "convexlib") -> Iterator[None]:
     """Print warnings as other messages are, without the line of code that gave them."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: complain(message)
+        warnings.showwarning = lambda message, *_, **__: complain(message, program)
         yield
+
+
+def exit_code(chosen: argparse.Namespace, program: str = "convexlib") -> int:
+    """Run the command that was chosen; its exit code, also where it fails on purpose."""
+    try:
+        code: int = chosen.run(chosen)
+    except ConvexlibError as error:
+        complain(error, program)
+        return FAILED if isinstance(error, DataError | SolverError) else BAD_INPUT
+    except KeyboardInterrupt as stopped:
+        complain(str(stopped) or "interrupted", program)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough, as in `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    return code
 
 
 def device(name: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import linprog
 
 import convexlib as cl
-from convexlib.experiments import spikes
+from experiments.recovery import spikes
 from tests.adversary.search import Draw, Floats, attack, refute
 from tests.adversary.two_layer import all_masks, best_neuron, relu
 

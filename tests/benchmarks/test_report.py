@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import report, suites, summary
-from convexlib.experiments import runner
+from experiments import runner
 
 FACTS = {"history": [[0.1, 12.0, 1.0], [0.2, 10.0, 9.0]], "versions": {"convexlib": "1"}}
 

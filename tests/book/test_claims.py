@@ -304,7 +304,7 @@ def test_validation_errors(monkeypatch, shift, verdict):
     noise = 0.01 * np.random.default_rng(0).standard_normal(10)
     level = {"convex": 1.0, "sgd-cosine": 1.0 + shift, "adam-cosine": 1.2}
     runs = {name: [{"validation": base + e} for e in noise] for name, base in level.items()}
-    monkeypatch.setattr(descent.nyse_table, "chosen", lambda found, name: (0.1, runs[name]))
+    monkeypatch.setattr(descent.nyse_tables, "chosen", lambda found, name: (0.1, runs[name]))
     assert descent.nyse_validation()[1] == verdict
 
 

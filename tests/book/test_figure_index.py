@@ -33,7 +33,7 @@ def test_a_row_names_figures_tables_and_commands(extension):
     ]
     assert extension.row("ecg", "A title", {"cells": cells}) == (
         "| [A title](ecg.ipynb) | {numref}`fig-one` | 1 | `python book/tools/notebooks.py --all "
-        "book/ecg.md` | `convexlib run ecg --full` (2 cores) |"
+        "book/ecg.md` | `python -m experiments run ecg --full` (2 cores) |"
     )
 
 

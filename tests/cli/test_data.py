@@ -166,3 +166,12 @@ def test_the_package_runs_as_a_module() -> None:
     assert done.stdout == ""
     assert "Did you mean 'wine'?" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "list", "table"])
+def test_commands_of_the_experiments_say_where_they_are(capsys, command):
+    assert cli.main([command, "ecg", "--full"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert f"expected `python -m experiments {command}`, in a checkout" in captured.err

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from convexlib.errors import InputError, SolverError
-from convexlib.experiments import cluster
-from convexlib.experiments.runner import file_name, records, run
+from experiments import cluster
+from experiments.runner import file_name, records, run
 from tests.experiments import toys
 
 Client = pytest.importorskip("distributed", reason="the extra `cluster` is not installed").Client

@@ -1,4 +1,4 @@
-"""`convexlib run`, `list` and `table`: what they print, keep, and return."""
+"""`python -m experiments`: what its commands print, keep, and return."""
 
 import argparse
 import re
@@ -6,9 +6,9 @@ import re
 import pytest
 import torch
 
-from convexlib import cli
-from convexlib.experiments import cluster, provenance, runner
-from convexlib.experiments.runner import Experiment
+from experiments import __main__ as cli
+from experiments import cluster, provenance, runner
+from experiments.runner import Experiment
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def toy(tmp_path, monkeypatch):
         compared=lambda config: {"objective": 1e-6},
     )
     monkeypatch.setenv("CONVEXLIB_RESULTS", str(tmp_path))
-    monkeypatch.setattr(cli.experiments, "EXPERIMENTS", {"toy": experiment})
+    monkeypatch.setattr(cli, "EXPERIMENTS", {"toy": experiment})
     return calls
 
 
@@ -60,7 +60,7 @@ def test_a_missed_tolerance_is_exit_code_1(capsys, tmp_path):
     assert cli.main(["run", "toy", "--full"]) == 1
     captured = capsys.readouterr()
     assert captured.out.split() == ["0", "1", "4", "9"]
-    assert captured.err == "convexlib: toy: too large\n"
+    assert captured.err == "experiments: toy: too large\n"
     assert len(list((tmp_path / "toy").glob("*.json"))) == 4
 
 
@@ -127,12 +127,12 @@ def test_a_device_that_is_not_there(capsys):
 
 
 def test_seeds_are_read():
-    assert cli.experiments.seeds("0-4") == [0, 1, 2, 3, 4]
-    assert cli.experiments.seeds("7") == [7]
-    assert cli.experiments.seeds("0,2,5-6") == [0, 2, 5, 6]
+    assert cli.seeds("0-4") == [0, 1, 2, 3, 4]
+    assert cli.seeds("7") == [7]
+    assert cli.seeds("0,2,5-6") == [0, 2, 5, 6]
     for text in ("", "a", "3-1", "1,1", "1-2-", "1-2-3", "0.5"):
         with pytest.raises(argparse.ArgumentTypeError, match="is not like 0-4"):
-            cli.experiments.seeds(text)
+            cli.seeds(text)
 
 
 def test_the_real_experiments_are_listed(monkeypatch, capsys):
@@ -146,7 +146,7 @@ def test_an_interrupt_is_one_line_and_exit_code_130(capsys, toy):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == (
-        "convexlib: toy-quick-other was interrupted: 1 of 2 records are done. The same command "
+        "experiments: toy-quick-other was interrupted: 1 of 2 records are done. The same command "
         "goes on from there.\n"
     )
     assert cli.main(["run", "toy", "--seeds", "0,5"]) == 1  # goes on beside it
@@ -161,8 +161,10 @@ def test_a_damaged_record_is_one_line(capsys, toy, tmp_path):
     path.write_text("{")
     capsys.readouterr()
     assert cli.main(["table", "toy"]) == 0
-    line = f"convexlib: {path} does not count as a record: it is cut short or no JSON. `convexlib "
-    assert capsys.readouterr().err == line + "run` makes it again.\n"
+    line = (
+        f"experiments: {path} does not count as a record: it is cut short or no JSON. `python -m "
+    )
+    assert capsys.readouterr().err == line + "experiments run` makes it again.\n"
     assert cli.main(["run", "toy"]) == 0
     assert capsys.readouterr().err.startswith(line)
     assert len(toy) == 3
@@ -172,7 +174,9 @@ def test_table_names_the_profile_that_has_records(capsys):
     cli.main(["run", "toy"])
     capsys.readouterr()
     assert cli.main(["table", "toy", "--full"]) == 1
-    assert capsys.readouterr().err.endswith("There are others: `convexlib table toy --quick`.\n")
+    assert capsys.readouterr().err.endswith(
+        "There are others: `python -m experiments table toy --quick`.\n"
+    )
 
 
 def test_check_makes_records_again_and_writes_nothing(capsys, toy, tmp_path):
@@ -194,7 +198,7 @@ def test_a_check_that_misses_is_exit_code_1(capsys, toy):
     assert cli.main(["run", "toy", "--quick", "--seeds", "2,4", "--check", "2"]) == 1
     captured = capsys.readouterr()
     assert "more than 1e-06" in captured.out
-    assert captured.err.startswith("convexlib: toy: objective of record ")
+    assert captured.err.startswith("experiments: toy: objective of record ")
     assert captured.err.endswith(" differs by 1.0e-03, more than 1e-06\n")
 
 
@@ -203,7 +207,7 @@ def test_check_leaves_out_records_of_other_settings(capsys, toy, tmp_path):
     (tmp_path / "toy-quick-other").rename(tmp_path / "toy-quick")
     capsys.readouterr()
     assert cli.main(["run", "toy", "--quick", "--check", "9"]) == 0
-    assert capsys.readouterr().err == "convexlib: 1 records of other settings are left out\n"
+    assert capsys.readouterr().err == "experiments: 1 records of other settings are left out\n"
     (tmp_path / "toy-quick").rename(tmp_path / "toy-quick-other")
     assert cli.main(["run", "toy", "--quick", "--seeds", "8", "--check", "9"]) == 1
     assert "none of the 3 records in" in capsys.readouterr().err

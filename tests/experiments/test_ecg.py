@@ -7,11 +7,11 @@ from numpy.testing import assert_allclose
 
 import convexlib as cl
 from convexlib.errors import InputError
-from convexlib.experiments.ecg import EXPERIMENT, METHODS, compute, configs, load_task
-from convexlib.experiments.ecg_table import ORDER, excess, reference
-from convexlib.experiments.ecg_task import stored_network
-from convexlib.experiments.runner import digest, run
 from convexlib.networks import outputs
+from experiments.ecg import EXPERIMENT, METHODS, compute, configs, load_task
+from experiments.ecg.methods import stored_network
+from experiments.ecg.tables import ORDER, excess, reference
+from experiments.runner import digest, run
 
 SMALL = {"n_train": 120, "n_test": 200, "width": 8, "ratio": 0.05}
 PROVEN = {**configs("quick")[0], **SMALL, "factor": 2}
@@ -134,7 +134,7 @@ def test_beta_is_a_part_of_its_largest_value(record):
 
 
 def test_what_is_compared_again_does_not_depend_on_the_clock(record, many):
-    from convexlib.experiments.spot_check import compare
+    from experiments.spot_check import compare
 
     for found, convex in ((record, {"generated"}), (many, {"generated", "sampled", "gated"})):
         rows = compare(EXPERIMENT, found, found)
@@ -185,20 +185,20 @@ def test_all_methods_are_there_with_their_budgets(kind, request):
 
 
 def test_the_rate_is_the_best_one_of_the_first_seed(monkeypatch):
-    from convexlib.experiments import ecg_baselines
+    from experiments.ecg import methods
 
     task, problem = problem_of({"config": PROVEN, "result": {"beta": 1.0}})
     tried = []
-    real = ecg_baselines._descend
+    real = methods._descend
 
     def watched(*arguments):
         run_ = real(*arguments)
         tried.append((arguments[3], arguments[4], run_.best_objective))
         return run_
 
-    monkeypatch.setattr(ecg_baselines, "_descend", watched)
+    monkeypatch.setattr(methods, "_descend", watched)
     config = {**PROVEN, "seeds": [3, 5], "rates": {"adam": [0.03, 1e-6]}}
-    ecg_baselines.at_equal_time("adam", problem, task, config, 0.05)
+    methods.at_equal_time("adam", problem, task, config, 0.05)
     assert [part[:2] for part in tried] == [([0.03], [3]), ([1e-6], [3]), ([0.03], [5])]
     assert tried[0][2] < tried[1][2]
 

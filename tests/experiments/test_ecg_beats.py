@@ -6,10 +6,8 @@ import torch
 from numpy.testing import assert_allclose
 
 from convexlib.datasets import load_ecg_beats
-from convexlib.experiments import ecg_beats
-from convexlib.experiments.ecg import EXPERIMENT, compute, configs
-from convexlib.experiments.ecg_beats import AFTER, BEFORE, aligned
-from convexlib.experiments.ecg_task import load_task, stored_network
+from experiments.ecg import EXPERIMENT, compute, configs, methods
+from experiments.ecg.methods import AFTER, BEFORE, aligned, load_task, stored_network
 
 CONFIG = {**configs("quick")[-1], "n_train": 150, "n_test": 9000}
 
@@ -21,7 +19,7 @@ def result():
 
 def test_windows_are_around_the_peaks_and_do_not_overlap():
     signal, _, peaks, kinds = load_ecg_beats()
-    rows, inside = ecg_beats.test_peaks(CONFIG["n_train"], CONFIG["lags"], CONFIG["n_test"])
+    rows, inside = methods.test_peaks(CONFIG["n_train"], CONFIG["lags"], CONFIG["n_test"])
     task = load_task(CONFIG["lags"], CONFIG["n_train"], CONFIG["n_test"], record=100)
     windows = aligned((task.mean + task.scale * task.y_test).numpy(), rows)
     assert windows.shape == (len(rows), BEFORE + AFTER)

@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_pinball_loss, r2_score
 
 import convexlib as cl
-from convexlib.experiments.nyse import (
+from experiments.nyse import (
     EXPERIMENT,
     METHODS,
     RATES,
@@ -19,8 +19,8 @@ from convexlib.experiments.nyse import (
     missed,
     table,
 )
-from convexlib.experiments.nyse_data import COLUMNS, PARTS, load_task, mean_pinball
-from convexlib.experiments.runner import digest, run
+from experiments.nyse.methods import COLUMNS, PARTS, load_task, mean_pinball
+from experiments.runner import digest, run
 
 LINEAR = next(c for c in configs("quick") if c["part"] == "linear")
 SERIES = next(c for c in configs("quick") if c["part"] == "series")

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from convexlib.errors import InputError
-from convexlib.experiments import ecg, nyse, provenance, recovery, three_layer, uci, uci_peer
-from convexlib.experiments.runner import check_config, digest, records, run
+from experiments import ecg, nyse, provenance, recovery, three_layer, uci
+from experiments.runner import check_config, digest, records, run
+from experiments.uci import peer
 
 HELPER = '''"""A helper."""
 
@@ -132,7 +133,7 @@ def test_keys_of_keys_are_looked_at_too() -> None:
 
 def test_the_peer_has_settings_of_its_own() -> None:
     with pytest.raises(InputError, match="the keys epochs, which nothing reads.*limit"):
-        uci_peer.compute({**uci_peer.configs()[0], "epochs": 3})
+        peer.compute({**peer.configs()[0], "epochs": 3})
 
 
 @pytest.mark.parametrize("of", [ecg, nyse, recovery, three_layer, uci])
@@ -140,5 +141,5 @@ def test_what_the_book_reads_is_of_the_full_profile(of) -> None:
     """A record of another seed or device beside them would be read as one of them."""
     wanted = {digest(config) for config in of.EXPERIMENT.configs("full")}
     if of is uci:
-        wanted |= {digest(config) for config in uci_peer.configs()}
+        wanted |= {digest(config) for config in peer.configs()}
     assert {digest(record["config"]) for record in records(of.EXPERIMENT.name)} <= wanted

@@ -11,8 +11,12 @@ import torch
 
 import convexlib as cl
 from convexlib.errors import InputError
-from convexlib.experiments import recovery, runner, spikes
-from convexlib.experiments.planted import (
+from convexlib.networks import TwoLayerReLU
+from convexlib.pricing import price
+from experiments import recovery, runner
+from experiments.recovery import spikes
+from experiments.recovery.methods import describe, noisy
+from experiments.recovery.planted import (
     all_active,
     enough_active,
     halfspace_share,
@@ -23,10 +27,7 @@ from convexlib.experiments.planted import (
     precertificate,
     separated_share,
 )
-from convexlib.experiments.recovery_noise import describe, noisy
-from convexlib.experiments.recovery_table import half_point, table
-from convexlib.networks import TwoLayerReLU
-from convexlib.pricing import price
+from experiments.recovery.tables import half_point, table
 
 QUICK = recovery.configs("quick")
 

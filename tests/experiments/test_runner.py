@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from convexlib.errors import DataError, InputError
-from convexlib.experiments.runner import digest, environment, records, results_dir, run
+from experiments.runner import digest, environment, records, results_dir, run
 
 CONFIGS = [{"seed": seed, "size": 3} for seed in range(4)]
 
@@ -161,7 +161,9 @@ def test_refuses_what_json_cannot_hold(tmp_path, value):
 
 
 def test_says_that_there_are_no_records(tmp_path):
-    with pytest.raises(DataError, match=r"holds no intact record.*`convexlib run \w+ --"):
+    with pytest.raises(
+        DataError, match=r"holds no intact record.*`python -m experiments run \w+ --"
+    ):
         records("toy", tmp_path)
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from convexlib.datasets import atomic
 from convexlib.errors import DataError, SolverError
-from convexlib.experiments import record_files
-from convexlib.experiments.runner import digest, file_name, run
+from experiments import records as record_files
+from experiments.runner import digest, file_name, run
 from tests.experiments import toys
 
 COUNT = 8

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from convexlib.errors import DataError
-from convexlib.experiments import ecg, nyse, three_layer
-from convexlib.experiments.runner import Experiment, Median, digest, file_name, records, run
-from convexlib.experiments.spot_check import Agreement, compare, spot_check, table
+from experiments import ecg, nyse, three_layer
+from experiments.runner import Experiment, Median, digest, file_name, records, run
+from experiments.spot_check import Agreement, compare, spot_check, table
 
 
 class Toy:

@@ -9,18 +9,20 @@ import torch
 from sklearn.datasets import load_digits
 
 import convexlib as cl
-from convexlib.experiments import runner, three_layer_sets, three_layer_table
-from convexlib.experiments.three_layer import (
+from experiments import runner
+from experiments.three_layer import (
     CLOSE,
     EXPERIMENT,
     SETS,
     compute,
     configs,
     instance,
+    methods,
     table,
+    tables,
 )
-from convexlib.experiments.three_layer_sets import BASELINES, digits, load
-from convexlib.experiments.uci import split
+from experiments.three_layer.methods import BASELINES, digits, load
+from experiments.uci import split
 from tests.helpers.three_layer import circle
 
 INSTALLED = ("breast-cancer-wisc-diag",)  # made from the files of scikit-learn
@@ -90,18 +92,18 @@ def test_methods_on_a_set_have_one_objective_and_their_budgets(tmp_path) -> None
     free = cl.ThreeLayer(X, y, beta=1.0, units="generate")
     assert result["beta"] == pytest.approx(DIGITS["ratio"] * free.beta_max(), rel=1e-6)
     assert set(result["kinds"]) == {"decay", "path"}
-    for methods in result["kinds"].values():
-        generated = methods["generated"]
+    for made in result["kinds"].values():
+        generated = made["generated"]
         assert generated["by_seed"][0] == pytest.approx(generated["objective"], rel=1e-5)
         seconds = generated["seconds"]
         for name in BASELINES:
-            alone, tuned = methods[name]["alone"], methods[name]["tuned"]
+            alone, tuned = made[name]["alone"], made[name]["tuned"]
             assert alone["curve"]["seconds"][-1] <= 2 * seconds + 0.2  # two seeds, side by side
             assert tuned["curve"]["seconds"][-1] == pytest.approx(seconds, abs=0.1)
             assert alone["objective"] <= min(alone["by_rate"]) * (1 + 1e-5)
             assert alone["objective"] <= min(alone["by_seed"]) * (1 + 1e-5)
-            assert alone["rate"] in methods[name]["rates"]
-        for score in (generated, methods["sampled"], alone, tuned):
+            assert alone["rate"] in made[name]["rates"]
+        for score in (generated, made["sampled"], alone, tuned):
             assert generated["dual"] <= score["objective"] <= 0.5 * float(y @ y)
     assert EXPERIMENT.missed(record) is None
     assert "path generated" in table([record])
@@ -123,10 +125,10 @@ def test_a_grid_is_widened_until_the_best_rate_is_inside(monkeypatch) -> None:
         tried.append(tuple(rates))
         return Run(rates, seeds)
 
-    monkeypatch.setattr(three_layer_sets, "train_parallel", train)
-    monkeypatch.setattr(three_layer_sets, "run_scores", lambda problem, run, data: {})
+    monkeypatch.setattr(methods, "train_parallel", train)
+    monkeypatch.setattr(methods, "run_scores", lambda problem, run, data: {})
     config = {**DIGITS, "rates": {"sgd": [0.1, 0.3]}, "widenings": 5}
-    found = three_layer_sets._descent(None, "sgd", 1.0, None, config)
+    found = methods._descent(None, "sgd", 1.0, None, config)
     assert found["rates"] == [0.1, 0.3, 0.9, 2.7, 8.1]
     assert tried[-2:] == [(2.7,), (0.1, 0.3, 0.9, 2.7, 8.1)]
 
@@ -134,7 +136,7 @@ def test_a_grid_is_widened_until_the_best_rate_is_inside(monkeypatch) -> None:
 @pytest.mark.parametrize("beta", [0.5, 20.0, 1e4])
 def test_linear_reference_is_the_optimum(beta: float) -> None:
     data = digits(60)
-    found = three_layer_sets._linear(data, beta)
+    found = methods._linear(data, beta)
     w = cp.Variable(65)
     program = cp.Minimize(
         0.5 * cp.sum_squares(data[0].numpy() @ w - data[1].numpy()) + beta * cp.norm(w, 2)
@@ -177,13 +179,13 @@ def test_the_verdict_counts_against_the_best_baseline() -> None:
         made_up("b", 0.1, 10.0, {"sgd": 20.0, "adam": 10.002}),
         {"config": {"part": "landscape"}, "result": {}},
     ]
-    verdict = three_layer_table.verdict(found, "decay")
+    verdict = tables.verdict(found, "decay")
     assert (verdict["settings"], verdict["sets"]) == (3, 2)
     assert verdict["objective"] == (1, 1, 1)
     np.testing.assert_allclose(sorted(verdict["above"]), [-0.1, 0.0002, 0.1])
     assert verdict["test"] == {"best": (3, 0, 0), "two layers": (0, 3, 0), "linear": (0, 0, 3)}
-    summary = three_layer_table.summary(found, "decay")
+    summary = tables.summary(found, "decay")
     assert "| 1 | 1 | 1 | +0.0 (-10.0 to +10.0)% |" in summary
-    assert "+10.0%" in three_layer_table.objectives(found, "decay")
-    assert three_layer_table.comparison(found, "path") == []
-    assert "100.0%" in three_layer_table.accuracies(found, "decay")
+    assert "+10.0%" in tables.objectives(found, "decay")
+    assert tables.comparison(found, "path") == []
+    assert "100.0%" in tables.accuracies(found, "decay")

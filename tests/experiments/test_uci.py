@@ -7,11 +7,11 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 import convexlib as cl
-from convexlib.experiments import uci
-from convexlib.experiments.runner import digest, run
-from convexlib.experiments.uci import Task, compute, configs, load_task, split
-from convexlib.experiments.uci_methods import METHODS, patterns, side_by_side
 from convexlib.networks import TwoLayerReLU, squared_weights
+from experiments import uci
+from experiments.runner import digest, run
+from experiments.uci import Task, compute, configs, load_task, split
+from experiments.uci.methods import METHODS, patterns, side_by_side
 
 OPTIONS = {
     "gated": {"patterns": 6, "tol": 1e-8},
@@ -45,7 +45,7 @@ def config(method, value=1e-3):
 
 @pytest.fixture(params=[2, 3], ids=["binary", "three classes"])
 def task(request, monkeypatch):
-    monkeypatch.setattr(uci, "load_uci", lambda name: table(request.param))
+    monkeypatch.setattr(uci.methods, "load_uci", lambda name: table(request.param))
     return load_task("made-up")
 
 
@@ -53,7 +53,7 @@ def task(request, monkeypatch):
 def results():
     """The result of every method on the table of three classes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(uci, "load_uci", lambda name: table(3))
+        patch.setattr(uci.methods, "load_uci", lambda name: table(3))
         return {method: compute(config(method)) for method in METHODS}
 
 
@@ -158,7 +158,7 @@ def test_curves_fall_to_the_objective(results):
 
 
 def test_the_objective_of_descent_is_that_of_a_run_made_again(results, monkeypatch):
-    monkeypatch.setattr(uci, "load_uci", lambda name: table(3))
+    monkeypatch.setattr(uci.methods, "load_uci", lambda name: table(3))
     again = compute(config("sgd"))
     assert_allclose(again["objective"], results["sgd"]["objective"], rtol=1e-6)
     assert again["best_rates"] == results["sgd"]["best_rates"]
@@ -192,7 +192,7 @@ def test_a_large_penalty_leaves_the_network_of_no_neurons(task):
 
 
 def test_records_are_whole_and_say_whether_they_miss(tmp_path, monkeypatch):
-    monkeypatch.setattr(uci, "load_uci", lambda name: table(2))
+    monkeypatch.setattr(uci.methods, "load_uci", lambda name: table(2))
     (record,) = run("uci", compute, [config("gated")], folder=tmp_path, progress=False)
     (again,) = run("uci", compute, [config("gated")], folder=tmp_path, progress=False)
     assert record == again

@@ -8,9 +8,10 @@ from numpy.testing import assert_allclose
 
 from convexlib.datasets import list_uci
 from convexlib.errors import DataError, SolverError
-from convexlib.experiments import uci, uci_peer
-from convexlib.experiments.runner import digest
-from convexlib.experiments.uci_methods import METHODS
+from experiments import uci
+from experiments.runner import digest
+from experiments.uci import peer
+from experiments.uci.methods import METHODS
 
 CONFIG = {
     "data": "made-up",
@@ -28,16 +29,16 @@ def task(monkeypatch):
     generator = np.random.default_rng(0)
     X = generator.standard_normal((40, 3)) * [1.0, 20.0, 3.0]
     labels = np.digitize(X[:, 0] + 0.05 * X[:, 1], [-0.5, 0.5])
-    monkeypatch.setattr(uci, "load_uci", lambda name: (X, labels))
+    monkeypatch.setattr(uci.methods, "load_uci", lambda name: (X, labels))
     return uci.load_task("made-up")
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    not uci_peer.PYTHON.exists(), reason="needs the peers' environment (`make bench` makes it)"
+    not peer.PYTHON.exists(), reason="needs the peers' environment (`make bench` makes it)"
 )
 def test_the_peer_solves_our_gated_program(task):
-    found = uci_peer.pyscnn(task, CONFIG)
+    found = peer.pyscnn(task, CONFIG)
     ours = METHODS["gated"](task, {**CONFIG, "method": "gated", "tol": 1e-10})
     assert found["ended"]
     assert found["patterns"] == ours["patterns"]
@@ -53,26 +54,26 @@ def test_the_peer_solves_our_gated_program(task):
 
 
 def test_without_the_environment_the_error_says_how_to_make_it(task, monkeypatch):
-    monkeypatch.setattr(uci_peer, "PYTHON", Path("nowhere/python"))
+    monkeypatch.setattr(peer, "PYTHON", Path("nowhere/python"))
     with pytest.raises(DataError, match=r"nowhere/python is missing.*`make bench` makes it"):
-        uci_peer.pyscnn(task, CONFIG)
+        peer.pyscnn(task, CONFIG)
 
 
 def test_a_child_that_fails_is_no_result(task, monkeypatch, tmp_path):
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho 'No module named scnn' >&2\nexit 3\n")
     python.chmod(0o755)
-    monkeypatch.setattr(uci_peer, "PYTHON", python)
+    monkeypatch.setattr(peer, "PYTHON", python)
     with pytest.raises(SolverError, match=r"status 3 \(No module named scnn\); expected weights"):
-        uci_peer.pyscnn(task, CONFIG)
+        peer.pyscnn(task, CONFIG)
 
 
 def test_the_configurations_are_those_of_the_smaller_tables():
-    known = uci_peer.datasets.catalogue()
-    found = uci_peer.configs(rows=700)
+    known = peer.datasets.catalogue()
+    found = peer.configs(rows=700)
     names = {name for name in list_uci() if known[name].shape[0] <= 700}
     assert {config["data"] for config in found} == names
     assert len({digest(config) for config in found}) == len(found) == 6 * len(names)
     gated = next(config for config in uci.configs("full") if config["method"] == "gated")
     assert {config["patterns"] for config in found} == {gated["patterns"]}
-    assert uci_peer.configs(rows=10**6)[-1]["data"] == "adult"
+    assert peer.configs(rows=10**6)[-1]["data"] == "adult"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from convexlib.experiments.profiles import (
+from experiments.uci.tables import (
     PLACE,
     POOLS,
     TOLERANCES,

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from convexlib.datasets import atomic
-from convexlib.experiments.runner import file_name, run
+from experiments.runner import file_name, run
 
 PART_OPEN = Path.open
 WORDS = ("begun", "ended")

@@ -7,12 +7,13 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from hypothesis import strategies as st
 
 from convexlib import cli
-from convexlib.cli.experiments import EXPERIMENTS
-from convexlib.experiments import record_files
+from experiments import __main__ as experiments
+from experiments import records as record_files
 from tests.fuzz import sandbox
 from tests.fuzz.calls import Arguments, entry
 from tests.fuzz.entries_files import damaged, models, texts, written
@@ -21,10 +22,11 @@ ROOT = Path(__file__).resolve().parents[2]
 CODES = (0, 1, 2)
 NAMED = (UserWarning,)  # that a record does not count: the command prints it in one line
 WORDS = st.sampled_from(
-    ("list", "run", "table", "data", "certify", "--help", "-h", "", "--", "ecg", "nyse", "uci",
-     "recovery", "three_layer", "--quick", "--full", "--jobs", "--seeds", "--check", "--seed",
-     "--device", "cpu", "cuda", "tpu", "0-4", "0-", "-1", "0", "1", "1e9", "nan", "--cluster",
-     "verify", "fetch", "wine", "winee", "../x", "\0", "é", "--beta", "--tol", "\ud800")
+    ("list", "run", "check", "table", "data", "certify", "--help", "-h", "", "--", "ecg", "nyse",
+     "uci", "recovery", "three_layer", "--quick", "--full", "--jobs", "--seeds", "--check",
+     "--seed", "--device", "cpu", "cuda", "tpu", "0-4", "0-", "-1", "0", "1", "1e9", "nan",
+     "--cluster", "verify", "fetch", "wine", "winee", "../x", "\0", "é", "--beta", "--tol",
+     "\ud800")
 )  # fmt: skip
 
 
@@ -39,12 +41,12 @@ class Terminal(io.TextIOWrapper):
         return self.buffer.getvalue().decode("ascii")
 
 
-def typed(*words: str) -> None:
+def typed(*words: str, program: Any = cli) -> None:
     """Run a command in this process, and check how it ends."""
     out, err = Terminal("strict"), Terminal("backslashreplace")
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            code = cli.main(list(words))
+            code = program.main(list(words))
         except SystemExit as ended:  # argparse
             code = ended.code if isinstance(ended.code, int) else 2
     said = err.text()
@@ -53,22 +55,24 @@ def typed(*words: str) -> None:
     if code:
         assert said.strip(), "failed without a word"
     if code == 2 and not said.startswith("usage:"):
-        assert said.startswith("convexlib: ")
+        assert said.startswith(("convexlib: ", "experiments: "))
         assert said.count("\n") == 1, f"several lines: {said[:300]}"
 
 
 def anything(words: list[str]) -> None:
     """Words in any order; what would compute for long or download has nothing to work on."""
     computes = words[:1] == ["run"] and "--check" not in words
-    fetches = "fetch" in words
-    if not computes and not fetches:
-        with sandbox.inside():
-            typed(*words)
+    if "fetch" in words:
+        return
+    with sandbox.inside():
+        typed(*words)
+        if not computes:
+            typed(*words, program=experiments)
 
 
 entry(
     "words", anything, st.fixed_dictionaries({"words": st.lists(WORDS, max_size=5)}),
-    covers=("convexlib", "convexlib list"), kept=("words",), share=2.0, may_warn=NAMED,
+    covers=("convexlib", "experiments list"), kept=("words",), share=2.0, may_warn=NAMED,
 )  # fmt: skip
 
 NUMBERS = ("0.1", "1", "0", "-1", "nan", "inf", "1e400", "x", "", "1e-300", "1e300")
@@ -121,7 +125,7 @@ entry(
 @st.composite
 def altered(draw: st.DrawFn) -> Arguments:
     """A stored record of an experiment, damaged, or sealed again with parts of it gone."""
-    name = draw(st.sampled_from(sorted(EXPERIMENTS)))
+    name = draw(st.sampled_from(sorted(experiments.EXPERIMENTS)))
     paths = sorted((ROOT / "results" / name).glob("*.json"))[:6]
     content = draw(st.sampled_from(paths)).read_bytes()
     kind = draw(st.sampled_from(("sound", "damaged", "lacking", "lacking", "other", "empty")))
@@ -142,7 +146,7 @@ def altered(draw: st.DrawFn) -> Arguments:
 
 
 def tabled(name: str, content: bytes | None, words: list[str]) -> None:
-    """`convexlib table`, `list` and `run --check` on a folder with this record."""
+    """`python -m experiments table` on a folder with this record."""
     place = sandbox.folder() / "tables"
     folder = place / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,13 +159,13 @@ def tabled(name: str, content: bytes | None, words: list[str]) -> None:
                 path = folder / f"{0:016x}.json"
             path.write_bytes(content)
         with sandbox.inside(place):
-            typed("table", name, *words)
+            typed("table", name, *words, program=experiments)
     finally:
         shutil.rmtree(place)
 
 
 entry(
-    "convexlib table",
+    "experiments table",
     tabled,
     altered(),
     share=3.0,
@@ -173,7 +177,7 @@ entry(
 @st.composite
 def checks(draw: st.DrawFn) -> Arguments:
     """Options of `run` that cannot be met, as there are no records and no cluster."""
-    words = [draw(st.sampled_from((*sorted(EXPERIMENTS), "other")))]
+    words = [draw(st.sampled_from((*sorted(experiments.EXPERIMENTS), "other")))]
     for _ in range(draw(st.integers(0, 3))):
         option, values = draw(
             st.sampled_from(
@@ -190,12 +194,16 @@ def checks(draw: st.DrawFn) -> Arguments:
 
 
 def run_checked(words: list[str]) -> None:
-    """`convexlib run --check` without records."""
+    """`python -m experiments run --check` and `check` without records."""
     with sandbox.inside():
-        typed("run", *words, "--check", "1")
+        typed("run", *words, "--check", "1", program=experiments)
+        typed("check", *words[:1], "1", *words[1:], program=experiments)
 
 
-entry("convexlib run", run_checked, checks(), kept=("words",), may_warn=NAMED)
+entry(
+    "experiments run", run_checked, checks(), kept=("words",), may_warn=NAMED,
+    covers=("experiments run", "experiments check"),
+)  # fmt: skip
 
 
 @st.composite

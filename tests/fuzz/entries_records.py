@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import convexlib as cl
 from convexlib import datasets
 from convexlib.datasets import manifest
-from convexlib.experiments import runner
+from experiments import runner
 from tests.fuzz import sandbox
 from tests.fuzz.calls import Arguments, entry
 from tests.fuzz.entries_files import damaged, written

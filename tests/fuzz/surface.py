@@ -6,6 +6,7 @@ import argparse
 import importlib
 
 from convexlib import cli
+from experiments import __main__ as experiments
 
 PACKAGES = (
     "convexlib",
@@ -15,13 +16,13 @@ PACKAGES = (
     "convexlib.datasets",
     "convexlib.errors",
     "convexlib.estimators",
-    "convexlib.experiments.runner",
     "convexlib.losses",
     "convexlib.networks",
     "convexlib.networks.parallel",
     "convexlib.plots",
     "convexlib.training",
     "convexlib.solvers.interpolation",
+    "experiments.runner",
 )
 WITHOUT_INPUT = {
     "COLOURS", "GREY", "STYLE", "OPTIMIZERS",  # constants
@@ -33,9 +34,11 @@ WITHOUT_INPUT = {
 
 
 def public_names() -> set[str]:
-    """Every public name of the packages, and every subcommand as `convexlib NAME`."""
+    """Every public name of the packages, and every subcommand as `PROGRAM NAME`."""
     names = {name for package in PACKAGES for name in importlib.import_module(package).__all__}
-    commands = argparse.ArgumentParser().add_subparsers()
-    for add in cli.COMMANDS:
-        add(commands)
-    return (names | {f"convexlib {command}" for command in commands.choices}) - WITHOUT_INPUT
+    for program, known in (("convexlib", cli.COMMANDS), ("experiments", experiments.COMMANDS)):
+        commands = argparse.ArgumentParser().add_subparsers()
+        for add in known:
+            add(commands)
+        names |= {f"{program} {command}" for command in commands.choices}
+    return names - WITHOUT_INPUT

@@ -18,12 +18,14 @@ import convexlib as cl
 from convexlib import cli, plots
 from convexlib.checks import check_index
 from convexlib.errors import ConvergenceWarning, InputError, NotCertifiableError, SolverError
-from convexlib.experiments import record_files, runner
 from convexlib.networks import read_two_layer
 from convexlib.solvers import lasso, refine
 from convexlib.solvers.interpolation import interpolate, interpolation_norm, pursue
 from convexlib.training import train
 from convexlib.training.descent import check_limits
+from experiments import __main__ as experiments
+from experiments import records as record_files
+from experiments import runner
 
 X, Y = np.eye(3)[:, :2], np.arange(3.0)
 ONE = torch.ones(1, 1, dtype=torch.float64)
@@ -380,5 +382,5 @@ def test_a_record_of_another_form_is_named(
     folder.mkdir()
     (folder / runner.file_name({"a": 1})).write_text(json.dumps(record))
     monkeypatch.setenv("CONVEXLIB_RESULTS", str(tmp_path))
-    assert cli.main(["table", "recovery", "--full"]) == 1
+    assert experiments.main(["table", "recovery", "--full"]) == 1
     assert "is not of the form that this version writes (KeyError" in capsys.readouterr().err

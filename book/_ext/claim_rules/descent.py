@@ -8,8 +8,9 @@ import numpy as np
 from scipy.stats import ttest_ind
 
 from claim_rules.verdicts import LEVEL, REPRODUCED, Finding, by_signs, graded, stored
-from convexlib.experiments import ecg_table, nyse_table
-from convexlib.experiments.three_layer_table import EQUAL
+from experiments.ecg import tables as ecg_tables
+from experiments.nyse import tables as nyse_tables
+from experiments.three_layer.tables import EQUAL
 
 CLOSE = 0.01  # of the optimum
 
@@ -33,8 +34,8 @@ def ecg_certified() -> Finding:
     gap, in the objective, and above the convex network in the mean squared error of the training
     data too; in part if in the objective alone. (No network is below a certified objective.)
     """
-    found = [r for r in ecg_table.comparisons(stored("ecg")) if r["config"]["lags"] <= 2]
-    above = [min(ecg_table.excess(r["result"], "sgd")) for r in found]
+    found = [r for r in ecg_tables.comparisons(stored("ecg")) if r["config"]["lags"] <= 2]
+    above = [min(ecg_tables.excess(r["result"], "sgd")) for r in found]
     seeds = [len(r["result"]["methods"]["sgd"]) for r in found]
     gaps = [max(run["gap"] for run in r["result"]["methods"]["generated"]) for r in found]
     lower = [low > gap for low, gap in zip(above, gaps, strict=True)]
@@ -56,8 +57,8 @@ def ecg_searched() -> Finding:
     tolerance, a loss one where it ends below by more. Reproduced if a sign test agrees at 5 % and
     the mean training error is lower in every setting; in part if there are more wins than losses.
     """
-    found = [r for r in ecg_table.comparisons(stored("ecg")) if r["config"]["lags"] > 2]
-    ends = [(r["config"]["tol"], ecg_table.excess(r["result"], "sgd")) for r in found]
+    found = [r for r in ecg_tables.comparisons(stored("ecg")) if r["config"]["lags"] > 2]
+    ends = [(r["config"]["tol"], ecg_tables.excess(r["result"], "sgd")) for r in found]
     wins = sum(min(above) > tol for tol, above in ends)
     losses = sum(min(above) < -tol for tol, above in ends)
     errors = smaller_errors(found)
@@ -78,7 +79,7 @@ def nyse_validation() -> Finding:
     at 5 % for both; in part if the means are below.
     """
     errors = {
-        name: [run["validation"] for run in nyse_table.chosen(stored("nyse"), name)[1]]
+        name: [run["validation"] for run in nyse_tables.chosen(stored("nyse"), name)[1]]
         for name in ("convex", "sgd-cosine", "adam-cosine")
     }
     mean = {name: float(np.mean(values)) for name, values in errors.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from claim_rules.verdicts import Finding, graded, stored
-from convexlib.experiments.recovery_table import half_point
+from experiments.recovery.tables import half_point
 
 
 def transitions(teacher: str, key: str) -> list[tuple[float, float] | None]:

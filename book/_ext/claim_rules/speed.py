@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from claim_rules.verdicts import NOT_ATTEMPTED, Finding, graded
-from convexlib.experiments.record_files import results_dir
+from experiments.records import results_dir
 
 
 def summary() -> dict[str, Any]:

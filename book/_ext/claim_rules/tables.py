@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from claim_rules.verdicts import NOT_ATTEMPTED, Finding, graded, stored
-from convexlib.experiments import profiles, uci
+from experiments import uci
 
 ACCURACIES = (1.0, 0.5, 0.1)  # of the figures of Mishkin, Sahiner and Pilanci
 PROBLEMS = 438
@@ -22,9 +22,9 @@ def at_accuracies(
     The times to each of the accuracies are summed up over the latter, as in the authors' code: a
     problem whose optimum has no neuron is solved by whoever does nothing.
     """
-    problems = profiles.by_problem(stored("uci"), methods)
+    problems = uci.tables.by_problem(stored("uci"), methods)
     live = {key: part for key, part in problems.items() if part[methods[0]]["neurons"] > 0}
-    times = {tol: profiles.times_to(live, methods, tol, alone=alone) for tol in ACCURACIES}
+    times = {tol: uci.tables.times_to(live, methods, tol, alone=alone) for tol in ACCURACIES}
     return (
         len(problems),
         len(live),
@@ -99,8 +99,8 @@ def uci_problems() -> Finding:
 
     Reproduced if these are all 438; in part if some.
     """
-    count = len(profiles.by_problem(stored("uci"), ("gated", "relu", "sgd", "adam")))
-    tables = {data for data, _ in profiles.by_problem(stored("uci"), ("gated",))}
+    count = len(uci.tables.by_problem(stored("uci"), ("gated", "relu", "sgd", "adam")))
+    tables = {data for data, _ in uci.tables.by_problem(stored("uci"), ("gated",))}
     every = {(c["data"], c["lambda"]) for c in uci.configs("full")}
     text = f"{count} of {len(every)} problems have all four methods, {len(tables)} tables begun"
     return text, graded(count == len(every), count > 0)
@@ -112,7 +112,7 @@ def uci_epochs_relu() -> Finding:
     The verdict is found as for 100 epochs; nothing is said without such records.
     """
     long = ("sgd-2000", "adam-2000")
-    if not profiles.by_problem(stored("uci"), ("relu", *long)):
+    if not uci.tables.by_problem(stored("uci"), ("relu", *long)):
         return "no records of 2,000 epochs", NOT_ATTEMPTED
     return uci_shares(long)
 

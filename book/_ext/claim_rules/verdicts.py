@@ -10,7 +10,7 @@ from functools import cache
 
 from scipy.stats import binomtest
 
-from convexlib.experiments.record_files import records
+from experiments.records import records
 
 PROVED = "proved and checked"
 REPRODUCED = "reproduced"

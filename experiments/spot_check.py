@@ -21,8 +21,8 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from convexlib.errors import DataError
-from convexlib.experiments.record_files import digest
-from convexlib.experiments.runner import Experiment, Median, measure, one_thread
+from experiments.records import digest
+from experiments.runner import Experiment, Median, measure, one_thread
 
 __all__ = ["Agreement", "compare", "spot_check", "table"]
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from joblib import parallel_config
 
+import convexlib
 from convexlib.errors import InputError, SolverError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["workers"]
 
 GO_ON = "What is done is kept: the same command goes on from there."
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGES = (Path(convexlib.__file__).parent, Path(__file__).parent)
 
 
 @contextmanager
@@ -180,8 +181,9 @@ def _check(client: Client, address: str, timeout: float) -> None:
         ) from error
     except Exception as error:  # what the worker raised, of any kind
         raise InputError(
-            f"a worker of {address} cannot run convexlib ({type(error).__name__}: {error}); "
-            f"expected {_identity()}. Install the same convexlib on every machine."
+            f"a worker of {address} cannot run experiments ({type(error).__name__}: {error}); "
+            f"expected {_identity()}. Every machine needs the same checkout, installed with "
+            "`pip install -e .`."
         ) from error
     for name, identity in found.items():
         if identity != _identity():
@@ -196,7 +198,7 @@ def _check(client: Client, address: str, timeout: float) -> None:
 def _identity() -> str:
     """Return what has to be the same on every machine: Python, versions, and our source."""
     source = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in (path for package in PACKAGES for path in sorted(package.rglob("*.py"))):
         source.update(path.read_bytes())
     names = ("convexlib", "numpy", "torch", "numba")
     versions = [f"{name} {metadata.version(name)}" for name in names]

@@ -1,13 +1,19 @@
-"""`convexlib list`, `convexlib run EXPERIMENT` and `convexlib table EXPERIMENT`."""
+"""The command line of the experiments: ``python -m experiments list | run | check | table``.
+
+Exit codes are those of `convexlib.cli`.
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from convexlib.cli.console import DONE, FAILED, complain, device, warnings_in_one_line
+from convexlib.cli import console
+from convexlib.cli.console import DONE, FAILED, device, exit_code, write_plainly
 from convexlib.errors import ConvexlibError, DataError, InputError
-from convexlib.experiments import (
+from experiments import (
     cluster,
     ecg,
     nyse,
@@ -17,7 +23,7 @@ from convexlib.experiments import (
     three_layer,
     uci,
 )
-from convexlib.experiments.provenance import other_code
+from experiments.provenance import other_code
 
 EXPERIMENTS = {
     experiment.name: experiment
@@ -31,14 +37,31 @@ EXPERIMENTS = {
 }
 
 
+PROGRAM = "experiments"
+complain = partial(console.complain, program=PROGRAM)
+warnings_in_one_line = partial(console.warnings_in_one_line, PROGRAM)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code (argparse exits with 2 by itself)."""
+    write_plainly()
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments", description="The experiments behind the book's tables."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in COMMANDS:
+        add(commands)
+    return exit_code(parser.parse_args(arguments), PROGRAM)
+
+
 def add_list(commands: Any) -> None:
-    """Add `convexlib list`."""
+    """Add the command `list`."""
     text = "list the experiments"
     commands.add_parser("list", help=text, description=text).set_defaults(run=list_experiments)
 
 
 def add_run(commands: Any) -> None:
-    """Add `convexlib run EXPERIMENT`."""
+    """Add the command `run EXPERIMENT`."""
     text = "run an experiment, continuing where an earlier run stopped"
     more = (
         ". Every setting has its record below results/ (the variable CONVEXLIB_RESULTS names "
@@ -46,29 +69,12 @@ def add_run(commands: Any) -> None:
     )
     parser = commands.add_parser("run", help=text, description=text + more)
     add_experiment(parser)
-    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
-    parser.add_argument(
-        "--jobs",
-        type=jobs,
-        help="processes, -1 for one per core (default: 1; they share caches, "
-        "so use 1 where times are compared)",
-    )
-    parser.add_argument("--seeds", type=seeds, help="such as 0-4 or 0,2,5 (default: the profile's)")
-    parser.add_argument(
-        "--cluster",
-        metavar="ADDRESS",
-        help="run on a Dask cluster: the address of its scheduler, as tcp://10.0.0.1:8786, or a "
-        "scheduler file (needs pip install 'convexlib[cluster]')",
-    )
+    add_options(parser)
     parser.add_argument(
         "--check",
         type=positive,
         metavar="K",
-        help="make K random records of the book (with --quick: of quick runs) again and compare; "
-        "nothing is written",
-    )
-    parser.add_argument(
-        "--seed", type=int, metavar="S", help="of the choice by --check (default: 0)"
+        help="what the command `check` does: nothing is written",
     )
     others = parser.add_mutually_exclusive_group()
     for name, text in (
@@ -79,8 +85,18 @@ def add_run(commands: Any) -> None:
     parser.set_defaults(run=run_experiment, profile=None)
 
 
+def add_check(commands: Any) -> None:
+    """Add the command `check EXPERIMENT K`."""
+    text = "make K random records of the book (with --quick: of quick runs) again and compare"
+    parser = commands.add_parser("check", help=text, description=f"{text}; nothing is written.")
+    add_experiment(parser)
+    parser.add_argument("check", type=positive, metavar="K")
+    add_options(parser)
+    parser.set_defaults(run=run_experiment, profile=None, others=None)
+
+
 def add_table(commands: Any) -> None:
-    """Add `convexlib table EXPERIMENT`."""
+    """Add the command `table EXPERIMENT`."""
     text = "print the table of an experiment from its records"
     parser = commands.add_parser("table", help=text, description=text)
     add_experiment(parser)
@@ -98,6 +114,27 @@ def add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(profile="quick")
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what `run` and `check` have in common."""
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument(
+        "--jobs",
+        type=jobs,
+        help="processes, -1 for one per core (default: 1; they share caches, "
+        "so use 1 where times are compared)",
+    )
+    parser.add_argument("--seeds", type=seeds, help="such as 0-4 or 0,2,5 (default: the profile's)")
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="run on a Dask cluster: the address of its scheduler, as tcp://10.0.0.1:8786, or a "
+        "scheduler file (needs pip install 'convexlib[cluster]')",
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="S", help="of the choice of records to check (default: 0)"
+    )
+
+
 def list_experiments(_: argparse.Namespace) -> int:
     """List the experiments, and how many records of each profile are there."""
     for name, experiment in sorted(EXPERIMENTS.items()):
@@ -107,7 +144,7 @@ def list_experiments(_: argparse.Namespace) -> int:
             wanted = {runner.file_name(config) for config in experiment.configs(profile)}
             there = wanted & {path.name for path in folder.glob("*.json")}
             counts.append(f"{profile} {len(there)}/{len(wanted)}")
-        print(f"{name:13}{', '.join(counts):26}{experiment.title}")
+        print(f"{name:13}{', '.join(counts):28}{experiment.title}")
     return DONE
 
 
@@ -164,7 +201,7 @@ def check_records(
         raise DataError(
             f"none of the {len(stored)} records in {runner.results_dir() / folder} is of the "
             f"present settings of {experiment.name}; expected some. Make them anew with "
-            "`convexlib run`."
+            "`python -m experiments run`."
         )
     if len(known) < len(stored):
         complain(f"{len(stored) - len(known)} records of other settings are left out")
@@ -192,7 +229,7 @@ def print_table(chosen: argparse.Namespace) -> int:
             if not any((runner.results_dir() / place(name, other)).glob("*.json")):
                 raise
             raise DataError(
-                f"{error} There are others: `convexlib table {name} --{other}`."
+                f"{error} There are others: `python -m experiments table {name} --{other}`."
             ) from error
     print(_table(EXPERIMENTS[name], found))
     return DONE
@@ -207,7 +244,8 @@ def _table(experiment: runner.Experiment, found: list[dict[str, Any]]) -> str:
             raise
         raise DataError(
             f"a record of {experiment.name} is not of the form that this version writes "
-            f"({error!r}); expected records of one version. Make them anew with `convexlib run`."
+            f"({error!r}); expected records of one version. Make them anew with "
+            "`python -m experiments run`."
         ) from error
 
 
@@ -248,3 +286,9 @@ def seeds(text: str) -> list[int]:
     if not found or len(set(found)) < len(found):
         raise argparse.ArgumentTypeError(f"{text!r} is not like 0-4 or 0,2,5, without repetition")
     return found
+
+
+COMMANDS = (add_list, add_run, add_check, add_table)
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""Noisy targets: what the regularised program over all neurons finds, and what Adam finds."""
+"""Sparse recovery: whether the teacher is the minimiser, and what is found on noisy targets."""
 
 from __future__ import annotations
 
@@ -13,13 +13,107 @@ from torch import Tensor
 from convexlib.errors import ConvergenceWarning
 from convexlib.networks import TwoLayerReLU
 from convexlib.networks.prune import prune_neurons
+from convexlib.pricing import price
 from convexlib.problems.two_layer import TwoLayer
+from convexlib.solvers.interpolation import pursue
 from convexlib.solvers.solve import solve
 from convexlib.training import train
+from experiments.recovery.planted import Planted, all_active, isometry, plant, precertificate
 
-__all__ = ["descended", "describe", "noisy", "regularised"]
+__all__ = [
+    "TOLERANCE",
+    "conditions",
+    "descended",
+    "describe",
+    "noisy",
+    "regularised",
+    "transitions",
+    "verdict",
+]
 
+TOLERANCE = 1e-6  # relative: an interpolant cheaper than the teacher by more than this refutes it
 SHARE = 0.01  # of the total norm, from which on a neuron counts
+
+
+def verdict(planted: Planted) -> tuple[str, float]:
+    """Decide whether the teacher is a minimiser: ``"minimal"``, ``"beaten"`` or ``"open"``.
+
+    Beside it the distance of the weights found from the teacher's, relative to the latter.
+    """
+    norm = float(len(planted.weights))  # of the teacher: unit vectors
+    limit = norm * (1.0 - TOLERANCE)
+    result = pursue(planted.problem(), tol=TOLERANCE, below=limit, max_iter=5000)
+    weights = torch.zeros_like(result.weights[0])
+    weights[: len(planted.weights)] = planted.weights
+    distance = float((result.weights[0] - weights).norm()) / math.sqrt(norm)
+    if result.value < limit:
+        return "beaten", distance
+    return ("minimal" if result.dual >= limit else "open"), distance
+
+
+def transitions(config: dict[str, Any]) -> dict[str, Any]:
+    """Counts over the trials for every n.
+
+    The program is solved wherever the condition does not hold, and for the first trials always.
+    """
+    rows = []
+    for ratio in config["ratios"]:
+        n = round(ratio * config["d"])
+        row = {"n": n, "minimal": 0, "open": 0, "isometry": 0, "refuted": 0}
+        linear = config["teacher"] == "linear"
+        row |= {"all_active": 0} if linear else {"enough_active": 0}
+        farthest, means = 0.0, []
+        for seed in config["seeds"]:
+            address = [seed, n, config["d"]]
+            planted = plant(config["teacher"], n, config["d"], config["gates"], address)
+            values = isometry(planted, precertificate(planted))
+            holds = bool(values.max() < 1.0)
+            if holds and seed not in config["seeds"][: config["solved"]]:
+                ends, distance = (
+                    "minimal",
+                    0.0,
+                )  # by the theorem that the solved ones put to the test
+            else:
+                ends, distance = verdict(planted)
+            row["minimal"] += ends == "minimal"
+            row["open"] += ends == "open"
+            row["isometry"] += holds
+            row["refuted"] += holds and ends == "beaten"  # the theorem says: never
+            if linear:
+                row["all_active"] += all_active(planted.X)
+            else:
+                active = planted.arrangements.masks[: len(planted.weights)].sum(dim=1)
+                row["enough_active"] += bool((active >= config["d"]).all())
+            if ends == "minimal":
+                farthest = max(farthest, distance)
+            if math.isfinite(float(values[0])):
+                means.append(float((values**2).mean()))
+        size = math.sqrt(float(np.mean(means))) if means else None
+        rows.append(row | {"farthest": float(f"{farthest:.2g}"), "size": size})
+    return {"rows": rows}
+
+
+def conditions(config: dict[str, Any]) -> dict[str, Any]:
+    """Counts of |lambda^T (Xu)_+| <= 1 over all unit u, with lambda the precertificate."""
+    rows = []
+    for ratio in config["ratios"]:
+        n = round(ratio * config["d"])
+        row = {"n": n, "isometry": 0, "open": 0, "largest": 0.0}
+        for seed in config["seeds"]:
+            address = [seed, n, config["d"]]
+            planted = plant(
+                config["teacher"], n, config["d"], 0, address, whitened=config["whitened"]
+            )
+            certificate = precertificate(planted)
+            if certificate is None:
+                continue
+            priced = price(planted.X, certificate, target=1.0, max_nodes=config["nodes"])
+            holds = priced.upper <= 1.0 + TOLERANCE
+            row["isometry"] += holds
+            row["open"] += not holds and priced.lower <= 1.0 + TOLERANCE
+            row["largest"] = max(row["largest"], round(priced.lower, 6))
+        rows.append(row)
+    return {"rows": rows}
 
 
 def noisy(config: dict[str, Any], seed: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,113 +1,147 @@
-r"""NYSE: convex training against SGD and Adam on the volume of the New York Stock Exchange.
+r"""NYSE: the log volume of a trading day from the days before, and every method on it.
 
-Four kinds of records (``config["part"]``):
-
-* *network*: one beta. Two-layer ReLU networks of five days of three series, every method with the
-  same :math:`\tfrac12\|f(X)-y\|^2 + \tfrac\beta2\sum w^2`, scored by one float64 referee. The
-  convex program runs over the patterns of a briefly trained network, its training included; SGD
-  and Adam, both with a cosine schedule, have the same processor time for each seed, after a tuning
-  of the rate that is not counted. Beside them the gated program over Gaussian gates, whose
-  objective is that of another model, and a few rounds of column generation, not limited in time,
-  whose lower bound is about networks of every width.
-* *long*: Adam alone, at one beta, with about as much time as column generation takes.
-* *series*: log volume from yesterday's alone, by `Mirrors`, over a path of beta.
-* *linear*: the constant, ridge regression, and the autoregression of all flagged days.
-
-Beta is chosen on the validation part, by whoever reads the records (`chosen`).
+The days flagged for training are split in time into a *fit* part and a *validation* part; the rest
+are the *test* part. Everything is in standard units of all flagged days. The time of the convex
+method is the budget of descent; one series by itself is the work of one-dimensional networks
+(`Mirrors`).
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.linear_model import QuantileRegressor
 from torch import Tensor, nn
 
 from convexlib.arrangements import sample_arrangements
 from convexlib.arrangements.patterns import patterns_of
+from convexlib.datasets import load_nyse
 from convexlib.errors import ConvergenceWarning
-from convexlib.experiments.nyse_data import PARTS, Task, load_task, scores
-from convexlib.experiments.nyse_series import predict_series
-from convexlib.experiments.nyse_table import chosen, missed, networks, table
-from convexlib.experiments.runner import Experiment, Median, check_config
 from convexlib.networks import TwoLayerReLU, outputs
+from convexlib.problems.mirrors import Mirrors
 from convexlib.problems.two_layer import TwoLayer
+from convexlib.solvers.lasso import solve_path
 from convexlib.solvers.solve import solve
 from convexlib.training import Training, now, train
 
-__all__ = ["EXPERIMENT", "METHODS", "chosen", "compute", "configs", "missed", "networks", "table"]
+__all__ = [
+    "COLUMNS",
+    "DATA",
+    "METHODS",
+    "PARTS",
+    "RATES",
+    "Task",
+    "compare",
+    "descend_long",
+    "fit_linear",
+    "load_task",
+    "mean_pinball",
+    "mean_square",
+    "predict_series",
+    "replay",
+    "scores",
+]
 
+COLUMNS = ("DJ_return", "log_volume", "log_volatility")
+TARGET = "log_volume"
+PARTS = ("fit", "validation", "test")
 RATES = {"sgd-cosine": (0.3, 0.1, 0.03), "adam-cosine": (0.03, 0.01, 0.003)}
 METHODS = ("convex", "gated", "generated", *RATES)
-RATIOS = (0.01, 0.03, 0.003, 0.1, 0.001)  # the middle of the path first
-LONG = {"rates": [0.03, 0.01], "seeds": [0, 1], "seconds": 10.0}
-# Steps of half and of a quarter of a power of ten, written out: the last digit of a computed power
-# depends on the machine, and it is part of the names of the records.
-RIDGES = [0.0, 0.1, 0.31622776601683794, 1.0, 3.1622776601683795, 10.0, 31.622776601683793, 100.0,
-          316.2277660168379, 1000.0, 3162.2776601683795, 10000.0]  # fmt: skip
-SERIES_RATIOS = [
-    0.31622776601683794, 0.1778279410038923, 0.1, 0.056234132519034905, 0.03162277660168379,
-    0.01778279410038923, 0.01, 0.005623413251903491, 0.0031622776601683794, 0.0017782794100389228,
-    0.001, 0.0005623413251903491, 0.00031622776601683794,
-]  # fmt: skip
 START_RATE = 0.02
 DATA = ("lags", "share", "n_fit", "device")
-COMPARED = {
-    **{f"methods.{name}.*objective": Median(0.05) for name in RATES},
-    "runs.*.objective": Median(0.05),
-    # Their patterns are those of a network after some hundred steps of training.
-    "methods.convex.*objective": Median(0.02),
-    "methods.generated.*objective": Median(0.02),
-    "methods.gated.*objective": 1e-4,
-    "*.objective": 1e-6,
-    # Least squares has no penalty; a fit within one is less accurate than its objective.
-    **{f"{name}.fit": 1e-6 for name in ("linear", "autoregression", "constant", "ridge.*")},
-}
 
 
-def configs(
-    profile: str = "full", device: str = "cpu", seeds: Sequence[int] | None = None
-) -> list[dict[str, Any]]:
-    """Return the configurations of a profile, ``"quick"`` (under a minute) or ``"full"``."""
-    quick = profile == "quick"
-    data = {"lags": 5, "share": 0.8, "n_fit": 600 if quick else None, "device": device}
-    series = {**data, "part": "series", "ratios": SERIES_RATIOS}
-    losses = ({"loss": "squared"}, {"loss": "quantile", "quantile": 0.9})
-    network = {
-        **data,
-        "part": "network",
-        "width": 64,
-        "start_steps": 200 if quick else 600,
-        "gates": 30,
-        "rounds": 1 if quick else 3,
-        "tol": 1e-4,
-        "batch_size": 256,
-        "rates": {name: list(rates[1:] if quick else rates) for name, rates in RATES.items()},
-        "seeds": list(seeds if seeds is not None else range(2 if quick else 10)),
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Rows in the order of time; column ``3 (k - 1) + j`` is COLUMNS[j] k days ago, the last is 1.
+
+    Attributes
+    ----------
+    X, y : Tensor (n, 3 lags + 1), (n,)
+        All rows, in standard units.
+    parts : dict
+        The slice of rows of each of PARTS.
+    """
+
+    X: Tensor
+    y: Tensor
+    parts: dict[str, slice]
+
+    def part(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return the data of a part."""
+        rows = self.parts[name]
+        return self.X[rows], self.y[rows]
+
+    @property
+    def flagged(self) -> tuple[Tensor, Tensor]:
+        """All data before the test part."""
+        rows = slice(self.parts["fit"].start, self.parts["validation"].stop)
+        return self.X[rows], self.y[rows]
+
+    def yesterday(self) -> Task:
+        """The same days with a single input, the target of the day before; no column of ones."""
+        column = COLUMNS.index(TARGET)
+        return replace(self, X=self.X[:, column : column + 1])
+
+
+def load_task(
+    lags: int = 5, share: float = 0.8, n_fit: int | None = None, device: str = "cpu"
+) -> Task:
+    """Return the prediction of `log_volume` from `lags` days.
+
+    The first `share` of the flagged rows is the fit part, or its last `n_fit` rows.
+    """
+    table = load_nyse()
+    flags = table["train"].to_numpy(dtype=bool)
+    values = table[list(COLUMNS)].to_numpy(dtype=np.float64)
+    values = (values - values[flags].mean(axis=0)) / values[flags].std(axis=0)
+    n = len(values)
+    columns = [values[lags - k : n - k] for k in range(1, lags + 1)]
+    X = np.column_stack([*columns, np.ones(n - lags)])
+    y = values[lags:, COLUMNS.index(TARGET)].copy()
+    n_flagged = int(flags[lags:].sum())
+    stop = round(share * n_flagged)
+    start = 0 if n_fit is None else stop - n_fit
+    parts = {
+        "fit": slice(start, stop),
+        "validation": slice(stop, n_flagged),
+        "test": slice(n_flagged, n - lags),
     }
-    long = {**data, "part": "long", "width": 64, "batch_size": 256, **LONG}
-    # Depth 2 takes the inputs as they are; from depth 3 on the list of features needs fewer.
-    depths = ((2, None), (3, 2)) if quick else ((2, None), (3, 2), (5, 2))
-    return [
-        {**data, "part": "linear", "ridges": RIDGES},
-        *({**series, **loss, "depth": L, "decimals": k} for loss in losses for L, k in depths),
-        *({**network, "ratio": ratio} for ratio in ((0.03, 0.003) if quick else RATIOS)),
-        *({**long, "ratio": ratio} for ratio in (() if quick else (0.01, 0.003))),
-    ]
+    return Task(torch.from_numpy(X).to(device), torch.from_numpy(y).to(device), parts)
 
 
-def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """Run one configuration."""
-    check_config(config, configs)
-    task = load_task(**{name: config[name] for name in DATA})
-    parts = {"linear": _linear, "series": predict_series, "network": _network, "long": _long}
-    return parts[config["part"]](task, config)
+def mean_square(y: Tensor, fitted: Tensor) -> float:
+    """Mean squared error."""
+    return float(((y - fitted) ** 2).mean())
 
 
-def _linear(task: Task, config: dict[str, Any]) -> dict[str, Any]:
+def mean_pinball(y: Tensor, fitted: Tensor, quantile: float) -> float:
+    """Mean pinball loss."""
+    errors = y - fitted
+    return float(torch.maximum(quantile * errors, (quantile - 1.0) * errors).mean())
+
+
+def scores(
+    task: Task,
+    predict: Callable[[Tensor], Tensor],
+    measure: Callable[[Tensor, Tensor], float] = mean_square,
+) -> dict[str, float]:
+    """Score a prediction on every part."""
+    found = {}
+    with torch.no_grad():
+        for name in PARTS:
+            X, y = task.part(name)
+            found[name] = measure(y, predict(X))
+    return found
+
+
+def fit_linear(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     """The constant, ridge regression with a free bias, and least squares on all flagged days."""
     X, y = task.part("fit")
     mean = float(y.mean())
@@ -133,7 +167,7 @@ def _columns(data: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     return data[0], data[1][:, None]
 
 
-def _network(task: Task, config: dict[str, Any]) -> dict[str, Any]:
+def compare(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     """Every method at one beta; the time of the convex method is the budget of descent."""
     X, y = task.part("fit")
     free = TwoLayer(X, y, beta=1.0, arrangements="generate")
@@ -245,7 +279,7 @@ def _descend(
     return runs
 
 
-def _long(task: Task, config: dict[str, Any]) -> dict[str, Any]:
+def descend_long(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     """Adam, every rate and seed by itself for the given time."""
     X, y = task.part("fit")
     free = TwoLayer(X, y, beta=1.0, arrangements="generate")
@@ -290,14 +324,64 @@ def replay(record: Mapping[str, Any]) -> dict[str, Any]:
     return {"methods": {name: [again(name, run) for run in methods[name]] for name in RATES}}
 
 
-EXPERIMENT = Experiment(
-    name="nyse",
-    title="NYSE: validation and test error of convex training, SGD and Adam",
-    configs=configs,
-    function=compute,
-    table=table,
-    missed=missed,
-    compared=lambda _: COMPARED,
-    timed=(*(f"methods.{name}.*" for name in RATES), "runs.*"),
-    replay=replay,
-)
+def predict_series(task: Task, config: dict[str, Any]) -> dict[str, Any]:
+    """Solve the Lasso over a path of beta, and score every network on all parts.
+
+    ``decimals`` rounds the inputs that the network is trained on, so that the dictionary of a deep
+    network can be listed; it is scored on the inputs as they are.
+    """
+    task = task.yesterday()
+    X, y = task.part("fit")
+    x = X[:, 0] if config["decimals"] is None else X[:, 0].round(decimals=config["decimals"])
+    quantile = config.get("quantile", 0.5)
+    problem = Mirrors(x, y, beta=1.0, depth=config["depth"], loss=config["loss"], quantile=quantile)
+    squared = config["loss"] == "squared"
+    measure = mean_square if squared else partial(mean_pinball, quantile=quantile)
+    beta_max = problem.beta_max()
+    betas = [ratio * beta_max for ratio in config["ratios"]]
+    path = []
+    for ratio, beta, result in zip(
+        config["ratios"], betas, solve_path(problem, betas, tol=1e-9), strict=True
+    ):
+        at_beta = problem.with_beta(beta)
+        network = at_beta.to_network(result)
+        path.append(
+            {
+                "ratio": ratio,
+                "objective": at_beta.objective(network),
+                "gap": result.gap,
+                "features": len(at_beta.active_features(result)),
+                "kinks": sorted(
+                    {float(k) for _, f in at_beta.active_features(result) for k in f.kinks}
+                ),
+                # A default binds this round's network; mypy cannot type such a lambda.
+                **scores(task, lambda A, f=network: f(A[:, 0]), measure),  # type: ignore[misc]
+                "below": scores(task, lambda A, f=network: f(A[:, 0]), share_below),  # type: ignore[misc]
+            }
+        )
+    slope, height = _line(X[:, 0], y, config["loss"], quantile)
+    constant = float(y.mean()) if squared else float(y.quantile(quantile))
+    return {
+        "beta_max": beta_max,
+        "distinct": len(problem.x),
+        "dictionary": problem.n_features,
+        "path": path,
+        "linear": scores(task, lambda A: slope * A[:, 0] + height, measure),
+        "constant": scores(task, lambda A: A.new_full((len(A),), constant), measure),
+    }
+
+
+def share_below(y: Tensor, fitted: Tensor) -> float:
+    """The share of days below the prediction."""
+    return float((y <= fitted).double().mean())
+
+
+def _line(x: Tensor, y: Tensor, loss: str, quantile: float) -> tuple[float, float]:
+    """The best line, (slope, height), without regularisation."""
+    inputs, targets = x.cpu().numpy(), y.cpu().numpy()
+    if loss == "squared":
+        slope, height = np.polyfit(inputs, targets, 1)
+    else:
+        model = QuantileRegressor(quantile=quantile, alpha=0.0).fit(inputs[:, None], targets)
+        slope, height = model.coef_[0], model.intercept_
+    return float(slope), float(height)

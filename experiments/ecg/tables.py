@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convexlib.experiments.ecg_baselines import METHODS
+from experiments.ecg.methods import METHODS
 
 __all__ = ["ORDER", "comparisons", "excess", "missed", "reference", "table"]
 

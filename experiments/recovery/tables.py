@@ -1,4 +1,4 @@
-"""The table of the recovery experiment, and where its transitions are."""
+"""Sparse recovery: the table, where the transitions are, and what contradicts a theorem."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["half_point", "table"]
+__all__ = ["half_point", "missed", "table"]
 
 
 def half_point(
@@ -115,3 +115,23 @@ def _descent(found: list[dict[str, Any]]) -> list[str]:
             f"{exact:10.2f} {np.median(result['angle']):7.2f}"
         )
     return lines
+
+
+def missed(record: dict[str, Any]) -> str | None:
+    """Say which theorem a record contradicts, or None."""
+    config, result = record["config"], record["result"]
+    part, trials = config["part"], len(config.get("seeds", ()))
+    name = f"{part} {config.get('teacher', config.get('n'))}"
+    if part == "map" and any(row["refuted"] for row in result["rows"]):
+        return f"{name}, d={config['d']}: the condition holds and yet the teacher is beaten"
+    if part == "relu" and config["whitened"]:
+        lost = [row for row in result["rows"] if row["isometry"] + row["open"] < trials]
+        return f"{name}, d={config['d']}: fails on whitened data" if lost else None
+    if part == "spikes" and any(
+        (row["agree"], row["found"]) != (row["programs"], row["separated"])
+        for row in result["rows"]
+    ):
+        return f"{name}, spacing {config['spacing']:g}: separation does not decide recovery"
+    if part == "descent" and min(result["excess"]) < -1e-4:
+        return f"{name}: descent ended below a proven optimum"
+    return None

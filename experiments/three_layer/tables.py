@@ -1,4 +1,4 @@
-"""The comparison on classification sets as tables, and who wins how often and by how much."""
+"""Three layers: the records as text, as tables in Markdown, and who wins how often."""
 
 from __future__ import annotations
 
@@ -7,11 +7,68 @@ from typing import Any
 
 import numpy as np
 
-from convexlib.experiments.three_layer_sets import BASELINES
+from experiments.three_layer.methods import BASELINES
 
-__all__ = ["accuracies", "comparison", "objectives", "summary", "verdict"]
+__all__ = [
+    "EQUAL",
+    "accuracies",
+    "comparison",
+    "missed",
+    "objectives",
+    "summary",
+    "table",
+    "verdict",
+]
 
 EQUAL = 1e-3  # objectives that are relatively closer than this count as equal
+
+
+def missed(record: dict[str, Any]) -> str | None:
+    """Say why a record misses its tolerance, or return None."""
+    result = record["result"]
+    if record["config"]["part"] == "landscape":
+        low = result["lowest"] < result["dual"]
+        return f"a run ends at {result['lowest']}, below the proven bound" if low else None
+    for kind, methods in result["kinds"].items():
+        bound = methods["generated"]["dual"]
+        for name in BASELINES:
+            if methods[name]["alone"]["objective"] < bound:
+                return f"{name} ends below the lower bound {bound} ({kind})"
+    return None
+
+
+def table(found: Sequence[dict[str, Any]]) -> str:
+    """Return the two parts as text."""
+    parts = {
+        name: [r for r in found if r["config"]["part"] == name] for name in ("landscape", "sets")
+    }
+    lines = [
+        f"{'instance':8} {'K':>3} {'rate':>5} {'within 1%':>9} {'0.1%':>5} {'median excess':>13}"
+    ]
+    for record in sorted(
+        parts["landscape"], key=lambda r: (r["config"]["instance"], r["config"]["K"])
+    ):
+        config, result = record["config"], record["result"]
+        best = config["rates"].index(result["best_rate"])
+        shares = result["reached"][best]
+        lines.append(
+            f"{config['instance']:8} {config['K']:3} {result['best_rate']:5g} {shares[0]:9.2f} "
+            f"{shares[1]:5.2f} {np.median(result['excess'][best]):13.1e}"
+        )
+    lines.append(f"{'set':25} {'beta':>6} {'method':17} {'objective':>10} {'train':>7} {'test':>7}")
+    for record in sorted(parts["sets"], key=lambda r: (r["config"]["set"], -r["config"]["ratio"])):
+        result = record["result"]
+        rows = [(name, result[key]) for name, key in (("linear", "linear"), ("two", "two_layers"))]
+        for kind, methods in result["kinds"].items():
+            rows += [(f"{kind} {name}", methods[name]) for name in ("generated", "sampled")]
+            rows += [(f"{kind} {name}", methods[name]["alone"]) for name in BASELINES]
+        for name, scores in rows:
+            lines.append(
+                f"{record['config']['set'][:25]:25} {result['beta']:6.3g} {name:17} "
+                f"{scores['objective']:10.3f} {scores['train_accuracy']:7.4f} "
+                f"{scores['test_accuracy']:7.4f}"
+            )
+    return "\n".join(lines)
 
 
 def comparison(found: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ networks:
 * *gated*: the gated program over 5,000 Gaussian gates; *relu*: the ReLU program over 2,500
   (duplicates and the pattern of zeros removed). Both carry a certified lower bound.
 * *generated*: the ReLU program with patterns that are generated instead of drawn.
-* *sgd*, *adam*: descent on F, ReLU; see `convexlib.experiments.uci_methods`.
+* *sgd*, *adam*: descent on F, ReLU; see `experiments.uci.methods`.
 * *sgd-2000*, *adam-2000*: the same for the paper's number of epochs, on the smallest tables of few
   classes.
 
@@ -33,77 +33,36 @@ additions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from convexlib import datasets
-from convexlib.datasets import list_uci, load_uci
-from convexlib.experiments.profiles import table
-from convexlib.experiments.runner import Experiment, check_config
-from convexlib.experiments.uci_methods import METHODS
+from convexlib.datasets import list_uci
+from experiments.runner import Experiment, check_config
+from experiments.uci.methods import CONVEX, METHODS, Task, load_task, split
+from experiments.uci.tables import missed, table
 
-__all__ = ["EXPERIMENT", "LAMBDAS", "Task", "compute", "configs", "load_task", "split"]
+__all__ = [
+    "EXPERIMENT",
+    "LAMBDAS",
+    "METHODS",
+    "Task",
+    "compute",
+    "configs",
+    "load_task",
+    "missed",
+    "split",
+    "table",
+]
 
 LAMBDAS = tuple(float(f"{value:.10g}") for value in np.logspace(-5, -1, 6))
-SHUFFLE = 1995
 QUICK = ("wine", "breast-cancer-wisc-diag")
 QUICK_LAMBDAS = (LAMBDAS[4], LAMBDAS[2])
 DESCENT = ("sgd", "adam")
 RATES = (10.0, 5.0, 1.0, 0.5, 0.1, 0.01, 0.001)
 PAPER_EPOCHS = 2000
 LONG_ROWS, LONG_CLASSES = 300, 3  # tables on which that many epochs are a matter of minutes
-CONVEX: dict[str, dict[str, Any]] = {
-    "gated": {"patterns": 5000, "tol": 1e-6},
-    "relu": {"patterns": 2500, "tol": 1e-6},
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """One table, split and scaled.
-
-    Attributes
-    ----------
-    X, Y : Tensor (n, d), (n, c)
-        Training data; c = 1 for two classes.
-    X_test, labels_test : Tensor (n', d), (n',)
-        Test data, scaled as the training data, and their classes 0, 1, ...
-    labels : Tensor (n,)
-        Classes of the training data.
-    """
-
-    X: Tensor
-    Y: Tensor
-    labels: Tensor
-    X_test: Tensor
-    labels_test: Tensor
-
-
-def split(n_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows that train and those that test."""
-    order = np.arange(n_rows)
-    np.random.default_rng(SHUFFLE).shuffle(order)
-    n_test = n_rows // 5
-    return order[n_test:], order[:n_test]
-
-
-def load_task(name: str, device: str = "cpu") -> Task:
-    """Return a table of `list_uci()`, split, scaled and with targets, in float64."""
-    X, labels = load_uci(name)
-    classes, labels = np.unique(labels, return_inverse=True)
-    train, test = split(len(X))
-    lengths = np.linalg.norm(X[train], axis=0)
-    X = X / np.where(lengths > 0, lengths, 1.0)
-    if len(classes) == 2:
-        Y = 2.0 * labels[train, None] - 1.0
-    else:
-        Y = np.eye(len(classes))[labels[train]]
-    parts = (X[train], Y, labels[train], X[test], labels[test])
-    return Task(*(torch.from_numpy(part).to(device) for part in parts))
 
 
 def configs(
@@ -148,17 +107,6 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     """Run one method on one problem."""
     check_config(config, configs)
     return METHODS[config["method"]](load_task(config["data"], config["device"]), config)
-
-
-def missed(record: dict[str, Any]) -> str | None:
-    """Say why a record misses its tolerance, or return None."""
-    config, result = record["config"], record["result"]
-    if config["method"] not in CONVEX or result["relative_gap"] <= config["tol"]:
-        return None
-    return (
-        f"{config['method']} on {config['data']}, lambda {config['lambda']:.1e}: relative gap "
-        f"{result['relative_gap']:.1e} > tol {config['tol']:.1e}"
-    )
 
 
 EXPERIMENT = Experiment(

@@ -8,7 +8,7 @@ are solved at once, as the paper does. Imports and conversions are not timed.
 
 It runs on the smaller tables::
 
-    python -m convexlib.experiments.uci_peer 700       # tables of at most 700 rows
+    python -m experiments.uci.peer 700       # tables of at most 700 rows
 
 goes on where an earlier run stopped, and puts its records beside those of the other methods.
 """
@@ -29,12 +29,12 @@ from torch import from_numpy
 from convexlib import datasets
 from convexlib.datasets import list_uci
 from convexlib.errors import DataError, SolverError
-from convexlib.experiments import runner
-from convexlib.experiments.record_files import SOURCE
-from convexlib.experiments.uci import CONVEX, LAMBDAS, Task, load_task
-from convexlib.experiments.uci_methods import curve, patterns, scores
 from convexlib.problems.vector_output import VectorOutput
 from convexlib.training import now
+from experiments import runner
+from experiments.records import SOURCE
+from experiments.uci import CONVEX, LAMBDAS, Task, load_task
+from experiments.uci.methods import curve, patterns, scores
 
 __all__ = ["compute", "configs", "pyscnn"]
 

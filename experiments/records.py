@@ -44,7 +44,7 @@ __all__ = [
 
 FORMAT = 1  # of a record
 PACKAGES = ("convexlib", "numpy", "torch", "numba", "scipy", "scikit-learn")
-SOURCE = Path(__file__).resolve().parents[2]
+SOURCE = Path(__file__).resolve().parents[1]
 NAME = re.compile(r"[0-9a-f]{16}\.json")
 
 
@@ -66,7 +66,7 @@ def records(experiment: str, folder: Path | None = None) -> list[dict[str, Any]]
         profile = "--full" if name == experiment else "--quick"
         raise DataError(
             f"{place} holds no intact record; expected some. Make them with "
-            f"`convexlib run {name} {profile}`."
+            f"`python -m experiments run {name} {profile}`."
         )
     return sorted(found, key=lambda record: text(record["config"]))
 
@@ -161,7 +161,8 @@ def read(path: Path, key: str | None = None) -> dict[str, Any] | None:
     record, problem = inspect(path, key)
     if problem:
         warnings.warn(
-            f"{path} does not count as a record: {problem}. `convexlib run` makes it again.",
+            f"{path} does not count as a record: {problem}. "
+            "`python -m experiments run` makes it again.",
             stacklevel=3,
         )
     return record

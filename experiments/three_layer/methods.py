@@ -1,8 +1,12 @@
-r"""Classification sets for three layers: generated sub-networks against descent at equal time.
+r"""Three layers: a landscape whose optimum is proven, and classification sets at equal time.
+
+*Landscape*: Adam is started from many seeds on two small instances (`instance`).
+
+*Sets*: generated sub-networks against descent at equal time.
 
 Labels are ±1 and the loss is squared. The tables of the UCI repository keep their published scale,
 digits (8 x 8 pixels, even against odd) have pixels in [0, 1]; both get a column of ones. A fifth of
-a table tests (the rows of `convexlib.experiments.uci.split`) and at most 1,200 rows train.
+a table tests (the rows of `experiments.uci.split`) and at most 1,200 rows train.
 
 *generated* (``units="generate"``) has no rate to choose. Its first seed counts, and takes T seconds
 of processor time. *SGD* and *Adam*, both with a rate that falls along half a cosine, train K
@@ -29,9 +33,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from convexlib.datasets import load_uci
+from convexlib.datasets import autoregression, load_ecg, load_uci
 from convexlib.errors import ConvergenceWarning
-from convexlib.experiments.uci import split
 from convexlib.problems.parallel import UnitProgram
 from convexlib.problems.parallel.path import PathRegularized
 from convexlib.problems.parallel.three_layer import ThreeLayer
@@ -39,9 +42,22 @@ from convexlib.problems.parallel.units import weights_from
 from convexlib.solvers.solve import solve
 from convexlib.solvers.units.search import rescaled
 from convexlib.training import now, train_parallel
+from experiments.uci.methods import split
 
-__all__ = ["BASELINES", "KINDS", "compare", "digits", "load", "replay_sets", "run_scores"]
+__all__ = [
+    "BASELINES",
+    "CLOSE",
+    "KINDS",
+    "compare",
+    "digits",
+    "instance",
+    "landscape",
+    "load",
+    "replay",
+    "run_scores",
+]
 
+CLOSE = (1e-2, 1e-3)  # relative excess over the optimum that counts as reaching it
 KINDS: dict[str, type[ThreeLayer] | type[PathRegularized]] = {
     "decay": ThreeLayer,
     "path": PathRegularized,
@@ -50,8 +66,54 @@ BASELINES = ("sgd", "adam")
 WAYS = ("alone", "tuned")
 TRAIN = 1200  # rows at most
 RECORDS = 12
-
 Data = tuple[Tensor, Tensor, Tensor, Tensor]  # X, y, X_test, y_test
+
+
+def instance(name: str) -> tuple[Tensor, Tensor, float]:
+    """Return (X, y, beta) of a small instance: ``"circle"`` or ``"ecg"``.
+
+    The circle has nine points and a target that needs a subtraction in the second layer. The other
+    is a heartbeat: 12 samples, 1/60 s apart, each predicted from the one before and a constant.
+    """
+    if name == "circle":
+        t = 2 * np.pi * np.arange(9) / 9 + 0.13
+        X = np.column_stack([np.cos(t), np.sin(t)])
+        y = np.maximum(np.maximum(2 * X[:, 0], 0) - np.maximum(1.5 * X[:, 0] + 2 * X[:, 1], 0), 0)
+        return torch.from_numpy(X), torch.from_numpy(y), 0.02
+    signal = load_ecg()[0][300:378:6]
+    signal = (signal - signal.mean()) / signal.std()
+    X, y = autoregression(signal, 1)
+    X = np.column_stack([X, np.ones(len(X))])
+    return torch.from_numpy(X), torch.from_numpy(y), 0.3
+
+
+def landscape(config: dict[str, Any]) -> dict[str, Any]:
+    """The relative excess over the proven optimum at the end of every run, for each rate."""
+    X, y, beta = instance(config["instance"])
+    problem = ThreeLayer(X, y, beta=beta, width=config["width"])
+    # What the interior-point method inside reaches; runs are counted at 1e-4 and more above it.
+    exact = solve(problem, tol=1e-8)
+    trained = train_parallel(
+        problem,
+        config["K"],
+        optimizer="adam-cosine",
+        rates=config["rates"],
+        seeds=config["seeds"],
+        n_steps=config["steps"],
+        n_records=4,
+    )
+    excess = trained.objective[:, :, -1] / exact.value - 1.0  # (S, R)
+    best = int((excess <= CLOSE[0]).mean(axis=0).argmax())
+    return {
+        "value": exact.value,
+        "dual": exact.dual,
+        "units": len(problem.units),
+        "rows": list(X.shape),
+        "lowest": float(trained.objective[:, :, -1].min()),
+        "best_rate": config["rates"][best],
+        "excess": [[_short(value) for value in column] for column in excess.T],
+        "reached": [[float((column <= level).mean()) for level in CLOSE] for column in excess.T],
+    }
 
 
 def digits(n_train: int = TRAIN) -> Data:
@@ -102,8 +164,11 @@ def compare(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def replay_sets(config: dict[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the descents of a result again by their steps, rates and seeds."""
+def replay(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the descents of a record again, each for the steps that it had time for."""
+    config, result = dict(record["config"]), record["result"]
+    if config["part"] != "sets":
+        return {}
     X, y = load(config["set"], config["n_train"])[:2]
     kinds: dict[str, Any] = {}
     for kind in config["kinds"]:

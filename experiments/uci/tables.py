@@ -1,4 +1,4 @@
-"""Performance profiles: how many problems a method solves to an accuracy, and how fast.
+"""UCI: performance profiles: how many problems a method solves to an accuracy, and how fast.
 
 A problem is solved to a tolerance when ``(objective - best) / best <= tol``, where best is the
 lowest objective that any of the compared methods has reached on it (Dolan and More, 2002, with the
@@ -17,11 +17,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from convexlib.plots.style import COLOURS, DASHES, GREY
+from experiments.uci.methods import CONVEX
 
 __all__ = [
     "POOLS",
     "TOLERANCES",
     "by_problem",
+    "missed",
     "plot_profiles",
     "profile",
     "ranks",
@@ -46,7 +48,6 @@ POOLS = (
 PLACE = {"gated": 0, "relu": 1, "sgd": 2, "adam": 3, "pyscnn": 4, "generated": 4}
 PLACE |= {"sgd-2000": 2, "adam-2000": 3}
 ROUNDING = 1e-9  # a curve keeps eight digits
-
 Key = tuple[str, float]
 Results = Mapping[Key, Mapping[str, Mapping[str, Any]]]
 
@@ -184,3 +185,14 @@ def plot_profiles(
     fig.supylabel("share of problems solved", fontsize="medium", color=GREY)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return fig
+
+
+def missed(record: dict[str, Any]) -> str | None:
+    """Say why a record misses its tolerance, or return None."""
+    config, result = record["config"], record["result"]
+    if config["method"] not in CONVEX or result["relative_gap"] <= config["tol"]:
+        return None
+    return (
+        f"{config['method']} on {config['data']}, lambda {config['lambda']:.1e}: relative gap "
+        f"{result['relative_gap']:.1e} > tol {config['tol']:.1e}"
+    )

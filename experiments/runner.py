@@ -1,7 +1,7 @@
 """Run a pure function over many configurations, and keep one record on disk for each.
 
 A configuration whose record is intact is not run again, so that a run that was killed, at whatever
-moment, continues where it was. Records are `record_files`' business.
+moment, continues where it was. Records are the business of `experiments.records`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # n
 from tqdm import tqdm
 
 from convexlib.errors import DataError, InputError, SolverError
-from convexlib.experiments import record_files
-from convexlib.experiments.provenance import code_of, other_code
-from convexlib.experiments.record_files import (
+from experiments import records as record_files
+from experiments.provenance import code_of, other_code
+from experiments.records import (
     digest,
     environment,
     file_name,

@@ -27,12 +27,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convexlib.experiments.ecg_baselines import METHODS, RATES, again
-from convexlib.experiments.ecg_beats import predict_beats
-from convexlib.experiments.ecg_compare import compare, setting
-from convexlib.experiments.ecg_table import missed, table
-from convexlib.experiments.ecg_task import Task, load_task
-from convexlib.experiments.runner import Experiment, Median, check_config
+from experiments.ecg.methods import METHODS, RATES, Task, compare, load_task, predict_beats, replay
+from experiments.ecg.tables import missed, table
+from experiments.runner import Experiment, Median, check_config
 
 __all__ = ["EXPERIMENT", "METHODS", "Task", "compute", "configs", "load_task"]
 
@@ -112,23 +109,6 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     """Run one configuration."""
     check_config(config, configs)
     return (compare if config["part"] == "compare" else predict_beats)(config)
-
-
-def replay(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the descents of a record again, each for the steps that it had time for."""
-    config, result = dict(record["config"]), record["result"]
-    if config["part"] != "compare":
-        return {}
-    _, problem, _ = setting(config)
-    return {
-        "methods": {
-            name: [again(name, problem, config, run) for run in result["methods"][name]]
-            for name in METHODS
-        },
-        "longer": {
-            name: again(name, problem, config, run) for name, run in result["longer"].items()
-        },
-    }
 
 
 EXPERIMENT = Experiment(

@@ -1,4 +1,4 @@
-"""The methods of the UCI experiment: from a table and settings to what a record keeps.
+"""UCI: a table as a training problem, and from it and settings to what a record keeps.
 
 *Convex*: each output is solved by itself to a relative gap of `tol`; the network that the weights
 stand for is scored, and the lower bound is computed anew from the dual points.
@@ -18,13 +18,15 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, sample_arrangements
+from convexlib.datasets import load_uci
 from convexlib.errors import ConvergenceWarning
 from convexlib.networks import side_by_side
 from convexlib.problems.two_layer import TwoLayer
@@ -33,22 +35,72 @@ from convexlib.result import Result
 from convexlib.solvers.solve import solve
 from convexlib.training import now, train
 
-if TYPE_CHECKING:
-    from convexlib.experiments.uci import Task
-
 __all__ = [
+    "CONVEX",
     "METHODS",
+    "Task",
     "convex",
     "curve",
     "descent",
     "generated",
+    "load_task",
     "patterns",
     "scores",
     "side_by_side",
+    "split",
 ]
 
+SHUFFLE = 1995
+CONVEX: dict[str, dict[str, Any]] = {
+    "gated": {"patterns": 5000, "tol": 1e-6},
+    "relu": {"patterns": 2500, "tol": 1e-6},
+}
 RECORDS = 40  # of the objective, on the way
 SEED = 0  # of the patterns
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One table, split and scaled.
+
+    Attributes
+    ----------
+    X, Y : Tensor (n, d), (n, c)
+        Training data; c = 1 for two classes.
+    X_test, labels_test : Tensor (n', d), (n',)
+        Test data, scaled as the training data, and their classes 0, 1, ...
+    labels : Tensor (n,)
+        Classes of the training data.
+    """
+
+    X: Tensor
+    Y: Tensor
+    labels: Tensor
+    X_test: Tensor
+    labels_test: Tensor
+
+
+def split(n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows that train and those that test."""
+    order = np.arange(n_rows)
+    np.random.default_rng(SHUFFLE).shuffle(order)
+    n_test = n_rows // 5
+    return order[n_test:], order[:n_test]
+
+
+def load_task(name: str, device: str = "cpu") -> Task:
+    """Return a table of `list_uci()`, split, scaled and with targets, in float64."""
+    X, labels = load_uci(name)
+    classes, labels = np.unique(labels, return_inverse=True)
+    train, test = split(len(X))
+    lengths = np.linalg.norm(X[train], axis=0)
+    X = X / np.where(lengths > 0, lengths, 1.0)
+    if len(classes) == 2:
+        Y = 2.0 * labels[train, None] - 1.0
+    else:
+        Y = np.eye(len(classes))[labels[train]]
+    parts = (X[train], Y, labels[train], X[test], labels[test])
+    return Task(*(torch.from_numpy(part).to(device) for part in parts))
 
 
 def patterns(X: Tensor, count: int) -> Arrangements:
@@ -141,17 +193,6 @@ def descent(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-METHODS: dict[str, Callable[[Task, dict[str, Any]], dict[str, Any]]] = {
-    "gated": convex,
-    "relu": convex,
-    "generated": generated,
-    "sgd": descent,
-    "adam": descent,
-    "sgd-2000": descent,
-    "adam-2000": descent,
-}
-
-
 def _solved(columns: list[TwoLayer], **options: Any) -> tuple[list[Result], list[float]]:
     """Solve the problems of the outputs; the seconds of each."""
     first = columns[0]
@@ -234,3 +275,14 @@ def curve(seconds: np.ndarray, values: np.ndarray) -> dict[str, list[float]]:
         "seconds": [round(float(second), 4) for second in seconds[lower]],
         "objective": [float(f"{value:.8g}") for value in best[lower]],
     }
+
+
+METHODS: dict[str, Callable[[Task, dict[str, Any]], dict[str, Any]]] = {
+    "gated": convex,
+    "relu": convex,
+    "generated": generated,
+    "sgd": descent,
+    "adam": descent,
+    "sgd-2000": descent,
+    "adam-2000": descent,
+}

@@ -1,0 +1,413 @@
+r"""ECG: the data, and every method on one setting, convex ones first.
+
+The time of the convex solver is the budget of descent on the same objective (`at_equal_time`). How
+a network is scored, the linear model beside it, and what happens in a beat, follow.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from convexlib.arrangements import sample_arrangements
+from convexlib.arrays import Floats
+from convexlib.certify import certify
+from convexlib.datasets import autoregression, load_ecg, load_ecg_beats
+from convexlib.errors import ConvergenceWarning, InputError
+from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, outputs
+from convexlib.pricing.ascent import search
+from convexlib.problems.two_layer import TwoLayer
+from convexlib.result import relative_gap
+from convexlib.solvers.solve import solve
+from convexlib.training import Training, now, train
+from convexlib.training.two_layer import lbfgs
+
+__all__ = [
+    "AFTER",
+    "BEFORE",
+    "METHODS",
+    "PROVABLE",
+    "RATES",
+    "Task",
+    "again",
+    "aligned",
+    "at_equal_time",
+    "compare",
+    "fit_linear",
+    "generate",
+    "load_task",
+    "predict_beats",
+    "replay",
+    "scores",
+    "setting",
+    "stored_network",
+    "test_peaks",
+    "with_longer_time",
+]
+
+LIVE = 1e-4  # a neuron counts if its |alpha| ||u|| exceeds this part of the largest
+SIGNALS = {208: lambda: load_ecg(), 100: lambda: load_ecg_beats()[:2]}
+RATES = {
+    "sgd": (0.3, 0.2, 0.1, 0.05, 0.02),
+    "adam": (0.1, 0.03, 0.01, 0.003, 0.001),
+    "adam-cosine": (0.1, 0.03, 0.01, 0.003, 0.001),
+}
+METHODS = (*RATES, "lbfgs")
+RECORDS = 50  # points of a curve
+PROVABLE = 3  # the rank up to which the optimum over all networks is proven exactly
+BEFORE, AFTER = 72, 120  # samples around an R peak; no two beats are nearer than their sum
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Autoregression data: the last column of X is the constant 1.
+
+    Attributes
+    ----------
+    X, y : Tensor (n, k + 1), (n,)
+        Training data, in standard units.
+    X_test, y_test : Tensor
+        The samples that follow, in the same units.
+    mean, scale : float
+        Signal in mV = mean + scale * standard units.
+    rate : float
+        Samples per second.
+    """
+
+    X: Tensor
+    y: Tensor
+    X_test: Tensor
+    y_test: Tensor
+    mean: float
+    scale: float
+    rate: float
+
+
+def load_task(
+    lags: int, n_train: int = 2000, n_test: int = 10_000, device: str = "cpu", record: int = 208
+) -> Task:
+    """Return the prediction of a sample from `lags` earlier ones; the first n_train rows train.
+
+    Record 208 is the ECG of `load_ecg`, record 100 the one with annotated beats.
+    """
+    if record not in SIGNALS:
+        raise InputError(f"record is {record!r}; expected one of {sorted(SIGNALS)}.")
+    signal, rate = SIGNALS[record]()
+    seen = signal[: n_train + lags]
+    mean, scale = float(seen.mean()), float(seen.std())
+    X, y = autoregression((signal[: n_train + n_test + lags] - mean) / scale, lags)
+    X = np.column_stack([X, np.ones(len(X))])
+    data = [torch.from_numpy(part).to(device) for part in (X, y)]
+    X_train, y_train = (part[:n_train] for part in data)
+    X_test, y_test = (part[n_train:] for part in data)
+    return Task(X_train, y_train, X_test, y_test, mean, scale, rate)
+
+
+def setting(config: dict[str, Any]) -> tuple[Task, TwoLayer, float]:
+    """Return the data, the problem without patterns, and beta_max (an upper bound on it).
+
+    Solves a small problem on the way, so that kernels are compiled before a clock starts.
+    """
+    names = ("lags", "n_train", "n_test", "device", "record")
+    task = load_task(**{name: config[name] for name in names})
+    free = TwoLayer(task.X, task.y, beta=1.0, arrangements="generate")
+    beta_max = free.beta_max()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # only the kernels count
+        solve(free.with_beta(0.5 * beta_max), tol=1e-2, max_nodes=config["nodes"])
+    return task, free.with_beta(config["ratio"] * beta_max), beta_max
+
+
+def compare(config: dict[str, Any]) -> dict[str, Any]:
+    """Run every method on one setting and return what they reached."""
+    task, problem, beta_max = setting(config)
+    methods: dict[str, Any] = {}
+    methods["generated"] = [
+        generate(problem, task, config, seed, weights=seed == config["seeds"][0])
+        for seed in config["seeds"]
+    ]
+    if config["patterns"]:
+        methods["sampled"] = [
+            _sampled(problem, task, config["patterns"], seed, gated=False)
+            for seed in config["seeds"]
+        ]
+        methods["gated"] = [
+            _sampled(problem, task, config["gates"], seed, gated=True) for seed in config["seeds"]
+        ]
+    seconds = float(np.mean([run["seconds"] for run in methods["generated"]]))
+    longer = {}
+    for name in METHODS:
+        methods[name] = at_equal_time(name, problem, task, config, seconds)
+        if config["factor"]:
+            budget = config["factor"] * seconds
+            longer[name] = with_longer_time(name, problem, task, config, budget)
+    return {
+        "rows": list(problem.X.shape),
+        "beta": problem.beta,
+        "beta_max": beta_max,
+        "seconds": round(seconds, 4),
+        "methods": methods,
+        "longer": longer,
+        "linear": fit_linear(task),
+        "persistence": {"test_mse": mean_square(task.y_test - task.X_test[:, 0])},
+    }
+
+
+def generate(
+    problem: TwoLayer, task: Task, config: dict[str, Any], seed: int, weights: bool
+) -> dict[str, Any]:
+    """Solve over generated patterns; the clock is that of solving alone.
+
+    `gap` bounds the distance to the optimum over all networks. At rank <= 3 it is that of `certify`
+    from the network alone. Above, `search_gap` is what the gap would be if local search had found
+    the highest neuron: an estimate, and no bound.
+    """
+    began = now(problem.X)
+    with warnings.catch_warnings():
+        # Where the proof is out of reach, the gap says so.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        result = solve(problem, tol=config["tol"], max_nodes=config["nodes"], seed=seed)
+    network = problem.to_network(result)
+    seconds = now(problem.X) - began
+    objective = problem.objective(network)
+    dual, rigorous = result.dual, False
+    if problem.X.shape[1] <= PROVABLE:
+        certificate = certify(network, problem.X, problem.y, beta=problem.beta)
+        dual, rigorous = certificate.dual, certificate.rigorous
+    report = {
+        "seed": seed,
+        "seconds": round(seconds, 4),
+        "objective": objective,
+        "dual": dual,
+        "gap": relative_gap(objective, dual),
+        "search_gap": relative_gap(objective, _searched(problem, result.z)),
+        "rigorous": rigorous,
+        "rounds": result.n_iter,
+        **scores(task, network),
+    }
+    if weights:
+        report |= {"U": network.U.tolist(), "alpha": network.alpha.tolist()}
+    return report
+
+
+def _searched(problem: TwoLayer, z: Tensor) -> float:
+    """The dual value of the best multiple of z, were the highest neuron found the highest."""
+    highest = search(problem.X, z, problem.beta, torch.Generator().manual_seed(0)).highest
+    limit = problem.beta / highest if highest > 0 else math.inf
+    return problem.dual_value(problem.loss.best_scale(z, problem.y, limit) * z)
+
+
+def _sampled(problem: TwoLayer, task: Task, count: int, seed: int, gated: bool) -> dict[str, Any]:
+    """The program over the patterns of Gaussian gates; without cones it is another model."""
+    began = now(problem.X)
+    gates = sample_arrangements(problem.X, count, seed=seed)
+    program = TwoLayer(problem.X, problem.y, beta=problem.beta, arrangements=gates, gated=gated)
+    result = solve(program, tol=1e-4)
+    network = program.to_network(result)
+    seconds = now(problem.X) - began
+    return {
+        "seed": seed,
+        "patterns": len(gates),
+        "seconds": round(seconds, 4),
+        "objective": program.objective(network),
+        "gap": result.gap,  # among these patterns
+        **scores(task, network),
+    }
+
+
+def at_equal_time(
+    name: str, problem: TwoLayer, task: Task, config: dict[str, Any], seconds: float
+) -> list[dict[str, Any]]:
+    """Return one report per seed: a run of `seconds` at the rate that was best for the first one.
+
+    The time in which the rate was chosen is not counted.
+    """
+    first, *others = config["seeds"]
+    tried = [
+        _descend(name, problem, config, [rate], [first], seconds) for rate in _rates(name, config)
+    ]
+    best = min(tried, key=lambda run: run.best_objective)
+    chosen = [best.best_rate]
+    runs = [best, *(_descend(name, problem, config, chosen, [s], seconds) for s in others)]
+    lowest = min(runs, key=lambda run: run.best_objective)
+    # Of the curves, only the best one is ever drawn.
+    return [_report(problem, task, run, curve=run is lowest) for run in runs]
+
+
+def with_longer_time(
+    name: str, problem: TwoLayer, task: Task, config: dict[str, Any], seconds: float
+) -> dict[str, Any]:
+    """Return the best of all rates and seeds, which share `seconds`."""
+    run = _descend(name, problem, config, _rates(name, config), config["seeds"], seconds)
+    return _report(problem, task, run, curve=True)
+
+
+def again(
+    name: str, problem: TwoLayer, config: dict[str, Any], run: dict[str, Any]
+) -> dict[str, Any]:
+    """Make a reported run again by its steps, rate and seed; what it reached is deterministic."""
+    budget = {"n_steps": run["steps"]}
+    made = _descend(name, problem, config, [run["rate"]], [run["seed"]], **budget)
+    return {"objective": problem.objective(made.best_network)}
+
+
+def _rates(name: str, config: dict[str, Any]) -> list[float]:
+    rates: list[float] = config["rates"].get(name, [1.0])
+    return rates
+
+
+def _descend(
+    name: str,
+    problem: TwoLayer,
+    config: dict[str, Any],
+    rates: Sequence[float],
+    seeds: Sequence[int],
+    seconds: float | None = None,
+    n_steps: int | None = None,
+) -> Training:
+    """Train a grid within `seconds` in all, or for so many steps."""
+    shared = {"beta": problem.beta, "width": config["width"], "n_records": RECORDS}
+    shared["n_steps"] = n_steps
+    if name == "lbfgs":  # its runs come one after the other, and share the time
+        each = None if seconds is None else seconds / len(seeds)
+        return lbfgs(problem.X, problem.y, seconds=each, seeds=seeds, **shared)
+    with warnings.catch_warnings():
+        # A grid holds rates that are too large for some data: their objective says so.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return train(
+            problem.X,
+            problem.y,
+            optimizer=name,
+            rates=rates,
+            seeds=seeds,
+            seconds=seconds,
+            batch_size=config["batch_size"],
+            **shared,
+        )
+
+
+def _report(problem: TwoLayer, task: Task, run: Training, curve: bool) -> dict[str, Any]:
+    """Return what a training has reached, in how many steps."""
+    report = {
+        "seed": run.best_seed,
+        "rate": run.best_rate,
+        "steps": int(run.steps[-1]),
+        "seconds": round(float(run.seconds[-1]), 4),
+        "objective": problem.objective(run.best_network),
+        **scores(task, run.best_network),
+    }
+    if curve:
+        finite = np.isfinite(run.best_curve)
+        report["curve"] = {
+            "seconds": [round(float(second), 4) for second in run.seconds[finite]],
+            "objective": [float(f"{value:.8g}") for value in run.best_curve[finite]],
+        }
+    return report
+
+
+def replay(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the descents of a record again, each for the steps that it had time for."""
+    config, result = dict(record["config"]), record["result"]
+    if config["part"] != "compare":
+        return {}
+    _, problem, _ = setting(config)
+    return {
+        "methods": {
+            name: [again(name, problem, config, run) for run in result["methods"][name]]
+            for name in METHODS
+        },
+        "longer": {
+            name: again(name, problem, config, run) for name, run in result["longer"].items()
+        },
+    }
+
+
+def fit_linear(task: Task) -> dict[str, Any]:
+    """Fit the linear autoregression by least squares."""
+    coefficients = torch.linalg.lstsq(task.X, task.y[:, None]).solution[:, 0]
+    return {
+        "coefficients": coefficients.tolist(),
+        "train_mse": mean_square(task.y - task.X @ coefficients),
+        "test_mse": mean_square(task.y_test - task.X_test @ coefficients),
+    }
+
+
+def scores(task: Task, network: TwoLayerReLU | TwoLayerGatedReLU) -> dict[str, Any]:
+    """Score a network: mean squared errors in standard units, and its live neurons."""
+    sizes = torch.linalg.vector_norm(network.U, dim=1) * network.alpha.abs()
+    return {
+        "train_mse": mean_square(task.y - outputs(network, task.X)),
+        "test_mse": mean_square(task.y_test - outputs(network, task.X_test)),
+        "neurons": int((sizes > LIVE * sizes.max()).sum()) if len(sizes) else 0,
+    }
+
+
+def stored_network(report: dict[str, Any]) -> TwoLayerReLU:
+    """Return the network whose weights a report holds."""
+    parts = (torch.tensor(report[name], dtype=torch.float64) for name in ("U", "alpha"))
+    return TwoLayerReLU(*parts)
+
+
+def mean_square(errors: Tensor) -> float:
+    """Return the mean of the squares."""
+    return float((errors**2).mean())
+
+
+def predict_beats(config: dict[str, Any]) -> dict[str, Any]:
+    """Fit the convex network and the linear model, and return their errors by kind of beat."""
+    task, problem, beta_max = setting(config)
+    report = generate(problem, task, config, seed=config["seeds"][0], weights=True)
+    linear = fit_linear(task)
+    weights = torch.tensor(linear["coefficients"], dtype=torch.float64, device=task.X.device)
+    predicted = {
+        "network": outputs(stored_network(report).to(task.X.device), task.X_test),
+        "linear": task.X_test @ weights,
+    }
+    errors = {
+        name: ((task.y_test - values) ** 2).cpu().numpy() for name, values in predicted.items()
+    }
+    peaks, kinds = test_peaks(config["n_train"], config["lags"], len(task.y_test))
+    between = np.ones(len(task.y_test), bool)
+    between[(peaks[:, None] + np.arange(-BEFORE, AFTER)).ravel()] = False
+    rows = {}
+    for kind in sorted(set(kinds.tolist())):
+        windows = {name: aligned(part, peaks[kinds == kind]) for name, part in errors.items()}
+        rows[kind] = {
+            "beats": int((kinds == kind).sum()),
+            "won": int((windows["network"].mean(axis=1) < windows["linear"].mean(axis=1)).sum()),
+            **{name: float(part.mean()) for name, part in windows.items()},
+            "profile": {
+                name: [float(f"{value:.6g}") for value in part.mean(axis=0)]
+                for name, part in windows.items()
+            },
+        }
+    return {
+        "rows": list(problem.X.shape),
+        "beta": problem.beta,
+        "beta_max": beta_max,
+        "convex": report,
+        "linear": linear,
+        "kinds": rows,
+        "between": {name: float(part[between].mean()) for name, part in errors.items()},
+    }
+
+
+def test_peaks(n_train: int, lags: int, n_test: int) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
+    """Return the R peaks, as rows of the test part, whose windows are inside it; their kinds."""
+    _, _, peaks, kinds = load_ecg_beats()
+    rows = peaks - (n_train + lags)
+    inside = (rows >= BEFORE) & (rows + AFTER <= n_test)
+    return rows[inside], kinds[inside]
+
+
+def aligned(values: Floats, peaks: NDArray[np.int64]) -> Floats:
+    """Return windows (beats, BEFORE + AFTER) of a signal: column BEFORE is the R peak."""
+    return values[peaks[:, None] + np.arange(-BEFORE, AFTER)]
