@@ -111,7 +111,6 @@ class ChapterStatus(SphinxDirective):
     """A table with a row for each chapter."""
 
     def run(self) -> list[Node]:
-        """Write the table as text and let the parser of the page do the rest."""
         folder = Path(self.env.srcdir)
         self.env.note_dependency(str(folder / "_toc.yml"))
         lines = [f"| {' | '.join(COLUMNS)} |", f"|:--|{'--:|' * 6}:--|"]
@@ -142,7 +141,6 @@ class RecordStatus(SphinxDirective):
     """A table with a row for each experiment."""
 
     def run(self) -> list[Node]:
-        """Write the table as text and let the parser of the page do the rest."""
         names = ("Experiment", "Records", "Versions of the code", "Records that name none")
         heading = f"| {' | '.join(names)} | By today's code |"
         lines = [heading, "|:--|--:|--:|--:|--:|", *record_rows(EXPERIMENTS)]
@@ -150,7 +148,6 @@ class RecordStatus(SphinxDirective):
 
 
 def setup(app: Sphinx) -> dict[str, object]:
-    """Register the directives."""
     app.add_directive("chapter-status", ChapterStatus)
     app.add_directive("record-status", RecordStatus)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -61,7 +61,6 @@ class Row:
 
 
 def read(folder: Path) -> list[Claim]:
-    """Return the claims."""
     listed = tomllib.loads((folder / "claims.toml").read_text(encoding="utf8"))["claim"]
     return [Claim(**{**entry, "code": tuple(entry["code"])}) for entry in listed]
 
@@ -175,7 +174,6 @@ class Claims(SphinxDirective):
     """All claims, with their verdicts."""
 
     def run(self) -> list[nodes.Node]:
-        """Write the page as text and let its parser do the rest."""
         folder = Path(self.env.srcdir)
         needed = [folder / name for name in ("claims.toml", "api.md", "_toc.yml")]
         needed += [folder / f"{name}.ipynb" for name in chapters(folder)]
@@ -188,6 +186,5 @@ class Claims(SphinxDirective):
 
 
 def setup(app: Sphinx) -> dict[str, object]:
-    """Register the directive."""
     app.add_directive("claims", Claims)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

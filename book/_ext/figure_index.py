@@ -28,7 +28,6 @@ COMMANDS = {
 
 
 def code(notebook: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the cells with code."""
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 
@@ -69,7 +68,6 @@ class FigureIndex(SphinxDirective):
     """A table with a row for each chapter."""
 
     def run(self) -> list[Node]:
-        """Write the table as text and let the parser of the page do the rest."""
         folder = Path(self.env.srcdir)
         self.env.note_dependency(str(folder / "_toc.yml"))
         lines = [
@@ -86,6 +84,5 @@ class FigureIndex(SphinxDirective):
 
 
 def setup(app: Sphinx) -> dict[str, object]:
-    """Register the directive."""
     app.add_directive("figure-index", FigureIndex)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

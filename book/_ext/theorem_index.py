@@ -36,7 +36,6 @@ class TheoremIndex(SphinxDirective):
     """A table of statements for each chapter."""
 
     def run(self) -> list[Node]:
-        """Write the tables as text and let the parser of the page do the rest."""
         folder = Path(self.env.srcdir)
         self.env.note_dependency(str(folder / "_toc.yml"))
         lines = []
@@ -54,6 +53,5 @@ class TheoremIndex(SphinxDirective):
 
 
 def setup(app: Sphinx) -> dict[str, object]:
-    """Register the directive."""
     app.add_directive("theorem-index", TheoremIndex)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -32,13 +32,11 @@ EXPERIMENTS = {
 
 
 def add_list(commands: Any) -> None:
-    """Add `convexlib list`."""
     text = "list the experiments"
     commands.add_parser("list", help=text, description=text).set_defaults(run=list_experiments)
 
 
 def add_run(commands: Any) -> None:
-    """Add `convexlib run EXPERIMENT`."""
     text = "run an experiment, continuing where an earlier run stopped"
     more = (
         ". Every setting has its record below results/ (the variable CONVEXLIB_RESULTS names "
@@ -80,7 +78,6 @@ def add_run(commands: Any) -> None:
 
 
 def add_table(commands: Any) -> None:
-    """Add `convexlib table EXPERIMENT`."""
     text = "print the table of an experiment from its records"
     parser = commands.add_parser("table", help=text, description=text)
     add_experiment(parser)
