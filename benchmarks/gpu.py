@@ -117,7 +117,6 @@ def write(folder: Path, name: str, body: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line."""
     parser = argparse.ArgumentParser("python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--n", type=int, default=50_000, help="samples (50,000)")
     parser.add_argument("--patterns", type=int, default=4_000, help="patterns (4,000)")

@@ -27,7 +27,6 @@ def load(place: Path) -> list[Record]:
 
 
 def targets() -> list[Target]:
-    """Return the targets."""
     return tomllib.loads(TARGETS.read_text(encoding="utf8"))["target"]
 
 
@@ -105,7 +104,6 @@ def _memory(own: list[Record], peers: dict[str, list[Record]]) -> Row:
 
 
 def _seconds(own: list[Record], peers: dict[str, list[Record]]) -> Row:
-    """Time to accuracy."""
     time = seconds(own)
     return {"ours": time, "measured": time, "repeats": len(own)}
 

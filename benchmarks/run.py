@@ -67,7 +67,6 @@ def attempt(config: Config, folder: Path, place: str) -> dict[str, Any] | None:
 
 
 def _shown(config: Config) -> dict[str, Any]:
-    """Measure and say so."""
     result = measure(config)
     took = f"{result['seconds']:9.3f} s" if "seconds" in result else " " * 11
     verdict = "" if result["reached"] else f"  not reached {result.get('ending', '')}"

@@ -82,7 +82,6 @@ class Watch:
         self.iteration, self.due, self.pauses = 0, 1.0, 0.0
 
     def start(self) -> None:
-        """Start the clock."""
         self.began = self.output.begin()
 
     def __call__(self, model: Any, X: Any, y: Any) -> Any:

@@ -314,7 +314,7 @@ def check_weights(tensors: Mapping[str, Any]) -> None:
 
 
 def check_same_device(network: nn.Module, X: Tensor) -> None:
-    """Refuse a network that lives on another device than the data, and what is no network."""
+    """Refuse anything but a network, and a network on another device than the data."""
     if not isinstance(network, nn.Module):
         raise InputError(f"network is {type(network).__name__}; expected a torch.nn.Module.")
     for parameter in network.parameters():

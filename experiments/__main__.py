@@ -55,13 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def add_list(commands: Any) -> None:
-    """Add the command `list`."""
     text = "list the experiments"
     commands.add_parser("list", help=text, description=text).set_defaults(run=list_experiments)
 
 
 def add_run(commands: Any) -> None:
-    """Add the command `run EXPERIMENT`."""
     text = "run an experiment, continuing where an earlier run stopped"
     more = (
         ". Every setting has its record below results/ (the variable CONVEXLIB_RESULTS names "
@@ -96,7 +94,6 @@ def add_check(commands: Any) -> None:
 
 
 def add_table(commands: Any) -> None:
-    """Add the command `table EXPERIMENT`."""
     text = "print the table of an experiment from its records"
     parser = commands.add_parser("table", help=text, description=text)
     add_experiment(parser)

@@ -1,4 +1,4 @@
-"""The example in the docstring of every public name runs, and prints what it says."""
+"""Every public name has a docstring with an example that runs, and its methods have one too."""
 
 import doctest
 import importlib
@@ -38,3 +38,19 @@ def test_the_example_runs(name: str, value: object) -> None:
     failed, _ = doctest.DocTestRunner().run(test, out=report.append)
     plt.close("all")
     assert not failed, "".join(report)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, value in public().items() if inspect.isclass(value)]
+)
+def test_every_method_says_what_it_does(name: str) -> None:
+    """What a subclass does not document it inherits."""
+    value = public()[name]
+    own = [
+        member
+        for part in inspect.getmro(value)
+        if part.__module__.startswith("convexlib")
+        for member, what in vars(part).items()
+        if not member.startswith("_") and (inspect.isfunction(what) or isinstance(what, property))
+    ]
+    assert [member for member in own if not inspect.getdoc(getattr(value, member))] == []

@@ -61,12 +61,10 @@ class Environment:
 
     @property
     def executable(self) -> Path:
-        """Its Python."""
         return ROOT / f".venv{'-' + self.name if self.python else ''}" / "bin" / "python"
 
 
 def environments() -> dict[str, Environment]:
-    """Read the table."""
     table = tomllib.loads(TABLE.read_text(encoding="utf8"))
     rows = {**table["kernels"], **table["versions"]}
     return {name: Environment(name, **row) for name, row in rows.items()}

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import chapters
 from claim_rules import RULES
 from claim_rules.verdicts import NOT, NOT_ATTEMPTED, PART, PROVED, REPRODUCED, VERDICTS, Finding
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-from theorem_index import HEADING, chapters
 
 from convexlib.errors import DataError
 from experiments.records import results_dir
@@ -61,7 +61,6 @@ class Row:
 
 
 def read(folder: Path) -> list[Claim]:
-    """Return the claims."""
     listed = tomllib.loads((folder / "claims.toml").read_text(encoding="utf8"))["claim"]
     return [Claim(**{**entry, "code": tuple(entry["code"])}) for entry in listed]
 
@@ -161,12 +160,11 @@ def page(folder: Path) -> str:
     lines = ["| Verdict | Claims |", "|:--|--:|"]
     lines += [f"| {verdict} | {count[verdict]} |" for verdict in VERDICTS]
     lines += [f"| all | {len(claims)} |", ""]
-    for name in chapters(folder):
+    for name in chapters.names(folder):
         own = [claim for claim in claims if claim.chapter == name]
         if own:
-            title = HEADING.search((folder / f"{name}.md").read_text(encoding="utf8"))
-            shown = title[1] if title else name
-            lines += [f"```{{rubric}} [{shown}]({name}.ipynb)", ":heading-level: 2", "```", ""]
+            link = chapters.read(folder, name).link
+            lines += [f"```{{rubric}} {link}", ":heading-level: 2", "```", ""]
             lines += [line for claim in own for line in entry(claim, folder, documented)]
     return "\n".join(lines)
 
@@ -175,10 +173,9 @@ class Claims(SphinxDirective):
     """All claims, with their verdicts."""
 
     def run(self) -> list[nodes.Node]:
-        """Write the page as text and let its parser do the rest."""
         folder = Path(self.env.srcdir)
         needed = [folder / name for name in ("claims.toml", "api.md", "_toc.yml")]
-        needed += [folder / f"{name}.ipynb" for name in chapters(folder)]
+        needed += [folder / f"{name}.ipynb" for name in chapters.names(folder)]
         needed += [path for path in results_dir().iterdir() if path.is_dir()]
         for path in needed:
             self.env.note_dependency(str(path))
@@ -188,6 +185,5 @@ class Claims(SphinxDirective):
 
 
 def setup(app: Sphinx) -> dict[str, object]:
-    """Register the directive."""
     app.add_directive("claims", Claims)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

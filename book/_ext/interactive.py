@@ -71,7 +71,6 @@ def open_html(writer: Any, figure: interactive) -> None:
 
 
 def close_html(writer: Any, figure: interactive) -> None:
-    """Close the figure."""
     writer.body.append("</figcaption></figure>\n")
 
 
@@ -88,7 +87,6 @@ def open_latex(writer: Any, figure: interactive) -> None:
 
 
 def close_latex(writer: Any, figure: interactive) -> None:
-    """End the quotation."""
     writer.body.append("\n\\end{quote}\n")
 
 
@@ -106,7 +104,6 @@ def load_scripts(
 
 
 def setup(app: Sphinx) -> dict[str, object]:
-    """Register the directive and its node."""
     app.add_node(
         interactive,
         html=(open_html, close_html),

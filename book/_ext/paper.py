@@ -74,6 +74,5 @@ def for_paper(app: Sphinx, doctree: nodes.document, name: str) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, object]:
-    """Register the changes."""
     app.connect("doctree-resolved", for_paper)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -74,7 +74,6 @@ class Arrangements:
     source: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse masks and gates that do not fit together."""
         masks, gates = self.masks, self.gates
         if not isinstance(masks, Tensor) or not isinstance(gates, Tensor):
             raise InputError(
@@ -90,11 +89,9 @@ class Arrangements:
             raise InputError(f"masks has dtype {masks.dtype}; expected torch.bool.")
 
     def __len__(self) -> int:
-        """Return the number of patterns."""
         return len(self.masks)
 
     def __repr__(self) -> str:
-        """Say how many patterns there are and what is proven about them."""
         known = "exhaustive" if self.exhaustive else "not proven exhaustive"
         if self.exhaustive and self.perturbation:
             known += f" up to a perturbation of {self.perturbation:.1e}"

@@ -187,7 +187,7 @@ def reduce_rows(A: Floats, tolerance: Tolerance = DOUBLE) -> Reduction:
     B = A[used] * scale
     columns = _independent_columns(B, tolerance.rank)
     if not B[:, columns].any(axis=1).all():
-        # Beside much larger ones a sample seemed to be zero; its hyperplane counts all the same.
+        # Next to much larger samples one seemed to be zero; its hyperplane counts nevertheless.
         sizes = np.frexp(np.abs(B).max(axis=1, keepdims=True))[1]
         columns = _independent_columns(np.ldexp(B, -sizes), tolerance.rank)
     C = B[:, columns]

@@ -27,7 +27,7 @@ from convexlib.losses import SmoothLoss, get_loss
 from convexlib.losses.base import best_of_scales
 from convexlib.result import relative_gap
 
-# Of a point: an upper bound on its best unit, whether that is proven, and how it was found.
+# For a dual point: an upper bound on its best unit, whether that is proven, and how it was found.
 UnitBound = Callable[[Tensor], tuple[float, bool, str]]
 
 
@@ -88,7 +88,7 @@ class Certificate:
 
     @property
     def relative_gap(self) -> float:
-        """(primal - dual) / primal."""
+        """The gap as a part of primal."""
         return relative_gap(self.primal, self.dual)
 
     def __repr__(self) -> str:

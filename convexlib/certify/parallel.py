@@ -82,6 +82,8 @@ def certify_parallel(
 
     widths = reading.widths
     problem = _program(data, y, beta, widths, regularizer, units, max_units)
+    # The best bound that can be had: over a list of all units; over neurons, by branch and bound,
+    # where sub-networks are single neurons; else one that needs no list, and is not tight.
     if problem is not None:
         method = "enumeration" if units is None else "given units"
         bound = _over_units(problem, method)

@@ -47,7 +47,6 @@ _NEGLIGIBLE = 1e-9  # part of the objective that is not worth a neuron; float32 
 
 
 def add_certify(commands: Any) -> None:
-    """Add `convexlib certify`."""
     text = "bound how far a trained network is from the global optimum"
     parser = commands.add_parser("certify", help=text, description=_TEXT)
     parser.add_argument("model", metavar="MODEL.pt", type=Path)

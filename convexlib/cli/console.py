@@ -28,7 +28,7 @@ INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
 
 
 def write_plainly() -> None:
-    """Let no character stop the output: what a terminal's encoding lacks is written in ASCII."""
+    """Write what the terminal's encoding lacks in ASCII, so that no character stops the output."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="convexlib.plain")

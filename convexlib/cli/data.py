@@ -15,7 +15,6 @@ GIVE_UP = 3  # downloads that fail one after the other before the rest is left o
 
 
 def add_data(commands: Any) -> None:
-    """Add `convexlib data fetch|verify|list`."""
     parser = commands.add_parser("data", help="fetch, verify or list the data files")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     for action, run, text in (

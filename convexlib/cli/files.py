@@ -131,7 +131,7 @@ def load_table(
     DataError
         If the file cannot be read.
     InputError
-        If it is no such table.
+        If it is not such a table.
     """
     rows = _rows(_text(path), path, delimiter)
     first = next(rows, None)
@@ -311,7 +311,7 @@ def load_state(path: Path) -> dict[str, Tensor]:
 
 
 def _check_archive(content: bytes, path: Path) -> None:
-    """Refuse what is no zip archive, runs code, or unpacks to more than it may."""
+    """Refuse files that are not zip archives, that run code or unpack to more than allowed."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = archive.infolist()

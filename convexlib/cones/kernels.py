@@ -95,8 +95,8 @@ def remove(k, q, active, multipliers, basis, triangle):  # type: ignore[no-untyp
 
 
 _VIOLATION = 1e-13  # relative size below which a violation counts as rounding noise
-_REFRESH = 64  # updates of a factorisation after which it is made afresh
-_STALE = 16  # steps of a projection after which it is computed afresh
+_REFRESH = 64  # updates of a factorisation after which it is computed from scratch
+_STALE = 16  # steps of a projection after which it is computed from scratch
 _PICKED = 16  # violated constraints that are dealt with between two looks at all
 
 
@@ -139,6 +139,7 @@ def _start(  # type: ignore[no-untyped-def]  # numba infers
     d = rows.shape[1]
     coefficients = np.zeros(d + 1)
     q = min(q, d)
+    # Normals that depend on those before them go, until the rest can be factored.
     while (age < 0 or age >= _REFRESH) and q > 0:
         drop = factor(rows, signs, active, q, basis, triangle)
         if drop < 0:
@@ -148,6 +149,8 @@ def _start(  # type: ignore[no-untyped-def]  # numba infers
         q -= 1
     if age < 0 or age >= _REFRESH:
         age = 0
+    # A negative multiplier says that the projection onto the cone is off this constraint. One
+    # leaves at a time, the most negative first, since the others change with it.
     while q > 0:
         for k in range(q):
             dot = 0.0
@@ -215,6 +218,8 @@ def _advance(  # type: ignore[no-untyped-def]  # numba infers
                 projection[a] = 0.0
         if worst < 0:
             return q, age, short
+        # The violated constraint enters by dual steps: its multiplier grows, those of the active
+        # ones change along, and one that reaches zero first leaves before the step goes on.
         multiplier = 0.0
         while True:
             for a in range(d):
@@ -225,6 +230,8 @@ def _advance(  # type: ignore[no-untyped-def]  # numba infers
             orthogonalise(normal, basis, q, coefficients)
             back_substitute(triangle, q, coefficients, ratios)
             length = (normal * normal).sum()
+            # A full step satisfies the constraint, a partial one ends where an active multiplier is
+            # zero. If the normal is in the span of the active ones, only multipliers move.
             full = -slack / length if length > DEPENDENT**2 else np.inf
             partial = np.inf
             blocking = -1

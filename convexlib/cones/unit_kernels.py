@@ -89,6 +89,9 @@ def _sum_maximum(rows, c, m, threshold, rtol, best):  # type: ignore[no-untyped-
     last = 0
     powers = np.ones(m)
     ways = np.zeros(m)
+    # For fixed shares eta of the budget, sum_j ||u_j|| <= 1 is replaced by the smaller ball
+    # sum_j ||u_j||^2 / eta_j <= 1: a projection solves that. Every multiplier gives a bound on
+    # the true maximum, every projection a feasible point; the shares follow the slopes.
     for _ in range(_ROUNDS):
         for a in range(size):
             point[a] = np.sqrt(share[a // d]) * c[a]

@@ -147,7 +147,7 @@ def _retrieve(source: Source, path: Path) -> Path:
             except DataError:
                 raise
             except (OSError, ValueError) as error:
-                # Of a failed connection only the last cause is of use to the reader.
+                # A failed connection has a chain of causes; only the last one helps the reader.
                 reason = str(error).rsplit("): ", 1)[-1].removesuffix('"))')
                 raise SourceError(reason) from error
 

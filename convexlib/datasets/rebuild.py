@@ -38,7 +38,7 @@ class Recipe:
         Values of the class in the order of the numbers 0, 1, ...; or the thresholds at which a
         number passes to the next class. By default the values in increasing order.
     nominal
-        For columns that are no numbers: the values in the order of their codes, or the codes.
+        For columns of words: the values in the order of their codes, or the codes.
     separator, skip, rows
         A regular expression; the lines before the first row; the number of rows to take.
     """

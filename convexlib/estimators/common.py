@@ -43,7 +43,7 @@ def validated(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
         )
     given = (detached(part) for part in (X, *y))
     try:
-        # Its search for what is not finite adds up inf and -inf, of which numpy would warn.
+        # Its test for finite values adds up inf and -inf, of which numpy would warn.
         with np.errstate(invalid="ignore"):
             return validate_data(estimator, *given, dtype=np.float64, **options)
     except ValueError as error:

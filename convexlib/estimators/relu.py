@@ -198,7 +198,7 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
     Warns
     -----
     ConvergenceWarning
-        If a program was not solved to `tol`; the gap is valid all the same. Above rank 5 that is
+        If a program was not solved to `tol`; the gap is valid nevertheless. Above rank 5 that is
         the rule.
 
     See Also
@@ -493,7 +493,7 @@ def _relu(X: Tensor, data: Tensor, Y: Tensor, settings: Settings) -> Trained:
 def _certificate(
     network: TwoLayerReLU, X: Tensor, y: Tensor, z: Tensor, settings: Settings
 ) -> Certificate:
-    """That of `cl.certify`, with the dual point that the solver has found already."""
+    """The certificate of `cl.certify`, from the dual point that the solver has found already."""
     layers = _as_layers(network, settings.fit_bias)
     standing = Standing.of(read_two_layer(layers), X, y, settings.loss)
 

@@ -109,7 +109,7 @@ def within(a: Tensor, top: float) -> bool:
 
 
 def check_labels(y: Tensor, name: str) -> None:
-    """Refuse what is not -1 or 1."""
+    """Refuse targets other than -1 and 1."""
     wrong = (y.abs() != 1.0).ravel()
     if not bool(wrong.any()):
         return
@@ -150,19 +150,15 @@ class ShiftedLoss(SmoothLoss):
 
     @property
     def gradient_lipschitz(self) -> float:  # type: ignore[override]  # as above
-        """That of L."""
         return self.inner.gradient_lipschitz
 
     def check_targets(self, y: Tensor) -> None:
-        """Refuse what L refuses."""
         self.inner.check_targets(y)
 
     def value(self, fitted: Tensor, y: Tensor) -> float:
-        """L(f + b)."""
         return self.inner.value(fitted + self.bias, y)
 
     def terms(self, fitted: Tensor, y: Tensor) -> Tensor:
-        """The loss of every entry."""
         return self.inner.terms(fitted + self.bias, y)
 
     def dual_point(self, fitted: Tensor, y: Tensor) -> Tensor:
@@ -170,7 +166,7 @@ class ShiftedLoss(SmoothLoss):
         return self.inner.dual_point(fitted + self.bias, y)
 
     def dual_value(self, z: Tensor, y: Tensor) -> float:
-        r"""That of L less :math:`b\, 1^\top z`."""
+        r"""The dual value of L less :math:`b\, 1^\top z`."""
         return self.inner.dual_value(z, y) - self.bias * float(z.double().sum())
 
     def restrict(self, z: Tensor, y: Tensor) -> Tensor:
@@ -178,7 +174,6 @@ class ShiftedLoss(SmoothLoss):
         return self.inner.restrict(z, y)
 
     def best_scale(self, z: Tensor, y: Tensor, limit: float) -> float:
-        """The s in [0, limit] which maximises the dual value of s z."""
         return best_of_scales(lambda s: self.dual_value(s * z, y), limit)
 
     def conjugate_gradient(self, z: Tensor, y: Tensor) -> Tensor:
@@ -186,7 +181,7 @@ class ShiftedLoss(SmoothLoss):
         return self.inner.conjugate_gradient(z, y) + self.bias
 
     def conjugate_curvature(self, z: Tensor, y: Tensor) -> Tensor:
-        """That of L: the duals differ by a linear term."""
+        """The same as for L: the duals differ by a linear term."""
         return self.inner.conjugate_curvature(z, y)
 
     def max_step(self, z: Tensor, step: Tensor, y: Tensor) -> float:
@@ -194,11 +189,10 @@ class ShiftedLoss(SmoothLoss):
         return self.inner.max_step(z, step, y)
 
     def prox(self, point: Tensor, y: Tensor, step: float) -> Tensor:
-        """That of L in the outputs f + b."""
+        """The map of L in the outputs f + b."""
         return self.inner.prox(point + self.bias, y, step) - self.bias
 
     def expression(self, outputs: cp.Expression, y: Tensor) -> cp.Expression:
-        """L(f + b) for CVXPY."""
         return self.inner.expression(outputs + self.bias, y)
 
 

@@ -31,23 +31,19 @@ class PiecewiseLoss(Loss):
         return sqrt(n)
 
     def value(self, fitted: Tensor, y: Tensor) -> float:
-        """L(f)."""
         values = torch.stack([slope * fitted + offset for slope, offset in self.pieces(y)])
         return float(values.amax(dim=0).sum())
 
     def restrict(self, z: Tensor, y: Tensor) -> Tensor:
-        """Return the nearest z in the domain of the dual."""
         low, high = self.interval(y)
         return torch.maximum(torch.minimum(z, high), low)
 
     def dual_value(self, z: Tensor, y: Tensor) -> float:
-        """Return -L^*(-z), which is -inf outside of the domain."""
         if not torch.allclose(z, self.restrict(z, y), rtol=0.0, atol=1e-12):
             return -float("inf")
         return float(y @ z)
 
     def best_scale(self, z: Tensor, y: Tensor, limit: float) -> float:
-        """Return the s in [0, limit] which maximises the dual value of s z."""
         if float(y @ z) <= 0.0:
             return 0.0
         low, high = self.interval(y)

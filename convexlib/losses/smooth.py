@@ -33,11 +33,10 @@ class SquaredLoss(SmoothLoss):
         """All targets will do."""
 
     def value(self, fitted: Tensor, y: Tensor) -> float:
-        """L(f)."""
         return 0.5 * square(fitted - y)
 
     def terms(self, fitted: Tensor, y: Tensor) -> Tensor:
-        """Halves of squares."""
+        """Half the squared residual of each entry."""
         return 0.5 * (fitted - y) ** 2
 
     def dual_point(self, fitted: Tensor, y: Tensor) -> Tensor:
@@ -49,11 +48,9 @@ class SquaredLoss(SmoothLoss):
         return dot(y, z) - 0.5 * square(z)
 
     def restrict(self, z: Tensor, y: Tensor) -> Tensor:
-        """Z itself."""
         return z
 
     def best_scale(self, z: Tensor, y: Tensor, limit: float) -> float:
-        """The s in [0, limit] which maximises the dual value of s z."""
         size = square(z)
         if size == 0.0:
             return 0.0
@@ -68,7 +65,6 @@ class SquaredLoss(SmoothLoss):
         return torch.ones_like(z)
 
     def max_step(self, z: Tensor, step: Tensor, y: Tensor) -> float:
-        """No limit."""
         return math.inf
 
     def prox(self, point: Tensor, y: Tensor, step: float) -> Tensor:
@@ -76,7 +72,6 @@ class SquaredLoss(SmoothLoss):
         return (point + step * y) / (1.0 + step)
 
     def expression(self, outputs: cp.Expression, y: Tensor) -> cp.Expression:
-        """L(f) for CVXPY."""
         return 0.5 * cp.sum_squares(outputs - as_array(y))
 
 
@@ -93,15 +88,13 @@ class LogisticLoss(SmoothLoss):
     gradient_lipschitz: ClassVar[float] = 0.25
 
     def check_targets(self, y: Tensor) -> None:
-        """Refuse what is not a label."""
         check_labels(y, self.name)
 
     def value(self, fitted: Tensor, y: Tensor) -> float:
-        """L(f)."""
         return float(self.terms(fitted.double(), y.double()).sum())
 
     def terms(self, fitted: Tensor, y: Tensor) -> Tensor:
-        """Of large margins the logarithm is not taken: it would round to 0 (or to the margin)."""
+        """Beyond 40 softplus is taken as its asymptote: they differ by less than rounding."""
         return torch.nn.functional.softplus(-y * fitted, threshold=40.0)
 
     def dual_point(self, fitted: Tensor, y: Tensor) -> Tensor:
@@ -182,7 +175,6 @@ class LogisticLoss(SmoothLoss):
         return y * m
 
     def expression(self, outputs: cp.Expression, y: Tensor) -> cp.Expression:
-        """L(f) for CVXPY."""
         return cp.sum(cp.logistic(-cp.multiply(as_array(y), outputs)))
 
 
@@ -206,15 +198,13 @@ class SquaredHingeLoss(SmoothLoss):
     gradient_lipschitz: ClassVar[float] = 1.0
 
     def check_targets(self, y: Tensor) -> None:
-        """Refuse what is not a label."""
         check_labels(y, self.name)
 
     def value(self, fitted: Tensor, y: Tensor) -> float:
-        """L(f)."""
         return float(self.terms(fitted.double(), y.double()).sum())
 
     def terms(self, fitted: Tensor, y: Tensor) -> Tensor:
-        """Halves of squares of what the margins lack of 1."""
+        """Half the squared shortfall of each margin below 1."""
         return 0.5 * torch.relu(1.0 - y * fitted) ** 2
 
     def dual_point(self, fitted: Tensor, y: Tensor) -> Tensor:
@@ -232,7 +222,6 @@ class SquaredHingeLoss(SmoothLoss):
         return y * torch.relu(y * z)
 
     def best_scale(self, z: Tensor, y: Tensor, limit: float) -> float:
-        """The s in [0, limit] which maximises the dual value of s z."""
         size = square(z)
         if size == 0.0 or not within(y * z, math.inf):
             return 0.0
@@ -255,5 +244,4 @@ class SquaredHingeLoss(SmoothLoss):
         return torch.where(y * point < 1.0, (point + step * y) / (1.0 + step), point)
 
     def expression(self, outputs: cp.Expression, y: Tensor) -> cp.Expression:
-        """L(f) for CVXPY."""
         return 0.5 * cp.sum_squares(cp.pos(1.0 - cp.multiply(as_array(y), outputs)))

@@ -134,7 +134,6 @@ class ParallelReLU(nn.Module):
             return ParallelReLU(U, [weights.sign() for weights in self.inner], alpha)
 
     def extra_repr(self) -> str:
-        """Sizes for printing."""
         widths = [weights.shape[2] for weights in self.inner]
         return f"d={self.U.shape[2]}, subnetworks={self.n_subnetworks}, widths={widths}"
 
@@ -194,7 +193,7 @@ def path_norm(network: nn.Module) -> float:
 
 
 def _path_norm(network: nn.Module) -> float:
-    """The sum, whatever its value."""
+    """The path norm as it comes, which may be beyond floats."""
     if isinstance(network, ParallelReLU):
         with torch.no_grad():
             return float(network.path_norms().double().sum())
@@ -310,7 +309,7 @@ def _dense_weights(network: nn.Module) -> list[Tensor]:
 
 
 def _hidden_weights(network: nn.Module) -> list[Tensor]:
-    """Those of a network in which every Linear but the last is followed by one ReLU."""
+    """Weights of a network in which every Linear but the last is followed by one ReLU."""
     weights = _dense_weights(network)
     kinds = [type(layer).__name__ for layer in network.children()]
     if len(weights) < 2 or kinds != ["Linear", "ReLU"] * (len(weights) - 1) + ["Linear"]:

@@ -61,7 +61,6 @@ class TwoLayerReLU(nn.Module):
         return self.hidden(X) @ self.alpha
 
     def extra_repr(self) -> str:
-        """Sizes for printing."""
         return f"d={self.U.shape[1]}, neurons={self.n_neurons}"
 
 

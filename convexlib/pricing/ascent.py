@@ -113,6 +113,7 @@ def _climb(rows, norms, z, tilt, directions, values, n_iter):  # type: ignore[no
         if sign == 0.0:
             sign = -1.0 if height < 0.0 else 1.0
         height *= sign
+        # A trust region: the radius bounds the step and says which hyperplanes count as near.
         tau[:] = (s > 0.0) * 1.0
         radius = _RADIUS
         for _ in range(n_iter):
@@ -126,6 +127,8 @@ def _climb(rows, norms, z, tilt, directions, values, n_iter):  # type: ignore[no
                 trial[a] = w[a] / length - along * u[a]
                 across += trial[a] ** 2
             across = np.sqrt(across)
+            # The maximiser w / ||w|| of the minorant itself if it is within the radius, else a step
+            # of that length towards it, along the sphere.
             full = along > 0.0 and across <= radius * along
             for a in range(d):
                 trial[a] = w[a] / length if full else u[a] + radius * trial[a] / across
@@ -140,6 +143,8 @@ def _climb(rows, norms, z, tilt, directions, values, n_iter):  # type: ignore[no
                 if not full:
                     radius = min(2.0 * radius, 1.0)
             else:
+                # Near samples are not quite on their hyperplanes: the minorant is below g at u, and
+                # what it gains may be less than that. A smaller radius brings it closer.
                 radius = 0.25 * min(radius, max(across, 1e-3 * radius))
                 if radius < _SMALLEST:
                     break
@@ -239,6 +244,7 @@ def move_cells(
             torch.from_numpy(part[higher.cpu().numpy()]).to(X.device)
             for part in (projector.active, projector.multipliers, _kept(projector))
         )
+        # Rows of the projector have unit length, those of X have not: hence the division.
         pays = multipliers / lengths[rows] + side[:, None] * z[rows] > slack
         block, place = (kept & pays).nonzero(as_tuple=True)
         crossed = rows[block, place]
@@ -248,7 +254,7 @@ def move_cells(
 
 
 def inside(X: Tensor, masks: Tensor, units: Tensor) -> Tensor:
-    """Move unit vectors (m, d) from the boundaries into their cells, by next to nothing."""
+    """Move unit vectors (m, d) off the walls of their cells into the inside, by very little."""
     lengths = torch.linalg.vector_norm(X, dim=1).clamp(min=1e-300)
     signs = (2.0 * masks.to(X) - 1.0) / lengths
     slacks = (units @ X.T) * signs  # (m, n)
@@ -271,7 +277,7 @@ def _kept(projector: ConeProjector) -> NDArray[np.bool_]:
 
 
 _RANDOM, _PER_DIMENSION = 100, 15  # directions per search, whichever gives more
-_FLAT = 1e-12  # part of the largest singular value below which a direction is none of the data's
+_FLAT = 1e-12  # part of the largest singular value below which a direction is rounding
 _NEAR = 0.9  # cells whose maximum is below this part of the level are not worth climbing from
 _ADDED = 300  # patterns at most that a search returns
 

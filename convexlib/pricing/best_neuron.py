@@ -27,7 +27,7 @@ __all__ = ["Pricing", "ascend", "price", "row_space", "spectral_bound"]
 
 
 _SUBNORMAL = float(np.finfo(np.float64).tiny)
-_BRANCHING_RANK = 8  # more dimensions have too many orthants to begin with
+_BRANCHING_RANK = 8  # above this the orthants to start from are too many
 _EASY = 20_000  # cones after which the cheaper bounds are worth computing
 _STARTS = 64  # random directions for the local ascent
 _FINER = 5.0  # the excess asked for is divided by this until the budget is spent

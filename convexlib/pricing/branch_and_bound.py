@@ -216,6 +216,7 @@ def expand(  # type: ignore[no-untyped-def]  # numba infers
             counts[0] = top
             continue
         begin, end = spans[top]
+        # What stays undecided is appended behind the parent's samples, end - begin of them at most.
         if 2 * end - begin > members.shape[0]:
             return False
         counts[0] = top
@@ -225,6 +226,7 @@ def expand(  # type: ignore[no-untyped-def]  # numba infers
         fixed[:] = linear[top]
         halvings[:] = depths[top]
         parent = bounds[top]
+        # The sum of the unit generators, which lie in one orthant: r_k^T c > 0, as it has to be.
         replaced, other = halved[top]
         centre[:] = 0.0
         for k in range(r):
@@ -256,6 +258,8 @@ def expand(  # type: ignore[no-untyped-def]  # numba infers
             for k in range(r):
                 lowest = min(lowest, v[k])
                 highest = max(highest, v[k])
+            # Positive on the cone up to rounding, which `error` covers: linear here and in every
+            # part of the cone. (Negative: no term.)
             if lowest >= -slack[i]:
                 for a in range(r):
                     fixed[a] += z[i] * rows[i, a]
@@ -267,6 +271,7 @@ def expand(  # type: ignore[no-untyped-def]  # numba infers
                 middle += v[k] * shares[k]
                 heights[last, k] = v[k]
             members[last] = i
+            # At first the tangent at the centre: any one is valid, and the sweeps improve them.
             tangents[last] = 1.0 if middle > 0.0 else 0.0
             last += 1
             if middle > 0.0:
@@ -289,6 +294,7 @@ def expand(  # type: ignore[no-untyped-def]  # numba infers
                 state[0] = value
                 best[:] = centre
                 level = max(goal, value) * (1.0 + rtol)
+        # `base` holds linear terms and chords, which stay; tangents come on top and are improved.
         q[:] = base
         for index in range(end, last):
             weight = tangents[index] * z[members[index]]
@@ -304,6 +310,7 @@ def expand(  # type: ignore[no-untyped-def]  # numba infers
             # bound where a maximum lies on their kinks: coordinate descent.
             if not concave or bound + error <= level:
                 break
+            # Another sweep like the last one would not get below the level: halve the cone.
             if sweep > 0 and bound + error - level > gained:
                 break
             work += last - end
@@ -341,6 +348,8 @@ def expand(  # type: ignore[no-untyped-def]  # numba infers
         if r == 1 or depth > MAX_DEPTH:
             state[1] = max(state[1], bound)
             continue
+        # The children share the samples in (end, last). Last in, first out: what one of them
+        # appends behind these is done with when the other one is taken up.
         for child in range(2):
             replaced = first if child == 0 else second
             generators[top] = R

@@ -102,12 +102,12 @@ class _Relaxation:
         self.size += float(self.z_down @ self.reach)
 
     def start(self) -> Floats:
-        """Tau as for u spread evenly, and sigma = 0, kappa = 1/(3 ||x||)."""
+        """Begin with tau as for u spread evenly, sigma = 0 and kappa = 1/(3 ||x||)."""
         even = np.log(self.lengths / self.d**0.5)
         return np.concatenate([even, np.zeros(3 * len(self.down))])
 
     def _unpack(self, point: Floats) -> tuple[Floats, Floats]:
-        """Tau, and the shares (3, N) of sigma = 1, sigma = -1 and kappa = 1/||x||."""
+        """Read tau, and the shares (3, N) of sigma = 1, sigma = -1 and kappa = 1/||x||."""
         # Far smaller tau would only make Q large and its rounding too.
         tau = np.maximum(np.exp(point[: len(self.up)]), 1e-7 * self.lengths)
         logits = point[len(self.up) :].reshape(3, -1)

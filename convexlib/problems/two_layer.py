@@ -159,7 +159,6 @@ class GroupLasso(LinearProgram):
 
     @property
     def constrained(self) -> bool:
-        """Whether the blocks have cones."""
         return not self.gated
 
     def proximal_map(self) -> ProximalMap:
@@ -323,7 +322,7 @@ class TwoLayer(GroupLasso):
 
 
 def check_arrangements(arrangements: Arrangements, X: Tensor) -> Arrangements:
-    """Refuse patterns of other data, and what are no patterns."""
+    """Refuse anything but patterns, and patterns of other data."""
     if not isinstance(arrangements, Arrangements):
         raise InputError(f"arrangements is {type(arrangements).__name__}; expected Arrangements.")
     masks = arrangements.masks

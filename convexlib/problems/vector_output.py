@@ -182,7 +182,6 @@ class VectorOutput(LinearProgram):
 
     @property
     def constrained(self) -> bool:
-        """Whether the blocks have cones."""
         return not self.gated
 
     @property
@@ -229,7 +228,7 @@ class VectorOutput(LinearProgram):
         return float(torch.linalg.svdvals(weights[0, active]).sum())
 
     def proximal_map(self) -> ProximalMap:
-        """Of each column's blocks, or soft-thresholding of singular values."""
+        """The map of every column, or soft-thresholding of singular values."""
         if not self.separable:
             return shrink_singular_values
         maps = [column.proximal_map() for column in self.columns]

@@ -102,7 +102,7 @@ def wedge_neurons(A: Floats, d: int, norm: int, exact: bool, limit: int) -> Floa
     normals = normals[kept] / sizes[kept, None]
     neurons = np.concatenate([normals, -normals])
     heights = [columns.max(axis=0) for columns in feature_blocks(A, neurons)]
-    # Neurons that are silent on the data are of no use.
+    # Neurons that are zero on all samples change nothing but the penalty.
     active = np.concatenate([np.zeros(0), *heights]) > 1e-12 * float(np.abs(A).max())
     return neurons[active]
 
@@ -376,7 +376,6 @@ class WedgeLasso(Problem):
         return CvxpyProgram(cp.Problem(cp.Minimize(objective), [link]), read_weights, link, self.y)
 
     def __repr__(self) -> str:
-        """Name the problem."""
         n, d = self.X.shape
         free = ", free biases" if self.bias else ""
         return (

@@ -6,7 +6,7 @@ part of the network, and stays in float64: a rounded one is feasible only after 
 smaller, which can cost far more than the tolerance.
 
 Rounded weights may leave their cones by a rounding error, and their value may then be below the
-optimum by as much. The bound, which is a bound all the same, is not left above it.
+optimum by as much. The bound is then lowered to that value, which keeps it a bound.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def watching() -> Iterator[list[Tracker]]:
 
 
 def interrupted(first: list[Tracker], problem: Problem) -> Result:
-    """The best that an interrupted solver had, labelled; it goes on where there is none."""
+    """The best that an interrupted solver had, labelled; raises again where there is nothing."""
     if not first:
         raise KeyboardInterrupt
     n_iter = first[0].history[-1].iteration if first[0].history else 0
@@ -135,7 +135,7 @@ def interrupted(first: list[Tracker], problem: Problem) -> Result:
 
 
 def need_problem(problem: object) -> None:
-    """Refuse what is no problem."""
+    """Refuse anything but a problem, which `solve` is easily mistaken to take data for."""
     if not isinstance(problem, Problem):
         raise InputError(
             f"problem is {type(problem).__name__}; expected a problem such as "

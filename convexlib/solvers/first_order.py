@@ -160,6 +160,7 @@ def admm(
     v = t = problem.zeros()
     f = s = torch.zeros_like(y)
     for iteration in range(1, max_iter + 1):
+        # Project (v - t, f - s) onto the graph of A, to w and image = A w: one (n, n) system.
         base = v - t
         image = problem.fitted(base)
         q = scale * _solve(factor, f - s - image)
@@ -178,6 +179,8 @@ def admm(
         primal = _size(image - f, w - v, scale) / max(_size(f, v, scale), 1e-300)
         moved = scale * problem.correlations(f - before[0]) + v - before[1]
         dual = float(torch.linalg.norm(moved)) / max(float(torch.linalg.norm(t)), 1e-300)
+        # Residual balancing: a larger penalty closes the primal residual faster, a smaller one the
+        # dual. The scaled multipliers are divided by it.
         change = 2.0 if primal > _IMBALANCE * dual else 0.5 if dual > _IMBALANCE * primal else 1.0
         rho, s, t = rho * change, s / change, t / change
     return tracker.result(Status.MAX_ITER, max_iter)

@@ -170,6 +170,7 @@ class _Run:
             self.steps_left -= inner.n_iter
             patterns = self.merged.expand(self.arrangements)
             self.tracker.update(self.iteration, weights, self.tracker.z, patterns)
+            # Neurons that exceed beta by less change the gap by a part of tol only.
             level = beta * (1.0 + self._margin(self.z, _PART * self.tol))
             new = self._search(level, weights)
             gap = relative_gap(self.tracker.primal, self.estimate)
@@ -190,6 +191,7 @@ class _Run:
                     # A proof that is complete leaves nothing to do but rounding.
                     return Status.STALLED if priced.complete else Status.UNPROVEN
                 new = priced.direction[None].to(self.z)
+            # To a part of the gap that is left: more digits would be lost on incomplete patterns.
             inner_tol = max(0.1 * self.tol, min(inner_tol, 0.05 * gap))
             added = patterns_of(self.small.X, new)
             self.arrangements, start = extended(self.arrangements, weights, added)

@@ -146,7 +146,7 @@ def refine(
         if bias is None or lost <= 3.0 * _TOL * result.value or (slow and unsure):
             if searching or not rounds or max_nodes == 0:
                 break
-            # Afresh, as the slopes without it may have been of the wrong sign.
+            # Start again, as the slopes without it may have been of the wrong sign.
             searching, shift, steps = True, best.bias, []
             low, high, bound = -math.inf, math.inf, -math.inf
             continue
@@ -191,7 +191,7 @@ def _over_all(rounds: int, tol: float, max_nodes: int | None) -> Solve:
 
 
 def _over_own(tol: float) -> Solve:
-    """The patterns of the neurons at hand."""
+    """Solve over the patterns of these neurons alone."""
 
     def solve(problem: TwoLayer, start: Tensor, searching: bool) -> Result:
         if not len(start):

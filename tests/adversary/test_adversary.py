@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from theorem_index import chapters, statements
+from chapters import names, read, statements
 
 from tests.adversary.registry import FALSE, TRUE
 from tests.adversary.search import Statement, worst
@@ -27,11 +27,7 @@ def test_false_statements_are_found_out(statement: Statement) -> None:
 
 
 def test_every_statement_of_the_book_is_attacked() -> None:
-    labels = {
-        label
-        for name in chapters(BOOK)
-        for _, _, label in statements((BOOK / f"{name}.md").read_text(encoding="utf8"))
-    }
+    labels = {label for name in names(BOOK) for _, _, label in statements(read(BOOK, name).source)}
     assert {statement.label for statement in TRUE.values()} == labels
     assert {statement.label for statement in FALSE.values()} <= labels
 

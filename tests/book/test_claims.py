@@ -9,12 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import chapters
 import claim_rules
 import claims
 import numpy as np
 import pytest
 from claim_rules import descent, recovery, speed, tables, verdicts
-from theorem_index import chapters, statements
 
 from book.tools.notebooks import BOOK
 
@@ -48,8 +48,8 @@ def test_what_a_claim_names_exists():
     bibliography = (BOOK / "references.bib").read_text(encoding="utf8")
     papers = set(re.findall(r"^@\w+\{([^,]+),", bibliography, re.MULTILINE))
     proved = {
-        name: {s[2] for s in statements((BOOK / f"{name}.md").read_text(encoding="utf8"))}
-        for name in chapters(BOOK)
+        name: {label for _, _, label in chapters.statements(chapters.read(BOOK, name).source)}
+        for name in chapters.names(BOOK)
     }
     for claim in CLAIMS:
         assert claim.paper in papers, claim.claim
@@ -88,7 +88,9 @@ def test_the_tests_are_collected():
 def test_every_row_of_the_chapters_tables_is_a_claim(found):
     named = {(claim.chapter, claims.row_of(claim, BOOK).claim) for claim in CLAIMS if claim.row}
     every = {
-        (name, row.claim) for name in chapters(BOOK) for row in claims.rows(BOOK / f"{name}.ipynb")
+        (name, row.claim)
+        for name in chapters.names(BOOK)
+        for row in claims.rows(BOOK / f"{name}.ipynb")
     }
     assert len(every) > 50
     assert {row for row in every if not row[1].startswith(claims.OURS)} == named

@@ -207,7 +207,7 @@ class Attention(LinearProgram):
         )
 
     def _outputs(self, network: nn.Module) -> Tensor:
-        """Of all tokens, (n s, c)."""
+        """Outputs of all tokens, (n s, c)."""
         with torch.no_grad():
             fitted: Tensor = network(self.X.double()).flatten(0, 1)
         if fitted.shape != self.y.shape:

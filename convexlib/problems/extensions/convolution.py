@@ -28,7 +28,7 @@ def image_patches(images: Any, size: int, stride: int = 1) -> Tensor:
     Raises
     ------
     InputError
-        For images without three axes, smaller than a patch, or with entries that are no numbers.
+        For images without three axes, smaller than a patch, or with entries that are not finite.
 
     Examples
     --------
@@ -177,7 +177,6 @@ class Convolution(LinearProgram):
 
     @property
     def constrained(self) -> bool:
-        """Whether the blocks have cones."""
         return not self.gated
 
     @cached_property
@@ -217,11 +216,9 @@ class Convolution(LinearProgram):
         return self.rows.penalty(weights)
 
     def violation(self, weights: Tensor) -> float:
-        """As for `TwoLayer`, over all patches."""
         return self.rows.violation(weights)
 
     def proximal_map(self) -> ProximalMap:
-        """As for `TwoLayer`."""
         return self.rows.proximal_map()
 
     def dual_norm(self, z: Tensor) -> float:

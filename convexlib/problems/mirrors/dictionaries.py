@@ -77,11 +77,9 @@ class Ramps(Dictionary):
         self.sign = np.concatenate([np.ones(len(right)), -np.ones(len(left))])
 
     def __len__(self) -> int:
-        """Return the number of columns."""
         return len(self.node)
 
     def correlations(self, z: Floats) -> Floats:
-        """Return every A_j^T z, (p,)."""
         ramps, line = ramp_sums(self.x, z)[self.node], float(z @ self.x)
         if self.activation == "abs":  # |t| = 2 (t)_+ - t
             return 2.0 * ramps - line
@@ -90,12 +88,10 @@ class Ramps(Dictionary):
         return self.slope * self.sign * line + (1.0 - self.slope) * kinked
 
     def columns(self, index: Ints) -> Floats:
-        """Return the columns named by index (k,) as (N, k)."""
         distances = (self.x[:, None] - self.x[self.node[index]]) * self.sign[index]
         return activate(distances, self.activation, self.slope)
 
     def feature(self, index: int) -> Feature:
-        """Return one column as a function."""
         sign = int(self.sign[index])
         bias = -sign * float(self.x[self.node[index]])
         return ChainFeature(self.activation, (sign,), (bias,), self.x, self.slope)
@@ -135,7 +131,6 @@ class ClippedRamps(Dictionary):
         return n * (n - 1) // 2 + (n * n * (n - 1) if reflections else 0)
 
     def __len__(self) -> int:
-        """Return the number of columns."""
         return len(self.low)
 
     def correlations(self, z: Floats) -> Floats:
@@ -145,13 +140,11 @@ class ClippedRamps(Dictionary):
         return self.sign * (ramps[self.low] - ramps[self.high])
 
     def columns(self, index: Ints) -> Floats:
-        """Return the columns named by index (k,) as (N, k)."""
         low, high = self.nodes[self.low[index]], self.nodes[self.high[index]]
         clipped = np.clip(self.x[:, None], low, high)
         return np.where(self.sign[index] > 0, clipped - low, high - clipped)
 
     def feature(self, index: int) -> Feature:
-        """Return one column as a function."""
         low, high = float(self.nodes[self.low[index]]), float(self.nodes[self.high[index]])
         rest = self.depth - 3  # the deepest layers pass a nonnegative number on
         signs: tuple[int, ...]
@@ -213,22 +206,18 @@ class Chains(Dictionary):
         return np.sort(order[chosen])
 
     def __len__(self) -> int:
-        """Return the number of columns."""
         return len(self.signs)
 
     def correlations(self, z: Floats) -> Floats:
-        """Return every A_j^T z, (p,)."""
         if self.matrix is not None:
             return z @ self.matrix
         parts = [z @ self._evaluate(block) for block in self._blocks(len(self.signs))]
         return np.concatenate(parts)
 
     def columns(self, index: Ints) -> Floats:
-        """Return the columns named by index (k,) as (N, k)."""
         return self._evaluate(index) if self.matrix is None else self.matrix[:, index]
 
     def feature(self, index: int) -> Feature:
-        """Return one column as a function."""
         signs = tuple(int(sign) for sign in self.signs[index])
         biases = tuple(float(bias) for bias in self.biases[index])
         return ChainFeature(self.activation, signs, biases, self.x, self.slope)
@@ -249,7 +238,6 @@ class Switches(Dictionary):
         self.starts = np.cumsum([0] + [len(group) for group in self.groups])
 
     def __len__(self) -> int:
-        """Return the number of columns."""
         return int(self.starts[-1])
 
     def _gaps(self, index: int) -> Ints:
@@ -267,12 +255,10 @@ class Switches(Dictionary):
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def columns(self, index: Ints) -> Floats:
-        """Return the columns named by index (k,) as (N, k)."""
         listed = [self.feature(int(i))(self.x) for i in index]
         return np.array(listed).reshape(-1, len(self.x)).T
 
     def feature(self, index: int) -> Feature:
-        """Return one column as a function."""
         gaps = tuple(int(gap) for gap in self._gaps(index))
         return SwitchFeature(self.activation, gaps, self.x)
 

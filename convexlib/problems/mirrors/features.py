@@ -109,7 +109,6 @@ class ChainFeature(Feature):
     slope: float = 0.0
 
     def __call__(self, x: ArrayLike) -> Floats:
-        """Return the unit's output at the inputs x."""
         h = np.asarray(x, dtype=np.float64)
         for sign, bias in zip(self.signs, self.biases, strict=True):
             h = activate(sign * h + bias, self.activation, self.slope)
@@ -117,7 +116,6 @@ class ChainFeature(Feature):
 
     @property
     def kinks(self) -> Floats:
-        """The inputs, increasing, at which the slope changes."""
         span = float(np.ptp(self.points)) or 1.0
         reach = 4.0 * (span + sum(abs(bias) for bias in self.biases))
         breaks = np.array([self.points.min() - reach, self.points.max() + reach])
@@ -141,7 +139,6 @@ class ChainFeature(Feature):
         return breaks[1:-1][np.abs(np.diff(slopes)) > 1e-6]
 
     def describe(self) -> str:
-        """Say in words what the feature is, for instance ``ramp at x_3``."""
         names = self.kink_names()
         if not names:
             return "straight line"
@@ -178,18 +175,15 @@ class SwitchFeature(Feature):
     points: Floats = field(repr=False)
 
     def __call__(self, x: ArrayLike) -> Floats:
-        """Return the unit's output at the inputs x."""
         switched = np.searchsorted(self.kinks, np.asarray(x, dtype=np.float64), side="right")
         high = (switched % 2).astype(np.float64)
         return high if self.activation == "threshold" else 2.0 * high - 1.0
 
     @property
     def kinks(self) -> Floats:
-        """The switches, increasing."""
         places = np.array(self.gaps, dtype=np.intp)
         return 0.5 * (self.points[places - 1] + self.points[places])
 
     def describe(self) -> str:
-        """Say in words what the feature is, for instance ``step between x_3 and x_4``."""
         names = [f"between x_{gap} and x_{gap + 1}" for gap in self.gaps]
         return ("step " if len(names) == 1 else "switches ") + ", ".join(names)

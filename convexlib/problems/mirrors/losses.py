@@ -30,7 +30,6 @@ class QuantileLoss(Loss):
     tau: float = 0.5
 
     def value(self, fitted: Tensor, y: Tensor) -> float:
-        """L(f)."""
         residual = y - fitted
         return float(torch.maximum(self.tau * residual, (self.tau - 1.0) * residual).sum())
 
@@ -53,7 +52,6 @@ class QuantileLoss(Loss):
         return z.clamp(self.tau - 1.0, self.tau)
 
     def best_scale(self, z: Tensor, y: Tensor, limit: float) -> float:
-        """Return the s in [0, limit] which maximises the dual value of s z."""
         if float(y @ z) <= 0.0:
             return 0.0
         bounds = torch.where(z > 0, self.tau / z, (self.tau - 1.0) / z)
@@ -90,6 +88,8 @@ def flattest_subgradient(
     while True:
         found = np.abs(correlations(torch.from_numpy(z)))
         worst = int(np.argmax(found))
+        # One tied sample leaves no freedom. Otherwise the program over the known columns bounds
+        # the answer from below, and is the answer once no other column exceeds it.
         if len(tied) == 1 or worst in known or found[worst] <= bound * (1.0 + 1e-9):
             return float(found[worst])
         known.append(worst)

@@ -89,7 +89,6 @@ class Units(nn.Module, ABC):
         return self.hidden(x) @ self.coefficients() + self.bias
 
     def extra_repr(self) -> str:
-        """Sizes for printing."""
         return f"{self.activation}, depth={self.depth}, units={self.n_units}"
 
 

@@ -421,7 +421,6 @@ class Mirrors(Problem):
         return cvxpy_lasso(self.matrix().numpy(), self.y, self.beta, self.loss)
 
     def __repr__(self) -> str:
-        """Name the problem."""
         return (
             f"Mirrors({self.activation}, depth={self.depth}, n={len(self.y)}, "
             f"features={self.n_features}, loss={self.loss.name!r}, beta={self.beta:g})"

@@ -97,7 +97,6 @@ class Units:
     source: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse arrays that do not fit together."""
         axes = {"leaves": 3, "nodes": 4, "outputs": 3}
         arrays = {name: getattr(self, name) for name in axes}
         levels = self.inner if isinstance(self.inner, tuple) else (None,)
@@ -116,7 +115,6 @@ class Units:
                 )
 
     def __len__(self) -> int:
-        """Return the number of units."""
         return len(self.leaves)
 
     @property
@@ -148,7 +146,6 @@ class Units:
         )
 
     def __repr__(self) -> str:
-        """Say how many units there are and what is proven about them."""
         known = "exhaustive" if self.exhaustive else "not proven exhaustive"
         n, m = self.outputs.shape[1:]
         return f"Units({len(self)} units of {m} leaves, depth {self.depth}, {n} samples, {known})"

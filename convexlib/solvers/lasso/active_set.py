@@ -36,7 +36,7 @@ def stages(largest: float, beta: float) -> list[float]:
 
     Solved cold, a small beta visits many more faces than on the way down from `beta_max`.
     """
-    # Of logarithms, since the quotient may be beyond floats, as its powers may.
+    # In logarithms: the quotient and its powers may be beyond floats.
     steps = (np.log(largest) - np.log(beta)) / np.log(_STAGE) if largest > beta else 0.0
     count = int(min(steps, np.log(1e300) / np.log(_STAGE)))
     return [beta * _STAGE**power for power in range(count, -1, -1)]
@@ -164,6 +164,7 @@ class ActiveSet:
             if not len(wrong):
                 self.values = target
                 return
+            # The face's objective is the Lasso's only until a coefficient changes its sign.
             distance = self.values[wrong] - target[wrong]
             lengths = self.values[wrong] / np.where(distance == 0.0, 1.0, distance)
             first = int(np.argmin(lengths))
@@ -179,12 +180,14 @@ class ActiveSet:
         if length <= DEPENDENT * float(np.linalg.norm(self.F[:, column])):
             if value != 0.0:
                 return
+            # The outputs stay while the column takes over from those that it depends on, until the
+            # first of their coefficients is zero: an exchange, as in the simplex method.
             combination = sign * solve_triangular(self.R, weights, check_finite=False)
             falling = np.flatnonzero(combination * self.values > 0.0)
             if not len(falling):
                 return
             ratios = self.values[falling] / combination[falling]
-            # Of equal ratios the largest pivot leaves, for the factors' sake.
+            # Among equal ratios the largest pivot leaves: the factors stay well conditioned.
             ties = np.flatnonzero(ratios <= ratios.min() * (1.0 + 1e-12))
             first = ties[int(np.argmax(np.abs(combination[falling[ties]])))]
             value = sign * float(ratios[first])
@@ -229,7 +232,7 @@ class ActiveSet:
             self.refactor()
 
     def refactor(self) -> None:
-        """Factor F_S afresh."""
+        """Factor F_S from scratch, which removes the rounding of the updates."""
         self.Q, self.R = np.linalg.qr(self.F[:, self.support])
         self._updates = 0
 

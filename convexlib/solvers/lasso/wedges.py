@@ -54,6 +54,7 @@ def wedge(problem: Problem, *, tol: float = 1e-6, max_iter: int = 2_000) -> Resu
     n_iter, finished = 0, False
     for beta in stages(problem.beta_max(), problem.beta):
         active.beta, finished = beta, False
+        # Pricing over all wedges, solving over few: a batch of the most violated enters at a time.
         while n_iter < max_iter and not finished:
             n_iter += 1
             active.solve(max_steps=200 + 20 * sum(active.F.shape))

@@ -117,19 +117,15 @@ class ColumnCurvature(Curvature):
         self.dense_work = 2.0 * B.numel() * len(B)
 
     def to(self, dtype: torch.dtype) -> ColumnCurvature:
-        """The same in another precision."""
         return ColumnCurvature(self.B.to(dtype))
 
     def times(self, v: Tensor) -> Tensor:
-        """K v for v (n,)."""
         return self.B @ (self.B.T @ v)
 
     def columns(self) -> Tensor:
-        """B (n, rank)."""
         return self.B
 
     def dense(self) -> Tensor:
-        """K itself."""
         return self.B @ self.B.T
 
 
@@ -143,7 +139,6 @@ class GatedCurvature(Curvature):
         self.dense_work = 2.0 * len(X) * (2 * masks.numel() + X.numel())
 
     def to(self, dtype: torch.dtype) -> GatedCurvature:
-        """The same in another precision."""
         parts = (part.to(dtype) for part in (self.X, self.masks, self.w, self.c))
         return GatedCurvature(*parts)
 
@@ -152,14 +147,12 @@ class GatedCurvature(Curvature):
         return self.c[:, None] * self.w
 
     def times(self, v: Tensor) -> Tensor:
-        """K v for v (n,)."""
         blocks = ((self.X.T * v) @ self.masks.T).T  # (J, d)
         inner = (blocks * self.w).sum(dim=1, keepdim=True)
         blocks = blocks * (1.0 - self.c)[:, None] + inner * self._along
         return ((blocks.T @ self.masks) * self.X.T).sum(dim=0)
 
     def columns(self) -> Tensor:
-        """B (n, rank)."""
         # L = r I + (1 - r) w w^T with r^2 = 1 - c has L L^T = (1 - c) I + c w w^T.
         root = (1.0 - self.c).clamp(min=0.0).sqrt()
         along = self.X @ self.w.T * (1.0 - root)  # (n, J)
@@ -167,7 +160,6 @@ class GatedCurvature(Curvature):
         return (images * self.masks.T[..., None]).flatten(1)
 
     def dense(self) -> Tensor:
-        """K itself."""
         weighted = self.masks * (1.0 - self.c).clamp(min=0.0).sqrt()[:, None]
         images = (self.w * self.c.sqrt()[:, None]) @ self.X.T * self.masks  # (J, n)
         K = (weighted.T @ weighted).mul_(self.X @ self.X.T)
@@ -187,12 +179,10 @@ class ConeCurvature(Curvature):
         self.dense_work = 2.0 * len(X) ** 2 * self.rank
 
     def to(self, dtype: torch.dtype) -> ConeCurvature:
-        """The same in another precision."""
         groups = [(chosen, L.to(dtype)) for chosen, L in self.groups]
         return ConeCurvature(self.X.to(dtype), self.masks.to(dtype), groups)
 
     def times(self, v: Tensor) -> Tensor:
-        """K v for v (n,)."""
         blocks = ((self.X.T * v) @ self.masks.T).T  # (J, d)
         for chosen, L in self.groups:
             inner = torch.einsum("bdk,bd->bk", L, blocks[chosen])
@@ -209,11 +199,9 @@ class ConeCurvature(Curvature):
                 yield (images * self.masks[index].T[:, :, None]).flatten(1)
 
     def columns(self) -> Tensor:
-        """B (n, rank)."""
         return torch.cat(list(self._pieces()), dim=1)
 
     def dense(self) -> Tensor:
-        """K itself."""
         K = self.X.new_zeros(len(self.X), len(self.X))
         for B in self._pieces():
             K.addmm_(B, B.T)

@@ -114,12 +114,14 @@ def minimise(sub: Subproblem, state: State, floor: float, most: float) -> tuple[
         if size <= floor or (steps > 0 and size <= moved):
             return state, steps
         found = sub.search(state, sub.direction(state))
+        # No descent along the step: single precision has spoilt it, so once more in double.
         if found is None and sub.system.sharpen(factors=True):
             found = sub.search(state, sub.direction(state))
         if found is None:  # rounding hides all descent
             return state, steps
         state, length = found
         left = float(torch.linalg.vector_norm(state.gradient))
+        # Full steps that hardly shrink the gradient: products in single precision are too rough.
         slow = slow + 1 if length == 1.0 and left > 0.5 * size else 0
         if slow >= _SLOW:
             sub.system.sharpen()
@@ -179,6 +181,7 @@ class NewtonSystem:
             def product(v: Tensor, cheap: Curvature = cheap, rough: Tensor = rough) -> Tensor:
                 return v + sigma * (rough * cheap.times(rough * v.to(rough))).to(v)
 
+            # An old preconditioner may cost as much in iterations as a new one would to make.
             patience = _PATIENCE if fresh else min(_PATIENCE, int(best.work / each) + 2)
             step, used = conjugate_gradients(product, right, self._precondition, rtol, patience)
             self._last = used

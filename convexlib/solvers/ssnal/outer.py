@@ -117,6 +117,8 @@ class _Run:
         for iteration in range(1, max_iter + 1):
             width = self.tracker.primal - self.tracker.dual
             steps = self._subproblem(max_steps - self.steps)
+            # The multipliers lie in their cones; z is feasible once it is scaled, but the next
+            # subproblem starts from the unscaled one.
             feasible, _ = self._feasible(self.z, self.correlations)
             gap = self.tracker.update(iteration, self.u, feasible)
             bar.update()
@@ -130,6 +132,7 @@ class _Run:
                 return Status.STALLED
             if self.steps >= max_steps:
                 return Status.MAX_ITER
+            # The working set follows the new multipliers: most patterns are never in use.
             self._choose()
             # A penalty that grows fast makes subproblems hard, which shows in their steps; one that
             # grows slowly makes many of them.

@@ -103,6 +103,8 @@ def search_units(
         """The sub-networks after a master problem, and the residual."""
         if not len(found[0]):
             return found, y
+        # Exact: over the cones of the units in which they lie. On larger data the leaves move by
+        # descent, between two Lassos over the multiples, which drop what has become useless.
         if exact:
             return _solved(problem, X, found)
         found = rescaled(problem, X, y, found)
@@ -119,6 +121,7 @@ def search_units(
         tracker.update(0, weights_from(*present).to(problem.X), tracker.z)
     while iteration < max_iter and idle < _PATIENCE:
         exact = _size(problem, len(present[0]) + _ADDED) <= _EXACT_SIZE
+        # Sub-networks that exceed beta by less cost the bound less than a tenth of tol.
         margin = 0.1 * tol * tracker.primal / max(float(y @ z), 1e-300)
         level = problem.beta * (1.0 + margin)
         new = _candidates(problem, X, z, level, present, n_starts, generator, exact)
