@@ -1,5 +1,6 @@
 """The command line: what it prints, where, and with which exit code."""
 
+import io
 import os
 import subprocess
 import sys
@@ -166,3 +167,14 @@ def test_the_package_runs_as_a_module() -> None:
     assert done.stdout == ""
     assert "Did you mean 'wine'?" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_table_is_printed_where_only_ascii_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    cli.console.write_plainly()
+    stream.write("0.5 \u00b1 0.1 \u2026 \u00e9\n")
+    stream.flush()
+    assert stream.buffer.getvalue() == b"0.5 +- 0.1 ... ?\n"

@@ -8,6 +8,7 @@ from torch import nn
 import convexlib as cl
 from convexlib.errors import InputError
 from tests.helpers.networks import random_network, standard
+from tests.helpers.refusals import ONE, refused
 from tests.helpers.three_layer import seed_one
 
 
@@ -115,12 +116,18 @@ def test_path_norm_counts_paths() -> None:
     assert cl.path_norm(tree.balanced()) == pytest.approx(cl.path_norm(tree))
 
 
-def test_refusals() -> None:
-    with pytest.raises(InputError, match="depths .2, 3. and .2. features; expected one of each"):
-        cl.as_parallel(nn.ModuleList([standard(2, 3), standard(2, 3, 1)]))
-    with pytest.raises(InputError, match="is Linear; expected Linear -> ReLU -> ... -> Linear"):
-        cl.as_parallel(nn.Sequential(nn.Linear(2, 1, bias=False)))
-    with pytest.raises(
-        InputError, match="trees with 12500 leaves in all, more than max_leaves=999"
-    ):
-        cl.as_parallel(standard(2, 50, 50, 5), max_leaves=999)
+HUGE = nn.Sequential(nn.Linear(1, 1, False), nn.ReLU(), nn.Linear(1, 1, False)).double()
+nn.init.constant_(HUGE[0].weight, 1e200)
+nn.init.constant_(HUGE[2].weight, 1e200)
+REFUSALS = [
+    (lambda: cl.as_parallel(nn.ModuleList([standard(2, 3), standard(2, 3, 1)])),
+     InputError, "depths .2, 3. and .2. features; expected one of each"),
+    (lambda: cl.as_parallel(nn.Sequential(nn.Linear(2, 1, bias=False))),
+     InputError, "is Linear; expected Linear -> ReLU -> ... -> Linear"),
+    (lambda: cl.as_parallel(standard(2, 50, 50, 5), max_leaves=999),
+     InputError, "trees with 12500 leaves in all, more than max_leaves=999"),
+    (lambda: cl.ParallelReLU(ONE[None], 3, ONE[0]), InputError, "inner is int"),
+    (lambda: cl.as_parallel(HUGE, max_leaves=print), InputError, "max_leaves is"),
+    (lambda: cl.path_norm(HUGE), InputError, "path norm is inf; expected a"),
+]  # fmt: skip
+test_refusals = refused(REFUSALS)

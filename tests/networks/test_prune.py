@@ -10,6 +10,7 @@ from torch import nn
 import convexlib as cl
 from convexlib.errors import InputError, NotCertifiableError
 from tests.helpers.checks import network_objective
+from tests.helpers.refusals import ONE, refused
 from tests.helpers.two_layer import small_instance, tensors
 
 
@@ -108,3 +109,10 @@ def test_what_comes_in_and_out():
         cl.prune_neurons(gated, X)
     with pytest.raises(NotCertifiableError, match="cannot certify"):
         cl.prune_neurons(nn.Linear(2, 1).double(), X)
+
+
+REFUSALS = [
+    (lambda: cl.prune_neurons(cl.TwoLayerReLU(1e300 * ONE, 1e300 * ONE[0]), ONE),
+     InputError, "neurons' outputs on X contains 1 non-finite"),
+]  # fmt: skip
+test_refusals = refused(REFUSALS)

@@ -313,3 +313,17 @@ def test_where_outputs_share_neurons_the_formula_is_refused_because_it_would_be_
 def test_the_closed_form_refuses_what_it_cannot_solve(X, Y, error, message):
     with pytest.raises(error, match=message):
         cl.batchnorm_closed_form(X, Y, beta=0.1)
+
+
+def test_a_beta_whose_square_is_no_float():
+    x = np.array([[1.4, 0.1], [1.1, 0.8]])
+    assert cl.batchnorm_closed_form(x, np.ones(2), beta=1e300).value == pytest.approx(1.0)
+
+
+def test_patterns_of_double_precision_serve_single_precision():
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((6, 2))).float()
+    data = cl.BatchNorm(x, x[:, 0], beta=0.1).EYE
+    assert data.dtype == torch.float32
+    listed = cl.enumerate_arrangements(data.double())
+    problem = cl.BatchNorm(x, x[:, 0], beta=0.1, arrangements=listed)
+    assert len(problem.arrangements) == len(listed)

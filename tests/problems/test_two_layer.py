@@ -16,6 +16,7 @@ from convexlib.problems.base import Problem
 from tests.helpers.checks import best_in_cone, check_result, network_objective
 from tests.helpers.patterns import EXACT, ROUNDED, degenerate_integers
 from tests.helpers.references import NAMES, loss_value, program_value, targets_for
+from tests.helpers.refusals import COUNT, EYE, refused
 from tests.helpers.searches import least_found
 from tests.helpers.two_layer import at_fraction, gaussian, small_instance
 
@@ -644,118 +645,53 @@ def test_outputs_of_the_squared_hinge_are_not_unique(share):
 X6, Y6 = gaussian(6, 2, 0)
 META = torch.device("meta")
 PATTERNS = cl.sample_arrangements(X6, 5)
-REFUSED = {
-    "nan": (
-        lambda: cl.TwoLayer(np.where(X6[2, 1] == X6, np.nan, X6), Y6, beta=0.1),
-        InputError,
-        r"X contains 1 non-finite value \(at row 2, column 1\)",
-    ),
-    "lengths": (lambda: cl.TwoLayer(X6, Y6[:4], beta=0.1), InputError, "y has 4 entries"),
-    "beta zero": (lambda: cl.TwoLayer(X6, Y6, beta=0), InputError, "expected beta > 0"),
-    "beta bool": (lambda: cl.TwoLayer(X6, Y6, beta=True), InputError, "beta is True"),
-    "dtypes": (
-        lambda: cl.TwoLayer(torch.from_numpy(X6), torch.from_numpy(Y6).float(), beta=0.1),
-        InputError,
-        r"X has dtype torch\.float64 but y has dtype torch\.float32",
-    ),
-    "devices": (
-        lambda: cl.TwoLayer(torch.from_numpy(X6), torch.from_numpy(Y6).to(META), beta=0.1),
-        InputError,
-        "X is on device cpu but y is on device meta",
-    ),
-    "loss": (
-        lambda: cl.TwoLayer(X6, Y6, beta=0.1, loss="hinge"),
-        InputError,
-        "loss is 'hinge'; expected one of 'squared'",
-    ),
-    "too many": (
-        lambda: cl.TwoLayer(X6, Y6, beta=0.1, max_patterns=3),
-        TooManyArrangementsError,
-        "max_patterns=3",
-    ),
-    "max_patterns": (
-        lambda: cl.TwoLayer(X6, Y6, beta=0.1, max_patterns=0),
-        InputError,
-        "max_patterns is 0; expected an integer >= 1",
-    ),
-    "arrangements": (
-        lambda: cl.TwoLayer(X6, Y6, beta=0.1, arrangements="sample"),
-        InputError,
-        r"arrangements is str 'sample'; expected Arrangements, None or \"generate\"",
-    ),
-    "masks": (
-        lambda: cl.TwoLayer(X6, Y6, beta=0.1, arrangements=PATTERNS.masks),
-        InputError,
-        "arrangements is Tensor",
-    ),
-    "other data": (
-        lambda: cl.TwoLayer(X6[:5], Y6[:5], beta=0.1, arrangements=PATTERNS),
-        InputError,
-        r"arrangements\.masks has shape \(\d+, 6\); expected \(P, 5\)",
-    ),
-    "no patterns": (
-        lambda: cl.TwoLayer(X6, Y6, beta=0.1, arrangements=PATTERNS.select([])),
-        InputError,
-        r"arrangements\.masks has shape \(0, 6\); expected \(P, 6\) with P >= 1",
-    ),
-    "pattern device": (
-        lambda: cl.TwoLayer(
-            X6,
-            Y6,
-            beta=0.1,
-            arrangements=cl.Arrangements(PATTERNS.masks.to(META), PATTERNS.gates.to(META)),
-        ),
-        InputError,
-        "X is on device cpu but arrangements are on device meta",
-    ),
-    "gated generation": (
-        lambda: cl.TwoLayer(X6, Y6, beta=0.1, gated=True, arrangements="generate"),
-        ProblemError,
-        "needs cone constraints; a gated problem has none",
-    ),
-    "weights of another problem": (
-        lambda: cl.TwoLayer(X6, Y6, beta=0.1).to_network(torch.zeros(2, 3, 2)),
-        InputError,
-        r"weights have shape \(2, 3, 2\); expected \(2, 12, 2\)\. Do they belong to another",
-    ),
-    "gated weights": (
-        lambda: cl.TwoLayer(X6, Y6, beta=0.1, gated=True).to_network(torch.zeros(2, 12, 2)),
-        InputError,
-        r"expected \(1, 12, 2\)",
-    ),
-    "not a result": (
-        lambda: cl.TwoLayer(X6, Y6, beta=0.1).to_network("best"),
-        InputError,
-        "got str; expected the Result of solve",
-    ),
-    "masks of generate": (
-        lambda: cl.TwoLayer(X6, Y6, beta=0.1, arrangements="generate").masks,
-        ProblemError,
-        "no patterns of its own",
-    ),
-    "network device": (
-        lambda: cl.TwoLayer(X6, Y6, beta=0.1).objective(torch.nn.Linear(2, 1, device=META)),
-        InputError,
-        "X is on device cpu but the network is on device meta",
-    ),
-    "not a network": (
-        lambda: cl.TwoLayer(X6, Y6, beta=0.1).objective("net"),
-        InputError,
-        r"network is str; expected a torch\.nn\.Module",
-    ),
-    "two outputs": (
-        lambda: cl.TwoLayer(X6, Y6, beta=0.1).objective(torch.nn.Linear(2, 2).double()),
-        InputError,
-        r"the network returns shape \(6, 2\)",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_refusals(case):
-    call, kind, message = REFUSED[case]
-    with pytest.raises(kind, match=message):
-        call()
+REFUSALS = [
+    (lambda: cl.TwoLayer(np.where(X6[2, 1] == X6, np.nan, X6), Y6, beta=0.1),
+     InputError, r"X contains 1 non-finite value \(at row 2, column 1\)"),
+    (lambda: cl.TwoLayer(X6, Y6[:4], beta=0.1), InputError, "y has 4 entries"),
+    (lambda: cl.TwoLayer(X6, Y6, beta=0), InputError, "expected beta > 0"),
+    (lambda: cl.TwoLayer(X6, Y6, beta=True), InputError, "beta is True"),
+    (lambda: cl.TwoLayer(torch.from_numpy(X6), torch.from_numpy(Y6).float(), beta=0.1),
+     InputError, r"X has dtype torch\.float64 but y has dtype torch\.float32"),
+    (lambda: cl.TwoLayer(torch.from_numpy(X6), torch.from_numpy(Y6).to(META), beta=0.1),
+     InputError, "X is on device cpu but y is on device meta"),
+    (lambda: cl.TwoLayer(X6, Y6, beta=0.1, loss="hinge"),
+     InputError, "loss is 'hinge'; expected one of 'squared'"),
+    (lambda: cl.TwoLayer(X6, Y6, beta=0.1, max_patterns=3),
+     TooManyArrangementsError, "max_patterns=3"),
+    (lambda: cl.TwoLayer(X6, Y6, beta=0.1, max_patterns=0),
+     InputError, "max_patterns is 0; expected an integer >= 1"),
+    (lambda: cl.TwoLayer(X6, Y6, beta=0.1, arrangements="sample"),
+     InputError, r"arrangements is str 'sample'; expected Arrangements, None or \"generate\""),
+    (lambda: cl.TwoLayer(X6, Y6, beta=0.1, arrangements=PATTERNS.masks),
+     InputError, "arrangements is Tensor"),
+    (lambda: cl.TwoLayer(X6[:5], Y6[:5], beta=0.1, arrangements=PATTERNS),
+     InputError, r"arrangements\.masks has shape \(\d+, 6\); expected \(P, 5\)"),
+    (lambda: cl.TwoLayer(X6, Y6, beta=0.1, arrangements=PATTERNS.select([])),
+     InputError, r"arrangements\.masks has shape \(0, 6\); expected \(P, 6\) with P >= 1"),
+    (lambda: cl.TwoLayer(X6, Y6, beta=0.1, gated=True, arrangements="generate"),
+     ProblemError, "needs cone constraints; a gated problem has none"),
+    (lambda: cl.TwoLayer(X6, Y6, beta=0.1).to_network(torch.zeros(2, 3, 2)),
+     InputError, r"have shape \(2, 3, 2\); expected \(2, 12, 2\)\. Do they belong to another"),
+    (lambda: cl.TwoLayer(X6, Y6, beta=0.1, gated=True).to_network(torch.zeros(2, 12, 2)),
+     InputError, r"expected \(1, 12, 2\)"),
+    (lambda: cl.TwoLayer(X6, Y6, beta=0.1).to_network("best"),
+     InputError, "got str; expected the Result of solve"),
+    (lambda: cl.TwoLayer(X6, Y6, beta=0.1, arrangements="generate").masks,
+     ProblemError, "no patterns of its own"),
+    (lambda: cl.TwoLayer(X6, Y6, beta=0.1).objective(torch.nn.Linear(2, 1, device=META)),
+     InputError, "X is on device cpu but the network is on device meta"),
+    (lambda: cl.TwoLayer(X6, Y6, beta=0.1).objective("net"),
+     InputError, r"network is str; expected a torch\.nn\.Module"),
+    (lambda: cl.TwoLayer(X6, Y6, beta=0.1).objective(torch.nn.Linear(2, 2).double()),
+     InputError, r"the network returns shape \(6, 2\)"),
+    (lambda: cl.TwoLayer(EYE, COUNT, beta=1.0, gated=EYE), InputError, "gated is .*True or False"),
+    (lambda: cl.TwoLayer(EYE, COUNT, beta=1.0, gated="no"), InputError, "gated is 'no'; expected"),
+    (lambda: cl.TwoLayer(X6, Y6, beta=0.1, arrangements=cl.Arrangements(
+        PATTERNS.masks.to(META), PATTERNS.gates.to(META))),
+     InputError, "X is on device cpu but arrangements are on device meta"),
+]  # fmt: skip
+test_refusals = refused(REFUSALS)
 
 
 def test_weights_of_another_dimension_are_refused_with_generated_patterns():

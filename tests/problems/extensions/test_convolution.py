@@ -10,6 +10,7 @@ import convexlib as cl
 from convexlib.errors import InputError
 from convexlib.problems.extensions.convolution import PooledReLU
 from tests.helpers.references import cvxpy_loss, targets_for
+from tests.helpers.refusals import refused
 from tests.helpers.searches import least_found
 
 
@@ -163,12 +164,20 @@ def test_patches_and_network_are_those_of_torch(size, stride):
     torch.testing.assert_close(network(patches), expected)
 
 
-def test_refusals():
-    with pytest.raises(InputError, match=r"expected \(n, K, h\)"):
-        cl.Convolution(np.ones((3, 2)), np.ones(3), beta=0.1)
-    with pytest.raises(InputError, match="expected Arrangements or None"):
-        cl.Convolution(np.ones((3, 2, 1)), np.ones(3), beta=0.1, arrangements="generate")
-    with pytest.raises(InputError, match="y has 2 entries; expected 3"):
-        cl.Convolution(np.ones((3, 2, 1)), np.ones(2), beta=0.1)
-    with pytest.raises(InputError, match=r"sides of at least size=4"):
-        cl.image_patches(np.ones((2, 3, 5)), 4)
+def test_a_stride_beyond_the_image_leaves_one_patch():
+    assert cl.image_patches(np.zeros((2, 3, 4)), 2, stride=10**30).shape == (2, 1, 4)
+
+
+REFUSALS = [
+    (lambda: cl.Convolution(np.ones((3, 2)), np.ones(3), beta=0.1),
+     InputError, r"expected \(n, K, h\)"),
+    (lambda: cl.Convolution(np.ones((3, 2, 1)), np.ones(3), beta=0.1, arrangements="generate"),
+     InputError, "expected Arrangements or None"),
+    (lambda: cl.Convolution(np.ones((3, 2, 1)), np.ones(2), beta=0.1),
+     InputError, "y has 2 entries; expected 3"),
+    (lambda: cl.image_patches(np.ones((2, 3, 5)), 4), InputError, r"sides of at least size=4"),
+    (lambda: cl.image_patches([[[1.0, np.nan]]], 1),
+     InputError, "images contains 1 non-finite value"),
+    (lambda: cl.image_patches(-1, 3), InputError, "images has shape ..; expected .n, he"),
+]  # fmt: skip
+test_refusals = refused(REFUSALS)

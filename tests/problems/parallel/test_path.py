@@ -8,6 +8,7 @@ from torch import nn
 import convexlib as cl
 from convexlib.errors import InputError, ProblemError, TooManyArrangementsError
 from tests.helpers.networks import random_network, standard
+from tests.helpers.refusals import COUNT, EYE, refused
 from tests.helpers.three_layer import circle, forward, program_value, seed_one
 
 
@@ -208,33 +209,6 @@ def test_what_would_explode_is_refused() -> None:
     assert cl.PathRegularized(X, y, beta=0.1, depth=4, units=few).scope == "program"
 
 
-def test_messages() -> None:
-    X, y, beta = seed_one()
-    problem = cl.PathRegularized(X, y, beta=beta)
-    with pytest.raises(InputError, match="labels -1 and 1 for loss"):
-        cl.PathRegularized(X, y, beta=beta, loss="hinge")
-    with pytest.raises(InputError, match="loss is 'logistic'; expected one of 'squared'"):
-        cl.PathRegularized(X, y, beta=beta, loss="logistic")
-    with pytest.raises(InputError, match="loss is 'squared'; expected one of 'absolute', 'hinge'"):
-        cl.low_rank_path(X, y, beta=beta, rank=1, loss="squared")
-    with pytest.raises(InputError, match="rank is 3; expected at most 2"):
-        cl.low_rank_path(X, y, beta=beta, rank=3)
-    with pytest.raises(InputError, match="depth is 1; expected an integer >= 2"):
-        cl.PathRegularized(X, y, beta=beta, depth=1)
-    with pytest.raises(InputError, match="A bias is a column of ones"):
-        problem.objective(nn.Sequential(nn.Linear(2, 1)))
-    with pytest.raises(InputError, match="the network has 2 outputs; expected 1"):
-        cl.path_norm(nn.Sequential(nn.Linear(2, 2, bias=False)))
-    with pytest.raises(InputError, match="network is Linear; expected a ParallelReLU"):
-        cl.path_norm(nn.Linear(2, 1))
-    with pytest.raises(ProblemError, match="other than -1, 0 and 1"):
-        problem.decay_objective(random_network(2))
-    with pytest.raises(ProblemError, match="is Linear; expected a ParallelReLU with inner"):
-        problem.decay_objective(nn.Linear(2, 1))
-    with pytest.raises(InputError, match=r"expected \(K, m, d\), a \(K, parents, children\)"):
-        cl.ParallelReLU(torch.ones(1, 2, 2), [torch.ones(1, 2, 1)], torch.ones(1))
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_losses_with_kinks_do_not_make_the_units_come_and_go(seed):
     """Where a target is fitted exactly the multiplier is one of many: rounds went in a circle."""
@@ -245,3 +219,40 @@ def test_losses_with_kinks_do_not_make_the_units_come_and_go(seed):
     result = cl.solve(problem)
     assert result.converged
     assert result.n_iter < 20
+
+
+def refusals():
+    X, y, beta = seed_one()
+    problem = cl.PathRegularized(X, y, beta=beta)
+    return [
+        (lambda: cl.PathRegularized(X, y, beta=beta, loss="hinge"),
+         InputError, "labels -1 and 1 for loss"),
+        (lambda: cl.PathRegularized(X, y, beta=beta, loss="logistic"),
+         InputError, "loss is 'logistic'; expected one of 'squared'"),
+        (lambda: cl.low_rank_path(X, y, beta=beta, rank=1, loss="squared"),
+         InputError, "loss is 'squared'; expected one of 'absolute', 'hinge'"),
+        (lambda: cl.low_rank_path(X, y, beta=beta, rank=3),
+         InputError, "rank is 3; expected at most 2"),
+        (lambda: cl.PathRegularized(X, y, beta=beta, depth=1),
+         InputError, "depth is 1; expected an integer >= 2"),
+        (lambda: problem.objective(nn.Sequential(nn.Linear(2, 1))),
+         InputError, "A bias is a column of ones"),
+        (lambda: cl.path_norm(nn.Sequential(nn.Linear(2, 2, bias=False))),
+         InputError, "the network has 2 outputs; expected 1"),
+        (lambda: cl.path_norm(nn.Linear(2, 1)),
+         InputError, "network is Linear; expected a ParallelReLU"),
+        (lambda: problem.decay_objective(random_network(2)),
+         ProblemError, "other than -1, 0 and 1"),
+        (lambda: problem.decay_objective(nn.Linear(2, 1)),
+         ProblemError, "is Linear; expected a ParallelReLU with inner"),
+        (lambda: cl.ParallelReLU(torch.ones(1, 2, 2), [torch.ones(1, 2, 1)], torch.ones(1)),
+         InputError, r"expected \(K, m, d\), a \(K, parents, children\)"),
+        (lambda: cl.low_rank_path(EYE, COUNT, beta=1.0, rank=1, tol=EYE), InputError, "tol is "),
+        (lambda: cl.low_rank_path(EYE, COUNT, rank=1, beta=5e-324),
+         InputError, "the factor is beyond floats; expect"),
+        (lambda: cl.low_rank_path(EYE, COUNT, rank=1, beta=1.0, depth=torch.tensor(3.0)),
+         InputError, "depth is tens"),
+    ]  # fmt: skip
+
+
+test_refusals = refused(refusals())

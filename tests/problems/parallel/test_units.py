@@ -12,6 +12,7 @@ from convexlib.cones.unit_cones import UnitCones, sum_maximum
 from convexlib.errors import InputError, TooManyArrangementsError
 from convexlib.problems.parallel import Units
 from convexlib.problems.parallel.units import units_of
+from tests.helpers.refusals import EYE, refused
 from tests.helpers.three_layer import circle, planar_patterns
 
 
@@ -213,21 +214,46 @@ def test_data_of_zeros_have_one_silent_unit() -> None:
     assert cl.solve(problem).value == pytest.approx(1.5)
 
 
-def test_messages() -> None:
+UNITS = {
+    "leaves": np.ones((2, 2, 3), dtype=bool),
+    "inner": (np.ones((2, 1, 2), dtype=np.int8),),
+    "nodes": np.ones((2, 1, 3, 2), dtype=np.int8),
+    "outputs": np.ones((2, 3, 2), dtype=np.int8),
+}
+
+
+def refusals():
     X = np.random.default_rng(0).standard_normal((40, 4))
-    with pytest.raises(TooManyArrangementsError, match=r"up to \d+ patterns, more than max_units="):
-        cl.enumerate_units(X, max_units=1000)
-    with pytest.raises(TooManyArrangementsError, match=r"units=sample_units\(X, n_units"):
-        cl.enumerate_units(X, max_units=1000)
-    with pytest.raises(TooManyArrangementsError, match="up to 8074760 choices of units of wid"):
-        cl.enumerate_units(X[:20], width=2, max_units=10_000)
-    with pytest.raises(TooManyArrangementsError, match="more than .* units of width 2, more than"):
-        cl.enumerate_units(circle()[0], max_units=400)
-    with pytest.raises(InputError, match="width has 2 entries; expected 1 for depth=3"):
-        cl.enumerate_units(X, width=(2, 2))
-    with pytest.raises(InputError, match="width is 0; expected an integer >= 1"):
-        cl.enumerate_units(X, width=0)
-    with pytest.raises(InputError, match="the tree ends in 2 nodes; expected one root"):
-        units_of(torch.ones(3, 1), torch.ones(1, 2, 1), [torch.ones(1, 2, 1)])
-    with pytest.raises(InputError, match="none of the given units is active"):
-        units_of(torch.ones(3, 1), -torch.ones(1, 1, 1), [torch.ones(1, 1, 1)])
+    return [
+        (lambda: cl.enumerate_units(X, max_units=1000),
+         TooManyArrangementsError, r"up to \d+ patterns, more than max_units="),
+        (lambda: cl.enumerate_units(X, max_units=1000),
+         TooManyArrangementsError, r"units=sample_units\(X, n_units"),
+        (lambda: cl.enumerate_units(X[:20], width=2, max_units=10_000),
+         TooManyArrangementsError, "up to 8074760 choices of units of wid"),
+        (lambda: cl.enumerate_units(circle()[0], max_units=400),
+         TooManyArrangementsError, "more than .* units of width 2, more than"),
+        (lambda: cl.enumerate_units(X, width=(2, 2)),
+         InputError, "width has 2 entries; expected 1 for depth=3"),
+        (lambda: cl.enumerate_units(X, width=0),
+         InputError, "width is 0; expected an integer >= 1"),
+        (lambda: units_of(torch.ones(3, 1), torch.ones(1, 2, 1), [torch.ones(1, 2, 1)]),
+         InputError, "the tree ends in 2 nodes; expected one root"),
+        (lambda: units_of(torch.ones(3, 1), -torch.ones(1, 1, 1), [torch.ones(1, 1, 1)]),
+         InputError, "none of the given units is active"),
+        (lambda: cl.Units(**UNITS).select([9]), InputError, "index is .9.; expected integers"),
+        (lambda: cl.Units(**{**UNITS, "inner": ""}), InputError, "inner.0. is NoneType"),
+        (lambda: cl.Units(**{**UNITS, "outputs": UNITS["outputs"][:1]}),
+         InputError, "outputs holds 1 units"),
+        (lambda: cl.enumerate_units(EYE, width=10**30),
+         InputError, "units of 1.0e.30 leaves; expected at most"),
+        (lambda: cl.sample_units(EYE, 2, depth=10**30),
+         InputError, "depth is 1.0e.30; expected at most 100"),
+        (lambda: cl.sample_units(EYE, 10**30),
+         InputError, "n_units is 1.0e.30, with 2 leaves each and 3 samples"),
+        (lambda: cl.enumerate_units(EYE, width=5000, max_units=10),
+         InputError, "at least .* choices of units"),
+    ]  # fmt: skip
+
+
+test_refusals = refused(refusals())
