@@ -11,14 +11,13 @@ from convexlib.solvers import refine
 from tests.helpers.checks import check_certificate, optimum
 from tests.helpers.networks import sequential
 from tests.helpers.patterns import EXACT
-from tests.helpers.two_layer import gaussian, small_instance
+from tests.helpers.two_layer import at_fraction, gaussian, small_instance
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_optimal_networks_are_certified(seed):
     X, y, fraction = small_instance(200 + seed)
-    problem = cl.TwoLayer(X, y, beta=1.0)
-    problem = problem.with_beta(fraction * problem.beta_max())
+    problem = at_fraction(X, y, fraction)
     result = cl.solve(problem, tol=1e-8)
     network = problem.to_network(result)
     for options in ({}, {"refine": False}, {"arrangements": problem.arrangements}):

@@ -11,7 +11,7 @@ import convexlib as cl
 from convexlib.errors import InputError, NotCertifiableError
 from tests.helpers.checks import network_objective
 from tests.helpers.refusals import ONE, refused
-from tests.helpers.two_layer import small_instance, tensors
+from tests.helpers.two_layer import at_fraction, small_instance, tensors
 
 
 def random_network(m, d, seed):
@@ -50,8 +50,7 @@ def test_any_network_keeps_its_outputs_and_never_costs_more(n, d, m, seed):
 @pytest.mark.parametrize("seed", range(20))
 def test_an_optimum_stays_one(seed):
     X, y, fraction = small_instance(seed)
-    problem = cl.TwoLayer(X, y, beta=1.0)
-    problem = problem.with_beta(fraction * problem.beta_max())
+    problem = at_fraction(X, y, fraction)
     # An interior method's optimum uses many more neurons than needed: split every one further.
     result = cl.solve(problem, tol=1e-9)
     network = problem.to_network(result)

@@ -94,8 +94,7 @@ def test_fitted_values_are_those_of_the_network():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_gated_optimum_is_strictly_lower(seed):
-    rng = np.random.default_rng(seed)
-    X, y = rng.standard_normal((8, 2)), rng.standard_normal(8)
+    X, y = gaussian(8, 2, seed)
     relu = cl.solve(at_fraction(X, y, 0.1))
     problem = cl.TwoLayer(X, y, beta=at_fraction(X, y, 0.1).beta, gated=True)
     gated = cl.solve(problem)
@@ -149,8 +148,7 @@ def test_an_empty_network_is_returned_at_beta_max():
 
 @pytest.fixture(scope="module")
 def solved():
-    rng = np.random.default_rng(42)
-    X, y = rng.standard_normal((9, 3)), rng.standard_normal(9)
+    X, y = gaussian(9, 3, 42)
     problem = at_fraction(X, y, 0.05)
     return problem, cl.solve(problem, tol=1e-9)
 
@@ -307,8 +305,7 @@ def test_bounds_bracket_the_optimum_on_integer_data(case, seed, fraction):
 @pytest.mark.parametrize("arrangements", [None, "generate"])
 @pytest.mark.parametrize(("n", "d"), [(1, 1), (1, 4), (2, 6), (4, 9), (12, 1)])
 def test_extreme_shapes(n, d, arrangements):
-    rng = np.random.default_rng(5)
-    X, y = rng.standard_normal((n, d)), rng.standard_normal(n)
+    X, y = gaussian(n, d, 5)
     problem = at_fraction(X, y, 0.1, arrangements=arrangements)
     result = cl.solve(problem)
     check_result(problem, result)

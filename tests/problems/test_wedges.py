@@ -15,6 +15,7 @@ from convexlib.errors import ConvergenceWarning, InputError, ProblemError, Solve
 from tests.helpers.checks import check_record
 from tests.helpers.refusals import COUNT, EYE, refused
 from tests.helpers.searches import least_found
+from tests.helpers.two_layer import gaussian
 
 
 def instance(seed):
@@ -117,8 +118,7 @@ def test_the_exact_dictionary_has_the_optimum_of_all_networks(seed, bias):
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_no_network_of_a_serious_search_is_below(seed, bias):
-    rng = np.random.default_rng(seed)
-    X, y = rng.standard_normal((7, 2)), rng.standard_normal(7)
+    X, y = gaussian(7, 2, seed)
     value = cl.solve(cl.WedgeLasso(X, y, beta=0.1, bias=bias), tol=1e-10).value
     inputs, targets = torch.from_numpy(X), torch.from_numpy(y)
 
@@ -145,8 +145,7 @@ def test_the_dual_norm_is_the_best_neuron_of_any_vector(seed, bias):
 
 
 def test_samples_alone_are_not_exact():
-    rng = np.random.default_rng(42)
-    X, z = rng.standard_normal((3, 3)), rng.standard_normal(3)
+    X, z = gaussian(3, 3, 42)
     exact = cl.WedgeLasso(X, z, beta=1.0).beta_max()
     data = cl.WedgeLasso(X, z, beta=1.0, atoms="data").beta_max()
     assert exact == pytest.approx(best_neuron(X, z, False))
@@ -217,8 +216,7 @@ def test_the_widest_cell_is_as_narrow_as_the_bound_says():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_euclidean_wedges_of_samples_bound_the_two_layer_program(seed):
-    rng = np.random.default_rng(seed)
-    X, y = rng.standard_normal((7, 2)), rng.standard_normal(7)
+    X, y = gaussian(7, 2, seed)
     problem = cl.WedgeLasso(X, y, beta=0.1, norm=2)
     result = cl.solve(problem, tol=1e-9)
     assert result.scope == "program"
@@ -258,8 +256,7 @@ def test_one_column_without_a_bias():
 
 
 def test_features_are_signed_volumes():
-    rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((6, 3)), rng.standard_normal(6)
+    X, y = gaussian(6, 3)
     problem = cl.WedgeLasso(X, y, beta=0.05)
     stack = np.vstack([X, np.eye(3)])
     wedges = problem.active_wedges(cl.solve(problem))
@@ -356,8 +353,7 @@ def test_wedges_of_any_size_and_penalty_are_solved():
 
 
 def refusals():
-    rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((60, 6)), rng.standard_normal(60)
+    X, y = gaussian(60, 6)
     problem = cl.WedgeLasso(X[:, :2], y, beta=1.0)
     free = cl.WedgeLasso(X[:, :2], y, beta=1.0, bias=True)
     return [

@@ -9,6 +9,7 @@ import torch
 import convexlib as cl
 from convexlib.errors import InputError, SolverError
 from tests.helpers.checks import network_objective
+from tests.helpers.two_layer import gaussian
 
 
 def hexagon(beta=0.2):
@@ -18,8 +19,7 @@ def hexagon(beta=0.2):
 
 
 def random_problem(seed, gated=False):
-    rng = np.random.default_rng(seed)
-    X, y = rng.standard_normal((8, 2)), rng.standard_normal(8)
+    X, y = gaussian(8, 2, seed)
     problem = cl.TwoLayer(X, y, beta=1.0, gated=gated)
     return problem.with_beta(0.1 * problem.beta_max())
 

@@ -10,6 +10,7 @@ from convexlib.errors import InputError, ProblemError, TooManyArrangementsError
 from tests.helpers.networks import random_network, standard
 from tests.helpers.refusals import COUNT, EYE, refused
 from tests.helpers.three_layer import circle, forward, program_value, seed_one
+from tests.helpers.two_layer import gaussian
 
 
 def check_network(problem: cl.PathRegularized, result: cl.Result) -> cl.ParallelReLU:
@@ -60,8 +61,7 @@ def test_agrees_with_the_program_without_reductions(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_width_one_and_depth_two_are_two_layers(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    X, y = rng.standard_normal((7, 2)), rng.standard_normal(7)
+    X, y = gaussian(7, 2, seed)
     two = cl.solve(cl.TwoLayer(X, y, beta=0.1), tol=1e-9)
     for arguments in ({"depth": 2}, {"width": 1}, {"width": 1, "depth": 4}):
         problem = cl.PathRegularized(X, y, beta=0.1, **arguments)
@@ -76,15 +76,13 @@ def test_width_one_and_depth_two_are_two_layers(seed: int) -> None:
 
 
 def test_the_optimum_falls_with_the_width() -> None:
-    rng = np.random.default_rng(5)
-    X, y = rng.standard_normal((4, 2)), rng.standard_normal(4)
+    X, y = gaussian(4, 2, 5)
     values = [cl.solve(cl.PathRegularized(X, y, beta=0.1, width=m)).value for m in (1, 2, 3)]
     assert values[0] > values[1] + 1e-4 > values[2] + 2e-4
 
 
 def test_trees_of_four_layers() -> None:
-    rng = np.random.default_rng(7)
-    X, y = rng.standard_normal((3, 2)), rng.standard_normal(3)
+    X, y = gaussian(3, 2, 7)
     three = cl.solve(cl.PathRegularized(X, y, beta=0.1), tol=1e-8).value
     for widths in ((1, 2), (2, 1)):  # a chain adds nothing
         problem = cl.PathRegularized(X, y, beta=0.1, width=widths, depth=4)
@@ -140,8 +138,7 @@ def test_shared_neurons_cost_more_than_copies() -> None:
 
 @pytest.mark.parametrize("loss", ["absolute", "hinge"])
 def test_piecewise_linear_losses(loss: str) -> None:
-    rng = np.random.default_rng(3)
-    X, y = rng.standard_normal((4, 2)), rng.standard_normal(4)
+    X, y = gaussian(4, 2, 3)
     y = np.sign(y) if loss == "hinge" else y
     problem = cl.PathRegularized(X, y, beta=0.2, loss=loss)
     result = cl.solve(problem, tol=1e-7)
@@ -173,8 +170,7 @@ def test_weight_decay_brackets_the_path_norm(seed: int) -> None:
 @pytest.mark.parametrize("loss", ["absolute", "hinge"])
 @pytest.mark.parametrize("spread", [1.0, 1e-3])
 def test_low_rank_sandwich(loss: str, spread: float) -> None:
-    rng = np.random.default_rng(6)
-    X, y = rng.standard_normal((5, 3)), rng.standard_normal(5)
+    X, y = gaussian(5, 3, 6)
     y = np.sign(y) if loss == "hinge" else y
     left, sizes, right = np.linalg.svd(X, full_matrices=False)
     X = left * (sizes * np.array([1.0, 1.0, spread])) @ right
@@ -195,8 +191,7 @@ def test_low_rank_sandwich(loss: str, spread: float) -> None:
 
 
 def test_what_would_explode_is_refused() -> None:
-    rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((60, 3)), rng.standard_normal(60)
+    X, y = gaussian(60, 3)
     advice = r"more than max_units=100000\. Raise max_units, or pass units=sample_units\(X, n_units"
     for arguments, count in (
         ({}, r"up to 1\.9e\+7 choices of"),

@@ -14,7 +14,7 @@ from convexlib.solvers.ssnal import blocks as curvature
 from convexlib.solvers.ssnal import ssnal
 from tests.helpers.checks import check_record, check_result
 from tests.helpers.references import NAMES, dual_value, program_value
-from tests.helpers.two_layer import random_problem
+from tests.helpers.two_layer import at_fraction, random_problem
 
 
 def planted(n, d, n_patterns):
@@ -160,8 +160,7 @@ def test_float32_problems_are_solved_in_float64(gated, seed):
     X = torch.from_numpy(rng.standard_normal((60, 5))).float()
     y = torch.from_numpy(rng.standard_normal(60)).float()
     patterns = cl.sample_arrangements(X, 20, seed=seed)
-    single = cl.TwoLayer(X, y, beta=1.0, arrangements=patterns, gated=gated)
-    single = single.with_beta(10.0 ** -(seed + 1) * single.beta_max())
+    single = at_fraction(X, y, 10.0 ** (-(seed + 1)), arrangements=patterns, gated=gated)
     result = ssnal(single)
     check_record(single, result, 1e-6)
     assert result.converged
