@@ -193,9 +193,7 @@ def test_the_network_is_left_alone():
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 
-def test_the_output_bias_is_found_where_the_data_are_nearly_dependent(
-    monkeypatch,
-):
+def test_the_output_bias_is_found_where_the_data_are_nearly_dependent(monkeypatch):
     """Slopes that are rounding once made the secant creep through 15 solves."""
     solves = []
     generate = refine.generate

@@ -181,6 +181,19 @@ def best_over_cells(X, z) -> float:
     )
 
 
+def check_pricing(X, z, priced):
+    """The direction attains `lower` with the sign given, and nothing seen exceeds `upper`."""
+    assert priced.lower <= priced.upper
+    rng = np.random.default_rng(0)
+    directions = rng.standard_normal((500, X.shape[1]))
+    slop = 1e-13 * float(z.abs() @ torch.linalg.vector_norm(X, dim=1))
+    assert neuron_values(X, z, directions).max() <= priced.upper + slop
+    if priced.lower > 0:
+        assert float(torch.linalg.vector_norm(priced.direction)) == pytest.approx(1.0, abs=1e-9)
+        signed = priced.sign * float(z @ torch.relu(X @ priced.direction))
+        assert signed == pytest.approx(priced.lower, rel=1e-9, abs=slop)
+
+
 def optimum(X, y, beta, first_bias=False, last_bias=False) -> float:
     """The two-layer optimum by the program written by hand, over all patterns."""
     data = np.column_stack([X, np.ones(len(X))]) if first_bias else X

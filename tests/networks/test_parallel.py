@@ -80,24 +80,14 @@ def test_residual_networks_are_parallel_networks() -> None:
 
 
 def test_path_norm_counts_paths() -> None:
-    rng = np.random.default_rng(0)
-    A, B, c = rng.standard_normal((3, 2)), rng.standard_normal((2, 3)), rng.standard_normal((1, 2))
-    net = nn.Sequential(
-        nn.Linear(2, 3, False), nn.ReLU(), nn.Linear(3, 2, False), nn.ReLU(), nn.Linear(2, 1, False)
-    ).double()
-    with torch.no_grad():
-        for layer, weight in zip((net[0], net[2], net[4]), (A, B, c), strict=True):
-            layer.weight.copy_(torch.from_numpy(weight))
-    paths = [
-        (A[i, a] * B[j, i] * c[0, j]) ** 2 for a in range(2) for i in range(3) for j in range(2)
-    ]
-    assert cl.path_norm(net) == pytest.approx(np.sqrt(sum(paths)))
-    assert cl.path_norm(nn.ModuleList([net, net])) == pytest.approx(2 * np.sqrt(sum(paths)))
+    net = standard(2, 3, 2)  # whose norm is that of its paths, see above
+    norm = cl.path_norm(net)
+    assert cl.path_norm(nn.ModuleList([net, net])) == pytest.approx(2 * norm)
     X, y, beta = seed_one()
     both = nn.ModuleList([net, net])
     problem = cl.PathRegularized(X, y, beta=beta)
     fitted = 2 * net(torch.from_numpy(X)).detach().numpy()[:, 0]
-    expected = 0.5 * np.sum((fitted - y) ** 2) + 2 * beta * np.sqrt(sum(paths))
+    expected = 0.5 * np.sum((fitted - y) ** 2) + 2 * beta * norm
     assert problem.objective(both) == pytest.approx(expected)
     tree = random_network(2, (2, 3), K=4)
     U, (w, v), alpha = tree.U.detach(), [p.detach() for p in tree.inner], tree.alpha.detach()

@@ -186,12 +186,6 @@ def test_high_rank_gets_a_spectral_bound():
     assert result.dual > 0
 
 
-def test_progress_bar_is_silent_off_a_terminal(capsys):
-    cl.solve(generating(10, 2), progress=True)
-    captured = capsys.readouterr()
-    assert captured.out == captured.err == ""
-
-
 def test_patterns_of_neurons_are_distinct_and_match_their_gates():
     rng = np.random.default_rng(2)
     X = torch.from_numpy(rng.standard_normal((8, 2)))

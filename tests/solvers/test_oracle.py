@@ -27,21 +27,6 @@ def test_a_feasible_point_with_a_proof(gated, beta):
     assert problem.violation(result.weights) <= 1e-12
 
 
-def test_agrees_with_a_program_written_by_hand():
-    X, y = data(seed=1, n=6, d=2)
-    masks = cl.enumerate_arrangements(X).masks.numpy().astype(float)
-    objective, constraints, fitted = 0, [], 0
-    for mask in masks:
-        for side in (1, -1):
-            v = cp.Variable(2)
-            fitted = fitted + side * cp.multiply(mask, X @ v)
-            objective = objective + 0.1 * cp.norm(v)
-            constraints.append(cp.multiply(2 * mask - 1, X @ v) >= 0)
-    program = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(fitted - y) + objective), constraints)
-    program.solve(solver=cp.CLARABEL)
-    assert oracle(cl.TwoLayer(X, y, beta=0.1)).value == pytest.approx(program.value, rel=1e-6)
-
-
 def test_large_problems_are_refused():
     X, y = data()
     problem = cl.TwoLayer(X, y, beta=0.1)

@@ -19,11 +19,7 @@ def problem_of(fraction=0.01, **options):
     return random_problem(10, 3, fraction=fraction, **options)
 
 
-PROBLEMS = {
-    "relu": {},
-    "gated": {"gated": True},
-    "generate": {"arrangements": "generate"},
-}
+PROBLEMS = {"relu": {}, "gated": {"gated": True}, "generate": {"arrangements": "generate"}}
 
 
 @pytest.mark.parametrize(
@@ -181,9 +177,13 @@ def test_an_interrupt_ends_the_path(monkeypatch):
         cl.solution_path(problem, problem.beta_max() * np.array([0.5, 0.1, 0.01]))
 
 
-def test_progress_is_shown_on_a_terminal_only(capsys):
-    cl.solution_path(path_problem(True), [1.0], progress=True)
-    assert capsys.readouterr().err == ""
+@pytest.mark.parametrize("kind", PROBLEMS)
+def test_progress_is_shown_on_a_terminal_only(kind, capsys):
+    problem = problem_of(0.3, **PROBLEMS[kind])
+    cl.solve(problem, progress=True)
+    cl.solution_path(problem, [1.0], progress=True)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
 
 
 NO_PROBLEM = "problem is {}; expected a problem such as"
