@@ -307,7 +307,7 @@ def test_extreme_shapes(n, d, arrangements):
 @pytest.mark.parametrize("arrangements", [None, "generate"])
 @pytest.mark.parametrize("empty", ["y", "X", "cancelling"])
 def test_nothing_to_fit(empty, arrangements):
-    X, y = gaussian(6, 2, 0)
+    X, y = gaussian(6, 2)
     if empty == "y":
         y = 0 * y
     elif empty == "X":
@@ -336,8 +336,7 @@ def test_tiny_beta_nearly_interpolates(arrangements):
 
 @pytest.mark.parametrize("kind", ["rows", "columns", "data", "targets"])
 def test_badly_scaled_data(kind):
-    rng = np.random.default_rng(6)
-    data = X, y = rng.standard_normal((8, 3)), rng.standard_normal(8)
+    data = X, y = gaussian(8, 3, 6)
     if kind == "rows":
         X = X * np.logspace(-4, 4, 8)[:, None]
     elif kind == "columns":
@@ -362,8 +361,7 @@ def test_badly_scaled_data(kind):
 
 
 def test_inputs_of_every_kind_give_the_same_problem():
-    rng = np.random.default_rng(42)
-    problem = at_fraction(rng.standard_normal((9, 3)), rng.standard_normal(9), 0.05)
+    problem = at_fraction(*gaussian(9, 3, 42), 0.05)
     result = cl.solve(problem, tol=1e-9)
     X, y, beta = problem.X, problem.y, problem.beta
     for data, targets in (
@@ -404,7 +402,7 @@ def test_float32_stays_float32_and_reaches_its_precision(arrangements, gated):
 
 
 def test_problems_do_not_change_their_input():
-    X, y = gaussian(6, 2, 0)
+    X, y = gaussian(6, 2)
     data, targets = X.copy(), y.copy()
     problem = cl.TwoLayer(X, y, beta=0.1)
     network = problem.to_network(cl.solve(problem))
@@ -416,10 +414,7 @@ def test_problems_do_not_change_their_input():
 # --- Logistic and squared hinge loss: the program against CVXPY, its network and its dual ---
 
 
-SEEDS = range(20)
-
-
-def random_problem(seed, loss, *, gated=False, fraction=None):
+def drawn(seed, loss, *, gated=False, fraction=None):
     """A random problem with n <= 9, d <= 3 and beta between 0.01 and 0.8 of beta_max."""
     rng = np.random.default_rng(seed)
     n, d = int(rng.integers(2, 10)), int(rng.integers(1, 4))
@@ -431,9 +426,9 @@ def random_problem(seed, loss, *, gated=False, fraction=None):
 
 @pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("loss", NAMES)
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", range(20))
 def test_value_is_that_of_the_program_written_out(seed, loss, gated):
-    problem = random_problem(seed, loss, gated=gated)
+    problem = drawn(seed, loss, gated=gated)
     result = cl.solve(problem, tol=1e-7)
     check_result(problem, result, tol=1e-7)
     assert result.converged
@@ -445,7 +440,7 @@ def test_value_is_that_of_the_program_written_out(seed, loss, gated):
 @pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("loss", ["logistic", "squared_hinge"])
 def test_zero_network_from_beta_max_on_for_labels(loss, gated):
-    problem = random_problem(3, loss, gated=gated)
+    problem = drawn(3, loss, gated=gated)
     top = problem.beta_max()
     above = cl.solve(problem.with_beta(top * (1 + 1e-6)))
     assert not above.weights.any()
@@ -457,7 +452,7 @@ def test_zero_network_from_beta_max_on_for_labels(loss, gated):
 
 @pytest.mark.parametrize("loss", ["logistic", "squared_hinge"])
 def test_beta_max_at_zero_outputs_is_half_or_all_of_the_squared_one(loss):
-    problem = random_problem(4, loss)
+    problem = drawn(4, loss)
     squared = cl.TwoLayer(problem.X, problem.y, beta=1.0)
     factor = {"logistic": 0.5, "squared_hinge": 1.0}[loss]  # the slope of each loss at 0
     assert problem.beta_max() == pytest.approx(factor * squared.beta_max(), rel=1e-12)
@@ -465,7 +460,7 @@ def test_beta_max_at_zero_outputs_is_half_or_all_of_the_squared_one(loss):
 
 @pytest.mark.parametrize("loss", ["logistic", "squared_hinge"])
 def test_training_does_not_get_below_the_optimum(loss):
-    problem = random_problem(5, loss, fraction=0.05)
+    problem = drawn(5, loss, fraction=0.05)
     best = cl.solve(problem, tol=1e-9).value
     X, y = problem.X, problem.y
 
@@ -487,7 +482,7 @@ def test_training_does_not_get_below_the_optimum(loss):
 @pytest.mark.parametrize("loss", ["logistic", "squared_hinge"])
 @pytest.mark.parametrize("seed", [6, 7, 8])
 def test_generated_patterns_give_the_optimum_over_all(seed, loss, repeated):
-    problem = random_problem(seed, loss, fraction=0.05)
+    problem = drawn(seed, loss, fraction=0.05)
     if repeated:  # equal samples, with equal and with opposite labels
         X = torch.cat([problem.X, problem.X[:3]])
         y = torch.cat([problem.y, problem.y[:2], -problem.y[2:3]])
@@ -506,7 +501,7 @@ def test_generated_patterns_give_the_optimum_over_all(seed, loss, repeated):
 @pytest.mark.parametrize("fraction", [0.01, 0.5, 3.0])
 def test_a_dual_point_is_scaled_to_the_best_multiple(loss, fraction):
     """No multiple on a grid up to the feasible ones is better; the norm is that of the cones."""
-    problem = random_problem(5, loss, fraction=fraction)
+    problem = drawn(5, loss, fraction=fraction)
     rng = np.random.default_rng(0)
     target = problem.loss.dual_point(torch.zeros_like(problem.y), problem.y)
     for noise in (0.0, 0.3, 2.0):
@@ -523,7 +518,7 @@ def test_a_dual_point_is_scaled_to_the_best_multiple(loss, fraction):
 
 @pytest.mark.parametrize("loss", NAMES)
 def test_objective_of_any_network_is_that_of_its_loss(loss):
-    problem = random_problem(7, loss)
+    problem = drawn(7, loss)
     torch.manual_seed(0)
     d = problem.X.shape[1]
     network = torch.nn.Sequential(torch.nn.Linear(d, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
@@ -546,7 +541,7 @@ def test_targets_that_are_no_labels_are_refused(loss, y, message):
 
 
 def test_a_problem_keeps_its_loss_and_says_so():
-    problem = random_problem(8, "logistic")
+    problem = drawn(8, "logistic")
     assert "logistic" in repr(problem)
     assert problem.with_beta(0.3).loss.name == "logistic"
     assert problem.with_arrangements(problem.arrangements).loss.name == "logistic"
@@ -631,7 +626,7 @@ def test_outputs_of_the_squared_hinge_are_not_unique(share):
 # --- What `TwoLayer` refuses, and what it says about itself ---
 
 
-X6, Y6 = gaussian(6, 2, 0)
+X6, Y6 = gaussian(6, 2)
 META = torch.device("meta")
 PATTERNS = cl.sample_arrangements(X6, 5)
 REFUSALS = [
