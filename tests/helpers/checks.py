@@ -138,6 +138,16 @@ def check_record(problem: Problem, result: Result, tol: float) -> None:
         assert duals[-1] == result.dual
 
 
+def check_maps(problem: Problem) -> None:
+    """Outputs and correlations are adjoint maps, and the Gram matrix is their product."""
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(problem.zeros().shape, generator=generator, dtype=torch.float64)
+    z = torch.randn(problem.y.shape, generator=generator, dtype=torch.float64)
+    left = float((problem.fitted(weights) * z).sum())
+    assert left == pytest.approx(float((weights * problem.correlations(z)).sum()), rel=1e-12)
+    torch.testing.assert_close(problem.gram() @ z, problem.fitted(problem.correlations(z)))
+
+
 def check_result(problem: Problem, result: Result, tol: float = 1e-6) -> nn.Module:
     """Check a result completely; return the network, whose objective is checked too."""
     check_record(problem, result, tol)

@@ -8,6 +8,7 @@ import torch
 import convexlib as cl
 from convexlib.errors import InputError
 from convexlib.problems.extensions.attention import AttentionHeads
+from tests.helpers.checks import check_maps
 from tests.helpers.refusals import EYE, refused
 from tests.helpers.searches import least_found
 
@@ -102,13 +103,7 @@ def test_training_reaches_the_optimum_and_never_passes_it():
 
 @pytest.mark.parametrize("gates", [0, 3])
 def test_the_maps_are_adjoint_and_their_gram_matrix_is_theirs(gates):
-    problem = instance(6, gates=gates)
-    generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(problem.shape, generator=generator, dtype=torch.float64)
-    z = torch.randn(problem.y.shape, generator=generator, dtype=torch.float64)
-    left = float((problem.fitted(weights) * z).sum())
-    assert left == pytest.approx(float((weights * problem.correlations(z)).sum()), rel=1e-12)
-    torch.testing.assert_close(problem.gram() @ z, problem.fitted(problem.correlations(z)))
+    check_maps(instance(6, gates=gates))
 
 
 def test_scores_are_those_of_the_pairs():
