@@ -7,10 +7,12 @@ import pytest
 import scipy.sparse
 import torch
 
+import convexlib as cl
 from convexlib.checks import (
     check_beta,
     check_choice,
     check_data,
+    check_index,
     check_matrix,
     check_positive_int,
     check_real,
@@ -18,6 +20,7 @@ from convexlib.checks import (
     check_vector,
 )
 from convexlib.errors import ConvexlibError, InputError
+from tests.helpers.refusals import COUNT, EYE, refused
 
 X = np.arange(6.0).reshape(3, 2)
 y = np.array([1.0, -1.0, 0.5])
@@ -233,3 +236,17 @@ def test_choice_refused(value):
 
 def test_choice_accepted():
     assert check_choice("b", ("a", "b"), "mode") == "b"
+
+
+def test_indices_pick_what_they_name():
+    for index in (slice(1, 3), [1, 2], torch.tensor([1, 2]), [-2, -1], [False, True, True]):
+        np.testing.assert_array_equal(check_index(index, 3), [1, 2])
+    assert check_index([], 3).shape == (0,)
+
+
+REFUSALS = [
+    (lambda: check_index(torch.eye(2).to_sparse(), 2), InputError, "expected integers below 2"),
+    (lambda: cl.TwoLayer(EYE, COUNT, beta=torch.ones((), device="meta")),
+     InputError, "beta is on device meta"),
+]  # fmt: skip
+test_refusals = refused(REFUSALS)

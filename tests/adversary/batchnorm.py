@@ -12,7 +12,8 @@ import convexlib as cl
 from convexlib.errors import ConvergenceWarning
 from tests.adversary.search import Draw, Floats, attack, refute
 from tests.adversary.two_layer import all_masks, best_neuron, relu
-from tests.helpers.batchnorm import cvxpy_value, objective_by_hand
+from tests.helpers.batchnorm import objective_by_hand
+from tests.helpers.references import program_value
 
 Weights = tuple[Floats, Floats, Floats, Floats]
 
@@ -116,7 +117,7 @@ def program(draw: Draw) -> float:
     X = X * draw.scale(3.0)
     beta = share(draw, y)
     size = y @ y + beta**2
-    value = cvxpy_value(white(X), y / sqrt(size), beta / sqrt(size), all_masks(len(X))) * size
+    value = program_value(white(X), y / sqrt(size), beta / sqrt(size), all_masks(len(X))) * size
     problem = cl.BatchNorm(X, y, beta=beta)
     result = solved(problem, 1e-9)
     excess = abs(result.value - value) / (1e-6 * size)
@@ -151,7 +152,7 @@ def patterns_of_samples(draw: Draw) -> float:
     y = draw.rng.standard_normal(len(x))
     data = white(x)
     whole, few = (
-        cvxpy_value(data, y, 0.05, masks)
+        program_value(data, y, 0.05, masks)
         for masks in (all_masks(len(x)), np.array([[True] * len(x), [False] * len(x)]))
     )
     return (few - whole) / (1e-4 * whole)

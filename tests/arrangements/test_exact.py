@@ -8,11 +8,7 @@ import numpy as np
 from hypothesis import given
 
 from convexlib.arrangements import exact
-from tests.helpers.patterns import (
-    Case,
-    degenerate_integers,
-    integer_grid,
-)
+from tests.helpers.patterns import Case, degenerate_integers, integer_grid
 
 
 def test_integer_rows_are_exact_multiples() -> None:

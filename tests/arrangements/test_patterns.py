@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from scipy.optimize import linprog
 
+import convexlib as cl
 from convexlib.arrangements import (
     Arrangements,
     count_bound,
@@ -36,6 +37,7 @@ from tests.helpers.patterns import (
     whitney_count,
     zero_rows,
 )
+from tests.helpers.refusals import EYE, ONE, refused
 
 
 def by_linear_programs(X: np.ndarray) -> Patterns:
@@ -248,15 +250,6 @@ def test_bad_counts_are_refused(bad: object) -> None:  # what the types forbid, 
         count_bound(bad, 2)  # type: ignore[arg-type]
 
 
-def test_bad_options_are_refused() -> None:
-    with pytest.raises(InputError, match="method is 'uniform'; expected one of 'gaussian', 'geom"):
-        sample_arrangements(np.eye(2), 3, method="uniform")
-    with pytest.raises(InputError, match="seed is -1; expected an integer >= 0"):
-        sample_arrangements(np.eye(2), 3, seed=-1)
-    with pytest.raises(InputError, match="rank is -1; expected an integer >= 0"):
-        count_bound(3, -1)
-
-
 def test_count_bound() -> None:
     assert [count_bound(8, r) for r in range(10)] == [1, 2, 16, 58, 128, 198, 240, 254, 256, 256]
     assert count_bound(200, 20) == cover(200, 20)
@@ -287,13 +280,6 @@ def test_what_is_printed() -> None:
     assert repr(found.select([0])).endswith("dimensions, not proven exhaustive)")
     rounded = enumerate_arrangements(ROUNDED["decimal grid"][0])
     assert "exhaustive up to a perturbation of " in repr(rounded)
-
-
-def test_masks_and_gates_must_fit() -> None:
-    with pytest.raises(InputError, match=r"masks has shape \(2, 3\) and gates \(1, 2\); expected"):
-        Arrangements(torch.ones(2, 3, dtype=torch.bool), torch.ones(1, 2))
-    with pytest.raises(InputError, match="masks has dtype torch.float32; expected torch.bool"):
-        Arrangements(torch.ones(2, 3), torch.ones(2, 2))
 
 
 # --- Sampled patterns: real, reproducible and never called complete ---
@@ -337,3 +323,27 @@ def test_cross_products_stay_beside_the_samples_they_come_from() -> None:
     closest = np.sort(np.abs(sampled.gates.numpy() @ unit.T), axis=1)
     gaussian = sample_arrangements(X, 200).gates.numpy()
     assert np.median(closest[:, 2]) < np.median(np.sort(np.abs(gaussian @ unit.T), axis=1)[:, 2])
+
+
+REFUSALS = [
+    (lambda: sample_arrangements(np.eye(2), 3, method="uniform"),
+     InputError, "method is 'uniform'; expected one of 'gaussian', 'geom"),
+    (lambda: sample_arrangements(np.eye(2), 3, seed=-1),
+     InputError, "seed is -1; expected an integer >= 0"),
+    (lambda: count_bound(3, -1), InputError, "rank is -1; expected an integer >= 0"),
+    (lambda: Arrangements(torch.ones(2, 3, dtype=torch.bool), torch.ones(1, 2)),
+     InputError, r"masks has shape \(2, 3\) and gates \(1, 2\); expected"),
+    (lambda: Arrangements(torch.ones(2, 3), torch.ones(2, 2)),
+     InputError, "masks has dtype torch.float32; expected torch.bool"),
+    (lambda: cl.Arrangements(None, ONE), InputError, "masks is NoneType and gates is"),
+    (lambda: cl.Arrangements(ONE.bool(), "x"), InputError, "gates is str; expected two"),
+    (lambda: cl.enumerate_arrangements(EYE).select(99), InputError, "expected integers below"),
+    (lambda: cl.sample_arrangements(EYE, 2, seed=10**30), InputError, "seed is 1.0e.30"),
+    (lambda: cl.sample_arrangements(EYE, 10**30),
+     InputError, "n_patterns is 1.0e.30, for X of shape .3, 2."),
+    (lambda: cl.enumerate_arrangements(1e308 * EYE),
+     InputError, "largest entry of X is 1.0e.308; expec"),
+    (lambda: cl.enumerate_arrangements(5e-324 * EYE),
+     InputError, "Column 0 of X has entries of 5e-324 at m"),
+]  # fmt: skip
+test_refusals = refused(REFUSALS)

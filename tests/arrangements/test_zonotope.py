@@ -10,6 +10,7 @@ from scipy.spatial import ConvexHull
 import convexlib as cl
 from convexlib.arrangements.zonotope import BLOCK, subset_blocks, subset_normals
 from convexlib.errors import InputError
+from tests.helpers.refusals import EYE, refused
 
 
 def cofactors(U: np.ndarray) -> np.ndarray:
@@ -101,12 +102,26 @@ def test_zonotope_volume_of_flat_and_known_ones():
     assert cl.zonotope_volume(np.array([[2.0], [-3.0]])) == pytest.approx(5.0)
 
 
-def test_refusals():
-    with pytest.raises(InputError, match=r"U has shape \(2, 2\); expected \(d - 1, d\)"):
-        cl.cross_product(np.eye(2))
-    with pytest.raises(InputError, match="U contains 1 non-finite value"):
-        cl.cross_product(np.array([[np.nan, 1.0]]))
-    with pytest.raises(InputError, match=r"U has shape \(1, 2\); expected \(2, 3\)"):
-        cl.wedge_volumes(np.ones((4, 3)), np.ones((1, 2)))
-    with pytest.raises(InputError, match="75287520 determinants, more than max_subsets=2000000"):
-        cl.zonotope_volume(np.ones((100, 5)))
+def test_volumes_at_the_ends_of_the_floats():
+    assert cl.zonotope_volume(5e-324 * np.eye(3)) == 0.0
+    assert cl.zonotope_volume(1e150 * np.eye(2)) == pytest.approx(1e300)
+    assert cl.zonotope_volume(np.eye(2) * [1e200, 1e-200]) == pytest.approx(1.0)
+
+
+REFUSALS = [
+    (lambda: cl.cross_product(np.eye(2)),
+     InputError, r"U has shape \(2, 2\); expected \(d - 1, d\)"),
+    (lambda: cl.cross_product(np.array([[np.nan, 1.0]])),
+     InputError, "U contains 1 non-finite value"),
+    (lambda: cl.wedge_volumes(np.ones((4, 3)), np.ones((1, 2))),
+     InputError, r"U has shape \(1, 2\); expected \(2, 3\)"),
+    (lambda: cl.zonotope_volume(np.ones((100, 5))),
+     InputError, "75287520 determinants, more than max_subsets=2000000"),
+    (lambda: cl.cross_product(torch.tensor([[1e30, 0.0, 0.0], [0.0, 1e30, 0.0]])),
+     InputError, "with entries up to 1.0e.30, is beyond torch.float32"),
+    (lambda: cl.zonotope_vertices(1e308 * EYE),
+     InputError, "largest entry of X is 1.0e.308; expected it bet"),
+    (lambda: cl.zonotope_volume(1e308 * np.eye(3)),
+     InputError, "in 3 dimensions are beyond floats; expec"),
+]  # fmt: skip
+test_refusals = refused(REFUSALS)

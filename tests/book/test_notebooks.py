@@ -51,10 +51,7 @@ def test_execution_is_byte_identical(tmp_path):
     markdown, value, figure = notebook["cells"]
     assert markdown["cell_type"] == "markdown"
     assert value["outputs"][0]["data"]["text/plain"] == ["42"]
-    assert figure["metadata"] == {
-        "mystnb": {"image": {"alt": "a line"}},
-        "tags": ["hide-input"],
-    }
+    assert figure["metadata"] == {"mystnb": {"image": {"alt": "a line"}}, "tags": ["hide-input"]}
     stream, picture = figure["outputs"]
     assert stream["text"] == ["before\n", "after\n"]
     assert "image/png" in picture["data"]

@@ -7,6 +7,7 @@ from torch import nn
 
 import convexlib as cl
 from convexlib.errors import InputError, NotCertifiableError
+from tests.helpers.refusals import COUNT, EYE, PLAIN, refused
 
 
 def instance(seed, n=8, d=2):
@@ -122,3 +123,10 @@ def test_what_cannot_be_certified_is_refused():
         cl.certify_batchnorm(network, X, y, beta=0.1, arrangements="generate")
     with pytest.raises(InputError, match="expected beta > 0"):
         cl.certify_batchnorm(two, X, y, beta=-1.0)
+
+
+REFUSALS = [
+    (lambda: cl.certify_batchnorm(PLAIN, EYE, COUNT, beta=1.0, max_nodes=1.5),
+     InputError, "max_nodes is 1.5; ex"),
+]  # fmt: skip
+test_refusals = refused(REFUSALS)

@@ -11,13 +11,13 @@ import convexlib as cl
 from convexlib.errors import InputError, NotCertifiableError
 from convexlib.networks import TwoLayerGatedReLU
 from tests.helpers.networks import random_network, sequential
+from tests.helpers.refusals import COUNT, EYE, PLAIN, refused
 from tests.helpers.three_layer import seed_one
 from tests.helpers.two_layer import gaussian
 
 
 def test_batch_normalisation_goes_through_the_same_door() -> None:
-    rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((8, 2)), rng.standard_normal(8)
+    X, y = gaussian(8, 2)
     problem = cl.BatchNorm(X, y, beta=0.1)
     network = problem.to_network(cl.solve(problem, tol=1e-9))
     certificate = cl.certify(network, X, y, beta=0.1)
@@ -63,30 +63,6 @@ def test_mirrors_have_their_own_certificate() -> None:
         cl.certify(network, np.ones((3, 1)), np.ones(3), beta=0.1)
 
 
-def test_messages() -> None:
-    X, y, beta = seed_one()
-    network, deep = random_network(2), random_network(2, (2, 2))
-    kind = {"regularizer": "three layers"}
-    with pytest.raises(InputError, match='not given.*3 layers; expected "three layers" or "path"'):
-        cl.certify(network, X, y, beta=beta)
-    with pytest.raises(InputError, match='is "three layers" and the network has 4 layers'):
-        cl.certify(deep, X, y, beta=beta, **kind)
-    with pytest.raises(NotCertifiableError, match="not positively homogeneous of degree one"):
-        cl.certify(deep, X, y, beta=beta, regularizer="weight decay")
-    patterns, two = cl.enumerate_arrangements(X), cl.TwoLayerReLU(torch.ones(1, 2), torch.ones(1))
-    with pytest.raises(InputError, match="arrangements were given for a network of 3 layers"):
-        cl.certify(network, X, y, beta=beta, arrangements=patterns, **kind)
-    with pytest.raises(InputError, match="units were given for a network of 2 layers"):
-        cl.certify(two, X, y, beta=beta, units=cl.sample_units(X, 3))
-    with pytest.raises(InputError, match=r"takes 3 features but X has shape \(4, 2\)"):
-        cl.certify(random_network(3), X, y, beta=beta, **kind)
-    large = cl.ParallelReLU(2 * network.U, list(network.inner), network.alpha)
-    with pytest.raises(NotCertifiableError, match="Frobenius norm 2; expected at most 1"):
-        cl.certify(large, X, y, beta=beta, **kind)
-    with pytest.raises(InputError, match="units have widths"):
-        cl.certify(network, X, y, beta=beta, units=cl.sample_units(X, 9, width=3), **kind)
-
-
 def poisoned(value, place):
     network = sequential(2)
     with torch.no_grad():
@@ -97,92 +73,46 @@ def poisoned(value, place):
 X0, Y0 = gaussian()
 DEEP = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1))
 GATED = TwoLayerGatedReLU(torch.ones(2, 2), torch.ones(2), torch.ones(2, 2))
-PLAIN = sequential(2, first_bias=False)
+OWN = sequential(2, first_bias=False)
 REFUSED_TWO = {
     "gated": (GATED, {}, NotCertifiableError, "the network is gated"),
-    "deep": (
-        DEEP,
-        {},
-        InputError,
-        'not given and the network has 3 layers; expected "three layers" or "path"',
-    ),
-    "deep decay": (
-        DEEP,
-        {"regularizer": "weight decay"},
-        NotCertifiableError,
-        "weight decay on all 3 layers has no convex program of this kind",
-    ),
-    "shallow": (
-        PLAIN,
-        {"regularizer": "three layers"},
-        InputError,
-        'regularizer is "three layers" but the network has 2',
-    ),
-    "regularizer": (
-        PLAIN,
-        {"regularizer": "l1"},
-        InputError,
-        "regularizer is 'l1'; expected one of 'weight decay', 'three layers', 'path'",
-    ),
-    "output bias on no path": (
-        sequential(2),
-        {"regularizer": "path"},
-        NotCertifiableError,
-        "has an output bias, which lies on no path",
-    ),
-    "outputs": (
-        nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)),
-        {},
-        NotCertifiableError,
-        "the output layer has 2 outputs; expected 1",
-    ),
+    "deep": (DEEP, {}, InputError,
+        'not given and the network has 3 layers; expected "three layers" or "path"'),
+    "deep decay": (DEEP, {"regularizer": "weight decay"}, NotCertifiableError,
+        "weight decay on all 3 layers has no convex program of this kind"),
+    "shallow": (OWN, {"regularizer": "three layers"}, InputError,
+        'regularizer is "three layers" but the network has 2'),
+    "regularizer": (OWN, {"regularizer": "l1"}, InputError,
+        "regularizer is 'l1'; expected one of 'weight decay', 'three layers', 'path'"),
+    "output bias on no path": (sequential(2), {"regularizer": "path"}, NotCertifiableError,
+        "has an output bias, which lies on no path"),
+    "outputs": (nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)), {}, NotCertifiableError,
+        "the output layer has 2 outputs; expected 1"),
     "nan": (poisoned(np.nan, 0), {}, NotCertifiableError, "non-finite weights"),
     "inf": (poisoned(np.inf, 2), {}, NotCertifiableError, "non-finite weights"),
     "nan bias": (poisoned(np.nan, 3), {}, NotCertifiableError, "non-finite weights"),
     "overflow": (poisoned(1e200, 0), {}, NotCertifiableError, "objective overflows"),
     "overflowing bias": (poisoned(1e200, 3), {}, NotCertifiableError, "objective overflows"),
-    "features": (
-        sequential(3),
-        {},
-        InputError,
-        r"the network takes 3 features but X has shape \(10, 2\); expected \(n, 3\)",
-    ),
+    "features": (sequential(3), {}, InputError,
+        r"the network takes 3 features but X has shape \(10, 2\); expected \(n, 3\)"),
     "no network": ("net", {}, InputError, r"network is str; expected a torch\.nn\.Module"),
-    "device": (
-        sequential(2).to("meta"),
-        {},
-        InputError,
-        "X is on device cpu but the network is on device meta",
-    ),
-    "beta": (PLAIN, {"beta": 0.0}, InputError, "expected beta > 0"),
-    "data": (PLAIN, {"X": X0[0]}, InputError, "expected two axes"),
-    "targets": (PLAIN, {"y": Y0[:3]}, InputError, "y has 3 entries; expected 10"),
-    "nan data": (PLAIN, {"X": X0 * np.nan}, InputError, "X contains 20 non-finite values"),
-    "no patterns": (
-        PLAIN,
-        {"arrangements": "generate"},
-        InputError,
-        "arrangements is str; expected Arrangements or None",
-    ),
-    "patterns of fewer rows": (
-        PLAIN,
-        {"arrangements": cl.enumerate_arrangements(X0[:5])},
-        InputError,
-        r"are not those of the first layer's data, of shape \(10, 2\)",
-    ),
+    "device": (sequential(2).to("meta"), {}, InputError,
+        "X is on device cpu but the network is on device meta"),
+    "beta": (OWN, {"beta": 0.0}, InputError, "expected beta > 0"),
+    "data": (OWN, {"X": X0[0]}, InputError, "expected two axes"),
+    "targets": (OWN, {"y": Y0[:3]}, InputError, "y has 3 entries; expected 10"),
+    "nan data": (OWN, {"X": X0 * np.nan}, InputError, "X contains 20 non-finite values"),
+    "no patterns": (OWN, {"arrangements": "generate"}, InputError,
+        "arrangements is str; expected Arrangements or None"),
+    "patterns of fewer rows": (OWN, {"arrangements": cl.enumerate_arrangements(X0[:5])}, InputError,
+        r"are not those of the first layer's data, of shape \(10, 2\)"),
     "patterns without the bias": (
-        sequential(2),
-        {"arrangements": cl.enumerate_arrangements(X0)},
-        InputError,
-        r"of shape \(10, 3\)\. Make them from X, with a last column of ones",
-    ),
+        sequential(2), {"arrangements": cl.enumerate_arrangements(X0)}, InputError,
+        r"of shape \(10, 3\)\. Make them from X, with a last column of ones"),
     "patterns of other data": (
-        PLAIN,
-        {"arrangements": cl.enumerate_arrangements(X0[::-1])},
-        InputError,
-        "are not those of the first layer's data",
-    ),
-}
+        OWN, {"arrangements": cl.enumerate_arrangements(X0[::-1])}, InputError,
+        "are not those of the first layer's data"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", REFUSED_TWO)
@@ -258,3 +188,35 @@ def test_weights_of_another_function_are_not_certified(network: nn.Module, messa
 def test_a_subclass_that_computes_its_layers_is_certified() -> None:
     X, y = np.random.default_rng(0).standard_normal((2, 6, 2))
     assert cl.certify(Named(*layers()).double(), X, y[:, 0], beta=0.1).rigorous
+
+
+def refusals():
+    X, y, beta = seed_one()
+    network, deep = random_network(2), random_network(2, (2, 2))
+    kind = {"regularizer": "three layers"}
+    patterns, two = cl.enumerate_arrangements(X), cl.TwoLayerReLU(torch.ones(1, 2), torch.ones(1))
+    large = cl.ParallelReLU(2 * network.U, list(network.inner), network.alpha)
+    return [
+        (lambda: cl.certify(network, X, y, beta=beta),
+         InputError, 'not given.*3 layers; expected "three layers" or "path"'),
+        (lambda: cl.certify(deep, X, y, beta=beta, **kind),
+         InputError, 'is "three layers" and the network has 4 layers'),
+        (lambda: cl.certify(deep, X, y, beta=beta, regularizer="weight decay"),
+         NotCertifiableError, "not positively homogeneous of degree one"),
+        (lambda: cl.certify(network, X, y, beta=beta, arrangements=patterns, **kind),
+         InputError, "arrangements were given for a network of 3 layers"),
+        (lambda: cl.certify(two, X, y, beta=beta, units=cl.sample_units(X, 3)),
+         InputError, "units were given for a network of 2 layers"),
+        (lambda: cl.certify(random_network(3), X, y, beta=beta, **kind),
+         InputError, r"takes 3 features but X has shape \(4, 2\)"),
+        (lambda: cl.certify(large, X, y, beta=beta, **kind),
+         NotCertifiableError, "Frobenius norm 2; expected at most 1"),
+        (lambda: cl.certify(network, X, y, beta=beta, units=cl.sample_units(X, 9, width=3), **kind),
+         InputError, "units have widths"),
+        (lambda: cl.certify(PLAIN, EYE, COUNT, beta=1.0, refine=EYE), InputError, "refine is "),
+        (lambda: cl.certify(PLAIN, EYE, COUNT, beta=1.0, max_nodes=None),
+         InputError, "max_nodes is None; expected"),
+    ]  # fmt: skip
+
+
+test_refusals = refused(refusals())

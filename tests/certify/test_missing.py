@@ -7,11 +7,12 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 
 import convexlib as cl
-from convexlib.errors import NotCertifiableError
+from convexlib.errors import InputError, NotCertifiableError
 from convexlib.networks import TwoLayerReLU
 from tests.helpers.checks import network_objective, neuron_values
 from tests.helpers.networks import sequential
 from tests.helpers.references import NAMES, loss_value, targets_for
+from tests.helpers.refusals import COUNT, EYE, PLAIN, refused
 from tests.helpers.two_layer import gaussian
 
 
@@ -140,3 +141,13 @@ def test_deeper_networks_are_refused():
                            torch.ones(1).double())  # fmt: skip
     with pytest.raises(NotCertifiableError, match="3 layers; only two-layer"):
         cl.missing_neuron(deep, X, y, beta=0.1)
+
+
+REFUSALS = [
+    (lambda: cl.missing_neuron(cl.TwoLayerReLU(torch.eye(2).double(), torch.ones(2).double()), EYE,
+        COUNT, beta=0.1, seed=1.5),
+     InputError, "seed is 1.5; expected an integer"),
+    (lambda: cl.missing_neuron(PLAIN, EYE, COUNT, beta=1.0, max_nodes="a"),
+     InputError, "max_nodes is 'a'; expec"),
+]  # fmt: skip
+test_refusals = refused(REFUSALS)

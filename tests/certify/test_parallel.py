@@ -9,6 +9,7 @@ import convexlib as cl
 from convexlib.certify.parallel import bound_positive
 from tests.helpers.networks import random_network
 from tests.helpers.three_layer import circle, program_value, seed_one
+from tests.helpers.two_layer import gaussian
 
 PROBLEMS = {"three layers": cl.ThreeLayer, "path": cl.PathRegularized}
 
@@ -138,8 +139,7 @@ def test_positive_leaves_bound_every_unit(widths: tuple[int, ...]) -> None:
 
 
 def test_larger_standard_networks_get_a_proven_bound() -> None:
-    rng = np.random.default_rng(2)
-    X, y = rng.standard_normal((40, 3)), rng.standard_normal(40)
+    X, y = gaussian(40, 3, 2)
     torch.manual_seed(0)
     layers = [nn.Linear(3, 7, False), nn.ReLU(), nn.Linear(7, 5, False), nn.ReLU()]
     network = nn.Sequential(*layers, nn.Linear(5, 1, False)).double()

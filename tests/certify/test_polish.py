@@ -11,6 +11,7 @@ from convexlib.networks import TwoLayerReLU
 from tests.helpers.checks import check_certificate, network_objective, optimum
 from tests.helpers.networks import sequential
 from tests.helpers.references import NAMES, program_value, targets_for
+from tests.helpers.refusals import COUNT, EYE, PLAIN, refused
 from tests.helpers.two_layer import gaussian
 
 BIASES = [(True, True), (True, False), (False, True), (False, False)]
@@ -164,14 +165,36 @@ def test_high_rank_is_improved_too():
     check_certificate(result.certificate, result.network, X, y, 1.0)
 
 
-def test_what_cannot_be_polished():
+def test_a_beta_of_the_smallest_float_has_a_certificate():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((6, 3)), np.array([1.0, 1.0, -1.0, -1.0, 1.0, -1.0])
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 3, bias=False), nn.ReLU(), nn.Linear(3, 1))
+    for loss in ("squared", "logistic"):
+        polished = cl.polish(
+            network, x, y, beta=5e-324, loss=loss, max_nodes=30, rounds=1, tol=1e-3
+        )
+        certificate = polished.certificate
+        assert 0.0 <= certificate.dual <= certificate.primal < np.inf
+        assert 0.0 <= certificate.relative_gap <= 1.0
+
+
+def refusals():
     X, y = gaussian()
     deep = nn.Sequential(*sequential(2), nn.ReLU(), nn.Linear(1, 1)).double()
-    with pytest.raises(NotCertifiableError, match="has 3 layers; polish improves two-layer"):
-        cl.polish(deep, X, y, beta=0.1, regularizer="path")
-    with pytest.raises(InputError, match="rounds is -1"):
-        cl.polish(sequential(2), X, y, beta=0.1, rounds=-1)
-    with pytest.raises(InputError, match="tol is 0; expected tol > 0"):
-        cl.polish(sequential(2), X, y, beta=0.1, tol=0)
-    with pytest.raises(NotCertifiableError, match="lies on no path"):
-        cl.polish(sequential(2), X, y, beta=0.1, regularizer="path")
+    return [
+        (lambda: cl.polish(deep, X, y, beta=0.1, regularizer="path"),
+         NotCertifiableError, "has 3 layers; polish improves two-layer"),
+        (lambda: cl.polish(sequential(2), X, y, beta=0.1, rounds=-1), InputError, "rounds is -1"),
+        (lambda: cl.polish(sequential(2), X, y, beta=0.1, tol=0),
+         InputError, "tol is 0; expected tol > 0"),
+        (lambda: cl.polish(sequential(2), X, y, beta=0.1, regularizer="path"),
+         NotCertifiableError, "lies on no path"),
+        (lambda: cl.polish(PLAIN, EYE, COUNT, beta=1.0, max_nodes=-1),
+         InputError, "max_nodes is -1; expected"),
+        (lambda: cl.polish(PLAIN, EYE, COUNT, beta=1.0, regularizer=EYE),
+         InputError, "regularizer is array"),
+    ]  # fmt: skip
+
+
+test_refusals = refused(refusals())

@@ -3,20 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import convexlib as cl
 from convexlib.networks import TwoLayerReLU
+from convexlib.solvers import refine
 from tests.helpers.checks import check_certificate, optimum
 from tests.helpers.networks import sequential
 from tests.helpers.patterns import EXACT
-from tests.helpers.two_layer import gaussian, small_instance
+from tests.helpers.two_layer import at_fraction, gaussian, small_instance
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_optimal_networks_are_certified(seed):
     X, y, fraction = small_instance(200 + seed)
-    problem = cl.TwoLayer(X, y, beta=1.0)
-    problem = problem.with_beta(fraction * problem.beta_max())
+    problem = at_fraction(X, y, fraction)
     result = cl.solve(problem, tol=1e-8)
     network = problem.to_network(result)
     for options in ({}, {"refine": False}, {"arrangements": problem.arrangements}):
@@ -190,3 +191,16 @@ def test_the_network_is_left_alone():
     cl.certify(network, X, y, beta=0.2)
     assert network.training
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+def test_the_output_bias_is_found_where_the_data_are_nearly_dependent(monkeypatch):
+    """Slopes that are rounding once made the secant creep through 15 solves."""
+    solves = []
+    generate = refine.generate
+    monkeypatch.setattr(refine, "generate", lambda *a, **k: solves.append(1) or generate(*a, **k))
+    x = np.array([[7.5e-7, -3138.2], [-1.6e-6, -14657.0], [7.2e-6, 6868.8], [-1.3e-6, 4645.4]])
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).double()
+    certificate = cl.certify(network, x, [1.0, 0.0, 0.0, 0.0], beta=1e-12, max_nodes=0)
+    assert len(solves) <= 5
+    assert 0.0 <= certificate.dual <= certificate.primal

@@ -15,6 +15,7 @@ from convexlib import cli
 from convexlib.cli.files import load_network
 from tests.helpers.checks import network_objective
 from tests.helpers.references import loss_value
+from tests.helpers.refusals import PLAIN
 
 Captured = pytest.CaptureFixture[str]
 BETA = 0.3
@@ -236,3 +237,15 @@ def test_a_network_for_other_data_is_refused(files, tmp_path: Path, capsys: Capt
     narrow.write_text("a,y\n1,2\n3,4\n")
     assert certify((files[0], str(narrow))) == 2
     assert "takes 2 features but X has shape (2, 1)" in capsys.readouterr().err
+
+
+def test_more_digits_than_a_float_has_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(PLAIN.state_dict(), tmp_path / "model.pt")
+    (tmp_path / "data.csv").write_text("a,b,y\n1,2,3\n2,1,0\n")
+    words = ["certify", str(tmp_path / "model.pt"), str(tmp_path / "data.csv"), "--beta=0.1"]
+    words.append("--activation=relu")
+    assert cli.main([*words, "--digits=99"]) == 2
+    assert "--digits is 99; expected at most 17" in capsys.readouterr().err
+    assert cli.main([*words, "--digits=17"]) == 0

@@ -1,5 +1,6 @@
 """The command line: what it prints, where, and with which exit code."""
 
+import io
 import os
 import subprocess
 import sys
@@ -175,3 +176,14 @@ def test_commands_of_the_experiments_say_where_they_are(capsys, command):
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert f"expected `python -m experiments {command}`, in a checkout" in captured.err
+
+
+def test_a_table_is_printed_where_only_ascii_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    cli.console.write_plainly()
+    stream.write("0.5 \u00b1 0.1 \u2026 \u00e9\n")
+    stream.flush()
+    assert stream.buffer.getvalue() == b"0.5 +- 0.1 ... ?\n"

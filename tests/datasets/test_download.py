@@ -24,20 +24,12 @@ from tests.helpers.datafiles import (
     LOADERS,
     SHIPPED,
     TABLE,
-    add_tiny,
     flip,
-    isolate,
     point_sources_at,
     sha256,
 )
 
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a copy of data/ with one more table, the only one that is used."""
-    copy = isolate(tmp_path, monkeypatch)
-    add_tiny(copy)
-    return copy
+pytestmark = pytest.mark.usefixtures("folders")
 
 
 @pytest.fixture

@@ -7,15 +7,9 @@ import pytest
 
 from convexlib import datasets
 from convexlib.errors import DataError
-from tests.helpers.datafiles import TABLE, add_tiny, isolate
+from tests.helpers.datafiles import TABLE
 
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a copy of data/ with one more table, the only one that is used."""
-    copy = isolate(tmp_path, monkeypatch)
-    add_tiny(copy)
-    return copy
+pytestmark = pytest.mark.usefixtures("folders")
 
 
 @pytest.mark.parametrize("content", ["not toml", "[uci]", '[ecg]\nfile = "x"\n'], ids=range(3))

@@ -11,17 +11,11 @@ import torch
 
 from convexlib import datasets
 from convexlib.errors import DataError, InputError
-from tests.helpers.datafiles import LOADERS, SHIPPED, TABLE, add_tiny, flip, isolate, sha256
+from tests.helpers.datafiles import LOADERS, SHIPPED, TABLE, flip, sha256
+
+pytestmark = pytest.mark.usefixtures("folders")
 
 MIRROR = os.environ.get("CONVEXLIB_MIRROR")
-
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a copy of data/ with one more table, the only one that is used."""
-    copy = isolate(tmp_path, monkeypatch)
-    add_tiny(copy)
-    return copy
 
 
 def test_the_electrocardiogram_is_in_millivolts() -> None:

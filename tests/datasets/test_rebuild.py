@@ -12,18 +12,16 @@ from convexlib import cli, datasets
 from convexlib.datasets import manifest, rebuild
 from convexlib.datasets.rebuild import Recipe
 from convexlib.errors import DataError
-from tests.helpers.datafiles import RAW_RECIPE, RAW_TABLE, REBUILT, isolate, sha256
+from tests.helpers.datafiles import RAW_RECIPE, RAW_TABLE, REBUILT, sha256
 
 INSTALLED = dict(rebuild.INSTALLED)
 SHIPPED = {"breast-cancer-wisc-diag": load_breast_cancer, "wine": load_wine}
 
 
 @pytest.fixture(autouse=True)
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a copy of data/; no mirror, cache or network, but scikit-learn."""
-    copy = isolate(tmp_path, monkeypatch)
+def installed(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is scikit-learn, but no mirror, cache or network."""
     monkeypatch.setattr(rebuild, "INSTALLED", INSTALLED)
-    return copy
 
 
 def in_package(path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 import convexlib as cl
 from convexlib.errors import InputError
 from convexlib.estimators import ConvexReLUClassifier, ConvexReLURegressor, MirrorRegressor
+from tests.helpers.refusals import COUNT
 
 # The checks fit hundreds of small problems: one round each, and no attempt at a proof.
 QUICK = {"max_iter": 1, "max_nodes": 0}
@@ -172,3 +173,20 @@ def test_onnx_computes_the_same(exported):
         )
     model = reference.ReferenceEvaluator(program.model_proto)
     agree(model.run(None, {"X": X[:7].numpy()})[0], expected)
+
+
+@pytest.mark.parametrize(
+    "estimator", [cl.ConvexReLURegressor, cl.ConvexReLUClassifier, cl.MirrorRegressor]
+)
+def test_estimators_take_tensors_with_a_graph(estimator):
+    x = torch.linspace(-1, 1, 6, dtype=torch.float64)[:, None].requires_grad_()
+    y = torch.tensor([0.0, 0.0, 1.0, 1.0, 0.0, 1.0], dtype=torch.float64, requires_grad=True)
+    model = estimator(beta=0.1).fit(x, y)
+    plain = estimator(beta=0.1).fit(x.detach().numpy(), y.detach().numpy())
+    np.testing.assert_array_equal(model.predict(x), plain.predict(x.detach().numpy()))
+
+
+def test_infinities_of_both_signs_are_refused_without_a_warning():
+    x = np.array([[np.inf], [-np.inf], [0.0]], dtype=np.float32)
+    with pytest.raises(ValueError, match="contains infinity"):
+        cl.MirrorRegressor(beta=0.1).fit(x, COUNT)

@@ -13,6 +13,7 @@ from sklearn.model_selection import GridSearchCV
 
 import convexlib as cl
 from convexlib.errors import InputError, ProblemError
+from tests.helpers.refusals import refused
 
 
 def steps(n=25, seed=0):
@@ -95,26 +96,28 @@ def test_at_beta_max_the_network_is_the_mean():
     np.testing.assert_allclose(constant.predict(x[:3]), y.mean(), rtol=1e-12)
 
 
-def test_refusals():
-    x, y = steps()
-    with pytest.raises(
-        InputError, match=r"X has shape \(25, 2\); expected one feature.*ConvexReLU"
-    ):
-        cl.MirrorRegressor().fit(np.column_stack([x, x]), y)
-    with pytest.raises(InputError, match="depth is 1; expected an integer >= 2"):
-        cl.MirrorRegressor(depth=1).fit(x, y)
-    with pytest.raises(InputError, match="beta is -1; expected beta > 0"):
-        cl.MirrorRegressor(beta=-1.0).fit(x, y)
-    with pytest.raises(ProblemError, match="more than max_features=10"):
-        cl.MirrorRegressor(max_features=10).fit(x, y)
-    with pytest.raises(ValueError, match="contains NaN"):
-        cl.MirrorRegressor().fit(np.where(x > 1, np.nan, x), y)
-    fitted = cl.MirrorRegressor().fit(x, y)
-    with pytest.raises(InputError, match=r"X has shape \(25, 3\)"):
-        fitted.predict(np.zeros((25, 3)))
-
-
 def test_what_did_not_converge_warns():
     x, y = steps(60)
     with pytest.warns(ConvergenceWarning, match=r"MirrorRegressor: 1 of 1 .*raise max_iter"):
         cl.MirrorRegressor(beta=1e-4, max_iter=1).fit(x, y)
+
+
+def refusals():
+    x, y = steps()
+    return [
+        (lambda: cl.MirrorRegressor().fit(np.column_stack([x, x]), y),
+         InputError, r"X has shape \(25, 2\); expected one feature.*ConvexReLU"),
+        (lambda: cl.MirrorRegressor(depth=1).fit(x, y),
+         InputError, "depth is 1; expected an integer >= 2"),
+        (lambda: cl.MirrorRegressor(beta=-1.0).fit(x, y),
+         InputError, "beta is -1; expected beta > 0"),
+        (lambda: cl.MirrorRegressor(max_features=10).fit(x, y),
+         ProblemError, "more than max_features=10"),
+        (lambda: cl.MirrorRegressor().fit(np.where(x > 1, np.nan, x), y),
+         ValueError, "contains NaN"),
+        (lambda: cl.MirrorRegressor().fit(x, y).predict(np.zeros((25, 3))),
+         InputError, r"X has shape \(25, 3\)"),
+    ]  # fmt: skip
+
+
+test_refusals = refused(refusals())

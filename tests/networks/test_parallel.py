@@ -8,6 +8,7 @@ from torch import nn
 import convexlib as cl
 from convexlib.errors import InputError
 from tests.helpers.networks import random_network, standard
+from tests.helpers.refusals import ONE, refused
 from tests.helpers.three_layer import seed_one
 
 
@@ -79,24 +80,14 @@ def test_residual_networks_are_parallel_networks() -> None:
 
 
 def test_path_norm_counts_paths() -> None:
-    rng = np.random.default_rng(0)
-    A, B, c = rng.standard_normal((3, 2)), rng.standard_normal((2, 3)), rng.standard_normal((1, 2))
-    net = nn.Sequential(
-        nn.Linear(2, 3, False), nn.ReLU(), nn.Linear(3, 2, False), nn.ReLU(), nn.Linear(2, 1, False)
-    ).double()
-    with torch.no_grad():
-        for layer, weight in zip((net[0], net[2], net[4]), (A, B, c), strict=True):
-            layer.weight.copy_(torch.from_numpy(weight))
-    paths = [
-        (A[i, a] * B[j, i] * c[0, j]) ** 2 for a in range(2) for i in range(3) for j in range(2)
-    ]
-    assert cl.path_norm(net) == pytest.approx(np.sqrt(sum(paths)))
-    assert cl.path_norm(nn.ModuleList([net, net])) == pytest.approx(2 * np.sqrt(sum(paths)))
+    net = standard(2, 3, 2)  # whose norm is that of its paths, see above
+    norm = cl.path_norm(net)
+    assert cl.path_norm(nn.ModuleList([net, net])) == pytest.approx(2 * norm)
     X, y, beta = seed_one()
     both = nn.ModuleList([net, net])
     problem = cl.PathRegularized(X, y, beta=beta)
     fitted = 2 * net(torch.from_numpy(X)).detach().numpy()[:, 0]
-    expected = 0.5 * np.sum((fitted - y) ** 2) + 2 * beta * np.sqrt(sum(paths))
+    expected = 0.5 * np.sum((fitted - y) ** 2) + 2 * beta * norm
     assert problem.objective(both) == pytest.approx(expected)
     tree = random_network(2, (2, 3), K=4)
     U, (w, v), alpha = tree.U.detach(), [p.detach() for p in tree.inner], tree.alpha.detach()
@@ -115,12 +106,18 @@ def test_path_norm_counts_paths() -> None:
     assert cl.path_norm(tree.balanced()) == pytest.approx(cl.path_norm(tree))
 
 
-def test_refusals() -> None:
-    with pytest.raises(InputError, match="depths .2, 3. and .2. features; expected one of each"):
-        cl.as_parallel(nn.ModuleList([standard(2, 3), standard(2, 3, 1)]))
-    with pytest.raises(InputError, match="is Linear; expected Linear -> ReLU -> ... -> Linear"):
-        cl.as_parallel(nn.Sequential(nn.Linear(2, 1, bias=False)))
-    with pytest.raises(
-        InputError, match="trees with 12500 leaves in all, more than max_leaves=999"
-    ):
-        cl.as_parallel(standard(2, 50, 50, 5), max_leaves=999)
+HUGE = nn.Sequential(nn.Linear(1, 1, False), nn.ReLU(), nn.Linear(1, 1, False)).double()
+nn.init.constant_(HUGE[0].weight, 1e200)
+nn.init.constant_(HUGE[2].weight, 1e200)
+REFUSALS = [
+    (lambda: cl.as_parallel(nn.ModuleList([standard(2, 3), standard(2, 3, 1)])),
+     InputError, "depths .2, 3. and .2. features; expected one of each"),
+    (lambda: cl.as_parallel(nn.Sequential(nn.Linear(2, 1, bias=False))),
+     InputError, "is Linear; expected Linear -> ReLU -> ... -> Linear"),
+    (lambda: cl.as_parallel(standard(2, 50, 50, 5), max_leaves=999),
+     InputError, "trees with 12500 leaves in all, more than max_leaves=999"),
+    (lambda: cl.ParallelReLU(ONE[None], 3, ONE[0]), InputError, "inner is int"),
+    (lambda: cl.as_parallel(HUGE, max_leaves=print), InputError, "max_leaves is"),
+    (lambda: cl.path_norm(HUGE), InputError, "path norm is inf; expected a"),
+]  # fmt: skip
+test_refusals = refused(REFUSALS)

@@ -10,7 +10,8 @@ from torch import nn
 import convexlib as cl
 from convexlib.errors import InputError, NotCertifiableError
 from tests.helpers.checks import network_objective
-from tests.helpers.two_layer import small_instance, tensors
+from tests.helpers.refusals import ONE, refused
+from tests.helpers.two_layer import at_fraction, small_instance, tensors
 
 
 def random_network(m, d, seed):
@@ -49,8 +50,7 @@ def test_any_network_keeps_its_outputs_and_never_costs_more(n, d, m, seed):
 @pytest.mark.parametrize("seed", range(20))
 def test_an_optimum_stays_one(seed):
     X, y, fraction = small_instance(seed)
-    problem = cl.TwoLayer(X, y, beta=1.0)
-    problem = problem.with_beta(fraction * problem.beta_max())
+    problem = at_fraction(X, y, fraction)
     # An interior method's optimum uses many more neurons than needed: split every one further.
     result = cl.solve(problem, tol=1e-9)
     network = problem.to_network(result)
@@ -108,3 +108,10 @@ def test_what_comes_in_and_out():
         cl.prune_neurons(gated, X)
     with pytest.raises(NotCertifiableError, match="cannot certify"):
         cl.prune_neurons(nn.Linear(2, 1).double(), X)
+
+
+REFUSALS = [
+    (lambda: cl.prune_neurons(cl.TwoLayerReLU(1e300 * ONE, 1e300 * ONE[0]), ONE),
+     InputError, "neurons' outputs on X contains 1 non-finite"),
+]  # fmt: skip
+test_refusals = refused(REFUSALS)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+import convexlib as cl
 from convexlib.errors import InputError, NotCertifiableError
 from convexlib.networks import (
     TwoLayerGatedReLU,
@@ -14,6 +15,7 @@ from convexlib.networks import (
     read_two_layer,
     squared_weights,
 )
+from tests.helpers.refusals import ONE, refused
 
 
 def tensors(*shapes, seed=0):
@@ -59,16 +61,6 @@ def test_gradients_flow():
     network(X).sum().backward()
     assert network.U.grad is not None
     assert network.alpha.grad is not None
-
-
-def test_wrong_shapes_are_refused():
-    U, alpha = tensors((4, 3), 5)
-    with pytest.raises(InputError, match=r"U has shape \(4, 3\) and alpha \(5,\); expected"):
-        TwoLayerReLU(U, alpha)
-    with pytest.raises(InputError, match=r"U has shape \(5,\) and alpha \(5,\)"):
-        TwoLayerReLU(alpha, alpha)
-    with pytest.raises(InputError, match=r"gates has shape \(3, 3\); expected \(4, 3\)"):
-        TwoLayerGatedReLU(U, alpha[:4], U[:3])
 
 
 def test_balanced_neurons_have_the_least_weight_decay():
@@ -152,3 +144,32 @@ def test_other_networks_are_refused(case):
     make, message = REFUSED[case]
     with pytest.raises(NotCertifiableError, match=message):
         read_two_layer(make())
+
+
+def test_layers_that_do_not_fit_are_no_network():
+    unfit = nn.Sequential(nn.Linear(2, 2, False), nn.ReLU(), nn.Linear(3, 1))
+    with pytest.raises(NotCertifiableError, match="layers with weights that fit"):
+        read_two_layer(unfit)
+    lazy = nn.Sequential(nn.LazyLinear(3), nn.ReLU(), nn.LazyLinear(1))
+    with pytest.raises(NotCertifiableError, match="cannot certify LazyLinear"):
+        read_two_layer(lazy)
+
+
+def refusals():
+    U, alpha = tensors((4, 3), 5)
+    return [
+        (lambda: TwoLayerReLU(U, alpha),
+         InputError, r"U has shape \(4, 3\) and alpha \(5,\); expected"),
+        (lambda: TwoLayerReLU(alpha, alpha), InputError, r"U has shape \(5,\) and alpha \(5,\)"),
+        (lambda: TwoLayerGatedReLU(U, alpha[:4], U[:3]),
+         InputError, r"gates has shape \(3, 3\); expected \(4, 3\)"),
+        (lambda: cl.TwoLayerReLU(ONE.long(), ONE[0].long()),
+         InputError, "U is torch.int64; expected a fl"),
+        (lambda: cl.TwoLayerReLU([[1.0]], ONE[0]), InputError, "U is list; expected a fl"),
+        (lambda: cl.TwoLayerGatedReLU(ONE, ONE[0], [[1.0]]), InputError, "gates is list"),
+        (lambda: cl.TwoLayerReLU(ONE.to_sparse(), ONE[0]),
+         InputError, "U is a sparse tensor .* expected a de"),
+    ]  # fmt: skip
+
+
+test_refusals = refused(refusals())

@@ -9,6 +9,7 @@ from matplotlib.patches import Wedge
 from convexlib import plots
 from convexlib.arrangements import Arrangements, enumerate_arrangements, sample_arrangements
 from convexlib.errors import InputError
+from tests.helpers.refusals import EYE, refused
 
 
 def test_sectors_are_the_enumerated_patterns(planar):
@@ -86,3 +87,10 @@ def test_cells_need_two_columns(columns, hint):
     with pytest.raises(InputError, match=rf"\(4, {columns}\); plot_cells needs 2 columns.*{hint}"):
         plots.plot_cells(np.ones((4, columns)))
     assert not plt.get_fignums()
+
+
+REFUSALS = [
+    (lambda: plots.plot_cells(EYE, ax="x"), InputError, "ax is str; expected matplotlib Axes"),
+    (lambda: plots.plot_cells(1e308 * EYE), InputError, "largest entry of X is 1.0e"),
+]  # fmt: skip
+test_refusals = refused(REFUSALS)

@@ -9,6 +9,7 @@ from matplotlib.colors import to_hex
 from convexlib import plots
 from convexlib.errors import InputError
 from convexlib.result import Record, Result, Status
+from tests.helpers.refusals import COUNT, EYE, refused
 
 HISTORY = [
     Record(0, 0.0, 4.0, -np.inf),
@@ -61,13 +62,6 @@ def test_convergence_draws_on_given_axes():
     _, given = plt.subplots()
     assert plots.plot_convergence(HISTORY, ax=given) is given
     assert len(plt.get_fignums()) == 1
-
-
-def test_empty_history_and_unknown_axis_are_refused():
-    with pytest.raises(InputError, match="history is empty"):
-        plots.plot_convergence([])
-    with pytest.raises(InputError, match="x is 'epoch'; expected one of 'iteration', 'seconds'"):
-        plots.plot_convergence(HISTORY, x="epoch")
 
 
 def test_band_is_minimum_median_maximum_over_seeds():
@@ -127,13 +121,28 @@ def test_methods_differ_in_colour_and_dash():
     assert len({dash for _, dash in looks}) == 5
 
 
-def test_values_below_the_bound_are_refused():
-    with pytest.raises(InputError, match="SGD reaches 0.9, below the dual bound 1;"):
-        plots.plot_training({"SGD": ([1], [0.9])}, 1.0, dual=1.0)
-    with pytest.raises(InputError, match="the optimum reaches 0.5, below"):
-        plots.plot_training({"SGD": ([1], [1.0])}, 0.5, dual=1.0)
+def test_diverged_runs_leave_the_axes():
+    values = [[1.0, 1e308, np.inf], [2.0, 1e308, np.nan]]
+    ax = plots.plot_training({"a": (COUNT, values)}, optimum=0.5, dual=-1e307)
+    ax.figure.canvas.draw()
+    assert np.isfinite(ax.lines[0].get_ydata()).sum() == 1
+    plt.close(ax.figure)
 
 
-def test_no_curves_are_refused():
-    with pytest.raises(InputError, match="curves is empty"):
-        plots.plot_training({}, 1.0)
+REFUSALS = [
+    (lambda: plots.plot_convergence([]), InputError, "history is empty"),
+    (lambda: plots.plot_convergence(HISTORY, x="epoch"),
+     InputError, "x is 'epoch'; expected one of 'iteration', 'seconds'"),
+    (lambda: plots.plot_training({"SGD": ([1], [0.9])}, 1.0, dual=1.0),
+     InputError, "SGD reaches 0.9, below the dual bound 1;"),
+    (lambda: plots.plot_training({"SGD": ([1], [1.0])}, 0.5, dual=1.0),
+     InputError, "the optimum reaches 0.5, below"),
+    (lambda: plots.plot_training({}, 1.0), InputError, "curves is empty"),
+    (lambda: plots.plot_convergence("ab"), InputError, "history is str; expected a R"),
+    (lambda: plots.plot_convergence(HISTORY, optimum=EYE), InputError, "optimum is"),
+    (lambda: plots.plot_convergence(HISTORY, gap=EYE), InputError, "gap is .*True or False"),
+    (lambda: plots.seed_band(COUNT + 0j, COUNT), InputError, "seconds has dtype complex128"),
+    (lambda: plots.seed_band(COUNT, torch.ones(2, 3, device="meta")),
+     InputError, "objective is on device meta"),
+]  # fmt: skip
+test_refusals = refused(REFUSALS)

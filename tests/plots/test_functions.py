@@ -1,14 +1,17 @@
 """Learned functions: kinks, contributions, boundaries, and what is refused."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_hex
 from torch import nn
 
+import convexlib as cl
 from convexlib import plots
 from convexlib.errors import InputError
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU
+from tests.helpers.refusals import COUNT, EYE, ONE, refused
 
 X1 = np.column_stack([np.linspace(-2, 2, 9), np.ones(9)])
 Y1 = np.abs(X1[:, 0])
@@ -119,15 +122,6 @@ def test_function_needs_one_feature(X, bias, message):
         plots.plot_function(relu_net(U1, ALPHA1), X, np.zeros(len(X)), bias=bias)
 
 
-def test_networks_that_do_not_fit_are_refused():
-    with pytest.raises(InputError, match=r"takes 2 columns; expected 1,"):
-        plots.plot_function(relu_net(U1, ALPHA1), X1[:, :1], Y1)
-    with pytest.raises(InputError, match=r"takes 3 columns; expected 1 or 2"):
-        plots.neuron_kinks(relu_net([[1.0, 2.0, 3.0]], [1.0]))
-    with pytest.raises(InputError, match="net is a Linear; expected a TwoLayerReLU"):
-        plots.plot_function(nn.Linear(2, 1), X1, Y1)
-
-
 # Maps of two features.
 
 PLANE = np.random.default_rng(0).uniform(-1, 1, (8, 2))
@@ -182,6 +176,28 @@ def test_map_needs_two_features(X, message):
         plots.plot_input_cells(relu_net(U2, ALPHA2), X, np.zeros(len(X)))
 
 
-def test_resolution_is_checked():
-    with pytest.raises(InputError, match="resolution is 1; expected an integer >= 2"):
-        plots.plot_input_cells(relu_net(U2, ALPHA2), WITH_ONES, np.zeros(8), resolution=1)
+@pytest.mark.parametrize("at", [0.0, 0.3, 1e19])
+def test_samples_that_all_agree_are_drawn(at):
+    network = cl.TwoLayerReLU(ONE, ONE[0])
+    ax = plots.plot_function(network, np.full((2, 1), at), [0.0, 1.0], bias=False)
+    ax.figure.canvas.draw()
+    low, high = ax.get_xlim()
+    assert low < at < high
+    plt.close(ax.figure)
+
+
+REFUSALS = [
+    (lambda: plots.plot_function(relu_net(U1, ALPHA1), X1[:, :1], Y1),
+     InputError, r"takes 2 columns; expected 1,"),
+    (lambda: plots.neuron_kinks(relu_net([[1.0, 2.0, 3.0]], [1.0])),
+     InputError, r"takes 3 columns; expected 1 or 2"),
+    (lambda: plots.plot_function(nn.Linear(2, 1), X1, Y1),
+     InputError, "net is a Linear; expected a TwoLayerReLU"),
+    (lambda: plots.plot_input_cells(relu_net(U2, ALPHA2), WITH_ONES, np.zeros(8), resolution=1),
+     InputError, "resolution is 1; expected an integer >= 2"),
+    (lambda: plots.neuron_kinks(relu_net([[np.nan]], [1.0])),
+     InputError, "first layer of net contains 1"),
+    (lambda: plots.plot_function(TwoLayerReLU(ONE, ONE[0]), EYE[:, :1], COUNT, bias=EYE),
+     InputError, "bias is"),
+]  # fmt: skip
+test_refusals = refused(REFUSALS)

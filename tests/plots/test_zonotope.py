@@ -13,6 +13,7 @@ from scipy.spatial import ConvexHull
 
 from convexlib import plots
 from convexlib.errors import InputError
+from tests.helpers.refusals import EYE, refused
 
 
 def labelled(artists, label):
@@ -123,3 +124,12 @@ def test_zonotope_needs_two_or_three_columns_and_fitting_axes():
     solid = plt.figure().add_subplot(projection="3d")
     with pytest.raises(InputError, match="projection '3d'; expected 'rectilinear'"):
         plots.plot_zonotope(np.eye(2), ax=solid)
+
+
+REFUSALS = [
+    (lambda: plots.zonotope_facets("squared"), InputError, "vertices has dtype"),
+    (lambda: plots.zonotope_facets(1e150 * np.eye(3)),
+     InputError, "largest entry of vertices is 1.0e.150"),
+    (lambda: plots.zonotope_facets(EYE), InputError, "expected .P, 3."),
+]  # fmt: skip
+test_refusals = refused(REFUSALS)

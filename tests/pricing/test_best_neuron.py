@@ -3,30 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from convexlib.pricing import price, spectral_bound
 from convexlib.pricing.ascent import ascend
 from convexlib.pricing.condense import row_space
-from tests.helpers.checks import best_over_cells, neuron_values
-from tests.helpers.patterns import EXACT, ROUNDED, degenerate_integers
+from tests.helpers.checks import best_over_cells, check_pricing, neuron_values
+from tests.helpers.patterns import EXACT, ROUNDED
 from tests.helpers.two_layer import tensors
 
 DEGENERATE = {name: case[0] for name, case in (EXACT | ROUNDED).items()}
-
-
-def check_pricing(X, z, priced):
-    """The direction attains `lower` with the sign given, and nothing seen exceeds `upper`."""
-    assert priced.lower <= priced.upper
-    rng = np.random.default_rng(0)
-    directions = rng.standard_normal((500, X.shape[1]))
-    slop = 1e-13 * float(z.abs() @ torch.linalg.vector_norm(X, dim=1))
-    assert neuron_values(X, z, directions).max() <= priced.upper + slop
-    if priced.lower > 0:
-        assert float(torch.linalg.vector_norm(priced.direction)) == pytest.approx(1.0, abs=1e-9)
-        signed = priced.sign * float(z @ torch.relu(X @ priced.direction))
-        assert signed == pytest.approx(priced.lower, rel=1e-9, abs=slop)
 
 
 @pytest.mark.parametrize(
@@ -53,17 +38,6 @@ def test_price_on_degenerate_data(name):
     expected = best_over_cells(X, z)
     assert priced.complete
     assert priced.upper == pytest.approx(expected, rel=3e-8, abs=1e-12)
-    assert priced.upper >= expected * (1 - 1e-14)
-
-
-@given(case=degenerate_integers(max_n=6, max_d=3), seed=st.integers(0, 20))
-def test_price_on_random_integers(case, seed):
-    X = torch.from_numpy(case[0])
-    z = torch.from_numpy(np.random.default_rng(seed).integers(-2, 3, len(X)).astype(float))
-    priced = price(X, z)
-    expected = best_over_cells(X, z)
-    check_pricing(X, z, priced)
-    assert priced.upper == pytest.approx(expected, rel=3e-9, abs=1e-11)
     assert priced.upper >= expected * (1 - 1e-14)
 
 
@@ -133,14 +107,6 @@ def test_zero_dual_point_and_zero_data():
     assert price(X, 0 * z).upper == 0.0
     assert price(0 * X, z).upper <= 1e-15
     assert spectral_bound(X, 0 * z) == 0.0
-
-
-@pytest.mark.parametrize("scale", [1e-60, 1e-6, 1e6, 1e60])
-def test_price_is_homogeneous(scale):
-    X, z = tensors(12, 3, 9)
-    upper = price(X, z).upper
-    assert price(scale * X, z).upper == pytest.approx(scale * upper, rel=1e-8)
-    assert price(X, scale * z).upper == pytest.approx(scale * upper, rel=1e-8)
 
 
 def test_badly_scaled_columns_and_rows():

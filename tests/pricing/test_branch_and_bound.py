@@ -19,7 +19,7 @@ from convexlib.datasets import load_ecg
 from convexlib.pricing import price, spectral_bound
 from convexlib.pricing.ascent import ascend
 from convexlib.pricing.quadratic_bound import quadratic_bound
-from tests.helpers.checks import best_over_cells, neuron_values
+from tests.helpers.checks import best_over_cells, check_pricing, neuron_values
 from tests.helpers.patterns import EXACT, ROUNDED, degenerate_integers
 from tests.helpers.two_layer import tensors
 
@@ -110,6 +110,7 @@ def test_bounds_hold_for_degenerate_data(case, seed):
     assert spectral_bound(X, z) >= expected * (1 - 1e-14)
     for max_nodes in (0, 3, 100_000):
         priced = price(X, z, max_nodes=max_nodes)
+        check_pricing(X, z, priced)
         assert priced.upper >= expected * (1 - 1e-14)
         assert priced.lower <= expected * (1 + 1e-12) + 1e-14
     assert priced.upper == pytest.approx(expected, rel=3e-9, abs=1e-12)

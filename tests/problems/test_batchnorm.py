@@ -8,7 +8,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 import convexlib as cl
 from convexlib.errors import InputError, ProblemError, TooManyArrangementsError
-from tests.helpers.batchnorm import cvxpy_value, instance, objective_by_hand, whitened
+from tests.helpers.batchnorm import instance, objective_by_hand, whitened
+from tests.helpers.references import program_value
 from tests.helpers.searches import least_found
 
 
@@ -22,7 +23,7 @@ def test_program_network_and_cvxpy_agree(seed):
     assert problem.arrangements.exhaustive
     masks = cl.enumerate_arrangements(data).masks.numpy()
     assert {*map(tuple, masks.tolist())} == {*map(tuple, problem.arrangements.masks.tolist())}
-    assert result.value == pytest.approx(cvxpy_value(data, y, 0.1, masks), abs=1e-6)
+    assert result.value == pytest.approx(program_value(data, y, 0.1, masks), abs=1e-6)
     assert result.value == pytest.approx(objective_by_hand(network, X, y, 0.1), abs=1e-10)
     assert result.value == pytest.approx(problem.objective(network), abs=1e-10)
     assert result.dual <= result.value
@@ -79,7 +80,7 @@ def test_patterns_are_those_of_the_whitened_data():
     assert len(of_X) == 2
     assert len(right.arrangements) == cl.count_bound(6, 2) == 12
     value = cl.solve(right, tol=1e-9).value
-    wrong = cvxpy_value(whitened(X), y, 0.05, of_X.masks.numpy())
+    wrong = program_value(whitened(X), y, 0.05, of_X.masks.numpy())
     assert wrong > 2 * value
     for patterns in (of_X, cl.enumerate_arrangements(np.column_stack([X, 0.1 * y]))):
         with pytest.raises(InputError, match="not those of the whitened data, of shape"):
@@ -220,7 +221,7 @@ def test_closed_form_program_network_and_cvxpy_agree(seed):
     assert form.value == pytest.approx(value, abs=1e-7)
     assert form.value == pytest.approx(objective_by_hand(form.network, X, y, beta), abs=1e-10)
     assert form.value == pytest.approx(problem.objective(form.network), abs=1e-10)
-    by_cvxpy = cvxpy_value(whitened(X), y, beta, problem.arrangements.masks.numpy())
+    by_cvxpy = program_value(whitened(X), y, beta, problem.arrangements.masks.numpy())
     assert form.value == pytest.approx(by_cvxpy, abs=1e-6)
     # The dual point proves it: feasible, with the same value.
     assert problem.dual_norm(form.z) <= beta * (1 + 1e-9)
@@ -313,3 +314,17 @@ def test_where_outputs_share_neurons_the_formula_is_refused_because_it_would_be_
 def test_the_closed_form_refuses_what_it_cannot_solve(X, Y, error, message):
     with pytest.raises(error, match=message):
         cl.batchnorm_closed_form(X, Y, beta=0.1)
+
+
+def test_a_beta_whose_square_is_no_float():
+    x = np.array([[1.4, 0.1], [1.1, 0.8]])
+    assert cl.batchnorm_closed_form(x, np.ones(2), beta=1e300).value == pytest.approx(1.0)
+
+
+def test_patterns_of_double_precision_serve_single_precision():
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((6, 2))).float()
+    data = cl.BatchNorm(x, x[:, 0], beta=0.1).EYE
+    assert data.dtype == torch.float32
+    listed = cl.enumerate_arrangements(data.double())
+    problem = cl.BatchNorm(x, x[:, 0], beta=0.1, arrangements=listed)
+    assert len(problem.arrangements) == len(listed)

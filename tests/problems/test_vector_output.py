@@ -3,6 +3,8 @@
 And how far the programs are from an ordinary network, whose outputs share neurons.
 """
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -280,30 +282,22 @@ def test_unfinished_solves_warn_once(kind):
 
 X6, Y6 = np.random.default_rng(0).standard_normal((6, 2)), np.ones((6, 3))
 REFUSED = {
-    "nuclear relu": (
-        {"penalty": "nuclear"},
-        ProblemError,
-        r'penalty="nuclear" needs gated=True: with cone constraints the norm .* NP-hard',
-    ),
+    "nuclear relu": ({"penalty": "nuclear"}, ProblemError,
+        r'penalty="nuclear" needs gated=True: with cone constraints the norm .* NP-hard'),
     "penalty": ({"penalty": "l1"}, InputError, "penalty is 'l1'; expected one of 'one-output'"),
-    "generate": (
-        {"arrangements": "generate"},
-        InputError,
-        r"arrangements is 'generate'; .*solve TwoLayer\(X, Y\[:, k\]",
-    ),
+    "generate": ({"arrangements": "generate"}, InputError,
+        r"arrangements is 'generate'; .*solve TwoLayer\(X, Y\[:, k\]"),
     "vector": ({"Y": Y6[:, 0]}, InputError, r"Y has shape \(6,\); .*Y\.reshape\(-1, 1\)"),
     "rows": ({"Y": Y6[:4]}, InputError, "Y has 4 rows; expected 6, one per row of X"),
     "nan": ({"Y": Y6 * np.nan}, InputError, r"Y contains 18 non-finite values"),
     "dtype": ({"Y": torch.ones(6, 2)}, InputError, "X has dtype torch.float64 but Y has dtype"),
     "scale": ({"Y": 1e200 * Y6}, InputError, r"the largest entry of Y is 1\.0e\+200"),
-    "labels": (
-        {"Y": np.eye(6)[:, :2], "loss": "logistic"},
-        InputError,
-        r"10 of the 12 entries of y are not labels .*Use 2 \* y - 1",
-    ),
+    "labels": ({"Y": np.eye(6)[:, :2], "loss": "logistic"}, InputError,
+        r"10 of the 12 entries of y are not labels .*Use 2 \* y - 1"),
     "beta": ({"beta": 0}, InputError, "expected beta > 0"),
     "too many": ({"max_patterns": 3}, TooManyArrangementsError, "max_patterns=3"),
-}
+    "gated": ({"penalty": "nuclear", "gated": X6}, InputError, "gated is .*True or False"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -345,3 +339,20 @@ def test_float32_stays_float32():
     assert result.converged
     network = single.to_network(result)
     assert {p.dtype for p in network.state_dict().values()} == {torch.float32}
+
+
+def test_columns_that_all_converge_may_stall_together():
+    x = np.array([[0.19, -0.52, 1.0], [-2.4, 1.8, 1.0], [-0.33, 0.77, 1.0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        result = cl.solve(cl.VectorOutput(x, np.ones((3, 2)), beta=5e-324, gated=True))
+    assert result.converged == (result.status is cl.Status.CONVERGED)
+
+
+def test_tiny_data_and_penalty_end_without_a_division_by_zero():
+    x = np.array([[2.7e-62, -1.7e-64, 2.8e-68], [-1.7e-62, 2.7e-64, -2.7e-68], [-3e-62, 0.0, 0.0]])
+    y = 1e-70 * np.array([[0.65, 1.6, 1.0], [2.2, -0.3, 1.0], [-1.5, -1.4, 1.0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        result = cl.solve(cl.VectorOutput(x, y, beta=5e-324), tol=1e-300)
+    assert 0.0 <= result.dual <= result.value

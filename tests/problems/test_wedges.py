@@ -12,7 +12,9 @@ from torch import nn
 import convexlib as cl
 from convexlib.errors import ConvergenceWarning, InputError, ProblemError, SolverError
 from tests.helpers.checks import check_record
+from tests.helpers.refusals import COUNT, EYE, refused
 from tests.helpers.searches import least_found
+from tests.helpers.two_layer import gaussian
 
 
 def instance(seed):
@@ -115,8 +117,7 @@ def test_the_exact_dictionary_has_the_optimum_of_all_networks(seed, bias):
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_no_network_of_a_serious_search_is_below(seed, bias):
-    rng = np.random.default_rng(seed)
-    X, y = rng.standard_normal((7, 2)), rng.standard_normal(7)
+    X, y = gaussian(7, 2, seed)
     value = cl.solve(cl.WedgeLasso(X, y, beta=0.1, bias=bias), tol=1e-10).value
     inputs, targets = torch.from_numpy(X), torch.from_numpy(y)
 
@@ -143,8 +144,7 @@ def test_the_dual_norm_is_the_best_neuron_of_any_vector(seed, bias):
 
 
 def test_samples_alone_are_not_exact():
-    rng = np.random.default_rng(42)
-    X, z = rng.standard_normal((3, 3)), rng.standard_normal(3)
+    X, z = gaussian(3, 3, 42)
     exact = cl.WedgeLasso(X, z, beta=1.0).beta_max()
     data = cl.WedgeLasso(X, z, beta=1.0, atoms="data").beta_max()
     assert exact == pytest.approx(best_neuron(X, z, False))
@@ -215,8 +215,7 @@ def test_the_widest_cell_is_as_narrow_as_the_bound_says():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_euclidean_wedges_of_samples_bound_the_two_layer_program(seed):
-    rng = np.random.default_rng(seed)
-    X, y = rng.standard_normal((7, 2)), rng.standard_normal(7)
+    X, y = gaussian(7, 2, seed)
     problem = cl.WedgeLasso(X, y, beta=0.1, norm=2)
     result = cl.solve(problem, tol=1e-9)
     assert result.scope == "program"
@@ -256,8 +255,7 @@ def test_one_column_without_a_bias():
 
 
 def test_features_are_signed_volumes():
-    rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((6, 3)), rng.standard_normal(6)
+    X, y = gaussian(6, 3)
     problem = cl.WedgeLasso(X, y, beta=0.05)
     stack = np.vstack([X, np.eye(3)])
     wedges = problem.active_wedges(cl.solve(problem))
@@ -320,36 +318,6 @@ def test_single_precision_and_zero_data():
     assert cl.solve(nothing).value == pytest.approx(1.5)
 
 
-def test_refusals():
-    rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((60, 6)), rng.standard_normal(60)
-    with pytest.raises(ProblemError, match="8936928 wedges of 5 among 66 vectors, more than max"):
-        cl.WedgeLasso(X, y, beta=1.0)
-    with pytest.raises(ProblemError, match=r"9\.1e\+7 wedges of 6 among 66 vectors"):
-        cl.WedgeLasso(X, y, beta=1.0, bias=True)
-    with pytest.raises(ProblemError, match="wedges are exact for norm=1"):
-        cl.WedgeLasso(X, y, beta=1.0, norm=2, atoms="exact")
-    with pytest.raises(ProblemError, match=r"X has rank 2 in 6 dimensions.*or use atoms="):
-        cl.WedgeLasso(X[:2], y[:2], beta=1.0, atoms="data")
-    with pytest.raises(ProblemError, match=r"ones has rank 2 in 7.*Drop dependent columns\.$"):
-        cl.WedgeLasso(X[:2], y[:2], beta=1.0, norm=2, bias=True)
-    for norm in (3, True, "1"):
-        with pytest.raises(InputError, match="expected 1 or 2"):
-            cl.WedgeLasso(X, y, beta=1.0, norm=norm)
-    with pytest.raises(InputError, match="atoms is 'all'; expected one of 'exact', 'data'"):
-        cl.WedgeLasso(X, y, beta=1.0, atoms="all")
-    problem = cl.WedgeLasso(X[:, :2], y, beta=1.0)
-    with pytest.raises(InputError, match=r"Sequential; expected TwoLayerReLU"):
-        problem.objective(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))
-    free = cl.WedgeLasso(X[:, :2], y, beta=1.0, bias=True)
-    with pytest.raises(InputError, match=r"TwoLayerReLU; expected nn.Sequential"):
-        free.objective(cl.TwoLayerReLU(torch.ones(1, 2), torch.ones(1)))
-    with pytest.raises(SolverError, match="wedge needs WedgeLasso; got TwoLayer"):
-        cl.solve(cl.TwoLayer(X[:5, :2], y[:5], beta=1.0), method="wedge")
-    with pytest.raises(InputError, match=r"the weights have shape \(3,\)"):
-        problem.to_network(torch.ones(3))
-
-
 def test_a_solve_that_stops_early_says_so():
     X, y, _ = instance(0)
     problem = cl.WedgeLasso(X, y, beta=1e-3)
@@ -369,3 +337,48 @@ def test_a_network_is_made_without_drawing_from_torch():
     network = problem.to_network(result)
     assert torch.equal(state, torch.random.get_rng_state())
     assert problem.objective(network) == pytest.approx(result.value, rel=1e-12)
+
+
+def test_wedges_of_any_size_and_penalty_are_solved():
+    x = np.array([[-6.2e11, -2.1e11, 4.8e11]])  # beside which unit vectors once seemed to be zero
+    large = cl.solve(cl.WedgeLasso(x, [1.0], beta=2.5e10, norm=1))
+    plain = cl.solve(cl.WedgeLasso(x / 1e11, [1.0], beta=0.25, norm=1))
+    smallest = cl.solve(cl.WedgeLasso(EYE, COUNT, beta=5e-324))
+    assert large.value == pytest.approx(plain.value, rel=1e-9)
+    assert smallest.value == pytest.approx(2.0, rel=1e-9)  # of y = 2 at x = 0
+    assert smallest.converged
+
+
+def refusals():
+    X, y = gaussian(60, 6)
+    problem = cl.WedgeLasso(X[:, :2], y, beta=1.0)
+    free = cl.WedgeLasso(X[:, :2], y, beta=1.0, bias=True)
+    return [
+        (lambda: cl.WedgeLasso(X, y, beta=1.0),
+         ProblemError, "8936928 wedges of 5 among 66 vectors, more than max"),
+        (lambda: cl.WedgeLasso(X, y, beta=1.0, bias=True),
+         ProblemError, r"9\.1e\+7 wedges of 6 among 66 vectors"),
+        (lambda: cl.WedgeLasso(X, y, beta=1.0, norm=2, atoms="exact"),
+         ProblemError, "wedges are exact for norm=1"),
+        (lambda: cl.WedgeLasso(X[:2], y[:2], beta=1.0, atoms="data"),
+         ProblemError, r"X has rank 2 in 6 dimensions.*or use atoms="),
+        (lambda: cl.WedgeLasso(X[:2], y[:2], beta=1.0, norm=2, bias=True),
+         ProblemError, r"ones has rank 2 in 7.*Drop dependent columns\.$"),
+        *((lambda norm=norm: cl.WedgeLasso(X, y, beta=1.0, norm=norm),
+           InputError, "expected 1 or 2") for norm in (3, True, "1")),
+        (lambda: cl.WedgeLasso(X, y, beta=1.0, atoms="all"),
+         InputError, "atoms is 'all'; expected one of 'exact', 'data'"),
+        (lambda: problem.objective(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))),
+         InputError, r"Sequential; expected TwoLayerReLU"),
+        (lambda: free.objective(cl.TwoLayerReLU(torch.ones(1, 2), torch.ones(1))),
+         InputError, r"TwoLayerReLU; expected nn.Sequential"),
+        (lambda: cl.solve(cl.TwoLayer(X[:5, :2], y[:5], beta=1.0), method="wedge"),
+         SolverError, "wedge solves WedgeLasso programs; got TwoLayer"),
+        (lambda: problem.to_network(torch.ones(3)), InputError, r"the weights have shape \(3,\)"),
+        (lambda: cl.WedgeLasso(EYE, COUNT, beta=1.0, bias=EYE),
+         InputError, "bias is .*True or False"),
+        (lambda: cl.WedgeLasso(EYE, COUNT, beta=1.0, norm=EYE), InputError, "norm is"),
+    ]  # fmt: skip
+
+
+test_refusals = refused(refusals())

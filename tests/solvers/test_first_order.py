@@ -9,7 +9,7 @@ import torch
 import convexlib as cl
 from convexlib.errors import ConvergenceWarning, InputError, SolverError
 from convexlib.solvers.first_order import admm, fista, proximal_gradient
-from tests.helpers.checks import check_record, check_result
+from tests.helpers.checks import check_maps, check_record, check_result
 from tests.helpers.references import NAMES
 from tests.helpers.two_layer import at_fraction, gaussian, random_problem
 
@@ -29,11 +29,7 @@ def test_gram_is_the_design_times_its_transpose(kind):
         problem = cl.VectorOutput(X, np.stack([y, y], axis=1), beta=1.0, **options)
     else:
         problem = cl.TwoLayer(X, y, beta=1.0, gated=kind == "gated")
-    z = torch.from_numpy(np.random.default_rng(1).standard_normal(problem.y.shape))
-    torch.testing.assert_close(problem.gram() @ z, problem.fitted(problem.correlations(z)))
-    w = torch.from_numpy(np.random.default_rng(2).standard_normal(problem.shape))
-    adjoint = float((problem.correlations(z) * w).sum())
-    assert float((problem.fitted(w) * z).sum()) == pytest.approx(adjoint, rel=1e-12)
+    check_maps(problem)
 
 
 @pytest.mark.parametrize("gated", [False, True])

@@ -186,12 +186,6 @@ def test_high_rank_gets_a_spectral_bound():
     assert result.dual > 0
 
 
-def test_progress_bar_is_silent_off_a_terminal(capsys):
-    cl.solve(generating(10, 2), progress=True)
-    captured = capsys.readouterr()
-    assert captured.out == captured.err == ""
-
-
 def test_patterns_of_neurons_are_distinct_and_match_their_gates():
     rng = np.random.default_rng(2)
     X = torch.from_numpy(rng.standard_normal((8, 2)))
@@ -352,3 +346,17 @@ def test_nearly_collinear_rows_stay_apart():
     merged = merge_rows(free(X))
     assert len(merged.problem.y) == 3
     assert merged.group[0] == merged.group[3]
+
+
+@pytest.mark.parametrize("tol", [1e-13, 1e-300])
+def test_a_tolerance_below_rounding_ends_at_rounding(tol):
+    """It once took hundreds of rounds, and five million cones in each."""
+    rng = np.random.default_rng(0)
+    problem = cl.TwoLayer(
+        rng.standard_normal((7, 3)), rng.standard_normal(7), beta=0.1, arrangements="generate"
+    )
+    with pytest.warns(ConvergenceWarning, match="rounding allows no further progress"):
+        result = cl.solve(problem, tol=tol)
+    assert result.status is cl.Status.STALLED
+    assert result.n_iter < 20
+    assert 0.0 < result.gap < 1e-10

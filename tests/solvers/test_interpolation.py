@@ -7,9 +7,10 @@ import torch
 
 import convexlib as cl
 from convexlib.arrangements import Arrangements
-from convexlib.errors import ProblemError, SolverError
+from convexlib.errors import InputError, ProblemError, SolverError
 from convexlib.result import Status
-from convexlib.solvers.interpolation import pursue
+from convexlib.solvers.interpolation import interpolate, interpolation_norm, pursue
+from tests.helpers.refusals import COUNT, EYE, refused
 
 
 def random_problem(n, d, n_gates, seed, skip=False):
@@ -78,14 +79,6 @@ def test_says_that_it_ran_out_of_iterations():
     assert result.dual <= result.value
 
 
-def test_refuses_cones_and_other_problems():
-    relu = cl.TwoLayer(np.eye(3), np.ones(3), beta=1.0)
-    with pytest.raises(SolverError, match="pursue needs a gated TwoLayer"):
-        pursue(relu)
-    with pytest.raises(SolverError, match="pursue needs a gated TwoLayer"):
-        pursue(cl.Mirrors(np.arange(4.0), np.arange(4.0), beta=1.0))
-
-
 def test_refuses_targets_out_of_reach():
     X = torch.from_numpy(np.random.default_rng(0).standard_normal((9, 2)))
     arrangements = cl.sample_arrangements(X, 2, seed=0)
@@ -94,3 +87,19 @@ def test_refuses_targets_out_of_reach():
     )
     with pytest.raises(ProblemError, match="span fewer than 9 dimensions"):
         pursue(problem)
+
+
+def refusals():
+    relu = cl.TwoLayer(EYE, COUNT, beta=1.0)
+    gated = cl.TwoLayer(EYE, COUNT, beta=1.0, gated=True)
+    mirrors = cl.Mirrors(COUNT, COUNT, beta=0.1)
+    return [
+        (lambda: pursue(relu), SolverError, "pursue needs a gated TwoLayer"),
+        (lambda: pursue(mirrors), SolverError, "pursue needs a gated TwoLayer"),
+        (lambda: interpolation_norm(gated), InputError, "problem is TwoLayer; expected a Mirrors"),
+        (lambda: interpolate(mirrors, tol="a"), InputError, "tol is 'a'; expected a real"),
+        (lambda: pursue(gated, max_iter="a"), InputError, "max_iter is 'a'; expected an int"),
+    ]  # fmt: skip
+
+
+test_refusals = refused(refusals())

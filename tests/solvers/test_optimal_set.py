@@ -9,19 +9,13 @@ import torch
 import convexlib as cl
 from convexlib.errors import InputError, SolverError
 from tests.helpers.checks import network_objective
+from tests.helpers.two_layer import random_problem
 
 
 def hexagon(beta=0.2):
     angles = np.arange(6) * np.pi / 3
     X = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     return cl.TwoLayer(X, np.ones(6), beta=beta)
-
-
-def random_problem(seed, gated=False):
-    rng = np.random.default_rng(seed)
-    X, y = rng.standard_normal((8, 2)), rng.standard_normal(8)
-    problem = cl.TwoLayer(X, y, beta=1.0, gated=gated)
-    return problem.with_beta(0.1 * problem.beta_max())
 
 
 def members(found, count=5, seed=0):
@@ -55,7 +49,7 @@ def test_the_hexagon_has_a_segment_of_optima():
 @pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("seed", range(4))
 def test_every_optimum_is_a_member(seed, gated):
-    problem = random_problem(seed, gated)
+    problem = random_problem(8, 2, seed, gated=gated)
     result = cl.solve(problem, tol=1e-10)
     found = cl.optimal_set(problem, result)
     assert torch.linalg.vector_norm(found.neurons, dim=1).numpy() == pytest.approx(1.0)
@@ -86,7 +80,7 @@ def test_members_are_optimal_whatever_the_size_of_the_targets(height):
 
 
 def test_generic_data_have_one_optimum():
-    problem = random_problem(0)
+    problem = random_problem(8, 2, 0)
     found = cl.optimal_set(problem, cl.solve(problem, tol=1e-10))
     assert found.is_unique()
     assert np.linalg.matrix_rank(found.images.numpy(), tol=1e-6) == len(found)
@@ -110,7 +104,7 @@ def test_the_zero_network_is_the_only_optimum_above_beta_max():
 
 
 def test_refusals():
-    problem = random_problem(1)
+    problem = random_problem(8, 2, 1)
     with pytest.raises(InputError, match="Solve with tol=1e-10"):
         cl.optimal_set(problem, cl.solve(problem, tol=1e-2))
     generated = cl.TwoLayer(problem.X, problem.y, beta=0.1, arrangements="generate")
@@ -121,9 +115,7 @@ def test_refusals():
 @pytest.mark.parametrize("seed", range(12))
 def test_no_converged_result_gives_an_empty_set(seed):
     """What counts as active follows from the gap: a fixed tolerance missed all neurons at times."""
-    rng = np.random.default_rng(seed)
-    problem = cl.TwoLayer(rng.standard_normal((4, 2)), rng.standard_normal(4), beta=1.0)
-    problem = problem.with_beta(0.07 * problem.beta_max())
+    problem = random_problem(4, 2, seed, fraction=0.07)
     for tol in (1e-10, 1e-12):
         result = cl.solve(problem, tol=tol)
         found = cl.optimal_set(problem, result)

@@ -1,7 +1,6 @@
 """The interior-point referee."""
 
 import cvxpy as cp
-import numpy as np
 import pytest
 import torch
 
@@ -9,17 +8,13 @@ import convexlib as cl
 from convexlib.errors import SolverError
 from convexlib.solvers.oracle import oracle
 from tests.helpers.checks import check_result
-
-
-def data(seed=0, n=8, d=3):
-    rng = np.random.default_rng(seed)
-    return rng.standard_normal((n, d)), rng.standard_normal(n)
+from tests.helpers.two_layer import gaussian
 
 
 @pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("beta", [1.0, 0.1, 1e-3])
 def test_a_feasible_point_with_a_proof(gated, beta):
-    X, y = data()
+    X, y = gaussian(8, 3)
     problem = cl.TwoLayer(X, y, beta=beta, gated=gated)
     result = oracle(problem)
     check_result(problem, result)
@@ -27,30 +22,15 @@ def test_a_feasible_point_with_a_proof(gated, beta):
     assert problem.violation(result.weights) <= 1e-12
 
 
-def test_agrees_with_a_program_written_by_hand():
-    X, y = data(seed=1, n=6, d=2)
-    masks = cl.enumerate_arrangements(X).masks.numpy().astype(float)
-    objective, constraints, fitted = 0, [], 0
-    for mask in masks:
-        for side in (1, -1):
-            v = cp.Variable(2)
-            fitted = fitted + side * cp.multiply(mask, X @ v)
-            objective = objective + 0.1 * cp.norm(v)
-            constraints.append(cp.multiply(2 * mask - 1, X @ v) >= 0)
-    program = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(fitted - y) + objective), constraints)
-    program.solve(solver=cp.CLARABEL)
-    assert oracle(cl.TwoLayer(X, y, beta=0.1)).value == pytest.approx(program.value, rel=1e-6)
-
-
 def test_large_problems_are_refused():
-    X, y = data()
+    X, y = gaussian(8, 3)
     problem = cl.TwoLayer(X, y, beta=0.1)
     with pytest.raises(SolverError, match=r"design of 2\.8e\+03 entries, more than max_design=1e"):
         cl.solve(problem, method="oracle", max_design=1000)
 
 
 def test_a_status_that_is_not_optimal_raises(monkeypatch):
-    X, y = data()
+    X, y = gaussian(8, 3)
     problem = cl.TwoLayer(X, y, beta=0.1)
     monkeypatch.setattr(cp.Problem, "status", "infeasible")
     with pytest.raises(SolverError, match=r"Clarabel ended with status 'infeasible'; expected"):
@@ -61,14 +41,14 @@ def test_a_failure_of_the_solver_raises(monkeypatch):
     def fail(*_, **__):
         raise cp.SolverError("numbers went wrong")
 
-    X, y = data()
+    X, y = gaussian(8, 3)
     monkeypatch.setattr(cp.Problem, "solve", fail)
     with pytest.raises(SolverError, match=r"Clarabel failed \(numbers went wrong\)\. Rescale"):
         oracle(cl.TwoLayer(X, y, beta=0.1))
 
 
 def test_float32_problems_come_back_as_float32():
-    X, y = data()
+    X, y = gaussian(8, 3)
     problem = cl.TwoLayer(torch.from_numpy(X).float(), torch.from_numpy(y).float(), beta=0.1)
     result = oracle(problem, tol=1e-4)
     assert result.weights.dtype == torch.float32
@@ -77,5 +57,5 @@ def test_float32_problems_come_back_as_float32():
 
 @pytest.mark.parametrize("tol", [1e-9, 1e-11])
 def test_strict_settings_give_no_foreign_warnings(tol):
-    X, y = data()
+    X, y = gaussian(8, 3)
     assert oracle(cl.TwoLayer(X, y, beta=0.1, gated=True), tol=tol).converged

@@ -57,12 +57,7 @@ def test_annotations_are_read_with_their_gaps_and_notes():
         + word(60, 2) + word(8, 1023) + word(0, 0) + word(1, 1)
     )  # fmt: skip
     far = 18 + 59 + (2 << 16) + 5 + 4
-    assert excerpt_beats.read_annotations(content) == [
-        (18, 28),
-        (77, 1),
-        (far, 5),
-        (far + 1023, 8),
-    ]
+    assert excerpt_beats.read_annotations(content) == [(18, 28), (77, 1), (far, 5), (far + 1023, 8)]
 
 
 def test_a_gap_may_be_negative():

@@ -8,6 +8,7 @@ import convexlib as cl
 from convexlib.errors import InputError, SolverError
 from convexlib.training import OPTIMIZERS, train_parallel
 from convexlib.training.parallel import gradients, initial
+from tests.helpers.refusals import refused
 from tests.helpers.three_layer import circle, forward
 
 EXACT = {"sum": 0.07265342213, "group": 0.05285385743}  # proven with all units
@@ -92,18 +93,21 @@ def test_a_silent_sub_network_is_a_network() -> None:
     assert problem.objective(run.best_network) <= 0.5 * y @ y * (1 + 1e-9)
 
 
-def test_messages() -> None:
+def refusals():
     problem = circle_problem()
-    with pytest.raises(InputError, match="neither n_steps nor seconds"):
-        train_parallel(problem, 2)
-    with pytest.raises(InputError, match="n_subnetworks is 0"):
-        train_parallel(problem, 0, n_steps=1)
-    with pytest.raises(InputError, match="optimizer is 'newton'"):
-        train_parallel(problem, 2, optimizer="newton", n_steps=1)
     X, y, beta = circle()
     deep = cl.PathRegularized(X[:3, :1], y[:3], beta=beta, depth=4)
-    with pytest.raises(SolverError, match="train_parallel got depth=4 and loss='squared'"):
-        train_parallel(deep, 2, n_steps=1)
     hinge = cl.PathRegularized(X[:3], [1.0, -1.0, 1.0], beta=beta, loss="hinge")
-    with pytest.raises(SolverError, match="train_parallel got depth=3 and loss='hinge'"):
-        train_parallel(hinge, 2, n_steps=1)
+    return [
+        (lambda: train_parallel(problem, 2), InputError, "neither n_steps nor seconds"),
+        (lambda: train_parallel(problem, 0, n_steps=1), InputError, "n_subnetworks is 0"),
+        (lambda: train_parallel(problem, 2, optimizer="newton", n_steps=1),
+         InputError, "optimizer is 'newton'"),
+        (lambda: train_parallel(deep, 2, n_steps=1),
+         SolverError, "train_parallel got depth=4 and loss='squared'"),
+        (lambda: train_parallel(hinge, 2, n_steps=1),
+         SolverError, "train_parallel got depth=3 and loss='hinge'"),
+    ]  # fmt: skip
+
+
+test_refusals = refused(refusals())

@@ -42,7 +42,7 @@ def written_out(X, y, U, alpha, loss="squared"):
     return fit.sum() + 0.5 * BETA * ((U**2).sum() + (alpha**2).sum())
 
 
-def random_problem(loss="squared", outputs=(), n=7, d=3, m=4, seeds=(3, 5), n_rates=2):
+def drawn(loss="squared", outputs=(), n=7, d=3, m=4, seeds=(3, 5), n_rates=2):
     X, y = (torch.from_numpy(part) for part in labelled(loss, outputs, n, d, seed=1))
     U, alpha = initial_weights(seeds, n_rates, m, X, outputs)
     generator = torch.Generator().manual_seed(1)
@@ -51,7 +51,7 @@ def random_problem(loss="squared", outputs=(), n=7, d=3, m=4, seeds=(3, 5), n_ra
 
 @every_kind
 def test_gradient_is_that_of_the_objective_written_out(loss, outputs):
-    X, y, U, alpha = random_problem(loss, outputs)
+    X, y, U, alpha = drawn(loss, outputs)
     batch = X.expand(2, *X.shape), y.expand(2, *y.shape)
     by_U, by_alpha = gradients(*batch, U, alpha, BETA, 1.0, get_loss(loss))
     for place in np.ndindex(2, 2):
@@ -63,7 +63,7 @@ def test_gradient_is_that_of_the_objective_written_out(loss, outputs):
 
 @every_kind
 def test_objectives_are_those_written_out_also_in_pieces(loss, outputs):
-    X, y, U, alpha = random_problem(loss, outputs, n=ROWS + 3)
+    X, y, U, alpha = drawn(loss, outputs, n=ROWS + 3)
     found = objectives(X, y, U, alpha, BETA, get_loss(loss))
     for place in np.ndindex(2, 2):
         expected = written_out(X, y, U[place], alpha[place], loss)
@@ -132,7 +132,7 @@ def test_lbfgs_trains_several_outputs(loss):
 
 def test_batch_gradient_is_unbiased():
     """The mean over the batches of an epoch is the full gradient: loss scaled, decay not."""
-    X, y, U, alpha = random_problem(n=6, seeds=(3,))
+    X, y, U, alpha = drawn(n=6, seeds=(3,))
     full = gradients(X[None], y[None], U, alpha, BETA, 1.0)
     parts = [
         gradients(X[None, i : i + 2], y[None, i : i + 2], U, alpha, BETA, 3.0) for i in (0, 2, 4)

@@ -8,6 +8,8 @@ import torch
 import convexlib as cl
 from convexlib.errors import InputError
 from convexlib.problems.extensions.attention import AttentionHeads
+from tests.helpers.checks import check_maps
+from tests.helpers.refusals import EYE, refused
 from tests.helpers.searches import least_found
 
 
@@ -101,13 +103,7 @@ def test_training_reaches_the_optimum_and_never_passes_it():
 
 @pytest.mark.parametrize("gates", [0, 3])
 def test_the_maps_are_adjoint_and_their_gram_matrix_is_theirs(gates):
-    problem = instance(6, gates=gates)
-    generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(problem.shape, generator=generator, dtype=torch.float64)
-    z = torch.randn(problem.y.shape, generator=generator, dtype=torch.float64)
-    left = float((problem.fitted(weights) * z).sum())
-    assert left == pytest.approx(float((weights * problem.correlations(z)).sum()), rel=1e-12)
-    torch.testing.assert_close(problem.gram() @ z, problem.fitted(problem.correlations(z)))
+    check_maps(instance(6, gates=gates))
 
 
 def test_scores_are_those_of_the_pairs():
@@ -125,16 +121,25 @@ def test_zero_from_beta_max_on():
     assert cl.solve(problem.with_beta(0.99 * top)).weights.any()
 
 
-def test_refusals():
+def refusals():
     tokens = np.ones((2, 3, 1))
-    with pytest.raises(InputError, match=r"expected \(n, s, d\)"):
-        cl.Attention(tokens[0], np.ones((2, 3, 1)), beta=0.1)
-    with pytest.raises(InputError, match=r"expected \(2, 3, c\)"):
-        cl.Attention(tokens, np.ones((2, 3)), beta=0.1)
     patterns = cl.enumerate_arrangements([[1.0]])
-    with pytest.raises(InputError, match=r"masks has shape"):
-        cl.Attention(tokens, np.ones((2, 3, 1)), beta=0.1, arrangements=patterns)
     problem = cl.Attention(tokens, np.ones((2, 3, 1)), beta=0.1)
     wide = AttentionHeads(torch.ones(1, 1, 1), torch.ones(1, 1, 2), torch.zeros(1, 1, 1))
-    with pytest.raises(InputError, match=r"returns \(6, 2\) over all tokens; expected \(6, 1\)"):
-        problem.objective(wide)
+    return [
+        (lambda: cl.Attention(tokens[0], np.ones((2, 3, 1)), beta=0.1),
+         InputError, r"expected \(n, s, d\)"),
+        (lambda: cl.Attention(tokens, np.ones((2, 3)), beta=0.1),
+         InputError, r"expected \(2, 3, c\)"),
+        (lambda: cl.Attention(tokens, np.ones((2, 3, 1)), beta=0.1, arrangements=patterns),
+         InputError, r"masks has shape"),
+        (lambda: problem.objective(wide),
+         InputError, r"returns \(6, 2\) over all tokens; expected \(6, 1\)"),
+        (lambda: cl.token_pairs(EYE[None] * np.nan), InputError, "tokens contains 6 non-"),
+        (lambda: cl.token_pairs(1e300 * EYE[None]), InputError, "largest entry of tokens is"),
+        (lambda: cl.Attention(1e70 * EYE[None], EYE[None], beta=1.0),
+         InputError, "largest entry of tokens is 1.0e"),
+    ]  # fmt: skip
+
+
+test_refusals = refused(refusals())

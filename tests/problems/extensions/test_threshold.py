@@ -24,6 +24,8 @@ import convexlib as cl
 from convexlib.errors import InputError, ProblemError, TooManyArrangementsError
 from convexlib.problems.extensions.threshold import ThresholdNetwork
 from tests.helpers.references import cvxpy_loss, loss_value, targets_for
+from tests.helpers.refusals import refused
+from tests.helpers.two_layer import gaussian
 
 ACCURATE = {"solver": cp.CLARABEL, "tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11}
 
@@ -201,18 +203,21 @@ def test_sampled_patterns_give_upper_bounds():
     assert "Threshold(n=15, d=3" in repr(sampled)
 
 
-def test_refusals():
+def refusals():
     X, y = np.ones((3, 1)), np.ones(3)
-    with pytest.raises(InputError, match="sample_arrangements"):
-        cl.Threshold(X, y, beta=0.1, arrangements="generate")
-    with pytest.raises(InputError, match=r"masks has shape \(2, 2\)"):
-        cl.Threshold(X, y, beta=0.1, arrangements=cl.enumerate_arrangements([[1.0], [2.0]]))
-    with pytest.raises(TooManyArrangementsError, match="max_patterns=5"):
-        cl.Threshold(
-            np.random.default_rng(0).standard_normal((9, 3)), y=np.ones(9), beta=0.1, max_patterns=5
-        )
     problem = cl.Threshold(X, y, beta=0.1)
-    with pytest.raises(InputError, match="expected a ThresholdNetwork"):
-        problem.objective(torch.nn.Linear(1, 1).double())
-    with pytest.raises(InputError, match=r"expected \(m, d\), \(m,\) and \(m,\)"):
-        ThresholdNetwork(torch.ones(2, 1), torch.ones(2), torch.ones(3))
+    return [
+        (lambda: cl.Threshold(X, y, beta=0.1, arrangements="generate"),
+         InputError, "sample_arrangements"),
+        (lambda: cl.Threshold(X, y, beta=0.1, arrangements=cl.enumerate_arrangements([[1.0]])),
+         InputError, r"masks has shape \(2, 1\)"),
+        (lambda: cl.Threshold(*gaussian(9, 3), beta=0.1, max_patterns=5),
+         TooManyArrangementsError, "max_patterns=5"),
+        (lambda: problem.objective(torch.nn.Linear(1, 1).double()),
+         InputError, "expected a ThresholdNetwork"),
+        (lambda: ThresholdNetwork(torch.ones(2, 1), torch.ones(2), torch.ones(3)),
+         InputError, r"expected \(m, d\), \(m,\) and \(m,\)"),
+    ]  # fmt: skip
+
+
+test_refusals = refused(refusals())

@@ -7,6 +7,7 @@ import torch
 import convexlib as cl
 from convexlib.errors import InputError, ProblemError
 from tests.helpers.mirrors import SWITCHING, act, data, make
+from tests.helpers.refusals import COUNT, EYE, refused
 
 
 def climb(x, z, kind, rng, starts=600, steps=150):
@@ -196,3 +197,10 @@ def test_one_distinct_input_needs_no_features_at_any_depth(activation):
     problem = cl.Mirrors([1.0, 1.0], [2.0, 4.0], beta=0.1, depth=200, activation=activation)
     assert problem.n_features == 0
     assert cl.solve(problem).value == pytest.approx(1.0)
+
+
+REFUSALS = [
+    (lambda: cl.Mirrors(COUNT, COUNT, beta=1.0, depth=4, reflections=EYE),
+     InputError, "reflections is .*True or Fal"),
+]  # fmt: skip
+test_refusals = refused(REFUSALS)

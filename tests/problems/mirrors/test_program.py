@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import convexlib as cl
+from convexlib.errors import SolverError
 from convexlib.solvers.interpolation import interpolate, interpolation_norm
 from tests.helpers.mirrors import CHAINED, KINDS, SLOPE, columns, data, independent_value, make
 from tests.helpers.references import least_norm
@@ -372,3 +373,10 @@ def test_no_sign_network_of_a_search_is_below(depth):
         assert value * (1 - 1e-9) <= found
         best = min(best, found / value)
     assert best < 1.5  # the better of two searches: measured 1.00 and 1.13
+
+
+def test_a_quantile_program_beyond_floats_says_so():
+    x = 1e70 * np.array([0.0, 0.3, 0.6, 1.0])
+    problem = cl.Mirrors(x, [0.0, 1.0, 0.0, 2.0], beta=5e-324, loss="quantile")
+    with pytest.raises(SolverError, match="over beta=4.94066e-324 are beyond floats"):
+        cl.solve(problem)

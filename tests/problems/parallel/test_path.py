@@ -8,7 +8,9 @@ from torch import nn
 import convexlib as cl
 from convexlib.errors import InputError, ProblemError, TooManyArrangementsError
 from tests.helpers.networks import random_network, standard
+from tests.helpers.refusals import COUNT, EYE, refused
 from tests.helpers.three_layer import circle, forward, program_value, seed_one
+from tests.helpers.two_layer import gaussian
 
 
 def check_network(problem: cl.PathRegularized, result: cl.Result) -> cl.ParallelReLU:
@@ -59,8 +61,7 @@ def test_agrees_with_the_program_without_reductions(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_width_one_and_depth_two_are_two_layers(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    X, y = rng.standard_normal((7, 2)), rng.standard_normal(7)
+    X, y = gaussian(7, 2, seed)
     two = cl.solve(cl.TwoLayer(X, y, beta=0.1), tol=1e-9)
     for arguments in ({"depth": 2}, {"width": 1}, {"width": 1, "depth": 4}):
         problem = cl.PathRegularized(X, y, beta=0.1, **arguments)
@@ -75,15 +76,13 @@ def test_width_one_and_depth_two_are_two_layers(seed: int) -> None:
 
 
 def test_the_optimum_falls_with_the_width() -> None:
-    rng = np.random.default_rng(5)
-    X, y = rng.standard_normal((4, 2)), rng.standard_normal(4)
+    X, y = gaussian(4, 2, 5)
     values = [cl.solve(cl.PathRegularized(X, y, beta=0.1, width=m)).value for m in (1, 2, 3)]
     assert values[0] > values[1] + 1e-4 > values[2] + 2e-4
 
 
 def test_trees_of_four_layers() -> None:
-    rng = np.random.default_rng(7)
-    X, y = rng.standard_normal((3, 2)), rng.standard_normal(3)
+    X, y = gaussian(3, 2, 7)
     three = cl.solve(cl.PathRegularized(X, y, beta=0.1), tol=1e-8).value
     for widths in ((1, 2), (2, 1)):  # a chain adds nothing
         problem = cl.PathRegularized(X, y, beta=0.1, width=widths, depth=4)
@@ -139,8 +138,7 @@ def test_shared_neurons_cost_more_than_copies() -> None:
 
 @pytest.mark.parametrize("loss", ["absolute", "hinge"])
 def test_piecewise_linear_losses(loss: str) -> None:
-    rng = np.random.default_rng(3)
-    X, y = rng.standard_normal((4, 2)), rng.standard_normal(4)
+    X, y = gaussian(4, 2, 3)
     y = np.sign(y) if loss == "hinge" else y
     problem = cl.PathRegularized(X, y, beta=0.2, loss=loss)
     result = cl.solve(problem, tol=1e-7)
@@ -172,8 +170,7 @@ def test_weight_decay_brackets_the_path_norm(seed: int) -> None:
 @pytest.mark.parametrize("loss", ["absolute", "hinge"])
 @pytest.mark.parametrize("spread", [1.0, 1e-3])
 def test_low_rank_sandwich(loss: str, spread: float) -> None:
-    rng = np.random.default_rng(6)
-    X, y = rng.standard_normal((5, 3)), rng.standard_normal(5)
+    X, y = gaussian(5, 3, 6)
     y = np.sign(y) if loss == "hinge" else y
     left, sizes, right = np.linalg.svd(X, full_matrices=False)
     X = left * (sizes * np.array([1.0, 1.0, spread])) @ right
@@ -194,8 +191,7 @@ def test_low_rank_sandwich(loss: str, spread: float) -> None:
 
 
 def test_what_would_explode_is_refused() -> None:
-    rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((60, 3)), rng.standard_normal(60)
+    X, y = gaussian(60, 3)
     advice = r"more than max_units=100000\. Raise max_units, or pass units=sample_units\(X, n_units"
     for arguments, count in (
         ({}, r"up to 1\.9e\+7 choices of"),
@@ -208,33 +204,6 @@ def test_what_would_explode_is_refused() -> None:
     assert cl.PathRegularized(X, y, beta=0.1, depth=4, units=few).scope == "program"
 
 
-def test_messages() -> None:
-    X, y, beta = seed_one()
-    problem = cl.PathRegularized(X, y, beta=beta)
-    with pytest.raises(InputError, match="labels -1 and 1 for loss"):
-        cl.PathRegularized(X, y, beta=beta, loss="hinge")
-    with pytest.raises(InputError, match="loss is 'logistic'; expected one of 'squared'"):
-        cl.PathRegularized(X, y, beta=beta, loss="logistic")
-    with pytest.raises(InputError, match="loss is 'squared'; expected one of 'absolute', 'hinge'"):
-        cl.low_rank_path(X, y, beta=beta, rank=1, loss="squared")
-    with pytest.raises(InputError, match="rank is 3; expected at most 2"):
-        cl.low_rank_path(X, y, beta=beta, rank=3)
-    with pytest.raises(InputError, match="depth is 1; expected an integer >= 2"):
-        cl.PathRegularized(X, y, beta=beta, depth=1)
-    with pytest.raises(InputError, match="A bias is a column of ones"):
-        problem.objective(nn.Sequential(nn.Linear(2, 1)))
-    with pytest.raises(InputError, match="the network has 2 outputs; expected 1"):
-        cl.path_norm(nn.Sequential(nn.Linear(2, 2, bias=False)))
-    with pytest.raises(InputError, match="network is Linear; expected a ParallelReLU"):
-        cl.path_norm(nn.Linear(2, 1))
-    with pytest.raises(ProblemError, match="other than -1, 0 and 1"):
-        problem.decay_objective(random_network(2))
-    with pytest.raises(ProblemError, match="is Linear; expected a ParallelReLU with inner"):
-        problem.decay_objective(nn.Linear(2, 1))
-    with pytest.raises(InputError, match=r"expected \(K, m, d\), a \(K, parents, children\)"):
-        cl.ParallelReLU(torch.ones(1, 2, 2), [torch.ones(1, 2, 1)], torch.ones(1))
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_losses_with_kinks_do_not_make_the_units_come_and_go(seed):
     """Where a target is fitted exactly the multiplier is one of many: rounds went in a circle."""
@@ -245,3 +214,40 @@ def test_losses_with_kinks_do_not_make_the_units_come_and_go(seed):
     result = cl.solve(problem)
     assert result.converged
     assert result.n_iter < 20
+
+
+def refusals():
+    X, y, beta = seed_one()
+    problem = cl.PathRegularized(X, y, beta=beta)
+    return [
+        (lambda: cl.PathRegularized(X, y, beta=beta, loss="hinge"),
+         InputError, "labels -1 and 1 for loss"),
+        (lambda: cl.PathRegularized(X, y, beta=beta, loss="logistic"),
+         InputError, "loss is 'logistic'; expected one of 'squared'"),
+        (lambda: cl.low_rank_path(X, y, beta=beta, rank=1, loss="squared"),
+         InputError, "loss is 'squared'; expected one of 'absolute', 'hinge'"),
+        (lambda: cl.low_rank_path(X, y, beta=beta, rank=3),
+         InputError, "rank is 3; expected at most 2"),
+        (lambda: cl.PathRegularized(X, y, beta=beta, depth=1),
+         InputError, "depth is 1; expected an integer >= 2"),
+        (lambda: problem.objective(nn.Sequential(nn.Linear(2, 1))),
+         InputError, "A bias is a column of ones"),
+        (lambda: cl.path_norm(nn.Sequential(nn.Linear(2, 2, bias=False))),
+         InputError, "the network has 2 outputs; expected 1"),
+        (lambda: cl.path_norm(nn.Linear(2, 1)),
+         InputError, "network is Linear; expected a ParallelReLU"),
+        (lambda: problem.decay_objective(random_network(2)),
+         ProblemError, "other than -1, 0 and 1"),
+        (lambda: problem.decay_objective(nn.Linear(2, 1)),
+         ProblemError, "is Linear; expected a ParallelReLU with inner"),
+        (lambda: cl.ParallelReLU(torch.ones(1, 2, 2), [torch.ones(1, 2, 1)], torch.ones(1)),
+         InputError, r"expected \(K, m, d\), a \(K, parents, children\)"),
+        (lambda: cl.low_rank_path(EYE, COUNT, beta=1.0, rank=1, tol=EYE), InputError, "tol is "),
+        (lambda: cl.low_rank_path(EYE, COUNT, rank=1, beta=5e-324),
+         InputError, "the factor is beyond floats; expect"),
+        (lambda: cl.low_rank_path(EYE, COUNT, rank=1, beta=1.0, depth=torch.tensor(3.0)),
+         InputError, "depth is tens"),
+    ]  # fmt: skip
+
+
+test_refusals = refused(refusals())

@@ -8,10 +8,11 @@ import torch
 from scipy.optimize import nnls
 
 import convexlib as cl
-from convexlib.cones.unit_cones import UnitCones, sum_maximum
+from convexlib.cones.unit_cones import UnitCones
 from convexlib.errors import InputError, TooManyArrangementsError
 from convexlib.problems.parallel import Units
 from convexlib.problems.parallel.units import units_of
+from tests.helpers.refusals import EYE, refused
 from tests.helpers.three_layer import circle, planar_patterns
 
 
@@ -149,56 +150,6 @@ def test_a_unit_is_the_network_on_its_cone(width, depth: int) -> None:
             assert z @ hidden[:, k] / float(norm) <= highest[by_sum] + 1e-12
 
 
-@pytest.mark.parametrize("by_sum", [False, True])
-def test_maxima_are_attained_and_bounded(by_sum: bool) -> None:
-    X, y, _ = circle()
-    units = cl.enumerate_units(X)
-    cones = UnitCones(X, units.leaves, units.nodes, units.outputs)
-    everything = np.arange(len(units))
-    z = np.random.default_rng(2).standard_normal(9)
-    lower, upper, best = cones.maxima(z, everything, by_sum)
-    blocks = best.reshape(-1, 2, 2)
-    norm = np.linalg.norm(blocks, axis=2).sum(1) if by_sum else np.linalg.norm(best, axis=1)
-    attained = lower > 1e-9
-    np.testing.assert_allclose(norm[attained], 1.0, rtol=1e-12)
-    np.testing.assert_allclose(cones.project(everything, best), best, atol=1e-9)
-    # The value of the network itself, whose leaves are in the cone.
-    hidden = np.maximum(np.einsum("td,kjd->ktj", X, blocks), 0.0)
-    hidden = np.maximum((hidden * units.inner[0][:, 0][:, None]).sum(axis=2), 0.0)
-    np.testing.assert_allclose((hidden @ z)[attained], lower[attained], rtol=1e-9)
-    assert (upper >= lower).all()
-    assert np.median((upper - lower)[attained] / upper[attained]) < 1e-10
-    assert ((upper - lower) < 1e-3 * upper.max()).all()
-    # A threshold decides the side without the value.
-    level = np.median(lower[attained])
-    low, high, _ = cones.maxima(z, everything, by_sum, level, 1e-9)
-    assert (high[lower < 0.99 * level] <= level * (1 + 1e-9)).all()
-    assert (low[lower > 1.01 * level] > level).all()
-
-
-def test_maxima_of_three_leaves_are_closed_by_a_cone_program() -> None:
-    X, _, _ = circle()
-    units = cl.enumerate_units(X[:5], width=3)
-    cones = UnitCones(X[:5], units.leaves, units.nodes, units.outputs)
-    rng = np.random.default_rng(0)
-    for _ in range(3):
-        z = rng.standard_normal(5)
-        lower, upper, best = cones.maxima(z, np.arange(len(units)), True, 0.0, 1e-9)
-        assert (lower <= upper).all()
-        assert ((upper - lower) <= 2e-8 * upper.max()).all()
-        sums = np.linalg.norm(best.reshape(-1, 3, 2), axis=2).sum(axis=1)
-        np.testing.assert_allclose(sums[lower > 1e-6], 1.0, rtol=1e-9)
-
-
-def test_the_cone_program_bounds_a_maximum() -> None:
-    # In the orthant negative entries are lost, and the maximum is the longest block.
-    upper, point = sum_maximum(np.eye(4), np.array([3.0, 4.0, -1.0, 2.0]), 2)
-    assert upper == pytest.approx(5.0, rel=1e-8)
-    np.testing.assert_allclose(point, [0.6, 0.8, 0.0, 0.0], atol=1e-4)
-    upper, _ = sum_maximum(np.eye(4), -np.ones(4), 2)
-    assert 0.0 <= upper < 1e-7
-
-
 def test_depth_two_lists_the_patterns() -> None:
     X, _, _ = circle()
     units = cl.enumerate_units(X, depth=2)
@@ -213,21 +164,46 @@ def test_data_of_zeros_have_one_silent_unit() -> None:
     assert cl.solve(problem).value == pytest.approx(1.5)
 
 
-def test_messages() -> None:
+UNITS = {
+    "leaves": np.ones((2, 2, 3), dtype=bool),
+    "inner": (np.ones((2, 1, 2), dtype=np.int8),),
+    "nodes": np.ones((2, 1, 3, 2), dtype=np.int8),
+    "outputs": np.ones((2, 3, 2), dtype=np.int8),
+}
+
+
+def refusals():
     X = np.random.default_rng(0).standard_normal((40, 4))
-    with pytest.raises(TooManyArrangementsError, match=r"up to \d+ patterns, more than max_units="):
-        cl.enumerate_units(X, max_units=1000)
-    with pytest.raises(TooManyArrangementsError, match=r"units=sample_units\(X, n_units"):
-        cl.enumerate_units(X, max_units=1000)
-    with pytest.raises(TooManyArrangementsError, match="up to 8074760 choices of units of wid"):
-        cl.enumerate_units(X[:20], width=2, max_units=10_000)
-    with pytest.raises(TooManyArrangementsError, match="more than .* units of width 2, more than"):
-        cl.enumerate_units(circle()[0], max_units=400)
-    with pytest.raises(InputError, match="width has 2 entries; expected 1 for depth=3"):
-        cl.enumerate_units(X, width=(2, 2))
-    with pytest.raises(InputError, match="width is 0; expected an integer >= 1"):
-        cl.enumerate_units(X, width=0)
-    with pytest.raises(InputError, match="the tree ends in 2 nodes; expected one root"):
-        units_of(torch.ones(3, 1), torch.ones(1, 2, 1), [torch.ones(1, 2, 1)])
-    with pytest.raises(InputError, match="none of the given units is active"):
-        units_of(torch.ones(3, 1), -torch.ones(1, 1, 1), [torch.ones(1, 1, 1)])
+    return [
+        (lambda: cl.enumerate_units(X, max_units=1000),
+         TooManyArrangementsError, r"up to \d+ patterns, more than max_units="),
+        (lambda: cl.enumerate_units(X, max_units=1000),
+         TooManyArrangementsError, r"units=sample_units\(X, n_units"),
+        (lambda: cl.enumerate_units(X[:20], width=2, max_units=10_000),
+         TooManyArrangementsError, "up to 8074760 choices of units of wid"),
+        (lambda: cl.enumerate_units(circle()[0], max_units=400),
+         TooManyArrangementsError, "more than .* units of width 2, more than"),
+        (lambda: cl.enumerate_units(X, width=(2, 2)),
+         InputError, "width has 2 entries; expected 1 for depth=3"),
+        (lambda: cl.enumerate_units(X, width=0),
+         InputError, "width is 0; expected an integer >= 1"),
+        (lambda: units_of(torch.ones(3, 1), torch.ones(1, 2, 1), [torch.ones(1, 2, 1)]),
+         InputError, "the tree ends in 2 nodes; expected one root"),
+        (lambda: units_of(torch.ones(3, 1), -torch.ones(1, 1, 1), [torch.ones(1, 1, 1)]),
+         InputError, "none of the given units is active"),
+        (lambda: cl.Units(**UNITS).select([9]), InputError, "index is .9.; expected integers"),
+        (lambda: cl.Units(**{**UNITS, "inner": ""}), InputError, "inner.0. is NoneType"),
+        (lambda: cl.Units(**{**UNITS, "outputs": UNITS["outputs"][:1]}),
+         InputError, "outputs holds 1 units"),
+        (lambda: cl.enumerate_units(EYE, width=10**30),
+         InputError, "units of 1.0e.30 leaves; expected at most"),
+        (lambda: cl.sample_units(EYE, 2, depth=10**30),
+         InputError, "depth is 1.0e.30; expected at most 100"),
+        (lambda: cl.sample_units(EYE, 10**30),
+         InputError, "n_units is 1.0e.30, with 2 leaves each and 3 samples"),
+        (lambda: cl.enumerate_units(EYE, width=5000, max_units=10),
+         InputError, "at least .* choices of units"),
+    ]  # fmt: skip
+
+
+test_refusals = refused(refusals())

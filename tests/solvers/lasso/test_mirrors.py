@@ -9,8 +9,9 @@ import convexlib as cl
 from convexlib.errors import ConvergenceWarning, InputError, ProblemError, SolverError
 from convexlib.solvers.interpolation import interpolate, interpolation_norm
 from convexlib.solvers.lasso import lasso_path, optimal_set, solve_path
-from convexlib.solvers.lasso.active_set import ActiveSet
+from convexlib.solvers.lasso.active_set import ActiveSet, stages
 from tests.helpers.references import least_norm
+from tests.helpers.refusals import COUNT, refused
 
 
 def wave(seed, n):
@@ -195,14 +196,6 @@ def test_the_exact_path(options):
             assert value == pytest.approx(expected, rel=1e-7)
 
 
-def test_path_refusals():
-    x, y = wave(6, 12)
-    with pytest.raises(SolverError, match="more than max_kinks=2 kinks"):
-        lasso_path(cl.Mirrors(x, y, beta=1.0), smallest=1e-6, max_kinks=2)
-    with pytest.raises(SolverError, match=r"got loss='quantile'.*solve_path"):
-        lasso_path(cl.Mirrors(x, y, beta=1.0, loss="quantile"), smallest=0.1)
-
-
 def test_the_set_of_optima_is_a_segment_where_two_ramps_can_share_a_kink():
     # The middle kink may be made by the right ramp or by the left one, the line absorbs the rest.
     x, y = np.array([0.0, 1.0, 2.0]), np.array([1.0, 0.0, 1.0])
@@ -249,3 +242,31 @@ def test_the_electrocardiogram_as_a_one_dimensional_series():
         assert result.converged
         values.append(result.value)
     assert values[1] < values[0]
+
+
+def test_a_beta_of_the_smallest_float_is_reached_in_stages():
+    problem = cl.Mirrors(COUNT, COUNT, beta=5e-324)
+    betas = stages(problem.beta_max(), problem.beta)
+    assert betas[-1] == 5e-324
+    assert betas == sorted(betas, reverse=True)
+    assert np.isfinite(betas).all()
+
+
+def refusals():
+    x, y = wave(6, 12)
+    small = cl.Mirrors(COUNT, COUNT, beta=0.1)
+    return [
+        (lambda: lasso_path(cl.Mirrors(x, y, beta=1.0), smallest=1e-6, max_kinks=2),
+         SolverError, "more than max_kinks=2 kinks"),
+        (lambda: lasso_path(cl.Mirrors(x, y, beta=1.0, loss="quantile"), smallest=0.1),
+         SolverError, r"got loss='quantile'.*solve_path"),
+        (lambda: solve_path(small, np.array(0.5)),
+         InputError, "betas is array.0.5.; expected a sequ"),
+        (lambda: optimal_set(small, cl.solve(small), slack="a"),
+         InputError, "slack is 'a'; expected"),
+        (lambda: lasso_path(small, smallest=0.1, max_kinks="a"),
+         InputError, "max_kinks is 'a'; expect"),
+    ]  # fmt: skip
+
+
+test_refusals = refused(refusals())

@@ -10,6 +10,7 @@ from convexlib.problems.parallel.units import blocks_from, leaves_of
 from convexlib.solvers.units import search
 from convexlib.solvers.units.search import ascend_units, rescaled, trained_units
 from convexlib.training import train_parallel
+from tests.helpers.refusals import refused
 from tests.helpers.three_layer import circle, forward
 
 # A searched optimum is never proven, and says so; the tests compare values.
@@ -206,22 +207,30 @@ def test_from_beta_max_on_nothing_is_found(norm: str, planted) -> None:
         assert result.converged
 
 
-def test_messages() -> None:
+def test_a_problem_without_units_says_so() -> None:
     X, y, beta = circle()
     problem = cl.ThreeLayer(X, y, beta=beta, units="generate")
     assert "units generated" in repr(problem)
     assert problem.with_beta(1.0).generates
-    with pytest.raises(ProblemError, match="has no units of its own"):
-        problem.to_cvxpy()
-    with pytest.raises(ProblemError, match='units="generate" with depth=4: only sub-networks of'):
-        cl.PathRegularized(X, y, beta=beta, depth=4, units="generate")
-    with pytest.raises(SolverError, match='units="generate" needs loss="squared"; got .absolute'):
-        cl.solve(cl.PathRegularized(X, y, beta=beta, loss="absolute", units="generate"))
-    with pytest.raises(InputError, match="units does not know the option 'starts'; .*n_starts"):
-        cl.solve(problem, starts=3)
-    with pytest.raises(InputError, match="units does not know the option 'n_starts'"):
-        cl.solve(cl.ThreeLayer(X[:3], y[:3], beta=beta), n_starts=3)
-    with pytest.raises(InputError, match="n_starts is 0; expected an integer >= 1"):
-        cl.solve(problem, n_starts=0)
-    with pytest.raises(InputError, match="seeding is 'sgd'"):
-        cl.solve(problem, seeding="sgd")
+
+
+def refusals():
+    X, y, beta = circle()
+    problem = cl.ThreeLayer(X, y, beta=beta, units="generate")
+    return [
+        (lambda: problem.to_cvxpy(), ProblemError, "has no units of its own"),
+        (lambda: cl.PathRegularized(X, y, beta=beta, depth=4, units="generate"),
+         ProblemError, 'units="generate" with depth=4: only sub-networks of'),
+        (lambda: cl.solve(cl.PathRegularized(X, y, beta=beta, loss="absolute", units="generate")),
+         SolverError, 'units="generate" needs loss="squared"; got .absolute'),
+        (lambda: cl.solve(problem, starts=3),
+         InputError, "units does not know the option 'starts'; .*n_starts"),
+        (lambda: cl.solve(cl.ThreeLayer(X[:3], y[:3], beta=beta), n_starts=3),
+         SolverError, "units does not know the option 'n_starts'"),
+        (lambda: cl.solve(problem, n_starts=0),
+         InputError, "n_starts is 0; expected an integer >= 1"),
+        (lambda: cl.solve(problem, seeding="sgd"), InputError, "seeding is 'sgd'"),
+    ]  # fmt: skip
+
+
+test_refusals = refused(refusals())
