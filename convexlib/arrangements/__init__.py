@@ -4,7 +4,14 @@ from convexlib.arrangements.patterns import (
     Arrangements,
     count_bound,
     enumerate_arrangements,
+    patterns_of,
     sample_arrangements,
 )
 
-__all__ = ["Arrangements", "count_bound", "enumerate_arrangements", "sample_arrangements"]
+__all__ = [
+    "Arrangements",
+    "count_bound",
+    "enumerate_arrangements",
+    "patterns_of",
+    "sample_arrangements",
+]

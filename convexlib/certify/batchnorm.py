@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements
-from convexlib.certify.certificate import Certificate
+from convexlib.certify.certificate import Certificate, check_dual_point
 from convexlib.certify.two_layer import certify_two_layer
 from convexlib.checks import (
     check_beta,
@@ -34,6 +34,7 @@ def certify_batchnorm(
     arrangements: Arrangements | None = None,
     refine: bool = True,
     max_nodes: int = 5_000_000,
+    z: Any = None,
 ) -> Certificate:
     r"""Bound the distance of a batch-normalised network from the global optimum.
 
@@ -59,7 +60,7 @@ def certify_batchnorm(
         Regularisation of the objective above.
     arrangements : Arrangements, optional
         Patterns of the whitened data on which to check feasibility instead of on all directions.
-    refine, max_nodes
+    refine, max_nodes, z
         See `certify`.
 
     Returns
@@ -95,6 +96,24 @@ def certify_batchnorm(
     beta, refine = check_beta(beta), check_flag(refine, "refine")
     check_positive_int(max_nodes, "max_nodes", minimum=0)
     check_same_device(network, X)
+    z = None if z is None else check_dual_point(z, X)
+    return certify_normalised(
+        network, X, y, beta, arrangements=arrangements, refine=refine, max_nodes=max_nodes, z=z
+    )
+
+
+def certify_normalised(
+    network: nn.Module,
+    X: Tensor,
+    y: Tensor,
+    beta: float,
+    *,
+    arrangements: Arrangements | None,
+    refine: bool,
+    max_nodes: int,
+    z: Tensor | None = None,
+) -> Certificate:
+    """See `certify_batchnorm`; X, y and z are checked tensors."""
     weights = read_batchnorm(network)
     whitening = whiten(X)
     inner = certify_two_layer(
@@ -105,6 +124,7 @@ def certify_batchnorm(
         arrangements=arrangements,
         refine=refine,
         max_nodes=max_nodes,
+        z=z,
     )
     # U' has rounding errors, which move |z^T (U's)_+| by at most ||z|| times their norm.
     reach = inner.max_neuron + whitening.rounding * float(torch.linalg.vector_norm(inner.z))

@@ -17,15 +17,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from convexlib.arrays import EPS
+from convexlib.checks import check_scale, check_vector
+from convexlib.errors import InputError
 from convexlib.losses import SmoothLoss, get_loss
 from convexlib.losses.base import best_of_scales
-from convexlib.result import relative_gap
+from convexlib.result import Result, relative_gap
+
+# A gap that a given dual point proves is not improved any more: the default of `solve`, and the
+# rounding of a network to float32.
+CLOSED = 1.2e-6
 
 # For a dual point: an upper bound on its best unit, whether that is proven, and how it was found.
 UnitBound = Callable[[Tensor], tuple[float, bool, str]]
@@ -98,6 +105,20 @@ class Certificate:
             f"relative_gap={self.relative_gap:.1e}, {kind}, method={self.method!r}, "
             f"regularizer={self.regularizer!r})"
         )
+
+
+def check_dual_point(z: Any, X: Tensor) -> Tensor:
+    """Return a dual point (n,) in float64, as finite and of a size that can be squared."""
+    if isinstance(z, Result):
+        raise InputError("z is a Result; expected its dual point, result.z.")
+    point = check_vector(z, len(X), "z").double()
+    if point.device != X.device:
+        raise InputError(
+            f"X is on device {X.device} but z is on device {point.device}; expected the same. "
+            "Move one of them with .to(device)."
+        )
+    check_scale(point, "z")
+    return point
 
 
 def best_certificate(

@@ -7,8 +7,8 @@ from typing import Any
 from torch import nn
 
 from convexlib.arrangements import Arrangements
-from convexlib.certify.batchnorm import certify_batchnorm
-from convexlib.certify.certificate import Certificate
+from convexlib.certify.batchnorm import certify_normalised
+from convexlib.certify.certificate import Certificate, check_dual_point
 from convexlib.certify.parallel import certify_parallel
 from convexlib.certify.two_layer import as_two_layer, certify_two_layer
 from convexlib.checks import (
@@ -39,6 +39,7 @@ def certify(
     refine: bool = True,
     max_nodes: int = 5_000_000,
     max_units: int = 100_000,
+    z: Any = None,
 ) -> Certificate:
     r"""Bound the distance of a ReLU network from the global optimum.
 
@@ -94,6 +95,12 @@ def certify(
     max_units : int
         The longest list of units to make. If there are more, the bound is one that needs no list:
         proven (``method="positive leaves"``), but not tight.
+    z : array (n,), optional
+        A dual point to try first, for instance ``result.z`` of the solve that the network is from,
+        whose program then need not be solved again. Nothing is believed of it: the bound is proven
+        for whatever is given, and that of another point is merely lower. Where it leaves a gap of
+        more than a millionth, the dual point is refined as without it; with ``refine=False`` it is
+        all that is looked at.
 
     Returns
     -------
@@ -104,7 +111,8 @@ def certify(
     NotCertifiableError
         For a network of another kind, one with non-finite weights, or a penalty without a program.
     InputError
-        For unusable data, or a penalty or argument that does not go with the network.
+        For unusable data or dual points, or a penalty or argument that does not go with the
+        network.
 
     Notes
     -----
@@ -132,6 +140,7 @@ def certify(
     check_positive_int(max_nodes, "max_nodes", minimum=0)
     check_positive_int(max_units, "max_units")
     check_choice(loss, tuple(LOSSES), "loss")
+    z = None if z is None else check_dual_point(z, X)
     depth = depth_of(network)
     regularizer = regularizer_of(network, depth, regularizer)
     name, other = ("units", units) if depth == 2 else ("arrangements", arrangements)
@@ -148,15 +157,15 @@ def certify(
     if depth > 2:
         return certify_parallel(
             network, X, y, beta, regularizer=regularizer, units=units, refine=refine,
-            max_nodes=max_nodes, max_units=max_units,
+            max_nodes=max_nodes, max_units=max_units, z=z,
         )  # fmt: skip
     if kinds_of(network) == BATCHNORM:
-        return certify_batchnorm(
-            network, X, y, beta=beta, arrangements=arrangements, refine=refine, max_nodes=max_nodes
+        return certify_normalised(
+            network, X, y, beta, arrangements=arrangements, refine=refine, max_nodes=max_nodes, z=z
         )
     return certify_two_layer(
         as_two_layer(network), X, y, beta, loss=loss, regularizer=regularizer,
-        arrangements=arrangements, refine=refine, max_nodes=max_nodes,
+        arrangements=arrangements, refine=refine, max_nodes=max_nodes, z=z,
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from convexlib.arrays import EPS
-from convexlib.certify.certificate import Certificate, UnitBound, best_certificate
+from convexlib.certify.certificate import CLOSED, Certificate, UnitBound, best_certificate
 from convexlib.certify.two_layer import bound_neurons, searched
 from convexlib.errors import (
     ConvergenceWarning,
@@ -60,8 +60,9 @@ def certify_parallel(
     refine: bool = True,
     max_nodes: int = 5_000_000,
     max_units: int = 100_000,
+    z: Tensor | None = None,
 ) -> Certificate:
-    """See `convexlib.certify.certify`; X and y are checked tensors."""
+    """See `convexlib.certify.certify`; X, y and z are checked tensors."""
     exact = double(network).cpu()
     reading = read_parallel(exact)
     data, y = X.double().cpu(), y.double().cpu()
@@ -81,24 +82,35 @@ def certify_parallel(
         )
 
     widths = reading.widths
+    factor = sqrt(prod(widths)) * (1.0 + EPS) if by_path else 1.0
     problem = _program(data, y, beta, widths, regularizer, units, max_units)
     # The best bound that can be had: over a list of all units; over neurons, by branch and bound,
     # where sub-networks are single neurons; else one that needs no list, and is not tight.
     if problem is not None:
-        method = "enumeration" if units is None else "given units"
-        bound = _over_units(problem, method)
-        better = _refined(problem) if refine else None
+        bound = _over_units(problem, "enumeration" if units is None else "given units")
     elif prod(widths) == 1:
         bound = _over_neurons(data, beta, max_nodes)
-        nothing = data.new_zeros(0, data.shape[1])
-        nodes = searched(data, max_nodes)
-        better = refine_dual(data, y, beta, nothing, max_nodes=nodes) if refine else None
     else:
-        factor = sqrt(prod(widths)) * (1.0 + EPS) if by_path else 1.0
         bound = _over_positive_leaves(data, beta, factor, max_nodes)
-        better = positive_dual(data, y, beta / factor) if refine else None
-    points = [residual] if better is None else [residual, better]
-    return best_certificate(primal, points, y, beta, bound, regularizer=regularizer)
+
+    def best_of(points: list[Tensor]) -> Certificate:
+        return best_certificate(primal, points, y, beta, bound, regularizer=regularizer)
+
+    found = []
+    if z is not None:
+        found.append(best_of([z.double().cpu()]))
+        if not refine or found[0].relative_gap <= CLOSED:
+            return found[0]
+    points: list[Tensor | None] = [residual]
+    if refine and problem is not None:
+        points.append(_refined(problem))
+    elif refine and prod(widths) == 1:
+        nothing, nodes = data.new_zeros(0, data.shape[1]), searched(data, max_nodes)
+        points.append(refine_dual(data, y, beta, nothing, max_nodes=nodes))
+    elif refine:
+        points.append(positive_dual(data, y, beta / factor))
+    found.append(best_of([point for point in points if point is not None]))
+    return max(found, key=lambda certificate: certificate.dual)
 
 
 def _upper_decay(network: ParallelReLU) -> float:

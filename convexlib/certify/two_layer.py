@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, count_bound, enumerate_arrangements
 from convexlib.arrays import EPS
-from convexlib.certify.certificate import Certificate, best_certificate
+from convexlib.certify.certificate import CLOSED, Certificate, best_certificate
 from convexlib.cones import ConeProjector
 from convexlib.errors import InputError, NotCertifiableError
 from convexlib.losses import SmoothLoss, get_loss
@@ -42,22 +42,15 @@ def certify_two_layer(
     arrangements: Arrangements | None = None,
     refine: bool = True,
     max_nodes: int = 5_000_000,
+    z: Tensor | None = None,
     points: Sequence[Tensor] = (),
 ) -> Certificate:
-    """See `convexlib.certify.certify`; X and y are checked tensors, `points` more dual points."""
+    """See `convexlib.certify.certify`; X, y and z are checked, `points` are more dual points."""
     parts = read_two_layer(network)
     state = Standing.of(parts, X, y, loss)
     if arrangements is not None:
         _check_arrangements(arrangements, state.data)
     primal = state.objective(beta, regularizer)
-    points = list(points)
-    if refine:
-        points.append(
-            refine_dual(
-                state.data, state.y, beta, parts.U.cpu(), parts.output_bias,
-                max_nodes=searched(state.data, max_nodes), loss=loss,
-            )
-        )  # fmt: skip
 
     def best_of(points: Sequence[Tensor], nodes: int) -> Certificate:
         return best_certificate(
@@ -71,10 +64,23 @@ def certify_two_layer(
             loss=loss,
         )
 
-    if not points:
-        return best_of([state.z], max_nodes)
-    # The network's own dual point is hardly ever better than those: a glance at it is enough.
-    found = best_of(points, max_nodes), best_of([state.z], min(max_nodes, _GLANCE))
+    points, found = list(points), []
+    if z is not None:
+        found.append(best_of([z.double().cpu()], max_nodes))
+        if not refine or found[0].relative_gap <= CLOSED:
+            return found[0]
+    if refine:
+        points.append(
+            refine_dual(
+                state.data, state.y, beta, parts.U.cpu(), parts.output_bias,
+                max_nodes=searched(state.data, max_nodes), loss=loss,
+            )
+        )  # fmt: skip
+    if points:
+        found.append(best_of(points, max_nodes))
+        # The network's own dual point is hardly ever better: a glance at it is enough.
+        max_nodes = min(max_nodes, _GLANCE)
+    found.append(best_of([state.z], max_nodes))
     return max(found, key=lambda certificate: certificate.dual)
 
 

@@ -17,8 +17,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, sample_arrangements
-from convexlib.certify.certificate import Certificate, best_certificate
-from convexlib.certify.two_layer import BRANCHING_RANK, Standing, bound_neurons
+from convexlib.certify import Certificate, certify
+from convexlib.certify.two_layer import BRANCHING_RANK
 from convexlib.checks import (
     as_tensor,
     check_beta,
@@ -36,8 +36,8 @@ from convexlib.estimators.common import (
     warn_of_gap,
 )
 from convexlib.losses import LOSSES
-from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, read_two_layer, side_by_side
-from convexlib.pricing import price, row_space
+from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, side_by_side
+from convexlib.pricing import row_space
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.problems.vector_output import VectorOutput
 from convexlib.result import Result, relative_gap
@@ -169,8 +169,8 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
         buys a part in a thousand or less, and 600 steps in all. Those run out only where beta is so
         small that the network nearly interpolates, as it is for features of large values.
     max_nodes : int
-        Cones that one attempt at a proof may examine: a few seconds. 0 proves nothing beyond a
-        loose bound.
+        Cones that one attempt at a proof may examine: a few seconds. 0 leaves a loose bound,
+        unless the patterns are few enough to list.
 
     Attributes
     ----------
@@ -482,36 +482,23 @@ def _relu(X: Tensor, data: Tensor, Y: Tensor, settings: Settings) -> Trained:
             seed=settings.seed,
         )
         network = problem.to_network(result)
-        certificates.append(_certificate(network, X, targets, result.z, settings))
+        certificates.append(
+            certify(
+                _as_layers(network, settings.fit_bias),
+                X,
+                targets,
+                beta=settings.beta,
+                loss=settings.loss,
+                z=result.z,
+                refine=False,
+                max_nodes=settings.max_nodes,
+            )
+        )
         networks.append(network)
         results.append(result)
     joint = networks[0] if len(networks) == 1 else side_by_side(networks)
     layers = _as_layers(joint, settings.fit_bias)
     return Trained(layers, joint.n_neurons, results, certificates)
-
-
-def _certificate(
-    network: TwoLayerReLU, X: Tensor, y: Tensor, z: Tensor, settings: Settings
-) -> Certificate:
-    """The certificate of `cl.certify`, from the dual point that the solver has found already."""
-    layers = _as_layers(network, settings.fit_bias)
-    standing = Standing.of(read_two_layer(layers), X, y, settings.loss)
-
-    def bound(z: Tensor) -> tuple[float, bool, str]:
-        if settings.max_nodes:
-            return bound_neurons(standing.data, z, settings.beta, None, settings.max_nodes)
-        priced = price(standing.data, z, target=settings.beta, max_nodes=0)
-        return priced.upper, True, priced.method
-
-    return best_certificate(
-        standing.objective(settings.beta, "weight decay"),
-        [z.cpu()],
-        standing.y,
-        settings.beta,
-        bound,
-        regularizer="weight decay",
-        loss=settings.loss,
-    )
 
 
 def linear_neurons(problem: TwoLayer) -> Tensor:

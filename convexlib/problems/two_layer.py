@@ -305,6 +305,14 @@ class TwoLayer(GroupLasso):
     0.3583
     """
 
+    @classmethod
+    def generating(cls, X: Tensor, y: Tensor, beta: float, loss: SmoothLoss) -> Self:
+        """The problem with ``arrangements="generate"`` on data that have been checked before."""
+        problem = cls.__new__(cls)
+        problem.X, problem.y, problem.beta, problem.loss = X, y, beta, loss
+        problem.gated, problem.arrangements = False, None
+        return problem
+
     def to_network(self, result: Result | Tensor) -> TwoLayerReLU:
         r"""The network that the weights stand for; its objective is the program's value.
 

@@ -397,7 +397,7 @@ def merge_rows(problem: GroupLasso) -> Merged:
     share = share / roots[group]
     targets = y.new_zeros(len(first)).index_add_(0, group, share * y)
     rows = X[first] * roots[:, None]
-    smaller = TwoLayer(rows, targets, beta=problem.beta, arrangements="generate")
+    smaller = TwoLayer.generating(rows, targets, problem.beta, problem.loss)
     return Merged(smaller, problem, group, share)
 
 

@@ -40,7 +40,7 @@ from convexlib.solvers.lasso import lasso
 from convexlib.solvers.lasso.active_set import least_norm
 from convexlib.solvers.lasso.mirrors import Ints, worst_columns
 
-__all__ = ["interpolate", "pursue"]
+__all__ = ["interpolate", "interpolation_norm", "pursue"]
 
 
 _CHECK = 20  # iterations between two looks at the bounds

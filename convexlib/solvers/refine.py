@@ -173,9 +173,9 @@ def _secant(steps: list[tuple[float, float]], flattest: float, steepest: float) 
 def _at_bias(X: Tensor, y: Tensor, beta: float, loss: SmoothLoss, bias: float) -> TwoLayer:
     """The program without the bias, held fixed."""
     if loss.name == "squared":
-        return TwoLayer(X, y - bias, beta=beta, arrangements="generate")
+        return TwoLayer.generating(X, y - bias, beta, loss)
     shifted = ShiftedLoss(loss, bias) if bias else loss
-    return TwoLayer(X, y, beta=beta, arrangements="generate", loss=shifted)
+    return TwoLayer.generating(X, y, beta, shifted)
 
 
 def _over_all(rounds: int, tol: float, max_nodes: int | None) -> Solve:

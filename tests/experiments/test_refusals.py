@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from convexlib import cli
 from convexlib.errors import InputError
+from experiments import __main__ as experiments
 from experiments import records as record_files
 from experiments import runner
 from tests.helpers.refusals import refused
@@ -26,5 +26,5 @@ def test_a_record_of_another_form_is_named(
     folder.mkdir()
     (folder / runner.file_name({"a": 1})).write_text(json.dumps(record))
     monkeypatch.setenv("CONVEXLIB_RESULTS", str(tmp_path))
-    assert cli.main(["table", "recovery", "--full"]) == 1
+    assert experiments.main(["table", "recovery", "--full"]) == 1
     assert "is not of the form that this version writes (KeyError" in capsys.readouterr().err

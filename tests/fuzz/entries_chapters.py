@@ -9,9 +9,9 @@ import torch
 from hypothesis import strategies as st
 
 import convexlib as cl
-from convexlib.pricing import price, spectral_bound
-from convexlib.solvers import lasso
-from convexlib.solvers.interpolation import interpolate, interpolation_norm, pursue
+from convexlib.arrangements import patterns_of
+from convexlib.pricing import ascend, price, search, spectral_bound
+from convexlib.solvers import interpolate, interpolation_norm, lasso, pursue
 from convexlib.training import train_parallel
 from tests.fuzz.calls import Arguments, entry
 from tests.fuzz.data import numbers, sizes
@@ -89,5 +89,24 @@ def priced(X: Any, z: Any, **options: Any) -> Any:
 
 entry(
     "price", priced, directions(), kept=("X", "z", "max_nodes"), options={"max_nodes": NODES},
-    covers=("price", "spectral_bound"),
+    covers=("price", "Pricing", "spectral_bound"),
+)  # fmt: skip
+
+
+def climbed(X: Any, z: Any, seed: int = 0) -> Any:
+    """Local maxima from random directions, none below its start, and the patterns of them."""
+    generator = torch.Generator().manual_seed(seed)
+    starts = torch.randn(5, X.shape[1], generator=generator, dtype=X.dtype)
+    starts = starts / torch.linalg.vector_norm(starts, dim=1, keepdim=True)
+    before = (torch.relu(X @ starts.T).T @ z).abs()
+    heights, units = ascend(X, z, starts)
+    slack = 1e-9 * float(X.abs().max() * z.abs().sum())
+    assert bool((heights.abs() >= before - slack).all()), "a climb ended below its start"
+    found = search(X, z, 0.0, generator, units)
+    return [heights, units, found.neurons, found.highest, patterns_of(X, units).gates]
+
+
+entry(
+    "ascend, search and patterns_of", climbed, directions(), kept=("X", "z", "seed"),
+    options={"seed": st.integers(0, 9)}, covers=("ascend", "search", "patterns_of"),
 )  # fmt: skip

@@ -88,15 +88,16 @@ def trained(draw: st.DrawFn, beta: bool = True, y: bool = True) -> Arguments:
     return arguments
 
 
+POINTS = st.integers(1, 9).map(lambda n: np.linspace(-1.0, 1.0, n))  # dual points, if n fits
 REGULARIZERS = st.sampled_from((None, "weight decay", "three layers", "path"))
 CERTIFYING = {"loss": LOSSES, "regularizer": REGULARIZERS, "max_nodes": NODES}
 entry(
     "certify", cl.certify, trained(), share=6.0, covers=("certify", "Certificate"),
-    options={**CERTIFYING, "refine": st.booleans(), "max_units": LIMITS},
+    options={**CERTIFYING, "refine": st.booleans(), "max_units": LIMITS, "z": POINTS},
 )  # fmt: skip
 entry(
     "certify_batchnorm", cl.certify_batchnorm, trained(),
-    options={"refine": st.booleans(), "max_nodes": NODES},
+    options={"refine": st.booleans(), "max_nodes": NODES, "z": POINTS},
 )  # fmt: skip
 entry(
     "missing_neuron", cl.missing_neuron, trained(), share=2.0,

@@ -20,6 +20,8 @@ PACKAGES = (
     "convexlib.networks",
     "convexlib.networks.parallel",
     "convexlib.plots",
+    "convexlib.pricing",
+    "convexlib.solvers",
     "convexlib.training",
     "convexlib.solvers.interpolation",
     "experiments.runner",
@@ -30,6 +32,7 @@ WITHOUT_INPUT = {
     "ProblemError", "SolverError", "TooManyArrangementsError",  # what comes of bad input
     "ParallelReading", "ShiftedLoss", "Training",  # made by the library only
     "parallel_outputs", "read_parallel", "now", "check_config", "Median",  # for the library only
+    "row_space",
 }  # fmt: skip
 
 
