@@ -39,6 +39,28 @@ class CvxpyProgram:
     link: cp.Constraint
     y: Tensor
 
+    @classmethod
+    def of(
+        cls,
+        loss: Loss,
+        y: Tensor,
+        outputs: cp.Expression | float,
+        penalty: cp.Expression | float,
+        constraints: list[cp.Constraint],
+        variables: list[cp.Variable],
+        shape: tuple[int, ...],
+    ) -> CvxpyProgram:
+        """Minimise L(outputs) + penalty; the variables, one after another, are the weights."""
+        fitted = cp.Variable(tuple(y.shape))
+        link = fitted == outputs
+        goal = cp.Minimize(loss.expression(fitted, y) + penalty)
+
+        def read_weights() -> Tensor:
+            values = [torch.as_tensor(variable.value).ravel() for variable in variables]
+            return torch.cat(values).reshape(shape).to(y)
+
+        return cls(cp.Problem(goal, [link, *constraints]), read_weights, link, y)
+
     def read_z(self) -> Tensor:
         """The dual point of the solved program."""
         z = torch.as_tensor(self.link.dual_value).to(self.y)

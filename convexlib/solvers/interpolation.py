@@ -37,7 +37,7 @@ from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result, Status, relative_gap
 from convexlib.solvers.lasso import lasso
 from convexlib.solvers.lasso.active_set import least_norm
-from convexlib.solvers.lasso.mirrors import Ints, need_mirrors, worst_columns
+from convexlib.solvers.lasso.dictionary import Ints, need_mirrors, worst_columns
 
 __all__ = ["interpolate", "pursue"]
 
