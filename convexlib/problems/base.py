@@ -192,17 +192,17 @@ class LinearProgram(Problem):
         It may keep warm starts, so that a solver should ask for one and use it throughout.
         """
 
-    def lipschitz(self, n_iter: int = 100, margin: float = 1.02) -> float:
+    def lipschitz(self) -> float:
         r"""The largest eigenvalue of :math:`A A^\top` by power iteration, a little too large."""
         generator = torch.Generator().manual_seed(0)
         z = torch.randn(self.y.shape, generator=generator, dtype=torch.float64).to(self.y)
         largest = 0.0
-        for _ in range(n_iter):
+        for _ in range(100):
             z = self.fitted(self.correlations(z / torch.linalg.vector_norm(z)))
             previous, largest = largest, float(torch.linalg.vector_norm(z))
             if abs(largest - previous) <= 1e-4 * largest:
                 break
-        return margin * largest
+        return 1.02 * largest
 
 
 def double(network: nn.Module) -> nn.Module:
