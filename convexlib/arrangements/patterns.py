@@ -375,8 +375,10 @@ def distinct(masks: Tensor) -> Tensor:
     """Indices of the first occurrence of each distinct row, in order."""
     if not len(masks):
         return torch.arange(0, device=masks.device)
-    _, inverse = torch.unique(masks, dim=0, return_inverse=True)
-    return first_of_each(inverse).sort().values
+    _, group = torch.unique(masks, dim=0, return_inverse=True)
+    order = torch.arange(len(group), device=group.device)
+    first = order.new_full((int(group.max()) + 1,), len(group))
+    return first.scatter_reduce(0, group, order, "amin").sort().values
 
 
 def extended(
@@ -390,9 +392,3 @@ def extended(
     start = weights.new_zeros((2, len(first), weights.shape[2]))
     start[:, : int(used.sum())] = weights[:, used]  # used patterns are distinct and come first
     return Arrangements(masks=masks[first], gates=gates[first], exhaustive=False), start
-
-
-def first_of_each(group: Tensor) -> Tensor:
-    """Index of the first member of every group; groups are numbered from 0 without gaps."""
-    first = torch.full((int(group.max()) + 1,), len(group), device=group.device)
-    return first.scatter_reduce(0, group, torch.arange(len(group), device=group.device), "amin")
