@@ -109,3 +109,9 @@ def test_what_comes_in_and_out():
         cl.prune_neurons(gated, X)
     with pytest.raises(NotCertifiableError, match="cannot certify"):
         cl.prune_neurons(nn.Linear(2, 1).double(), X)
+
+
+def test_neurons_whose_outputs_cancel_all_go():
+    U = torch.tensor([[1.0, 2.0], [3.0, 1.0]], dtype=torch.float64).repeat(2, 1)
+    network = cl.TwoLayerReLU(U, torch.tensor([1.0, 2.0, -1.0, -2.0], dtype=torch.float64))
+    assert cl.prune_neurons(network, np.eye(2) + 0.5).n_neurons == 0
