@@ -84,10 +84,9 @@ def proximal_gradient(
             gap = tracker.update(iteration, w, problem.dual_scaling(z))
             # Without a slope every output is zero, and so is the solution.
             if gap <= tol or steepness == 0.0:
-                status = Status.CONVERGED
-                return tracker.result(status, iteration, arrangements=problem.arrangements)
+                return tracker.result(Status.CONVERGED, iteration)
         w = prox(w + problem.correlations(z) / steepness, problem.beta / steepness)
-    return tracker.result(Status.MAX_ITER, max_iter, arrangements=problem.arrangements)
+    return tracker.result(Status.MAX_ITER, max_iter)
 
 
 def fista(
@@ -108,7 +107,7 @@ def fista(
     w = v = problem.zeros()
     if steepness == 0.0:  # X = 0 or no active pattern: every output is zero
         tracker.update(0, w, problem.dual_scaling(loss.dual_point(problem.fitted(w), y)))
-        return tracker.result(Status.CONVERGED, 0, arrangements=problem.arrangements)
+        return tracker.result(Status.CONVERGED, 0)
     t = 1.0
     for iteration in range(1, max_iter + 1):
         slope = -problem.correlations(loss.dual_point(problem.fitted(v), y))
@@ -121,9 +120,8 @@ def fista(
         if iteration % check_every == 0 or iteration == 1:
             z = loss.dual_point(problem.fitted(w), y)
             if tracker.update(iteration, w, problem.dual_scaling(z)) <= tol:
-                status = Status.CONVERGED
-                return tracker.result(status, iteration, arrangements=problem.arrangements)
-    return tracker.result(Status.MAX_ITER, max_iter, arrangements=problem.arrangements)
+                return tracker.result(Status.CONVERGED, iteration)
+    return tracker.result(Status.MAX_ITER, max_iter)
 
 
 MAX_SAMPLES = 10_000  # beyond this the factor of the (n, n) matrix is out of proportion
@@ -156,7 +154,7 @@ def admm(
     if weight == 0.0:  # X = 0 or no active pattern: every output is zero
         zero = problem.zeros()
         tracker.update(0, zero, problem.dual_scaling(loss.dual_point(problem.fitted(zero), y)))
-        return tracker.result(Status.CONVERGED, 0, arrangements=problem.arrangements)
+        return tracker.result(Status.CONVERGED, 0)
     scale = n / weight  # tau^2
     system = scale * gram
     system.diagonal().add_(1.0)
@@ -179,13 +177,13 @@ def admm(
             continue
         z = loss.dual_point(f, y)
         if tracker.update(iteration, v, problem.dual_scaling(z)) <= tol:
-            return tracker.result(Status.CONVERGED, iteration, arrangements=problem.arrangements)
+            return tracker.result(Status.CONVERGED, iteration)
         primal = _size(image - f, w - v, scale) / max(_size(f, v, scale), 1e-300)
         moved = scale * problem.correlations(f - before[0]) + v - before[1]
         dual = float(torch.linalg.norm(moved)) / max(float(torch.linalg.norm(t)), 1e-300)
         change = 2.0 if primal > _IMBALANCE * dual else 0.5 if dual > _IMBALANCE * primal else 1.0
         rho, s, t = rho * change, s / change, t / change
-    return tracker.result(Status.MAX_ITER, max_iter, arrangements=problem.arrangements)
+    return tracker.result(Status.MAX_ITER, max_iter)
 
 
 def _solve(factor: Tensor, right: Tensor) -> Tensor:
@@ -241,11 +239,9 @@ def irls(
         if iteration == 1 or iteration % check_every == 0:
             gap = tracker.update(iteration, blocks[None], problem.dual_scaling(z))
             if gap <= tol:
-                return tracker.result(
-                    Status.CONVERGED, iteration, arrangements=problem.arrangements
-                )
+                return tracker.result(Status.CONVERGED, iteration)
         eta = torch.linalg.vector_norm(blocks, dim=1)
-    return tracker.result(Status.MAX_ITER, max_iter, arrangements=problem.arrangements)
+    return tracker.result(Status.MAX_ITER, max_iter)
 
 
 def best_multiple(kernel: Tensor, shares: Tensor, problem: Problem) -> Tensor:
