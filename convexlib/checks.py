@@ -92,11 +92,11 @@ def check_flag(value: Any, name: str) -> bool:
     raise InputError(f"{name} is {_shown(value)}; expected True or False.")
 
 
-def check_seed(value: Any, name: str = "seed") -> int:
+def check_seed(value: Any) -> int:
     """Return the seed of a generator, 0 <= seed < 2**63."""
-    seed = check_positive_int(value, name, minimum=0)
+    seed = check_positive_int(value, "seed", minimum=0)
     if seed >= 2**63:
-        raise InputError(f"{name} is {readable_count(seed)}; expected less than 2**63.")
+        raise InputError(f"seed is {readable_count(seed)}; expected less than 2**63.")
     return seed
 
 
@@ -237,16 +237,16 @@ def check_matrix(X: Any, name: str = "X") -> Tensor:
     return X
 
 
-def check_same_kind(X: Tensor, other: Tensor, name: str, x_name: str = "X") -> None:
+def check_same_kind(X: Tensor, other: Tensor, name: str) -> None:
     """Refuse two tensors of different dtype or device."""
     if other.dtype != X.dtype:
         raise InputError(
-            f"{x_name} has dtype {X.dtype} but {name} has dtype {other.dtype}; expected the same. "
+            f"X has dtype {X.dtype} but {name} has dtype {other.dtype}; expected the same. "
             f"Convert one of them; convexlib never lowers precision silently."
         )
     if other.device != X.device:
         raise InputError(
-            f"{x_name} is on device {X.device} but {name} is on device {other.device}; expected "
+            f"X is on device {X.device} but {name} is on device {other.device}; expected "
             f"the same. Move one of them with .to(device)."
         )
 

@@ -158,8 +158,8 @@ def test_zeros_are_data():
 
 
 def test_same_kind_names_both():
-    with pytest.raises(InputError, match=r"data has dtype torch.float32 but net has dtype"):
-        check_same_kind(torch.ones(1), torch.ones(1).double(), "net", "data")
+    with pytest.raises(InputError, match=r"X has dtype torch.float32 but net has dtype"):
+        check_same_kind(torch.ones(1), torch.ones(1).double(), "net")
 
 
 def test_vector_returns_what_it_got():

@@ -120,6 +120,38 @@ class Arrangements:
         )
 
 
+def check_arrangements(arrangements: Arrangements, X: Tensor) -> Arrangements:
+    """Refuse patterns of other data, and what are no patterns."""
+    if not isinstance(arrangements, Arrangements):
+        raise InputError(f"arrangements is {type(arrangements).__name__}; expected Arrangements.")
+    masks = arrangements.masks
+    if masks.ndim != 2 or masks.shape[1] != len(X) or len(masks) == 0:
+        raise InputError(
+            f"arrangements.masks has shape {tuple(masks.shape)}; expected (P, {len(X)}) with "
+            "P >= 1, one column per row of X."
+        )
+    if masks.device != X.device:
+        raise InputError(
+            f"X is on device {X.device} but arrangements are on device {masks.device}; expected "
+            "the same. Make them from the same X."
+        )
+    return arrangements
+
+
+_ON_WALL = 1e-6  # angle to a sample's hyperplane below which a gate may be on either side
+
+
+def are_patterns_of(arrangements: Arrangements, X: Tensor) -> bool:
+    """Whether masks and gates have the sizes of X, and every gate the mask that it has there."""
+    masks, gates = arrangements.masks.to(X.device), arrangements.gates.to(X)
+    if masks.shape[1] != len(X) or gates.shape[1] != X.shape[1]:
+        return False
+    products = gates @ X.T  # (P, n)
+    lengths = torch.linalg.vector_norm(X, dim=1)
+    near = _ON_WALL * torch.linalg.vector_norm(gates, dim=1)[:, None] * lengths
+    return bool((((products >= 0) == masks) | (products.abs() <= near)).all())
+
+
 def fingerprint(X: Tensor) -> str:
     """Return a sha256 of the shape and the numbers of X, whatever its dtype and device."""
     A = X.detach().double().cpu().numpy() + 0.0  # -0 is 0
@@ -374,8 +406,10 @@ def distinct(masks: Tensor) -> Tensor:
     """Indices of the first occurrence of each distinct row, in order."""
     if not len(masks):
         return torch.arange(0, device=masks.device)
-    _, inverse = torch.unique(masks, dim=0, return_inverse=True)
-    return first_of_each(inverse).sort().values
+    _, group = torch.unique(masks, dim=0, return_inverse=True)
+    order = torch.arange(len(group), device=group.device)
+    first = order.new_full((int(group.max()) + 1,), len(group))
+    return first.scatter_reduce(0, group, order, "amin").sort().values
 
 
 def extended(
@@ -389,9 +423,3 @@ def extended(
     start = weights.new_zeros((2, len(first), weights.shape[2]))
     start[:, : int(used.sum())] = weights[:, used]  # used patterns are distinct and come first
     return Arrangements(masks=masks[first], gates=gates[first], exhaustive=False), start
-
-
-def first_of_each(group: Tensor) -> Tensor:
-    """Index of the first member of every group; groups are numbered from 0 without gaps."""
-    first = torch.full((int(group.max()) + 1,), len(group), device=group.device)
-    return first.scatter_reduce(0, group, torch.arange(len(group), device=group.device), "amin")

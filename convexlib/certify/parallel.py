@@ -182,6 +182,7 @@ def _over_positive_leaves(data: Tensor, beta: float, factor: float, max_nodes: i
 
 _NODES = 100_000  # budget of a search for one more neuron
 _CLOSE = 1e-6
+_ROUNDS = 40  # neurons at most
 
 
 def bound_positive(data: Tensor, z: Tensor, level: float, max_nodes: int) -> float:
@@ -190,7 +191,7 @@ def bound_positive(data: Tensor, z: Tensor, level: float, max_nodes: int) -> flo
     return max(bound_neurons(data, side, level, None, max_nodes)[0] for side in sides)
 
 
-def positive_dual(data: Tensor, y: Tensor, level: float, rounds: int = 40) -> Tensor:
+def positive_dual(data: Tensor, y: Tensor, level: float) -> Tensor:
     r"""The z (n,) closest to y with :math:`g(z_+), g(z_-) \le` level, approximately.
 
     Each sign is a problem of its own: z_+ lives on the samples with y > 0 and is the residual
@@ -201,15 +202,15 @@ def positive_dual(data: Tensor, y: Tensor, level: float, rounds: int = 40) -> Te
     for sign in (1.0, -1.0):
         chosen = sign * y > 0
         if bool(chosen.any()):
-            z[chosen] = sign * _residual(data[chosen], sign * y[chosen], level, rounds)
+            z[chosen] = sign * _residual(data[chosen], sign * y[chosen], level)
     return z
 
 
-def _residual(data: Tensor, y: Tensor, level: float, rounds: int) -> Tensor:
+def _residual(data: Tensor, y: Tensor, level: float) -> Tensor:
     neurons = y.new_zeros(len(y), 0)
     weights = np.zeros(0)
     left = y
-    for _ in range(rounds):
+    for _ in range(_ROUNDS):
         best = price(data, left, target=level, rtol=_CLOSE, max_nodes=_NODES)
         if best.lower <= level * (1.0 + _CLOSE):
             break

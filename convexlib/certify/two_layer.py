@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, count_bound, enumerate_arrangements
+from convexlib.arrangements.patterns import are_patterns_of
 from convexlib.arrays import EPS
 from convexlib.certify.certificate import CLOSED, Certificate, best_certificate
 from convexlib.cones import ConeProjector
@@ -179,19 +180,12 @@ def _check_arrangements(arrangements: Any, data: Tensor) -> None:
         raise InputError(
             f"arrangements is {type(arrangements).__name__}; expected Arrangements or None."
         )
-    masks, gates = arrangements.masks.cpu(), arrangements.gates.double().cpu()
-    fits = masks.shape[1] == len(data) and gates.shape[1] == data.shape[1]
-    if fits:
-        products = gates @ data.T  # (P, n)
-        sizes = torch.linalg.vector_norm(gates, dim=1)[:, None] * torch.linalg.vector_norm(
-            data, dim=1
-        )
-        fits = bool((((products >= 0) == masks) | (products.abs() <= 1e-6 * sizes)).all())
-    if not fits:
+    if not are_patterns_of(arrangements, data):
         raise InputError(
-            f"arrangements ({tuple(masks.shape)} masks, {tuple(gates.shape)} gates) are not those "
-            f"of the first layer's data, of shape {tuple(data.shape)}. Make them from X, with a "
-            "last column of ones if that layer has a bias."
+            f"arrangements ({tuple(arrangements.masks.shape)} masks, "
+            f"{tuple(arrangements.gates.shape)} gates) are not those of the first layer's "
+            f"data, of shape {tuple(data.shape)}. Make them from X, with a last column of ones if "
+            "that layer has a bias."
         )
 
 

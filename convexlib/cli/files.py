@@ -38,7 +38,7 @@ from convexlib.networks import ParallelReLU, TwoLayerGatedReLU, TwoLayerReLU
 MAX_BYTES = 256 * 2**20
 
 
-def read_bytes(path: Path, what: str, max_bytes: int = MAX_BYTES) -> bytes:
+def read_bytes(path: Path, what: str) -> bytes:
     """The content of a regular file; pipes and devices, which may never end, are refused.
 
     Raises
@@ -46,7 +46,7 @@ def read_bytes(path: Path, what: str, max_bytes: int = MAX_BYTES) -> bytes:
     DataError
         If there is no such file, or it cannot be read.
     InputError
-        If it is empty or larger than `max_bytes`.
+        If it is empty or larger than 256 MB.
     """
     try:
         mode = path.stat().st_mode
@@ -55,16 +55,16 @@ def read_bytes(path: Path, what: str, max_bytes: int = MAX_BYTES) -> bytes:
         if not stat.S_ISREG(mode):
             raise DataError(f"{what} {path} is not a regular file; expected the path of one.")
         with path.open("rb") as stream:
-            content = stream.read(max_bytes + 1)
+            content = stream.read(MAX_BYTES + 1)
     except DataError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
         raise DataError(f"{what} {path} cannot be read ({reason(error)}).") from error
     if not content:
         raise InputError(f"{what} {path} is empty.")
-    if len(content) > max_bytes:
+    if len(content) > MAX_BYTES:
         raise InputError(
-            f"{what} {path} is larger than {max_bytes // 2**20} MB; expected a smaller one. Call "
+            f"{what} {path} is larger than {MAX_BYTES // 2**20} MB; expected a smaller one. Call "
             "convexlib.certify from Python for more."
         )
     return content

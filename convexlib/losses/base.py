@@ -39,6 +39,10 @@ class Loss(ABC):
     def best_scale(self, z: Tensor, y: Tensor, limit: float) -> float:
         """The s in [0, limit] which maximises the dual value of s z."""
 
+    @abstractmethod
+    def expression(self, outputs: cp.Expression, y: Tensor) -> cp.Expression:
+        """L(f) for CVXPY."""
+
 
 class SmoothLoss(Loss):
     r"""A differentiable loss whose gradient is Lipschitz, so that :math:`L^*` is strongly convex.
@@ -74,10 +78,6 @@ class SmoothLoss(Loss):
     @abstractmethod
     def prox(self, point: Tensor, y: Tensor, step: float) -> Tensor:
         r""":math:`\arg\min_f L(f) + \tfrac1{2\,\text{step}} \|f - \text{point}\|^2`."""
-
-    @abstractmethod
-    def expression(self, outputs: cp.Expression, y: Tensor) -> cp.Expression:
-        """L(f) for CVXPY."""
 
 
 def dot(a: Tensor, b: Tensor) -> float:

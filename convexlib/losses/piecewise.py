@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import sqrt
 
+import cvxpy as cp
 import torch
 from torch import Tensor
 
 from convexlib.checks import check_choice
 from convexlib.errors import InputError
 from convexlib.losses import Loss, get_loss
+from convexlib.losses.base import as_array
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,14 @@ class PiecewiseLoss(Loss):
         room = torch.where(z > 0, high / z, low / z)[z != 0]
         return min(limit, max(float(room.min()), 0.0))
 
+    def expression(self, outputs: cp.Expression, y: Tensor) -> cp.Expression:
+        """L(f) for CVXPY."""
+        parts = [
+            cp.multiply(as_array(slope), outputs) + as_array(offset)
+            for slope, offset in self.pieces(y)
+        ]
+        return cp.sum(cp.maximum(*parts))
+
 
 @dataclass(frozen=True)
 class AbsoluteLoss(PiecewiseLoss):
@@ -80,6 +90,27 @@ class HingeLoss(PiecewiseLoss):
     def dual_point(self, fitted: Tensor, y: Tensor) -> Tensor:
         """Return y where the margin is below 1, else 0."""
         return torch.where(y * fitted < 1.0, y, torch.zeros_like(y))
+
+
+@dataclass(frozen=True)
+class QuantileLoss(PiecewiseLoss):
+    r""":math:`L(f) = \sum_i \rho_\tau(y_i - f_i)`, :math:`\rho_\tau(r) = \max(\tau r, (\tau-1) r)`.
+
+    Its best constant is a tau-quantile of y; tau = 1/2 is half the absolute deviation. The dual
+    point is a subgradient with entries in :math:`[\tau - 1, \tau]`.
+    """
+
+    name: str = "quantile"
+    tau: float = 0.5
+
+    def pieces(self, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Slopes -tau and 1 - tau."""
+        return [(torch.full_like(y, -tau), tau * y) for tau in (self.tau, self.tau - 1.0)]
+
+    def dual_point(self, fitted: Tensor, y: Tensor) -> Tensor:
+        """Return tau where f is too low, tau - 1 where it is too high, 0 where f_i = y_i."""
+        residual = y - fitted
+        return self.tau * (residual > 0).to(y) + (self.tau - 1.0) * (residual < 0).to(y)
 
 
 LOSSES: dict[str, Loss] = {

@@ -126,10 +126,11 @@ def independent(images: Tensor, costs: Tensor) -> Tensor:
     rank = int((sizes > _DEPENDENT * sizes[0]).sum()) if len(sizes) else 0
     kernel = Vt[rank:].T.clone()  # (m, q), orthonormal
     left = amounts.clone()
-    while kernel.shape[1]:
+    while kernel.shape[1] and bool((left > 0).any()):
         # The kernel's direction that lowers the cost most; any one if all are level.
         slope = kernel.T @ prices
-        level = float(torch.linalg.vector_norm(slope)) <= 1e-12 * float(prices.abs().max())
+        # Among those that are left: one that is nearly zero is as dear as can be, until it goes.
+        level = float(torch.linalg.vector_norm(slope)) <= 1e-12 * float(prices[left > 0].max())
         direction = kernel[:, 0] if level else kernel @ slope
         if level and not bool((direction > 0).any()):
             direction = -direction

@@ -195,6 +195,6 @@ def legend_above(ax: Axes, columns: int) -> None:
     )
 
 
-def outline(width: float, colour: str = "black") -> list[AbstractPathEffect]:
+def outline(width: float) -> list[AbstractPathEffect]:
     """Return an outline that keeps a white line or marker visible on light fills."""
-    return [withStroke(linewidth=width, foreground=colour)]
+    return [withStroke(linewidth=width, foreground="black")]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from time import monotonic
 
 import numpy as np
 import torch
@@ -93,8 +92,6 @@ def price(
     target: float = 0.0,
     rtol: float = 1e-9,
     max_nodes: int = 2_000_000,
-    *,
-    max_seconds: float = math.inf,
 ) -> Pricing:
     r"""Bound :math:`\max_{\|u\|\le 1} |z^\top (Xu)_+|` from both sides.
 
@@ -112,8 +109,6 @@ def price(
         Relative accuracy; rounding may allow less.
     max_nodes : int
         Cones to examine per sign before giving up with a valid but loose upper bound.
-    max_seconds : float
-        Wall-clock time after which no more cones are examined.
 
     Returns
     -------
@@ -126,7 +121,6 @@ def price(
     At most 8 coordinates are searched; data of higher rank get the quadratic bound at once.
     Checked by ``tests/pricing/``.
     """
-    deadline = monotonic() + max_seconds
     data = condense(X.detach().double().cpu(), z.detach().double().cpu())
     noise = rounding(data.rows, data.weights, data.tilt)[1]
     # Less than rounding need not be told apart, nor than what either side attains already: a side
@@ -136,7 +130,7 @@ def price(
     goal = max(goal, *(side.lower for side in sides))
     rtol = max(rtol, 4.0 * noise / goal)  # bounds of the smallest cones are no closer
     for side in sides:
-        _bound(data, side, goal, rtol, max_nodes, deadline)
+        _bound(data, side, goal, rtol, max_nodes)
         goal = max(goal, side.lower)
     best = max(sides, key=lambda side: side.lower)
     worst = max(sides, key=lambda side: side.upper)
@@ -178,9 +172,7 @@ def _local_maxima(data: Condensed) -> list[_Side]:
     return sides
 
 
-def _bound(
-    data: Condensed, side: _Side, goal: float, rtol: float, max_nodes: int, deadline: float
-) -> None:
+def _bound(data: Condensed, side: _Side, goal: float, rtol: float, max_nodes: int) -> None:
     """Lower the side's bound to ``goal * (1 + rtol)``, or as far as the budget goes."""
     rows, z, tilt = data.rows, side.sign * data.weights, side.sign * data.tilt
 
@@ -188,7 +180,7 @@ def _bound(
         if budget <= 0 or data.rank > _BRANCHING_RANK:
             return False
         low, high, found, count, stopped = search(
-            rows, z, tilt, goal, accuracy, budget, side.direction, deadline
+            rows, z, tilt, goal, accuracy, budget, side.direction
         )
         side.nodes += count
         if high < side.upper:

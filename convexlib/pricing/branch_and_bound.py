@@ -31,8 +31,6 @@ Signs that rounding could flip change the terms by at most what the error term a
 
 from __future__ import annotations
 
-from time import monotonic
-
 import numpy as np
 from numba import njit
 
@@ -387,13 +385,12 @@ def search(
     rtol: float,
     max_nodes: int,
     start: Floats,
-    deadline: float = np.inf,
 ) -> tuple[float, float, Floats, int, bool]:
     """Depth-first search for max g over the unit ball; `z` has no zeros.
 
     Stops when the maximum is known to be at most ``max(goal, lower) * (1 + rtol)``, or early, after
-    `max_nodes` cones or at the `deadline` (of `time.monotonic`). Returns lower and upper bound,
-    the direction of the lower one, the number of cones, and whether it stopped early.
+    `max_nodes` cones. Returns lower and upper bound, the direction of the lower one, the number of
+    cones, and whether it stopped early.
     """
     n, r = rows.shape
     slack, error = rounding(rows, z, tilt)
@@ -415,8 +412,8 @@ def search(
     pool = (np.resize(np.arange(n), 4 * n), np.empty((4 * n, r)), np.zeros(4 * n))
     counts = np.array([orthants, 0])
     squares = (rows * rows).sum(axis=1)
-    while counts[0] and counts[1] < max_nodes and monotonic() < deadline:
-        # Back in Python now and then: for the clock, and so that an interrupt is heard.
+    while counts[0] and counts[1] < max_nodes:
+        # Back in Python now and then: so that an interrupt is heard.
         fits = expand(
             *(rows, squares, z, tilt, error, slack, goal, rtol, max_nodes),
             *(best, state, counts, stack, pool),

@@ -41,6 +41,28 @@ class CvxpyProgram:
     link: cp.Constraint
     y: Tensor
 
+    @classmethod
+    def of(
+        cls,
+        loss: Loss,
+        y: Tensor,
+        outputs: cp.Expression | float,
+        penalty: cp.Expression | float,
+        constraints: list[cp.Constraint],
+        variables: list[cp.Variable],
+        shape: tuple[int, ...],
+    ) -> CvxpyProgram:
+        """Minimise L(outputs) + penalty; the variables, one after another, are the weights."""
+        fitted = cp.Variable(tuple(y.shape))
+        link = fitted == outputs
+        goal = cp.Minimize(loss.expression(fitted, y) + penalty)
+
+        def read_weights() -> Tensor:
+            values = [torch.as_tensor(variable.value).ravel() for variable in variables]
+            return torch.cat(values).reshape(shape).to(y)
+
+        return cls(cp.Problem(goal, [link, *constraints]), read_weights, link, y)
+
     def read_z(self) -> Tensor:
         """The dual point of the solved program."""
         z = torch.as_tensor(self.link.dual_value).to(self.y)
@@ -78,11 +100,10 @@ class Problem(ABC):
 
     @property
     def separable(self) -> bool:
-        """Whether the program is the sum of its `columns`, which are solved one by one."""
+        """Whether the program is the sum of `each_output`, which are solved one by one."""
         return False
 
-    @property
-    def columns(self) -> Sequence[Problem]:
+    def each_output(self) -> Sequence[Problem]:
         """The problem of each output on its own."""
         return [self]
 
@@ -213,17 +234,17 @@ class LinearProgram(Problem):
         """The nearest weights in the cones."""
         return self.proximal_map()(weights, 0.0)
 
-    def lipschitz(self, n_iter: int = 100, margin: float = 1.02) -> float:
+    def lipschitz(self) -> float:
         r"""The largest eigenvalue of :math:`A A^\top` by power iteration, a little too large."""
         generator = torch.Generator().manual_seed(0)
         z = torch.randn(self.y.shape, generator=generator, dtype=torch.float64).to(self.y)
         largest = 0.0
-        for _ in range(n_iter):
+        for _ in range(100):
             z = self.fitted(self.correlations(z / torch.linalg.vector_norm(z)))
             previous, largest = largest, float(torch.linalg.vector_norm(z))
             if abs(largest - previous) <= 1e-4 * largest:
                 break
-        return margin * largest
+        return 1.02 * largest
 
 
 def double(network: nn.Module) -> nn.Module:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, count_bound, enumerate_arrangements
-from convexlib.arrangements.patterns import fingerprint
+from convexlib.arrangements.patterns import are_patterns_of, fingerprint
 from convexlib.checks import (
     as_tensor,
     check_beta,
@@ -25,13 +25,11 @@ from convexlib.checks import (
     readable_count,
 )
 from convexlib.errors import InputError, ProblemError, TooManyArrangementsError
-from convexlib.networks import balanced
+from convexlib.networks import Neurons
 from convexlib.networks.batchnorm import Whitening, batchnorm_network, read_batchnorm, whiten
 from convexlib.problems.base import weights_of
 from convexlib.problems.two_layer import GroupLasso
 from convexlib.result import Result
-
-_ON_WALL = 1e-6  # angle to a sample's hyperplane below which a gate may be on either side
 
 
 class BatchNorm(GroupLasso):
@@ -151,9 +149,8 @@ class BatchNorm(GroupLasso):
         :math:`\alpha = \pm\sqrt{\|s\|}`.
         """
         weights = weights_of(result, None if self.arrangements is None else self.shape)
-        side, pattern = torch.linalg.vector_norm(weights, dim=2).nonzero(as_tuple=True)
-        S, alpha = balanced(weights[side, pattern], 1.0 - 2.0 * side.to(weights))
-        return batchnorm_network(self.inputs, self.whitening, S, alpha)
+        neurons, _ = Neurons.of_blocks(weights)
+        return batchnorm_network(self.inputs, self.whitening, *neurons.balanced())
 
     def objective(self, network: nn.Module) -> float:
         r"""Training objective of any ``Sequential(Linear, BatchNorm1d, ReLU, Linear)``, in float64.
@@ -208,22 +205,12 @@ def _enumerated(
 
 def _check_patterns(arrangements: Arrangements | None, features: Tensor) -> None:
     """Refuse patterns that are not those of U', such as those of X."""
-    if arrangements is None:
-        return
-    gates, features = arrangements.gates.double(), features.double()
-    fits = gates.shape[1] == features.shape[1]
-    if fits:
-        products = gates @ features.T  # (P, n)
-        sizes = torch.linalg.vector_norm(gates, dim=1)[:, None]
-        sizes = sizes * torch.linalg.vector_norm(features, dim=1)
-        wrong = ((products >= 0) != arrangements.masks) & (products.abs() > _ON_WALL * sizes)
-        fits = not bool(wrong.any())
-    if not fits:
+    if arrangements is not None and not are_patterns_of(arrangements, features.double()):
         raise InputError(
-            f"arrangements ({tuple(arrangements.masks.shape)} masks, {tuple(gates.shape)} gates) "
-            f"are not those of the whitened data, of shape {tuple(features.shape)}. Batch "
-            "normalisation uses the patterns of U': make them from BatchNorm(X, y, beta=..., "
-            'arrangements="generate").X.'
+            f"arrangements ({tuple(arrangements.masks.shape)} masks, "
+            f"{tuple(arrangements.gates.shape)} gates) are not those of the whitened data, of "
+            f"shape {tuple(features.shape)}. Batch normalisation uses the patterns of "
+            'U\': make them from BatchNorm(X, y, beta=..., arrangements="generate").X.'
         )
 
 

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from convexlib.arrangements import Arrangements, enumerate_arrangements
+from convexlib.arrangements.patterns import check_arrangements
 from convexlib.checks import check_beta, check_data, check_flag, check_positive_int
 from convexlib.cones import ConeProjector
 from convexlib.cones.projector import shrink_into_cones
 from convexlib.errors import InputError, ProblemError
 from convexlib.losses import SmoothLoss, get_loss
-from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, balanced
+from convexlib.networks import Neurons, TwoLayerGatedReLU, TwoLayerReLU
 from convexlib.pricing import price
 from convexlib.problems.base import CvxpyProgram, LinearProgram, ProximalMap, weights_of
 from convexlib.result import Result
@@ -202,23 +203,13 @@ class GroupLasso(LinearProgram):
         """The program for CVXPY, one variable (P, d) per sign."""
         X = self.X.cpu().numpy()
         masks = self.masks.cpu().numpy()
-        variables = [cp.Variable(self.shape[1:]) for _ in range(self.shape[0])]
-        signed = variables[0] if self.gated else variables[0] - variables[1]
-        # The outputs are a variable of their own, so that their link's multiplier is z.
-        outputs = cp.Variable(len(X))
-        link = outputs == cp.sum(cp.multiply(X @ signed.T, masks.T), axis=1)
-        penalty = sum(cp.sum(cp.norm(variable, 2, axis=1)) for variable in variables)
-        constraints = [link]
-        if not self.gated:
-            signs = 2.0 * masks - 1.0
-            constraints += [cp.multiply(signs, variable @ X.T) >= 0 for variable in variables]
-        objective = cp.Minimize(self.loss.expression(outputs, self.y) + self.beta * penalty)
-
-        def read_weights() -> Tensor:
-            values = [torch.as_tensor(variable.value) for variable in variables]
-            return torch.stack(values).to(self.X)
-
-        return CvxpyProgram(cp.Problem(objective, constraints), read_weights, link, self.y)
+        blocks = [cp.Variable(self.shape[1:]) for _ in range(self.shape[0])]
+        signed = blocks[0] if self.gated else blocks[0] - blocks[1]
+        outputs = cp.sum(cp.multiply(X @ signed.T, masks.T), axis=1)
+        penalty = self.beta * sum(cp.sum(cp.norm(v, 2, axis=1)) for v in blocks)
+        signs = 2.0 * masks - 1.0
+        cones = [] if self.gated else [cp.multiply(signs, v @ X.T) >= 0 for v in blocks]
+        return CvxpyProgram.of(self.loss, self.y, outputs, penalty, cones, blocks, self.shape)
 
     def __repr__(self) -> str:
         n, d = self.X.shape
@@ -322,26 +313,7 @@ class TwoLayer(GroupLasso):
         """
         free = (2, "P", self.X.shape[1])
         weights = weights_of(result, free if self.arrangements is None else self.shape)
-        side, pattern = torch.linalg.vector_norm(weights, dim=2).nonzero(as_tuple=True)
-        U, alpha = balanced(weights[side, pattern], 1.0 - 2.0 * side.to(weights))
+        neurons, pattern = Neurons.of_blocks(weights)
         if self.gated:
-            return TwoLayerGatedReLU(U, alpha, self._patterns.gates[pattern])
-        return TwoLayerReLU(U, alpha)
-
-
-def check_arrangements(arrangements: Arrangements, X: Tensor) -> Arrangements:
-    """Refuse anything but patterns, and patterns of other data."""
-    if not isinstance(arrangements, Arrangements):
-        raise InputError(f"arrangements is {type(arrangements).__name__}; expected Arrangements.")
-    masks = arrangements.masks
-    if masks.ndim != 2 or masks.shape[1] != len(X) or len(masks) == 0:
-        raise InputError(
-            f"arrangements.masks has shape {tuple(masks.shape)}; expected (P, {len(X)}) with "
-            "P >= 1, one column per row of X."
-        )
-    if masks.device != X.device:
-        raise InputError(
-            f"X is on device {X.device} but arrangements are on device {masks.device}; expected "
-            "the same. Make them from the same X."
-        )
-    return arrangements
+            return TwoLayerGatedReLU(*neurons.balanced(), self._patterns.gates[pattern])
+        return TwoLayerReLU(*neurons.balanced())

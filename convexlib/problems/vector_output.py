@@ -14,8 +14,8 @@ from convexlib.arrangements import Arrangements
 from convexlib.checks import check_choice, check_flag, check_outputs
 from convexlib.cones.projector import shrink_singular_values
 from convexlib.errors import InputError, ProblemError
-from convexlib.losses import SmoothLoss, get_loss
-from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, balanced
+from convexlib.losses import get_loss
+from convexlib.networks import Neurons, TwoLayerGatedReLU, TwoLayerReLU
 from convexlib.problems.base import CvxpyProgram, LinearProgram, ProximalMap, weights_of
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result
@@ -170,6 +170,9 @@ class VectorOutput(LinearProgram):
             problem.y, problem.masks = targets.contiguous(), self.masks
         return problems
 
+    def each_output(self) -> list[TwoLayer]:
+        return self.columns
+
     @property
     def methods(self) -> tuple[str, ...]:
         """See `Problem`: those of its columns, or those that know the nuclear norm."""
@@ -268,10 +271,11 @@ class VectorOutput(LinearProgram):
         """
         weights = weights_of(result, self.shape)
         if self.separable:
-            side, pattern, output = torch.linalg.vector_norm(weights, dim=2).nonzero(as_tuple=True)
-            vectors = weights[side, pattern, :, output]
-            U, sizes = balanced(vectors, 1.0 - 2.0 * side.to(weights))
-            alpha = weights.new_zeros(len(U), self.shape[3])
+            c = self.shape[3]
+            neurons, place = Neurons.of_blocks(weights.transpose(2, 3).flatten(1, 2))
+            pattern, output = place // c, place % c
+            U, sizes = neurons.balanced()
+            alpha = weights.new_zeros(len(U), c)
             alpha[range(len(U)), output] = sizes
         else:
             P, S, Q = torch.linalg.svd(weights[0], full_matrices=False)
@@ -286,15 +290,18 @@ class VectorOutput(LinearProgram):
 
     def to_cvxpy(self) -> CvxpyProgram:
         """The program for CVXPY, one variable (d, c) per sign and pattern."""
-        return block_program(
-            self.X,
-            self.y,
-            self.masks,
-            self.loss,
-            self.beta,
-            nuclear=not self.separable,
-            gated=self.gated,
-        )
+        data, masks = self.X.cpu().numpy(), self.masks.cpu().numpy()
+        sides, P, *size = self.shape
+        blocks = [cp.Variable(tuple(size)) for _ in range(sides * P)]
+        outputs, penalty, cones = 0, 0, []
+        for place, block in enumerate(blocks):
+            mask, image = masks[place % P, :, None], data @ block
+            outputs = outputs + (1 - 2 * (place // P)) * cp.multiply(mask, image)
+            norm = cp.sum(cp.norm(block, 2, axis=0)) if self.separable else cp.normNuc(block)
+            penalty = penalty + self.beta * norm
+            if not self.gated:
+                cones.append(cp.multiply(2 * mask - 1, image) >= 0)
+        return CvxpyProgram.of(self.loss, self.y, outputs, penalty, cones, blocks, self.shape)
 
     def __repr__(self) -> str:
         n, d = self.X.shape
@@ -304,39 +311,3 @@ class VectorOutput(LinearProgram):
             f"VectorOutput({kind}, {self.penalty_name}, n={n}, d={d}, c={self.y.shape[1]}, "
             f"{self.n_patterns} patterns, beta={self.beta:g}{loss})"
         )
-
-
-def block_program(
-    X: Tensor,
-    y: Tensor,
-    masks: Tensor,
-    loss: SmoothLoss,
-    beta: float,
-    *,
-    nuclear: bool,
-    gated: bool,
-) -> CvxpyProgram:
-    """Return the program with a variable (d, c) per sign and pattern."""
-    data, patterns = X.cpu().numpy(), masks.cpu().numpy()
-    shape = (X.shape[1], y.shape[1])
-    blocks = [[cp.Variable(shape) for _ in patterns] for _ in range(1 if gated else 2)]
-    outputs = cp.Variable(tuple(y.shape))
-    total, penalty, constraints = 0, 0, []
-    for side, row in enumerate(blocks):
-        for mask, block in zip(patterns, row, strict=True):
-            image = data @ block
-            total = total + (1 - 2 * side) * cp.multiply(mask[:, None], image)
-            penalty = penalty + (
-                cp.normNuc(block) if nuclear else cp.sum(cp.norm(block, 2, axis=0))
-            )
-            if not gated:
-                constraints.append(cp.multiply(2 * mask[:, None] - 1, image) >= 0)
-    # The outputs are a variable of their own, so that their link's multiplier is z.
-    link = outputs == total
-    objective = cp.Minimize(loss.expression(outputs, y) + beta * penalty)
-
-    def read_weights() -> Tensor:
-        values = [torch.stack([torch.as_tensor(block.value) for block in row]) for row in blocks]
-        return torch.stack(values).to(X)
-
-    return CvxpyProgram(cp.Problem(objective, [link, *constraints]), read_weights, link, y)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import cvxpy as cp
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -29,7 +28,8 @@ from convexlib.checks import (
 from convexlib.errors import InputError, ProblemError
 from convexlib.losses import get_loss
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, read_two_layer
-from convexlib.problems.base import CvxpyProgram, Problem, check_same_device, double, weights_of
+from convexlib.problems.base import check_same_device, double, weights_of
+from convexlib.problems.dictionary import DictionaryLasso
 from convexlib.result import Result
 
 BLOCK = 4_000_000  # entries of the dictionary at a time
@@ -117,7 +117,7 @@ def feature_blocks(A: Floats, neurons: Floats) -> Iterator[Floats]:
 TIGHT = 1e-9  # relative distance from a hyperplane that is rounding
 
 
-class WedgeLasso(Problem):
+class WedgeLasso(DictionaryLasso):
     r"""Two-layer ReLU training as a Lasso whose features are signed volumes.
 
     The training problem, over networks of any width, is
@@ -185,6 +185,8 @@ class WedgeLasso(Problem):
     0.425
     """
 
+    neighbours_alike = False
+
     def __init__(
         self,
         X: Any,
@@ -215,6 +217,7 @@ class WedgeLasso(Problem):
         if self.bias:
             self.A = np.hstack([self.A, np.ones((len(self.A), 1))])
         d = self.X.shape[1]
+        self.row = np.arange(len(self.A))
         neurons = wedge_neurons(self.A, d, self.norm, self.exact, max_wedges)
         self.neurons = torch.from_numpy(neurons)
 
@@ -238,46 +241,9 @@ class WedgeLasso(Problem):
         """Number A of features."""
         return len(self.neurons)
 
-    def matrix(self, index: Any = None) -> Tensor:
-        """Return the features named by index (default: all), a float64 tensor (n, k)."""
-        chosen = self.neurons if index is None else self.neurons[torch.as_tensor(index)]
-        return torch.relu(torch.from_numpy(self.A) @ chosen.T)
-
-    def zeros(self) -> Tensor:
-        """Zero coefficients; a free output bias is the mean of y."""
-        weights = self.X.new_zeros(self.n_features + self.bias)
-        if self.bias:
-            weights[-1] = self.y.double().mean()
-        return weights
-
-    def _split(self, weights: Tensor) -> tuple[Tensor, float]:
-        """Return coefficients (A,) in float64 on the CPU, and the output bias."""
-        values = weights.double().cpu()
-        return (values[:-1], float(values[-1])) if self.bias else (values, 0.0)
-
-    def fitted(self, weights: Tensor) -> Tensor:
-        r"""Return the outputs (n,): :math:`K a` plus a free output bias, in float64."""
-        values, constant = self._split(weights)
-        active = values.nonzero().ravel()
-        return (self.matrix(active) @ values[active] + constant).to(self.X.device)
-
-    def penalty(self, weights: Tensor) -> float:
-        r""":math:`\|a\|_1`."""
-        return float(self._split(weights)[0].abs().sum())
-
-    def violation(self, weights: Tensor) -> float:
-        """Zero: the program has no constraints."""
-        return 0.0
-
-    def value(self, weights: Tensor) -> float:
-        """Objective of the Lasso, in float64."""
-        fit = self.loss.value(self.fitted(weights), self.y.double())
-        return fit + self.beta * self.penalty(weights)
-
-    def centred(self, z: Tensor) -> Tensor:
-        """Return z in float64, with mean zero if biases are free."""
-        z = z.double()
-        return z - z.mean() if self.bias else z
+    def columns(self, index: Any) -> Floats:
+        """Return the features (n, k) named by index."""
+        return np.maximum(self.A @ self.neurons[torch.as_tensor(index)].numpy().T, 0.0)
 
     def correlations(self, z: Tensor) -> Floats:
         """Return every K_j^T z, (A,)."""
@@ -285,26 +251,9 @@ class WedgeLasso(Problem):
         parts = [values @ columns for columns in feature_blocks(self.A, self.neurons.numpy())]
         return np.concatenate(parts) if parts else np.zeros(0)
 
-    def dual_norm(self, z: Tensor) -> float:
-        r"""Return :math:`\max_j |K_j^\top z|`.
-
-        With ``atoms="exact"`` it is :math:`\max_{\|u\|_1 \le 1} |z^\top (Xu)_+|`.
-        """
-        return float(np.abs(self.correlations(z)).max(initial=0.0))
-
-    def dual_value(self, z: Tensor) -> float:
-        """Dual objective (at z centred, if biases are free)."""
-        return self.loss.dual_value(self.centred(z), self.y.double())
-
-    def dual_scaling(self, z: Tensor) -> Tensor:
-        """Return the feasible multiple of z (centred) with the largest dual value."""
-        z, norm = self.centred(z), self.dual_norm(z)
-        limit = self.beta / norm if norm > 0 else math.inf
-        return self.loss.best_scale(z, self.y.double(), limit) * z
-
     def active_wedges(self, result: Result | Tensor) -> list[Wedge]:
         """Return the features with a nonzero coefficient, and what their neurons are wedges of."""
-        values, _ = self._split(weights_of(result, self.zeros().shape))
+        values, _ = self.split(weights_of(result, self.zeros().shape))
         lengths, found = np.linalg.norm(self.A, axis=1), []
         for index in values.nonzero().ravel().tolist():
             u = self.neurons[index].numpy()
@@ -321,7 +270,7 @@ class WedgeLasso(Problem):
         ReLU and Linear, with a neuron of zeros if there is none. Same dtype and device as the
         data.
         """
-        values, constant = self._split(weights_of(result, self.zeros().shape))
+        values, constant = self.split(weights_of(result, self.zeros().shape))
         active = values.nonzero().ravel()
         roots = values[active].abs().sqrt()
         U = (roots[:, None] * self.neurons[active]).to(self.X)
@@ -361,19 +310,6 @@ class WedgeLasso(Problem):
         sizes = torch.linalg.vector_norm(w, self.norm, dim=1)
         decay = 0.5 * float((sizes**2).sum() + (parts.alpha**2).sum())
         return self.loss.value(fitted, self.y.double()) + self.beta * decay
-
-    def to_cvxpy(self) -> CvxpyProgram:
-        """Return the Lasso for CVXPY, with the whole dictionary as a matrix."""
-        K, y = self.matrix().numpy(), self.y.double().cpu().numpy()
-        a, constant, outputs = cp.Variable(K.shape[1]), cp.Variable(), cp.Variable(len(y))
-        link = outputs == K @ a + (constant if self.bias else 0.0)
-        objective = 0.5 * cp.sum_squares(outputs - y) + self.beta * cp.norm1(a)
-
-        def read_weights() -> Tensor:
-            extra = [float(np.asarray(constant.value))] if self.bias else []
-            return torch.as_tensor([*np.asarray(a.value), *extra]).to(self.X)
-
-        return CvxpyProgram(cp.Problem(cp.Minimize(objective), [link]), read_weights, link, self.y)
 
     def __repr__(self) -> str:
         n, d = self.X.shape

@@ -43,7 +43,8 @@ class Tracker:
         self.primal = problem.value(self.weights)
         self.z = problem.y.new_zeros(problem.y.shape)
         self.dual = problem.dual_value(self.z)
-        self.arrangements: Arrangements | None = None
+        # Of the best weights: those of the problem, where it has them.
+        self.arrangements: Arrangements | None = getattr(problem, "arrangements", None)
         self.history: list[Record] = []
         running = _running.get()
         if running is not None and not running:
@@ -59,7 +60,8 @@ class Tracker:
         """Take feasible weights (over some patterns) and a feasible dual point; return the gap."""
         primal, dual = self.problem.value(weights), self.problem.dual_value(z)
         if primal <= self.primal:
-            self.weights, self.primal, self.arrangements = weights, primal, arrangements
+            self.weights, self.primal = weights, primal
+            self.arrangements = self.arrangements if arrangements is None else arrangements
         if dual >= self.dual:
             self.z, self.dual = z, dual
         seconds = time.perf_counter() - self.began

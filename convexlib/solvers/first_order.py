@@ -85,8 +85,7 @@ def proximal_gradient(
             gap = tracker.update(iteration, w, problem.dual_scaling(z))
             # Without a slope every output is zero, and so is the solution.
             if gap <= tol or steepness == 0.0:
-                status = Status.CONVERGED
-                return tracker.result(status, iteration)
+                return tracker.result(Status.CONVERGED, iteration)
         w = prox(w + problem.correlations(z) / steepness, problem.beta / steepness)
     return tracker.result(Status.MAX_ITER, max_iter)
 
@@ -122,8 +121,7 @@ def fista(
         if iteration % check_every == 0 or iteration == 1:
             z = loss.dual_point(problem.fitted(w), y)
             if tracker.update(iteration, w, problem.dual_scaling(z)) <= tol:
-                status = Status.CONVERGED
-                return tracker.result(status, iteration)
+                return tracker.result(Status.CONVERGED, iteration)
     return tracker.result(Status.MAX_ITER, max_iter)
 
 

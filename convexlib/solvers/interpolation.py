@@ -38,7 +38,7 @@ from convexlib.result import Result, Status, relative_gap
 from convexlib.solvers.base import need
 from convexlib.solvers.lasso import lasso
 from convexlib.solvers.lasso.active_set import least_norm
-from convexlib.solvers.lasso.mirrors import Ints, worst_columns
+from convexlib.solvers.lasso.dictionary import Ints, worst_columns
 
 __all__ = ["interpolate", "interpolation_norm", "pursue"]
 

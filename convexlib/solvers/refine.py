@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -44,9 +43,6 @@ class Refined:
     value: float
     neurons: Neurons
     bias: float
-
-
-Solve = Callable[[TwoLayer, Tensor, bool], Result]  # from some neurons, with a search or without
 
 
 def refine_dual(
@@ -118,7 +114,6 @@ def refine(
     Checked by ``tests/certify/test_two_layer.py`` and ``tests/certify/test_polish.py``.
     """
     kind = get_loss(loss)
-    solve = _over_all(rounds, tol, max_nodes) if rounds else _over_own(tol)
     start = U[torch.linalg.vector_norm(U, dim=1) > 0]
     shift, low, high = bias or 0.0, -math.inf, math.inf
     steepest = beta + kind.gradient_lipschitz * len(y)
@@ -127,7 +122,8 @@ def refine(
     z, bound = y, -math.inf
     searching = bias is None  # for what local search misses: only at the bias that is found
     for _ in range(_BIAS_STEPS):
-        result = solve(_at_bias(X, y, beta, kind, shift), start, searching)
+        problem = _at_bias(X, y, beta, kind, shift)
+        result = _solve(problem, start, rounds, tol, max_nodes if searching else 0)
         neurons, _ = Neurons.of_blocks(result.weights)
         slope = beta * shift - float(result.z.sum())
         decay, lost = 0.5 * beta * shift * shift, 0.5 * slope * (slope / beta)
@@ -178,27 +174,16 @@ def _at_bias(X: Tensor, y: Tensor, beta: float, loss: SmoothLoss, bias: float) -
     return TwoLayer.generating(X, y, beta, shifted)
 
 
-def _over_all(rounds: int, tol: float, max_nodes: int | None) -> Solve:
-    """Column generation; nothing here needs to have converged."""
-
-    def solve(problem: TwoLayer, start: Tensor, searching: bool) -> Result:
-        nodes = max_nodes if searching else 0
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the caller bounds z
-            return generate(problem, tol=tol, max_iter=rounds, directions=start, max_nodes=nodes)
-
-    return solve
-
-
-def _over_own(tol: float) -> Solve:
-    """Solve over the patterns of these neurons alone."""
-
-    def solve(problem: TwoLayer, start: Tensor, searching: bool) -> Result:
+def _solve(
+    problem: TwoLayer, start: Tensor, rounds: int, tol: float, max_nodes: int | None
+) -> Result:
+    """By column generation, or over the patterns of the neurons at hand; the caller bounds z."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # nothing here needs to have converged
+        if rounds:
+            return generate(
+                problem, tol=tol, max_iter=rounds, directions=start, max_nodes=max_nodes
+            )
         if not len(start):
             start = problem.X.new_ones(1, problem.X.shape[1])  # any direction will do
-        own = problem.with_arrangements(patterns_of(problem.X, start))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the caller bounds z
-            return ssnal(own, tol=tol)
-
-    return solve
+        return ssnal(problem.with_arrangements(patterns_of(problem.X, start)), tol=tol)

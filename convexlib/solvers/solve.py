@@ -125,7 +125,7 @@ def solve_columns(
     with warnings.catch_warnings():
         # What counts is the gap of all columns together, and that is reported once, at the end.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        for k, column in enumerate(problem.columns):
+        for k, column in enumerate(problem.each_output()):
             own = {
                 name: value[..., k] if isinstance(value, Tensor) else value
                 for name, value in options.items()

@@ -199,12 +199,18 @@ def rows(draw: st.DrawFn) -> Arguments:
 
 def split(vectors: Any, signs: Any) -> Any:
     """Neurons of blocks, and two networks of them beside each other."""
-    U, alpha = networks.balanced(vectors, signs)
+    U, alpha = networks.Neurons(vectors, signs).balanced()
     network = cl.TwoLayerReLU(U, alpha)
     return [U, alpha, networks.side_by_side([network, network])]
 
 
-entry("balanced", split, rows(), covers=("balanced", "side_by_side"), kept=("vectors", "signs"))
+entry(
+    "balanced",
+    split,
+    rows(),
+    covers=("balanced", "Neurons", "side_by_side"),
+    kept=("vectors", "signs"),
+)
 
 
 @st.composite

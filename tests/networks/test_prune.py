@@ -110,6 +110,12 @@ def test_what_comes_in_and_out():
         cl.prune_neurons(nn.Linear(2, 1).double(), X)
 
 
+def test_neurons_whose_outputs_cancel_all_go():
+    U = torch.tensor([[1.0, 2.0], [3.0, 1.0]], dtype=torch.float64).repeat(2, 1)
+    network = cl.TwoLayerReLU(U, torch.tensor([1.0, 2.0, -1.0, -2.0], dtype=torch.float64))
+    assert cl.prune_neurons(network, np.eye(2) + 0.5).n_neurons == 0
+
+
 REFUSALS = [
     (lambda: cl.prune_neurons(cl.TwoLayerReLU(1e300 * ONE, 1e300 * ONE[0]), ONE),
      InputError, "neurons' outputs on X contains 1 non-finite"),

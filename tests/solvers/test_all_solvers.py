@@ -286,7 +286,7 @@ def test_with_beta_is_the_problem_with_that_beta(kind):
     assert cl.solve(moved, tol=1e-8).value == pytest.approx(result.value, rel=3e-8)
     assert moved.value(result.weights) == fresh.value(result.weights)
     assert moved.dual_norm(moved.y) == fresh.dual_norm(fresh.y)
-    own = [getattr(moved, "rows", moved), *moved.columns]  # problems that it is made of
+    own = [getattr(moved, "rows", moved), *moved.each_output()]  # problems that it is made of
     assert {part.beta for part in own} == {0.2}
     for name in vars(fresh).keys() & vars(moved).keys():
         mine, its = vars(moved)[name], vars(fresh)[name]

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements
+from convexlib.arrangements.patterns import check_arrangements
 from convexlib.checks import as_tensor, check_beta, check_finite, check_outputs, check_scale
 from convexlib.cones.projector import shrink_singular_values
 from convexlib.errors import InputError
 from convexlib.losses import get_loss
 from convexlib.problems.base import CvxpyProgram, LinearProgram, ProximalMap, weights_of
-from convexlib.problems.two_layer import check_arrangements
 from convexlib.result import Result
 
 
@@ -222,19 +222,11 @@ class Attention(LinearProgram):
         maps = self.maps.flatten(2).cpu().numpy()  # (P, n s, d d d)
         d, c = self.X.shape[2], self.y.shape[1]
         blocks = [cp.Variable(self.shape[2:]) for _ in maps]
-        outputs = cp.Variable(tuple(self.y.shape))
-        total = sum(
+        outputs = sum(
             A @ cp.reshape(Z, (d**3, c), order="C") for A, Z in zip(maps, blocks, strict=True)
         )
-        # The outputs are a variable of their own, so that their link's multiplier is z.
-        link = outputs == total
-        penalty = sum(cp.normNuc(Z) for Z in blocks)
-        goal = cp.Minimize(self.loss.expression(outputs, self.y) + self.beta * penalty)
-
-        def read_weights() -> Tensor:
-            return torch.stack([torch.as_tensor(Z.value) for Z in blocks])[None].to(self.X)
-
-        return CvxpyProgram(cp.Problem(goal, [link]), read_weights, link, self.y)
+        penalty = self.beta * sum(cp.normNuc(Z) for Z in blocks)
+        return CvxpyProgram.of(self.loss, self.y, outputs, penalty, [], blocks, self.shape)
 
     def __repr__(self) -> str:
         n, s, d = self.X.shape

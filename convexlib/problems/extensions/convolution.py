@@ -245,17 +245,10 @@ class Convolution(LinearProgram):
         signs = 2.0 * self.rows.masks.cpu().numpy() - 1.0
         blocks = [cp.Variable(self.rows.shape[1:]) for _ in range(self.rows.shape[0])]
         signed = blocks[0] if self.gated else blocks[0] - blocks[1]
-        outputs = cp.Variable(len(self.y))
-        # The outputs are a variable of their own, so that their link's multiplier is z.
-        link = outputs == sum(A @ signed[i] for i, A in enumerate(maps))
+        outputs = sum(A @ signed[i] for i, A in enumerate(maps))
         cones = [] if self.gated else [cp.multiply(signs, v @ rows.T) >= 0 for v in blocks]
-        penalty = sum(cp.sum(cp.norm(v, 2, axis=1)) for v in blocks)
-        goal = cp.Minimize(self.loss.expression(outputs, self.y) + self.beta * penalty)
-
-        def read_weights() -> Tensor:
-            return torch.stack([torch.as_tensor(v.value) for v in blocks]).to(self.X)
-
-        return CvxpyProgram(cp.Problem(goal, [link, *cones]), read_weights, link, self.y)
+        penalty = self.beta * sum(cp.sum(cp.norm(v, 2, axis=1)) for v in blocks)
+        return CvxpyProgram.of(self.loss, self.y, outputs, penalty, cones, blocks, self.rows.shape)
 
     def __repr__(self) -> str:
         n, K, h = self.X.shape

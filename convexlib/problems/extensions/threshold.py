@@ -7,10 +7,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, enumerate_arrangements
+from convexlib.arrangements.patterns import check_arrangements
 from convexlib.checks import check_data, check_positive_int, check_same_device
 from convexlib.errors import InputError, ProblemError
 from convexlib.problems.base import double, weights_of
-from convexlib.problems.two_layer import GroupLasso, check_arrangements
+from convexlib.problems.two_layer import GroupLasso
 from convexlib.result import Result
 
 __all__ = ["Threshold", "ThresholdNetwork"]

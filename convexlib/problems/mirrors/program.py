@@ -3,12 +3,14 @@ r"""One-dimensional networks are Lasso models whose features are mirrors of the 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import comb, prod
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.optimize import linprog
 from torch import Tensor, nn
 
 from convexlib.arrays import Floats
@@ -22,10 +24,12 @@ from convexlib.checks import (
     check_real,
     readable_count,
 )
-from convexlib.errors import InputError, ProblemError
+from convexlib.errors import InputError, ProblemError, SolverError
 from convexlib.losses import Loss, SquaredLoss
+from convexlib.losses.piecewise import QuantileLoss
 from convexlib.networks import outputs
-from convexlib.problems.base import CvxpyProgram, Problem, check_same_device, weights_of
+from convexlib.problems.base import check_same_device, weights_of
+from convexlib.problems.dictionary import DictionaryLasso
 from convexlib.problems.mirrors.dictionaries import (
     Chains,
     ClippedRamps,
@@ -38,12 +42,6 @@ from convexlib.problems.mirrors.dictionaries import (
     leaky_count,
 )
 from convexlib.problems.mirrors.features import ACTIVATIONS, SWITCHING, Feature
-from convexlib.problems.mirrors.losses import (
-    QuantileLoss,
-    best_constant,
-    cvxpy_lasso,
-    flattest_subgradient,
-)
 from convexlib.problems.mirrors.networks import (
     ParallelUnits,
     SwitchingUnits,
@@ -170,7 +168,53 @@ def make_dictionary(
     return Chains(x, "abs", *abs_chains(x, depth))
 
 
-class Mirrors(Problem):
+def flattest_subgradient(
+    y: NDArray[np.float64],
+    constant: float,
+    tau: float,
+    correlations: Callable[[Tensor], NDArray[np.float64]],
+    columns: Callable[[Any], Tensor],
+) -> float:
+    r"""Return the least :math:`\max_j |A_j^\top z|` over the dual points z of a best constant.
+
+    They have the entry tau above the constant and tau - 1 below it; where y equals it the entries
+    are free in between, with sum zero in all. Found by cutting planes.
+    """
+    tied = np.flatnonzero(y == constant)
+    z = np.where(y > constant, tau, tau - 1.0)
+    z[tied] = 0.0
+    z[tied] = -z.sum() / len(tied)
+    known: list[int] = []
+    bound = 0.0
+    while True:
+        found = np.abs(correlations(torch.from_numpy(z)))
+        worst = int(np.argmax(found))
+        # One tied sample leaves no freedom. Otherwise the program over the known columns bounds
+        # the answer from below, and is the answer once no other column exceeds it.
+        if len(tied) == 1 or worst in known or found[worst] <= bound * (1.0 + 1e-9):
+            return float(found[worst])
+        known.append(worst)
+        A = columns(known).numpy()  # (n, k)
+        fixed = np.where(np.isin(np.arange(len(y)), tied), 0.0, z)
+        rows = np.vstack([A[tied].T, -A[tied].T])
+        rows = np.hstack([rows, -np.ones((len(rows), 1))])
+        solution = linprog(
+            np.append(np.zeros(len(tied)), 1.0),
+            A_ub=rows,
+            b_ub=np.concatenate([-(fixed @ A), fixed @ A]),
+            A_eq=np.append(np.ones(len(tied)), 0.0)[None],
+            b_eq=[-fixed.sum()],
+            bounds=[(tau - 1.0, tau)] * len(tied) + [(0.0, None)],
+        )
+        if solution.status != 0:
+            raise SolverError(
+                f"HiGHS ended with status {solution.status} in beta_max: {solution.message} "
+                "Expected an optimum. Rescale x and y."
+            )
+        z[tied], bound = solution.x[:-1], solution.x[-1]
+
+
+class Mirrors(DictionaryLasso):
     r"""Training of parallel narrow networks on one feature, as a Lasso.
 
     For networks :math:`f(x) = \xi + \sum_k \alpha_k h_k(x)` of any number of units with one neuron
@@ -247,6 +291,9 @@ class Mirrors(Problem):
     (0.19, True)
     """
 
+    bias = True
+    neighbours_alike = True
+
     def __init__(
         self,
         x: Any,
@@ -313,51 +360,22 @@ class Mirrors(Problem):
         active = weights.nonzero().ravel().tolist()
         return [(float(weights[index]), self.feature(index)) for index in active]
 
-    def matrix(self, index: Any = None) -> Tensor:
-        """Return the columns named by index (default: all) as a float64 tensor (n, k)."""
-        chosen = np.arange(self.n_features) if index is None else np.asarray(index, dtype=np.intp)
-        return torch.from_numpy(self.dictionary.columns(chosen)[self.row])
-
-    def zeros(self) -> Tensor:
-        """Zero coefficients with the best constant as the output bias, (p + 1,)."""
-        weights = self.X.new_zeros(self.n_features + 1)
-        weights[-1] = self.best_constant()
-        return weights
+    def columns(self, index: Any) -> Floats:
+        """Return the columns (N, k) named by index, over the distinct inputs."""
+        return self.dictionary.columns(index)
 
     def best_constant(self) -> float:
         """Return the mean of y, or its quantile (an observed value)."""
-        return best_constant(self.loss, self.y.double())
-
-    def fitted(self, weights: Tensor) -> Tensor:
-        r"""Return the outputs (n,): :math:`A z + \xi \mathbf 1`, in float64."""
-        active = weights[:-1].nonzero().ravel().cpu().numpy()
-        columns = self.matrix(active).to(self.X.device)
-        return columns @ weights[:-1][active].double() + float(weights[-1])
-
-    def penalty(self, weights: Tensor) -> float:
-        r""":math:`\|z\|_1`."""
-        return float(weights[:-1].double().abs().sum())
-
-    def violation(self, weights: Tensor) -> float:
-        """Return 0: the program has no constraints."""
-        return 0.0
+        if not isinstance(self.loss, QuantileLoss):
+            return super().best_constant()
+        place = int(np.ceil(self.loss.tau * len(self.y) - 1e-9)) - 1
+        return float(torch.sort(self.y.double()).values[min(max(place, 0), len(self.y) - 1)])
 
     def correlations(self, z: Tensor) -> Floats:
         """Return every A_j^T z, (p,), for z (n,) that sums to zero."""
         total: Floats = np.zeros(len(self.x))
         np.add.at(total, self.row, z.double().cpu().numpy())
         return self.dictionary.correlations(total)
-
-    def centred(self, z: Tensor) -> Tensor:
-        """Return z in float64 with mean zero, as the free output bias asks."""
-        z = z.double()
-        return z - z.mean()
-
-    def dual_norm(self, z: Tensor) -> float:
-        r""":math:`\max_j |A_j^\top z|` for z centred to :math:`1^\top z = 0`."""
-        if self.n_features == 0:
-            return 0.0
-        return float(np.abs(self.correlations(self.centred(z))).max())
 
     def beta_max(self) -> float:
         r"""Return the least beta with a constant optimum: :math:`\max_j |A_j^\top (y-\bar y)|`.
@@ -373,21 +391,6 @@ class Mirrors(Problem):
                 y.cpu().numpy(), self.best_constant(), self.loss.tau, self.correlations, self.matrix
             )
         return self.dual_norm(y - y.mean())
-
-    def value(self, weights: Tensor) -> float:
-        """Objective of the convex program, in float64."""
-        fitted = self.fitted(weights)
-        return self.loss.value(fitted, self.y.double()) + self.beta * self.penalty(weights)
-
-    def dual_value(self, z: Tensor) -> float:
-        """Dual objective at z centred; a lower bound on the optimum when that is feasible."""
-        return self.loss.dual_value(self.centred(z), self.y.double())
-
-    def dual_scaling(self, z: Tensor) -> Tensor:
-        """Return the multiple of z, centred, that is feasible and has the largest dual value."""
-        z, norm = self.centred(z), self.dual_norm(z)
-        limit = self.beta / norm if norm > 0 else float("inf")
-        return self.loss.best_scale(z, self.y.double(), limit) * z
 
     def to_network(self, result: Result | Tensor) -> ParallelUnits | SwitchingUnits:
         r"""Return the network with :math:`g = |z_j|^{1/L}` as the size of every weight of unit j.
@@ -415,10 +418,6 @@ class Mirrors(Problem):
         fitted = outputs(exact, self.X.double())
         decay = float(exact.regulariser().detach())
         return self.loss.value(fitted, self.y.double()) + self.beta * decay
-
-    def to_cvxpy(self) -> CvxpyProgram:
-        """Return the program for CVXPY, with the whole dictionary as a matrix."""
-        return cvxpy_lasso(self.matrix().numpy(), self.y, self.beta, self.loss)
 
     def __repr__(self) -> str:
         return (

@@ -19,8 +19,6 @@ from convexlib.arrays import Floats
 from convexlib.checks import check_beta, check_data, check_positive_int
 from convexlib.cones.unit_cones import UnitCones
 from convexlib.errors import InputError, ProblemError
-from convexlib.losses import Loss
-from convexlib.losses.piecewise import PiecewiseLoss
 from convexlib.networks import ParallelReLU
 from convexlib.pricing import price
 from convexlib.problems.base import CvxpyProgram, Problem, weights_of
@@ -258,20 +256,13 @@ class UnitProgram(Problem):
         """The program for CVXPY, one variable (K, m d) per output sign."""
         _, K, m, d = self.shape
         A, walls = self.maps(np.arange(K))
-        y = self.y.double().cpu().numpy()
         sides = [cp.Variable(K * m * d) for _ in range(2)]
-        outputs = cp.Variable(len(y))
-        link = outputs == sp.csr_matrix(A) @ (sides[0] - sides[1])
+        outputs = sp.csr_matrix(A) @ (sides[0] - sides[1])
         size = (K * m, d) if self.by_sum else (K, m * d)
-        penalty = sum(cp.sum(cp.norm(cp.reshape(v, size, order="C"), 2, axis=1)) for v in sides)
-        constraints = [link, *(walls @ variable >= 0 for variable in sides)]
-        objective = cp.Minimize(_cvxpy_loss(self.loss, outputs, self.y) + self.beta * penalty)
-
-        def read_weights() -> Tensor:
-            values = [torch.as_tensor(variable.value) for variable in sides]
-            return torch.stack(values).to(self.X).reshape(self.shape)
-
-        return CvxpyProgram(cp.Problem(objective, constraints), read_weights, link, self.y)
+        blocks = [cp.reshape(v, size, order="C") for v in sides]
+        penalty = self.beta * sum(cp.sum(cp.norm(v, 2, axis=1)) for v in blocks)
+        cones = [walls @ v >= 0 for v in sides]
+        return CvxpyProgram.of(self.loss, self.y, outputs, penalty, cones, sides, self.shape)
 
     def __repr__(self) -> str:
         n, d = self.X.shape
@@ -281,13 +272,3 @@ class UnitProgram(Problem):
             f"{type(self).__name__}(n={n}, d={d}, widths={self.widths}, {known}, "
             f"beta={self.beta:g})"
         )
-
-
-def _cvxpy_loss(loss: Loss, outputs: cp.Variable, y: Tensor) -> cp.Expression:
-    if isinstance(loss, PiecewiseLoss):
-        parts = [
-            cp.multiply(slope.double().cpu().numpy(), outputs) + offset.double().cpu().numpy()
-            for slope, offset in loss.pieces(y)
-        ]
-        return cp.sum(cp.maximum(*parts))
-    return 0.5 * cp.sum_squares(outputs - y.double().cpu().numpy())

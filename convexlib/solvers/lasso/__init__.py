@@ -1,6 +1,11 @@
 """The Lasso with one-dimensional mirrors or wedge products as features, to rounding."""
 
-from convexlib.solvers.lasso.mirrors import lasso, lasso_path, optimal_set, solve_path
-from convexlib.solvers.lasso.wedges import wedge
+from convexlib.solvers.lasso.dictionary import (
+    lasso,
+    lasso_path,
+    optimal_set,
+    solve_path,
+    wedge,
+)
 
 __all__ = ["lasso", "lasso_path", "optimal_set", "solve_path", "wedge"]

@@ -95,6 +95,8 @@ def pruned(problem: UnitProgram, weights: Tensor) -> Tensor:
     are positively homogeneous, too.
     """
     side, index = problem.norms(weights).nonzero(as_tuple=True)
+    if not len(index):
+        return weights
     chosen = index.cpu().numpy()
     outputs = problem.maps(chosen)[0].reshape(len(problem.y), len(chosen), -1)
     blocks = weights[side, index].flatten(1).double().cpu().numpy()

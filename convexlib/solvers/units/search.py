@@ -50,6 +50,7 @@ _ALIKE = 1.0 - 1e-6  # cosine of the outputs of sub-networks that are taken for 
 _EXACT_SIZE = 40_000  # nonzeros in the walls of the largest program solved exactly
 _PATIENCE = 3  # searches without a find, or rounds without progress, before giving up
 _NOISE = (0.1, 0.3, 1.0)  # relative sizes of the steps from the present sub-networks
+_DESCENT = 100  # steps of L-BFGS per round
 _SMALL = 1e-3  # a leaf below this part of its sub-network's norm is left out of a descent
 
 
@@ -59,7 +60,6 @@ def search_units(
     tol: float = 1e-6,
     max_iter: int = 200,
     n_starts: int = 128,
-    descent_steps: int = 100,
     seeding: str = "auto",
     seed: int = 0,
 ) -> Result:
@@ -73,8 +73,6 @@ def search_units(
         Rounds.
     n_starts : int
         Random sub-networks that climb in every round, beside steps from the present ones.
-    descent_steps : int
-        Steps of L-BFGS per round, on larger data.
     seeding : {"auto", "adam", "none"}
         ``"adam"`` starts from the sub-networks of briefly trained networks; ``"auto"`` does so
         where the data are too large for exact rounds.
@@ -92,7 +90,6 @@ def search_units(
             "units=sample_units(X, n_units=...)."
         )
     check_positive_int(n_starts, "n_starts")
-    check_positive_int(descent_steps, "descent_steps")
     check_choice(seeding, ("auto", "adam", "none"), "seeding")
     X, y = problem.X.double().cpu(), problem.y.double().cpu()
     generator = torch.Generator().manual_seed(check_seed(seed))
@@ -109,7 +106,7 @@ def search_units(
             return _solved(problem, X, found)
         found = rescaled(problem, X, y, found)
         if len(found[0]):  # no multiple is positive from beta_max on
-            found = rescaled(problem, X, y, _descended(problem, X, y, found, descent_steps))
+            found = rescaled(problem, X, y, _descended(problem, X, y, found))
         return found, y - (_outputs(X, *found[:2]) * found[2]).sum(dim=1)
 
     present: Found = X.new_zeros(0, m, d), X.new_zeros(0, m), X.new_zeros(0)
@@ -246,7 +243,7 @@ def rescaled(problem: UnitProgram, X: Tensor, y: Tensor, found: Found) -> Found:
     return (atoms * multiples[:, None, None])[kept], signs[kept], side[kept]
 
 
-def _descended(problem: UnitProgram, X: Tensor, y: Tensor, found: Found, steps: int) -> Found:
+def _descended(problem: UnitProgram, X: Tensor, y: Tensor, found: Found) -> Found:
     """All leaves after some steps of L-BFGS on the objective in leaves.
 
     Leaves that have nearly vanished are set to zero, where they stay: the norm has a kink there,
@@ -272,7 +269,7 @@ def _descended(problem: UnitProgram, X: Tensor, y: Tensor, found: Found, steps: 
         value = 0.5 * float(residual @ residual) + problem.beta * float(lengths.sum())
         return value, slopes.numpy().ravel()
 
-    options = {"maxiter": steps, "maxcor": 20}
+    options = {"maxiter": _DESCENT, "maxcor": 20}
     done = minimize(evaluate, leaves.numpy().ravel(), jac=True, method="L-BFGS-B", options=options)
     return torch.from_numpy(done.x).reshape(shape), signs, side
 
@@ -322,11 +319,12 @@ def trained_units(problem: UnitProgram, seed: int = 0) -> Found:
     return leaves[live], signs[live], side[live]
 
 
+_CLIMB = 60  # steps of an ascent
 _TINY = 1e-300
 
 
 def ascend_units(
-    X: Tensor, z: Tensor, starts: Tensor, signs: Tensor, by_sum: bool, n_iter: int = 60
+    X: Tensor, z: Tensor, starts: Tensor, signs: Tensor, by_sum: bool
 ) -> tuple[Tensor, Tensor]:
     r"""Climb from leaves `starts` (B, m, d) with the signs (B, m) at the dual points z (n, B).
 
@@ -336,7 +334,7 @@ def ascend_units(
     U = starts / _norms(starts, by_sum)[:, None, None].clamp(min=_TINY)
     heights, slopes = _heights(X, z, U, signs, by_sum)
     steps = torch.ones_like(heights)
-    for _ in range(n_iter):
+    for _ in range(_CLIMB):
         lengths = torch.linalg.vector_norm(slopes, dim=(1, 2)).clamp(min=_TINY)
         trial = U + (steps / lengths)[:, None, None] * slopes
         trial = trial / _norms(trial, by_sum)[:, None, None].clamp(min=_TINY)

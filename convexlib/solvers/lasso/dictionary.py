@@ -1,4 +1,4 @@
-r"""Lasso with a free intercept, exactly: active sets on a growing set of columns.
+r"""The Lasso over a dictionary, exactly: active sets on a growing set of columns.
 
 The outer loop asks the dictionary for the columns whose correlation with the residual exceeds beta
 and adds the worst of them to a working set; the inner loop (`active_set`) solves the Lasso on the
@@ -30,9 +30,11 @@ from torch import Tensor
 from convexlib.arrays import Floats
 from convexlib.checks import check_beta, check_betas, check_positive_int, check_real, check_tol
 from convexlib.errors import InputError, SolverError
+from convexlib.losses.piecewise import QuantileLoss
 from convexlib.problems.base import Problem, weights_of
+from convexlib.problems.dictionary import DictionaryLasso
 from convexlib.problems.mirrors import Mirrors
-from convexlib.problems.mirrors.losses import QuantileLoss
+from convexlib.problems.wedges import WedgeLasso
 from convexlib.result import Result, Status
 from convexlib.solvers.base import Tracker, need
 from convexlib.solvers.lasso.active_set import SLACK, ActiveSet, pinball, stages
@@ -76,14 +78,51 @@ def lasso(
     -----
     Checked by ``tests/solvers/lasso/test_mirrors.py``.
     """
-    problem = need(problem, Mirrors, "lasso")
+    return _solve(need(problem, Mirrors, "lasso"), "lasso", tol, max_iter, start)
+
+
+def wedge(problem: Problem, *, tol: float = 1e-6, max_iter: int = 2_000) -> Result:
+    r"""Solve a `WedgeLasso`, to rounding whatever `tol`.
+
+    Parameters
+    ----------
+    problem : WedgeLasso
+    tol : float
+        Relative duality gap for ``CONVERGED``.
+    max_iter : int
+        Rounds of pricing.
+
+    Returns
+    -------
+    Result
+        ``scope`` is ``"network"`` for an exact dictionary: the bound holds for all networks.
+
+    Raises
+    ------
+    SolverError
+        If the problem is not a `WedgeLasso`.
+
+    Notes
+    -----
+    Checked by ``tests/problems/test_wedges.py``.
+    """
+    return _solve(need(problem, WedgeLasso, "wedge"), "wedge", tol, max_iter, None)
+
+
+def _solve(
+    problem: DictionaryLasso,
+    method: str,
+    tol: float,
+    max_iter: int,
+    start: Result | Tensor | None,
+) -> Result:
+    """Solve on a working set, add the columns that are missing, and again until there are none."""
     tol = check_tol(tol)
     check_positive_int(max_iter, "max_iter")
-    tracker = Tracker(problem, "lasso")
-    index, values = _start(problem, start)
+    tracker = Tracker(problem, method)
     quantile = isinstance(problem.loss, QuantileLoss)
     inner: Squared | Pinball = Pinball(problem) if quantile else Squared(problem)
-    inner.add(index, values)
+    inner.add(*_start(problem, start))
     n_iter, finished = 0, False
     warm = start is not None or quantile  # the quantile program is linear, and solved as one
     betas = [problem.beta] if warm else stages(problem.beta_max(), problem.beta)
@@ -103,17 +142,18 @@ def lasso(
     return tracker.result(Status.STALLED if finished else Status.MAX_ITER, n_iter)
 
 
-def worst_columns(problem: Mirrors, z: Tensor, known: Ints, beta: float) -> Ints:
+def worst_columns(problem: DictionaryLasso, z: Tensor, known: Ints, beta: float) -> Ints:
     """Return the columns that most exceed beta at z, at most `BATCH`, none of the known ones.
 
-    Neighbours in the dictionary are alike: only local maxima of the excess are taken.
+    Where neighbours in the dictionary are alike only local maxima of the excess are taken.
     """
     if problem.n_features == 0:
         return np.zeros(0, dtype=np.intp)
     excess = np.abs(problem.correlations(z)) - beta * (1.0 + SLACK)
     excess[known] = -1.0
-    padded = np.concatenate([[-1.0], excess, [-1.0]])
-    excess[(excess < padded[:-2]) | (excess < padded[2:])] = -1.0
+    if problem.neighbours_alike:
+        padded = np.concatenate([[-1.0], excess, [-1.0]])
+        excess[(excess < padded[:-2]) | (excess < padded[2:])] = -1.0
     count = min(BATCH, len(excess))
     worst = np.argpartition(-excess, count - 1)[:count]
     worst = worst[np.argsort(-excess[worst], kind="stable")]
@@ -123,13 +163,13 @@ def worst_columns(problem: Mirrors, z: Tensor, known: Ints, beta: float) -> Ints
 class Squared:
     """The squared loss on a working set, with repeated inputs merged into weighted points."""
 
-    def __init__(self, problem: Mirrors) -> None:
+    def __init__(self, problem: DictionaryLasso) -> None:
         self.problem = problem
         y = problem.y.double().cpu().numpy()
-        self.counts = np.bincount(problem.row, minlength=len(problem.x)).astype(np.float64)
-        self.means = np.bincount(problem.row, y, minlength=len(problem.x)) / self.counts
+        self.counts = np.bincount(problem.row).astype(np.float64)
+        self.means = np.bincount(problem.row, y) / self.counts
         self.within = y - self.means[problem.row]  # (n,): no network can fit it
-        self.centre = float(y.mean())
+        self.centre = problem.best_constant()
         self.roots = np.sqrt(self.counts)
         self.beta = problem.beta
         self.active = ActiveSet(self.roots * (self.means - self.centre), problem.beta)
@@ -138,8 +178,8 @@ class Squared:
 
     def add(self, index: Ints, values: Floats) -> None:
         """Take columns into the working set, with coefficients to start from."""
-        columns = self.problem.dictionary.columns(index)
-        offsets = self.counts @ columns / self.counts.sum()
+        columns = self.problem.columns(index)
+        offsets = self.counts @ columns / self.counts.sum() * self.problem.bias
         first = len(self.index)
         self.index = np.concatenate([self.index, index])
         self.offsets = np.concatenate([self.offsets, offsets])
@@ -160,18 +200,16 @@ class Squared:
         return torch.from_numpy(rows).to(self.problem.X.device)
 
     def weights(self) -> Tensor:
-        """Return the present weights (p + 1,)."""
+        """Return the present weights."""
         coefficients = self.active.coefficients()
-        weights = self.problem.X.new_zeros(self.problem.n_features + 1)
-        weights[torch.from_numpy(self.index)] = torch.from_numpy(coefficients).to(weights)
-        weights[-1] = self.centre - float(self.offsets @ coefficients)
-        return weights
+        constant = self.centre - float(self.offsets @ coefficients)
+        return self.problem.joined(self.index, coefficients, constant)
 
 
 class Pinball:
     """The quantile loss on a working set: a linear program."""
 
-    def __init__(self, problem: Mirrors) -> None:
+    def __init__(self, problem: DictionaryLasso) -> None:
         self.problem = problem
         self.beta = problem.beta
         self.index: Ints = np.zeros(0, dtype=np.intp)
@@ -198,18 +236,15 @@ class Pinball:
         return torch.from_numpy(z).to(problem.X.device)
 
     def weights(self) -> Tensor:
-        """Return the present weights (p + 1,)."""
-        weights = self.problem.X.new_zeros(self.problem.n_features + 1)
-        weights[torch.from_numpy(self.index)] = torch.from_numpy(self.solution).to(weights)
-        weights[-1] = self.bias
-        return weights
+        """Return the present weights."""
+        return self.problem.joined(self.index, self.solution, self.bias)
 
 
-def _start(problem: Mirrors, start: Result | Tensor | None) -> tuple[Ints, Floats]:
+def _start(problem: DictionaryLasso, start: Result | Tensor | None) -> tuple[Ints, Floats]:
     """Return the columns and coefficients of a starting point."""
     if start is None:
         return np.zeros(0, dtype=np.intp), np.zeros(0)
-    given = weights_of(start, (problem.n_features + 1,))[:-1].double().cpu().numpy()
+    given = problem.split(weights_of(start, problem.zeros().shape))[0].numpy()
     index = np.flatnonzero(given)
     return index, given[index]
 

@@ -1,0 +1,127 @@
+r"""Networks as a Lasso over a finite dictionary of features, what mirrors and wedges share.
+
+.. math:: \min_{a, \xi} L(A a + \xi \mathbf 1) + \beta \|a\|_1 , \qquad
+          \max_z -L^*(-z) \quad\text{s.t.}\quad |A_j^\top z| \le \beta,\; \mathbf 1^\top z = 0 .
+
+The dictionary A is not held in memory: its columns are made when they are asked for. Without an
+output bias :math:`\xi` the dual has no equation.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from convexlib.arrays import Floats
+from convexlib.problems.base import CvxpyProgram, Problem
+
+
+class DictionaryLasso(Problem):
+    """A Lasso over the columns of a dictionary, in float64 on the CPU whatever the data.
+
+    ``weights`` has shape (p,), or (p + 1,) with the output bias last.
+
+    Attributes
+    ----------
+    row : int array (n,)
+        The row of the dictionary that a sample has: equal samples share one.
+    bias : bool
+        Whether there is an output bias.
+    """
+
+    row: NDArray[np.intp]
+    bias: bool
+    neighbours_alike: bool  # whether columns that are near in order are near in space
+
+    @property
+    @abstractmethod
+    def n_features(self) -> int:
+        """The number p of columns."""
+
+    @abstractmethod
+    def columns(self, index: Any) -> Floats:
+        """Return the columns (N, k) that are named by index, over the distinct samples."""
+
+    @abstractmethod
+    def correlations(self, z: Tensor) -> Floats:
+        """Return every A_j^T z, (p,), for z (n,) that sums to zero if there is a bias."""
+
+    def matrix(self, index: Any = None) -> Tensor:
+        """Return the columns named by index (default: all) as a float64 tensor (n, k)."""
+        chosen = np.arange(self.n_features) if index is None else np.asarray(index, dtype=np.intp)
+        return torch.from_numpy(self.columns(chosen)[self.row])
+
+    def best_constant(self) -> float:
+        """Return the best output bias without features: the mean of y; 0 without a bias."""
+        return float(self.y.double().mean()) if self.bias else 0.0
+
+    def split(self, weights: Tensor) -> tuple[Tensor, float]:
+        """Return coefficients (p,) in float64 on the CPU, and the output bias."""
+        values = weights.double().cpu()
+        return (values[:-1], float(values[-1])) if self.bias else (values, 0.0)
+
+    def joined(self, index: NDArray[np.intp], values: Floats, constant: float) -> Tensor:
+        """Return the weights with some coefficients and an output bias."""
+        weights = self.X.new_zeros(self.n_features + self.bias)
+        weights[torch.from_numpy(index)] = torch.from_numpy(values).to(weights)
+        if self.bias:
+            weights[-1] = constant
+        return weights
+
+    def zeros(self) -> Tensor:
+        """Zero coefficients with the best constant as the output bias."""
+        return self.joined(np.zeros(0, dtype=np.intp), np.zeros(0), self.best_constant())
+
+    def fitted(self, weights: Tensor) -> Tensor:
+        r"""Return the outputs (n,): :math:`A a + \xi \mathbf 1`, in float64."""
+        values, constant = self.split(weights)
+        active = values.nonzero().ravel()
+        return (self.matrix(active) @ values[active] + constant).to(self.X.device)
+
+    def penalty(self, weights: Tensor) -> float:
+        r""":math:`\|a\|_1`."""
+        return float(self.split(weights)[0].abs().sum())
+
+    def violation(self, weights: Tensor) -> float:
+        """Return 0: the program has no constraints."""
+        return 0.0
+
+    def value(self, weights: Tensor) -> float:
+        """Objective of the Lasso, in float64."""
+        fit = self.loss.value(self.fitted(weights), self.y.double())
+        return fit + self.beta * self.penalty(weights)
+
+    def centred(self, z: Tensor) -> Tensor:
+        """Return z in float64, with mean zero if there is an output bias."""
+        z = z.double()
+        return z - z.mean() if self.bias else z
+
+    def dual_norm(self, z: Tensor) -> float:
+        r"""Return :math:`\max_j |A_j^\top z|`, for z centred if there is an output bias."""
+        return float(np.abs(self.correlations(self.centred(z))).max(initial=0.0))
+
+    def dual_value(self, z: Tensor) -> float:
+        """Dual objective at z (centred); a lower bound on the optimum when that is feasible."""
+        return self.loss.dual_value(self.centred(z), self.y.double())
+
+    def dual_scaling(self, z: Tensor) -> Tensor:
+        """Return the feasible multiple of z (centred) with the largest dual value."""
+        z, norm = self.centred(z), self.dual_norm(z)
+        limit = self.beta / norm if norm > 0 else math.inf
+        return self.loss.best_scale(z, self.y.double(), limit) * z
+
+    def to_cvxpy(self) -> CvxpyProgram:
+        """Return the Lasso for CVXPY, with the whole dictionary as a matrix."""
+        A = self.matrix().numpy()
+        a, constant = cp.Variable(A.shape[1]), cp.Variable()
+        outputs = A @ a + constant if self.bias else A @ a
+        variables = [a, constant] if self.bias else [a]
+        penalty, shape = self.beta * cp.norm1(a), (self.n_features + self.bias,)
+        return CvxpyProgram.of(self.loss, self.y, outputs, penalty, [], variables, shape)
