@@ -87,7 +87,7 @@ def test_every_chapter_is_executed_and_its_records_are_there(extension):
         assert found.executed == found.cells > 0, name
         assert found.assertions > 0, name
         for folder in found.records:
-            assert any((notebooks.ROOT / "results" / folder).glob("*.json")), (name, folder)
+            assert any((notebooks.ROOT / "results" / folder).glob("*.json*")), (name, folder)
 
 
 def test_records_are_counted_by_their_code(extension, monkeypatch):
