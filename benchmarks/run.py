@@ -6,8 +6,8 @@
     python -m benchmarks.run --only relu     one suite (several: --only relu path)
     python -m benchmarks.run --list          what would run, and what has a record
 
-Records are results/benchmarks/*.json, one per solve, written as they come: a run that was stopped
-continues. ``--again`` measures anew. Run it on a machine that does nothing else.
+Records are the lines of results/benchmarks/*.jsonl, one per solve, written as they come: a run that
+was stopped continues. ``--again`` measures anew. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks import report, suites, summary
 from benchmarks.measure import PEERS, MeasurementError, measure
-from experiments import runner
+from experiments import records, runner
 
 Config = dict[str, Any]
 
@@ -87,9 +87,8 @@ def _title(config: Config) -> str:
 def _forget(configs: list[Config], place: Path) -> None:
     """Remove the records of these measurements, whatever their repeat and reference."""
     known = {report.key(config) for config in configs}
-    for record in report.load(place):
-        if report.key(record["config"]) in known:
-            (place / runner.file_name(record["config"])).unlink()
+    old = [r["config"] for r in report.load(place) if report.key(r["config"]) in known]
+    records.fold(place, without={runner.digest(config) for config in old})
 
 
 def show(names: list[str], profile: str, folder: Path) -> None:

@@ -24,6 +24,7 @@ from experiments import (
     uci,
 )
 from experiments.provenance import other_code
+from experiments.records import stored
 
 EXPERIMENTS = {
     experiment.name: experiment
@@ -138,8 +139,9 @@ def list_experiments(_: argparse.Namespace) -> int:
         counts = []
         for profile in ("quick", "full"):
             folder = runner.results_dir() / place(name, profile)
-            wanted = {runner.file_name(config) for config in experiment.configs(profile)}
-            there = wanted & {path.name for path in folder.glob("*.json")}
+            wanted = {runner.digest(config) for config in experiment.configs(profile)}
+            with warnings_in_one_line():
+                there = wanted & stored(folder).keys()
             counts.append(f"{profile} {len(there)}/{len(wanted)}")
         print(f"{name:13}{', '.join(counts):28}{experiment.title}")
     return DONE
@@ -191,17 +193,17 @@ def check_records(
     chosen: argparse.Namespace,
 ) -> int:
     """Make some of the records again that belong to these configurations, and compare."""
-    wanted = {runner.file_name(config) for config in configs}
-    stored = runner.records(folder)
-    known = [record for record in stored if runner.file_name(record["config"]) in wanted]
+    wanted = {runner.digest(config) for config in configs}
+    there = runner.records(folder)
+    known = [record for record in there if runner.digest(record["config"]) in wanted]
     if not known:
         raise DataError(
-            f"none of the {len(stored)} records in {runner.results_dir() / folder} is of the "
+            f"none of the {len(there)} records in {runner.results_dir() / folder} is of the "
             f"present settings of {experiment.name}; expected some. Make them anew with "
             "`python -m experiments run`."
         )
-    if len(known) < len(stored):
-        complain(f"{len(stored) - len(known)} records of other settings are left out")
+    if len(known) < len(there):
+        complain(f"{len(there) - len(known)} records of other settings are left out")
     rows = spot_check.spot_check(
         experiment, known, chosen.check, seed=chosen.seed or 0, jobs=chosen.jobs
     )
@@ -223,7 +225,7 @@ def print_table(chosen: argparse.Namespace) -> int:
             found = runner.records(place(name, chosen.profile))
         except DataError as error:
             other = {"quick": "full", "full": "quick"}[chosen.profile]
-            if not any((runner.results_dir() / place(name, other)).glob("*.json")):
+            if not stored(runner.results_dir() / place(name, other)):
                 raise
             raise DataError(
                 f"{error} There are others: `python -m experiments table {name} --{other}`."

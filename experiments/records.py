@@ -1,12 +1,21 @@
-"""Records on disk: one JSON file for each configuration, complete or not there at all.
+"""Records on disk: one line of JSON for each configuration, complete or not there at all.
 
-A record is ``results/<experiment>/<first 16 digits of sha256(config)>.json`` and holds the
-configuration, what was computed, where it was computed, and a sha256 of all that. A file that is
-damaged, or belongs to another configuration, does not count: a warning names it.
+A record holds the configuration, what was computed, where it was computed, and a sha256 of all
+that. Those of one kind (`kind`: a suite, part or method) are the lines of one file,
+``results/<experiment>/<kind>.jsonl``, in the order of their configurations, so that the difference
+of two runs reads like a table.
+
+While a run is on, a record is a file of its own, ``results/<experiment>/.running/<first 16 digits
+of sha256(config)>.json``: no run is ever in the way of another, and what is killed leaves whole
+files. `fold` makes lines of them when a run ends. Until then both are read, and the file, which is
+newer, counts before the line of the same configuration.
+
+What is damaged, or belongs to another configuration, does not count: a warning names it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -15,7 +24,8 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -31,13 +41,16 @@ __all__ = [
     "digest",
     "environment",
     "file_name",
+    "find",
+    "fold",
     "folder_of",
     "inspect",
+    "kind",
     "prepare",
-    "read",
     "records",
     "results_dir",
     "sealed",
+    "stored",
     "text",
     "write",
 ]
@@ -45,11 +58,14 @@ __all__ = [
 FORMAT = 1  # of a record
 PACKAGES = ("convexlib", "numpy", "torch", "numba", "scipy", "scikit-learn")
 SOURCE = Path(__file__).resolve().parents[1]
+RUNNING = ".running"
 NAME = re.compile(r"[0-9a-f]{16}\.json")
+KIND = re.compile(r"\w[\w.-]*", re.ASCII)
+KINDS = ("suite", "part", "method")  # the keys of a configuration that may name its file
 
 
 def records(experiment: str, folder: Path | None = None) -> list[dict[str, Any]]:
-    """Return every intact record of an experiment, in the order of the configurations' text.
+    """Return every intact record of an experiment, in the order of the configurations.
 
     Raises
     ------
@@ -57,10 +73,14 @@ def records(experiment: str, folder: Path | None = None) -> list[dict[str, Any]]
         If there is none.
     InputError
         If the name leads out of the folder.
+
+    Warns
+    -----
+    UserWarning
+        For each line or file that does not count.
     """
     place = folder_of(experiment, folder)
-    paths = [path for path in sorted(place.glob("*.json")) if NAME.fullmatch(path.name)]
-    found = [record for path in paths if (record := read(path))]
+    found = stored(place)
     if not found:
         name = experiment.removesuffix("-quick")
         profile = "--full" if name == experiment else "--quick"
@@ -68,7 +88,53 @@ def records(experiment: str, folder: Path | None = None) -> list[dict[str, Any]]
             f"{place} holds no intact record; expected some. Make them with "
             f"`python -m experiments run {name} {profile}`."
         )
-    return sorted(found, key=lambda record: text(record["config"]))
+    return sorted(found.values(), key=lambda record: _order(record["config"]))
+
+
+def stored(place: Path) -> dict[str, dict[str, Any]]:
+    """Return the intact records of a folder by the digests of their configurations.
+
+    Warns
+    -----
+    UserWarning
+        For each line or file that does not count.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(place.glob("*.jsonl")):
+        for number, line in enumerate(_lines(path), 1):
+            record, problem = _parsed(line)
+            if record is None:
+                _warn(f"{path}, line {number},", problem)
+            else:
+                found[digest(record["config"])] = record
+    for path in _single(place):
+        record, problem = inspect(path)
+        if record is not None:
+            found[digest(record["config"])] = record
+        elif problem:
+            _warn(str(path), problem)
+    return found
+
+
+def find(place: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the record of one configuration, None where none is intact.
+
+    A line begins with its configuration, so that the others need not be read.
+    """
+    record, _ = inspect(place / RUNNING / file_name(config), digest(config))
+    if record is not None:
+        return record
+    start = f'{{"config": {text(dict(config))}, '.encode()
+    for line in _lines(place / f"{kind(config)}.jsonl"):
+        if line.startswith(start) and (record := _parsed(line)[0]) is not None:
+            return record
+    return None
+
+
+def kind(config: Mapping[str, Any]) -> str:
+    """Return the name of the file for a configuration: its suite, part or method, if it has one."""
+    named = next((config[key] for key in KINDS if key in config), None)
+    return named if isinstance(named, str) and KIND.fullmatch(named) else "records"
 
 
 def folder_of(experiment: str, folder: Path | None = None) -> Path:
@@ -104,7 +170,7 @@ def digest(config: Mapping[str, Any]) -> str:
 
 
 def file_name(config: Mapping[str, Any]) -> str:
-    """Return the name of a configuration's record."""
+    """Return the name of a configuration's record while a run is on."""
     return f"{digest(config)[:16]}.json"
 
 
@@ -117,10 +183,11 @@ def prepare(folder: Path) -> None:
         If nothing can be written there; better now than after hours of computing.
     """
     try:
-        atomic.probe(folder)
+        atomic.probe(folder / RUNNING)
     except OSError as error:
         raise _disk_error(folder, error) from error
     atomic.sweep(folder)
+    atomic.sweep(folder / RUNNING)
 
 
 def sealed(body: dict[str, Any]) -> dict[str, Any]:
@@ -136,46 +203,140 @@ def sealed(body: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def write(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a sealed record.
+def write(place: Path, record: Mapping[str, Any]) -> None:
+    """Write a sealed record into a folder, as a file of its own.
 
     Raises
     ------
     DataError
         If the disk is full or the folder cannot be written; no part of the record is left.
     """
+    path = place / RUNNING / file_name(record["config"])
     try:
-        atomic.write(path, (json.dumps(record, sort_keys=True) + "\n").encode())
+        atomic.write(path, _line(record))
     except OSError as error:
         raise _disk_error(path, error) from error
 
 
-def read(path: Path, key: str | None = None) -> dict[str, Any] | None:
-    """Return a record (of the configuration with digest `key`), or None where none is intact.
+def fold(place: Path, without: Collection[str] = ()) -> None:
+    """Make lines of a folder's single files, and remove these; leave out lines that do not count.
 
-    Warns
-    -----
-    UserWarning
-        If there is a file that does not count.
+    Parameters
+    ----------
+    place : Path
+        Folder of an experiment. Other runs may go on there: they make files, and wait for each
+        other here.
+    without : collection of str
+        Digests of configurations whose records are to go.
+
+    Raises
+    ------
+    DataError
+        If the disk is full or the folder cannot be written. Every record is still there, as a
+        line or as a file.
     """
-    record, problem = inspect(path, key)
-    if problem:
-        warnings.warn(
-            f"{path} does not count as a record: {problem}. "
-            "`python -m experiments run` makes it again.",
-            stacklevel=3,
-        )
-    return record
+    if not without and not _single(place):
+        return
+    try:
+        with _alone(place):
+            paths = _single(place)
+            new = [record for path in paths if (record := inspect(path)[0]) is not None]
+            kinds = {kind(record["config"]) for record in new}
+            if without:
+                kinds |= {path.stem for path in place.glob("*.jsonl")}
+            for name in sorted(kinds):
+                _merge(place / f"{name}.jsonl", new, without)
+            made = {file_name(record["config"]) for record in new}
+            for path in paths:
+                if path.name in made:
+                    path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _disk_error(place, error) from error
+
+
+def _merge(path: Path, new: list[dict[str, Any]], without: Collection[str]) -> None:
+    """Write a file of lines anew, with those of some records that belong there."""
+    old = [record for line in _lines(path) if (record := _parsed(line)[0]) is not None]
+    own = [record for record in new if kind(record["config"]) == path.stem]
+    kept = {digest(record["config"]): record for record in (*old, *own)}
+    rows = [record for key, record in kept.items() if key not in without]
+    if rows:
+        rows.sort(key=lambda record: _order(record["config"]))
+        atomic.write(path, b"".join(map(_line, rows)))
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Wait until no other process folds in this folder, and keep others out."""
+    (place / RUNNING).mkdir(parents=True, exist_ok=True)
+    with (place / RUNNING / "lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _single(place: Path) -> list[Path]:
+    """The files of records that are no lines yet."""
+    return [path for path in sorted((place / RUNNING).glob("*.json")) if NAME.fullmatch(path.name)]
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return (json.dumps(record, sort_keys=True) + "\n").encode()
+
+
+def _lines(path: Path) -> list[bytes]:
+    """The lines of a file, none if there is no file."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}); expected a file of records. Restore it."
+        ) from error
+    return [line for line in content.split(b"\n") if line]
+
+
+def _order(value: Any) -> Any:
+    """Sort key of JSON values: numbers by size, and of dicts the values key by key."""
+    if isinstance(value, Mapping):
+        return 4, [(key, _order(value[key])) for key in sorted(value)]
+    if isinstance(value, list | tuple):
+        return 3, [_order(part) for part in value]
+    if isinstance(value, str):
+        return 2, value
+    return (0, 0) if value is None else (1, value)
+
+
+def _warn(what: str, problem: str) -> None:
+    warnings.warn(
+        f"{what} does not count as a record: {problem}. "
+        "`python -m experiments run` makes it again.",
+        stacklevel=4,
+    )
 
 
 def inspect(path: Path, key: str | None = None) -> tuple[dict[str, Any] | None, str]:
     """Return a record and nothing, or None and what is wrong with the file, if there is one."""
     try:
-        record = json.loads(path.read_bytes())
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None, ""
     except OSError as error:
         return None, f"it cannot be read ({error.strerror})"
+    record, problem = _parsed(content)
+    if record is not None:
+        own = digest(record["config"])
+        if own != (key or own) or path.name != f"{own[:16]}.json":
+            return None, f"it belongs to another configuration, that of {own[:16]}.json"
+    return record, problem
+
+
+def _parsed(content: bytes) -> tuple[dict[str, Any] | None, str]:
+    """Return a record and nothing, or None and what is wrong with its text."""
+    try:
+        record = json.loads(content)
     except (ValueError, RecursionError):  # of JSON, and of UTF-8; of brackets in brackets
         return None, "it is cut short or no JSON"
     try:
@@ -183,11 +344,9 @@ def inspect(path: Path, key: str | None = None) -> tuple[dict[str, Any] | None, 
             return None, f"its format is {record['format']!r}, expected {FORMAT}"
         if record["sha256"] != _checksum(record):
             return None, "its content does not have the sha256 that it states"
-        own = digest(record["config"])
+        digest(record["config"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return None, "it lacks parts of a record"
-    if own != (key or own) or path.name != f"{own[:16]}.json":
-        return None, f"it belongs to another configuration, that of {own[:16]}.json"
     return record, ""
 
 

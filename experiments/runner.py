@@ -145,8 +145,8 @@ def run(
     Warns
     -----
     UserWarning
-        If a file in the place of a record is damaged or belongs to another configuration; it is
-        replaced.
+        If a line or file in the place of a record is damaged, or belongs to another configuration;
+        the record is made again.
 
     Notes
     -----
@@ -160,8 +160,8 @@ def run(
         kind = type(configs).__name__
         raise InputError(f"configs is {kind}; expected a list of dicts.") from error
     wanted = {digest(config): dict(config) for config in configs}
-    paths = {key: place / file_name(config) for key, config in wanted.items()}
-    done = {key: found for key in wanted if (found := record_files.read(paths[key], key))}
+    found = record_files.stored(place)
+    done = {key: found[key] for key in wanted if key in found}
     foreign = {key for key, record in done.items() if other_code([record], function)}
     if others == "replace":
         done = {key: record for key, record in done.items() if key not in foreign}
@@ -174,9 +174,7 @@ def run(
         )
     if missing:
         record_files.prepare(place)
-    tasks = (
-        delayed(_keep)(function, wanted[key], paths[key], others == "replace") for key in missing
-    )
+    tasks = (delayed(_keep)(function, wanted[key], place, others == "replace") for key in missing)
     # One configuration at a time, whatever its length: what is finished is known to be finished.
     # All are handed out at once: a cluster may have more workers later on.
     options = {"batch_size": 1, "pre_dispatch": "all", "return_as": "generator_unordered"}
@@ -191,8 +189,8 @@ def run(
     try:
         for record in bar:
             key = digest(record["config"])
-            if record_files.inspect(paths[key], key)[0] != record:  # the worker has other disks
-                record_files.write(paths[key], record)
+            if record_files.find(place, wanted[key]) != record:  # the worker has other disks
+                record_files.write(place, record)
             done[key] = record
     except KeyboardInterrupt:
         state = f"{len(done)} of {len(wanted)} records are done"
@@ -205,6 +203,9 @@ def run(
             f"of {len(wanted)} records are done. Run the same command with fewer jobs: it goes on "
             "from there."
         ) from error
+    finally:
+        with suppress(DataError):  # what is no line yet is read all the same
+            record_files.fold(place)
     return [done[key] for key in wanted]
 
 
@@ -264,15 +265,15 @@ def measure(function: Function, config: dict[str, Any]) -> dict[str, Any]:
     return record_files.sealed(body)
 
 
-def _keep(function: Function, config: dict[str, Any], path: Path, replace: bool) -> dict[str, Any]:
+def _keep(function: Function, config: dict[str, Any], place: Path, replace: bool) -> dict[str, Any]:
     """Return the record of one configuration and keep it, so that it survives the main process."""
     # Another run may have made it meanwhile, or a worker that was lost before it could say so.
-    found = record_files.inspect(path, digest(config))[0]
+    found = record_files.find(place, config)
     if found is not None and not (replace and other_code([found], function)):
         return found
     record = measure(function, config)
     with suppress(DataError):  # the main process tries again, and says what is wrong
-        record_files.write(path, record)
+        record_files.write(place, record)
     return record
 
 

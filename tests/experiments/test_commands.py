@@ -8,6 +8,7 @@ import torch
 
 from experiments import __main__ as cli
 from experiments import cluster, provenance, runner
+from experiments.records import fold, stored
 from experiments.runner import Experiment
 
 
@@ -50,8 +51,8 @@ def test_run_prints_the_table_and_continues_where_it_was(capsys, toy, tmp_path):
     assert cli.main(["run", "toy", "--quick", "--seeds", "0-2", "--jobs", "1"]) == 0
     assert capsys.readouterr().out.split() == ["0", "1", "4"]
     assert toy == [0, 1, 0, 1, 2]
-    assert len(list((tmp_path / "toy-quick").glob("*.json"))) == 2
-    assert len(list((tmp_path / "toy-quick-other").glob("*.json"))) == 3
+    assert len(stored(tmp_path / "toy-quick")) == 2
+    assert len(stored(tmp_path / "toy-quick-other")) == 3
     assert cli.main(["run", "toy", "--quick", "--seeds", "0-3"]) == 1
     assert toy == [0, 1, 0, 1, 2, 3]
 
@@ -61,13 +62,13 @@ def test_a_missed_tolerance_is_exit_code_1(capsys, tmp_path):
     captured = capsys.readouterr()
     assert captured.out.split() == ["0", "1", "4", "9"]
     assert captured.err == "experiments: toy: too large\n"
-    assert len(list((tmp_path / "toy").glob("*.json"))) == 4
+    assert len((tmp_path / "toy" / "records.jsonl").read_text().splitlines()) == 4
 
 
 def test_other_code_is_not_mixed_in_unless_asked_for(capsys, toy, tmp_path, monkeypatch):
     """Records say which code made them; a full run neither adds to others nor passes them over."""
     cli.main(["run", "toy", "--full"])
-    next((tmp_path / "toy").glob("*.json")).unlink()
+    fold(tmp_path / "toy", without=list(stored(tmp_path / "toy"))[:1])
     monkeypatch.setattr(runner, "code_of", lambda function: "0" * 16)
     monkeypatch.setattr(provenance, "code_of", lambda function: "0" * 16)
     capsys.readouterr()
@@ -157,14 +158,12 @@ def test_an_interrupt_is_one_line_and_exit_code_130(capsys, toy):
 @pytest.mark.filterwarnings("default")
 def test_a_damaged_record_is_one_line(capsys, toy, tmp_path):
     cli.main(["run", "toy"])
-    path = min((tmp_path / "toy-quick").glob("*.json"))
-    path.write_text("{")
+    path = tmp_path / "toy-quick" / "records.jsonl"
+    path.write_text("{\n" + path.read_text().splitlines()[1] + "\n")
     capsys.readouterr()
     assert cli.main(["table", "toy"]) == 0
-    line = (
-        f"experiments: {path} does not count as a record: it is cut short or no JSON. `python -m "
-    )
-    assert capsys.readouterr().err == line + "experiments run` makes it again.\n"
+    line = f"experiments: {path}, line 1, does not count as a record: it is cut short or no JSON. "
+    assert capsys.readouterr().err == line + "`python -m experiments run` makes it again.\n"
     assert cli.main(["run", "toy"]) == 0
     assert capsys.readouterr().err.startswith(line)
     assert len(toy) == 3
@@ -182,14 +181,14 @@ def test_table_names_the_profile_that_has_records(capsys):
 def test_check_makes_records_again_and_writes_nothing(capsys, toy, tmp_path):
     cli.main(["run", "toy", "--full", "--seeds", "0-1"])
     assert (tmp_path / "toy").is_dir()
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json*")}
     capsys.readouterr()
     assert cli.main(["run", "toy", "--check", "5"]) == 0
     captured = capsys.readouterr()
     assert len(captured.out.splitlines()) == 3
     assert captured.err == ""
     assert sorted(toy) == [0, 0, 1, 1]
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json*")} == before
 
 
 def test_a_check_that_misses_is_exit_code_1(capsys, toy):

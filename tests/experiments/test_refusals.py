@@ -24,7 +24,7 @@ def test_a_record_of_another_form_is_named(
     record = record_files.sealed({"format": 1, "config": {"a": 1}, "result": {}})
     folder = tmp_path / "recovery"
     folder.mkdir()
-    (folder / runner.file_name({"a": 1})).write_text(json.dumps(record))
+    (folder / "records.jsonl").write_text(json.dumps(record))
     monkeypatch.setenv("CONVEXLIB_RESULTS", str(tmp_path))
     assert experiments.main(["table", "recovery", "--full"]) == 1
     assert "is not of the form that this version writes (KeyError" in capsys.readouterr().err

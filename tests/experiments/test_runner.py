@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from convexlib.errors import DataError, InputError
-from experiments.runner import digest, environment, records, results_dir, run
+from experiments.records import find, fold, kind, sealed, stored, write
+from experiments.runner import digest, environment, file_name, records, results_dir, run
 
 CONFIGS = [{"seed": seed, "size": 3} for seed in range(4)]
 
@@ -28,9 +29,13 @@ def counted(tmp_path):
     return function
 
 
-def only_record(folder, seed):
-    key = digest(CONFIGS[seed])
-    return folder / "toy" / f"{key[:16]}.json"
+def single(folder, seed):
+    """The file of a record while a run is on."""
+    return folder / "toy" / ".running" / file_name(CONFIGS[seed])
+
+
+def lines(folder):
+    return folder / "toy" / "records.jsonl"
 
 
 def test_runs_each_configuration_once_and_returns_them_in_order(tmp_path, counted):
@@ -41,7 +46,11 @@ def test_runs_each_configuration_once_and_returns_them_in_order(tmp_path, counte
     assert [record["config"]["seed"] for record in again] == [3, 2, 1, 0]
     assert counted.calls() == ["0", "1", "2", "3"]
     assert again == found[::-1]
-    assert not list((tmp_path / "toy").glob("*.part"))
+    assert [path.name for path in (tmp_path / "toy").iterdir()] in (
+        [".running", "records.jsonl"],
+        ["records.jsonl", ".running"],
+    )
+    assert [path.name for path in (tmp_path / "toy" / ".running").iterdir()] == ["lock"]
 
 
 @pytest.mark.slow
@@ -72,32 +81,80 @@ DAMAGE = {
 }
 
 
+@pytest.mark.parametrize("form", ["line", "file"])
 @pytest.mark.parametrize(("damage", "problem"), DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_record_is_named_and_made_again(tmp_path, counted, damage, problem):
+def test_a_damaged_record_is_named_and_made_again(tmp_path, counted, damage, problem, form):
     run("toy", counted, CONFIGS, folder=tmp_path)
-    path = only_record(tmp_path, 2)
-    intact = path.read_text()
-    damaged = damage(intact)
-    assert damaged != intact
-    path.write_text(damaged)
-    warning = f"{re.escape(str(path))} does not count as a record: {re.escape(problem)}"
+    whole = lines(tmp_path).read_text().splitlines(keepends=True)
+    damaged = damage(whole[2])
+    assert damaged != whole[2]
+    if form == "line":
+        if not damaged:
+            pytest.skip("an empty line is none")
+        lines(tmp_path).write_text("".join([*whole[:2], damaged.strip("\n") + "\n", whole[3]]))
+        name = f"{lines(tmp_path)}, line 3,"
+    else:
+        lines(tmp_path).write_text("".join([*whole[:2], whole[3]]))
+        single(tmp_path, 2).write_text(damaged)
+        name = str(single(tmp_path, 2))
+    warning = f"{re.escape(name)} does not count as a record: {re.escape(problem)}"
     with pytest.warns(UserWarning, match=warning):
         assert len(records("toy", tmp_path)) == 3
     with pytest.warns(UserWarning, match=warning):
         again = run("toy", counted, CONFIGS, folder=tmp_path)
     assert [record["result"]["square"] for record in again] == [0, 1, 4, 9]
     assert counted.calls() == ["0", "1", "2", "2", "3"]
-    assert len(records("toy", tmp_path)) == 4
+    assert records("toy", tmp_path) == again
+    assert len(lines(tmp_path).read_text().splitlines()) == 4
 
 
 def test_a_record_under_another_name_does_not_count(tmp_path, counted):
     run("toy", counted, CONFIGS[:1], folder=tmp_path)
-    foreign = only_record(tmp_path, 0).rename(only_record(tmp_path, 1))
-    problem = f"it belongs to another configuration, that of {only_record(tmp_path, 0).name}"
+    foreign = lines(tmp_path).rename(single(tmp_path, 1))
+    problem = f"it belongs to another configuration, that of {single(tmp_path, 0).name}"
     with pytest.warns(UserWarning, match=f"{re.escape(str(foreign))} .*{problem}"):
         found = run("toy", counted, CONFIGS[:2], folder=tmp_path)
     assert [record["result"]["square"] for record in found] == [0, 1]
-    assert [record["result"]["square"] for record in records("toy", tmp_path)] == [0, 1]
+    assert list(stored(tmp_path / "toy")) == [digest(config) for config in CONFIGS[:2]]
+
+
+def test_a_file_is_newer_than_a_line(tmp_path, counted):
+    (record,) = run("toy", counted, CONFIGS[:1], folder=tmp_path)
+    body = {key: value for key, value in record.items() if key != "sha256"}
+    newer = sealed({**body, "seconds": 77.0})
+    write(tmp_path / "toy", newer)
+    assert records("toy", tmp_path) == [newer]
+    assert find(tmp_path / "toy", CONFIGS[0]) == newer
+    fold(tmp_path / "toy")
+    assert not single(tmp_path, 0).exists()
+    assert records("toy", tmp_path) == [newer]
+    assert find(tmp_path / "toy", CONFIGS[0]) == newer
+
+
+def test_lines_are_in_the_order_of_configurations_and_in_files_by_kind(tmp_path, counted):
+    shared = {"size": 3}
+    configs = [
+        {**shared, "seed": seed, "rate": rate, "method": method}
+        for seed in (10, 9)
+        for rate in (0.1, 1e-5, 2, None)
+        for method in ("b", "a", "../x", 3)
+    ]
+    run("toy", counted, configs, folder=tmp_path)
+    place = tmp_path / "toy"
+    assert sorted(path.name for path in place.glob("*.jsonl")) == [
+        "a.jsonl", "b.jsonl", "records.jsonl",
+    ]  # fmt: skip
+    for name in ("a", "b"):
+        found = [json.loads(line) for line in (place / f"{name}.jsonl").read_text().splitlines()]
+        assert [(r["config"]["rate"], r["config"]["seed"]) for r in found] == [
+            (rate, seed) for rate in (None, 1e-5, 0.1, 2) for seed in (9, 10)
+        ]
+        assert all(find(place, r["config"]) == r for r in found)
+    assert [kind(c) for c in ({"suite": "s", "part": "p"}, {"part": "p"}, {})] == [
+        "s", "p", "records",
+    ]  # fmt: skip
+    fold(place, without={digest(config) for config in configs if config["method"] != "b"})
+    assert [path.name for path in place.glob("*.jsonl")] == ["b.jsonl"]
 
 
 def test_other_files_in_the_folder_are_left_alone(tmp_path, counted):

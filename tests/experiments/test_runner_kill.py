@@ -32,16 +32,22 @@ def fork():
 
 
 def state(folder):
-    """The records that are there, with the time of their writing; every one is intact."""
-    paths = sorted((folder / "toy").glob("*.json"))
-    for path in paths:
-        record, problem = record_files.inspect(path)
-        assert record is not None, problem
-    return {path.name: path.stat().st_mtime_ns for path in paths}
+    """The records that are there, with the moment of their making; every one is intact."""
+    found = record_files.stored(folder / "toy")  # a warning, which is an error here, if one is not
+    return {file_name(r["config"]): r["result"].get("made") for r in found.values()}
 
 
 def parts(folder):
-    return [path.name for path in (folder / "toy").iterdir() if path.suffix != ".json"]
+    """What is neither a record nor the lock of `fold`."""
+    return [
+        path.name
+        for path in (folder / "toy").rglob("*")
+        if path.is_file() and path.suffix not in (".json", ".jsonl") and path.name != "lock"
+    ]
+
+
+def singles(folder):
+    return sorted((folder / "toy" / record_files.RUNNING).glob("*.json"))
 
 
 def test_killed_at_random_moments_nothing_is_lost_or_doubled(fork, tmp_path):
@@ -59,8 +65,8 @@ def test_killed_at_random_moments_nothing_is_lost_or_doubled(fork, tmp_path):
         assert before.items() <= after.items()  # none is gone, none written a second time
         before = after
         if len(after) == COUNT:  # begin again
-            for name in list(after)[:: generator.choice([1, 2])]:
-                (tmp_path / "toy" / name).unlink()
+            gone = generator.choice([wanted, wanted[::2]])
+            record_files.fold(tmp_path / "toy", without={digest(config) for config in gone})
             before = state(tmp_path)
     assert kills >= 10
     found = run("toy", toys.square, wanted, folder=tmp_path, progress=False)
@@ -69,6 +75,7 @@ def test_killed_at_random_moments_nothing_is_lost_or_doubled(fork, tmp_path):
     assert set(state(tmp_path)) == {file_name(config) for config in wanted}
     run("toy", toys.square, [*wanted, {**wanted[0], "seed": 99}], folder=tmp_path, progress=False)
     assert parts(tmp_path) == []
+    assert singles(tmp_path) == []
 
 
 @pytest.mark.parametrize("moment", ["open", "write", "fsync", "replace", "replaced"])
@@ -85,6 +92,7 @@ def test_killed_at_each_step_of_writing(fork, tmp_path, moment):
     assert [record["result"]["square"] for record in found] == [0, 1, 4]
     assert kept.items() <= state(tmp_path).items()
     assert parts(tmp_path) == []
+    assert singles(tmp_path) == []
     calls = Counter(toys.trace(tmp_path / "log", "ended"))
     assert calls == {0: 1, 1: 1 if moment == "replaced" else 2, 2: 1}
 
@@ -102,6 +110,7 @@ def test_two_runs_at_once_agree(fork, tmp_path):
     assert [process.exitcode for process in both] == [0, 0]
     assert set(state(tmp_path)) == {file_name(config) for config in wanted}
     assert parts(tmp_path) == []
+    assert singles(tmp_path) == []
     calls = Counter(toys.trace(tmp_path / "log", "ended"))
     assert set(calls) == set(range(20))
     assert max(calls.values()) <= 2
@@ -137,7 +146,8 @@ def test_a_file_that_may_not_grow_leaves_no_part(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
-    assert list((tmp_path / "toy").iterdir()) == []
+    assert parts(tmp_path) == []
+    assert state(tmp_path) == {}
 
 
 def test_a_full_disk_is_found_before_anything_is_computed(tmp_path, monkeypatch):
@@ -159,7 +169,8 @@ def test_a_folder_that_may_only_be_read():
         folder.chmod(0o755)
         wanted = toys.configs(2, log=str(folder / "log"))
         run("toy", toys.square, wanted[:1], folder=folder, progress=False)
-        (folder / "toy").chmod(0o555)
+        for place in (folder / "toy", folder / "toy" / record_files.RUNNING):
+            place.chmod(0o555)
         user = os.geteuid()
         if user == 0:
             os.seteuid(65534)
@@ -171,13 +182,14 @@ def test_a_folder_that_may_only_be_read():
                 run("toy", toys.fails, wanted, folder=folder, progress=False)
         finally:
             os.seteuid(user)
-            (folder / "toy").chmod(0o755)
+            for place in (folder / "toy", folder / "toy" / record_files.RUNNING):
+                place.chmod(0o755)
         assert len(state(folder)) == 1
 
 
 def test_a_file_in_place_of_the_folder(tmp_path):
     (tmp_path / "toy").write_text("a file")
-    with pytest.raises(DataError, match=r"cannot write .*/toy \(File exists\)"):
+    with pytest.raises(DataError, match=r"cannot write .*/toy \(Not a directory\)"):
         run("toy", toys.fails, toys.configs(1), folder=tmp_path, progress=False)
 
 
@@ -219,7 +231,7 @@ def test_the_main_process_of_workers_is_killed(fork, tmp_path):
     process = fork.Process(target=toys.run_squares, args=(str(tmp_path), wanted, 2))
     process.start()
     deadline = time.monotonic() + 100
-    while len(list((tmp_path / "toy").glob("*.json"))) < 2 and time.monotonic() < deadline:
+    while len(singles(tmp_path)) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     process.kill()
     process.join()
@@ -232,8 +244,69 @@ def test_the_main_process_of_workers_is_killed(fork, tmp_path):
 
 
 def test_the_probe_of_a_killed_run_is_swept(tmp_path):
-    with atomic._part(tmp_path / "toy" / "probe", b"half") as part:
+    running = tmp_path / "toy" / record_files.RUNNING
+    with atomic._part(running / "probe", b"half") as part:
         abandoned = part.with_name(f"probe.{atomic._node()}.{2**22 + 1}.part")
         part.rename(abandoned)
     run("toy", toys.square, toys.configs(1, log=str(tmp_path / "log")), folder=tmp_path)
     assert parts(tmp_path) == []
+
+
+STEPS = ["open", "write", "fsync", "replace", "replaced", "unlink"]
+
+
+@pytest.mark.parametrize("moment", STEPS)
+def test_killed_at_each_step_of_folding(fork, tmp_path, moment):
+    """Every record is there, as a line or as a file, and the next run folds what is left."""
+    wanted = toys.configs(3, log=str(tmp_path / "log"))
+    run("toy", toys.square, wanted[:1], folder=tmp_path, progress=False)
+    process = fork.Process(target=toys.run_and_fold_until, args=(str(tmp_path), wanted, moment))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    kept = state(tmp_path)
+    assert len(kept) == 3
+    assert len(singles(tmp_path)) == 2
+    run("toy", toys.fails, wanted, folder=tmp_path, progress=False)
+    assert state(tmp_path) == kept
+    assert singles(tmp_path) == []
+    run("toy", toys.square, [*wanted, {**wanted[0], "seed": 99}], folder=tmp_path, progress=False)
+    assert parts(tmp_path) == []
+
+
+def test_runs_that_fold_at_once_lose_nothing(fork, tmp_path):
+    """Every run begins with one record and folds it; all share one file of lines."""
+    wanted = toys.configs(24, log=str(tmp_path / "log"))
+    chunks = [wanted[k::4] for k in range(4)]
+    many = [
+        fork.Process(target=toys.run_one_by_one, args=(str(tmp_path), chunk)) for chunk in chunks
+    ]
+    for process in many:
+        process.start()
+    for process in many:
+        process.join()
+    assert [process.exitcode for process in many] == [0] * 4
+    assert set(state(tmp_path)) == {file_name(config) for config in wanted}
+    (lines,) = (tmp_path / "toy").glob("*.jsonl")
+    assert len(lines.read_text().splitlines()) == 24
+    assert singles(tmp_path) == []
+    assert max(Counter(toys.trace(tmp_path / "log", "ended")).values()) == 1
+
+
+def test_what_cannot_be_folded_is_read_all_the_same(tmp_path, monkeypatch):
+    wanted = toys.configs(3, log=str(tmp_path / "log"))
+    real = atomic.write
+
+    def full(path, content):
+        if path.suffix == ".jsonl":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path, content)
+
+    monkeypatch.setattr(atomic, "write", full)
+    found = run("toy", toys.square, wanted, folder=tmp_path, progress=False)
+    assert len(singles(tmp_path)) == 3
+    with pytest.raises(DataError, match=r"cannot write .*/toy \(No space left on device"):
+        record_files.fold(tmp_path / "toy")
+    monkeypatch.undo()
+    assert run("toy", toys.fails, wanted, folder=tmp_path, progress=False) == found
+    assert singles(tmp_path) == []

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from convexlib.datasets import atomic
+from experiments.records import NAME
 from experiments.runner import file_name, run
 
 PART_OPEN = Path.open
@@ -24,7 +25,12 @@ def square(config):
     time.sleep(config.get("sleep", 0.0))
     with open(config["log"], "a") as log:
         log.write(f"ended {config['seed']} {os.getpid()}\n")
-    return {"square": config["seed"] ** 2, "filling": [config["seed"]] * config.get("filling", 0)}
+    made = time.time_ns()  # no two calls leave the same record
+    return {
+        "square": config["seed"] ** 2,
+        "made": made,
+        "filling": [config["seed"]] * config.get("filling", 0),
+    }
 
 
 def trace(path, word):
@@ -66,9 +72,35 @@ def run_squares(folder, wanted, jobs=None):
     run("toy", square, wanted, folder=Path(folder), jobs=jobs, progress=False)
 
 
+def run_one_by_one(folder, wanted):
+    for config in wanted:
+        run_squares(folder, [config])
+
+
 def run_until(folder, wanted, moment):
     """Run, and be killed at one step of writing the second record."""
-    second = file_name(wanted[1])
+    die_at(file_name(wanted[1]), moment)
+    run_squares(folder, wanted)
+
+
+def run_and_fold_until(folder, wanted, moment):
+    """Run, and be killed at one step of making lines of the records."""
+    if moment == "unlink":
+        unlink = Path.unlink
+
+        def first(path, **options):
+            if NAME.fullmatch(path.name):
+                os.kill(os.getpid(), signal.SIGKILL)
+            unlink(path, **options)
+
+        Path.unlink = first
+    else:
+        die_at("records.jsonl", moment)
+    run_squares(folder, wanted)
+
+
+def die_at(second, moment):
+    """Let this process be killed at one step of writing a file of this name."""
 
     def die(*_, **__):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -101,4 +133,3 @@ def run_until(folder, wanted, moment):
         os.fsync = lambda fd: die() if second in os.readlink(f"/proc/self/fd/{fd}") else sync(fd)
     else:
         Path.replace = second_one(Path.replace, die if moment == "replace" else after)
-    run_squares(folder, wanted)

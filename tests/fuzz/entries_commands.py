@@ -126,8 +126,8 @@ entry(
 def altered(draw: st.DrawFn) -> Arguments:
     """A stored record of an experiment, damaged, or sealed again with parts of it gone."""
     name = draw(st.sampled_from(sorted(experiments.EXPERIMENTS)))
-    paths = sorted((ROOT / "results" / name).glob("*.json"))[:6]
-    content = draw(st.sampled_from(paths)).read_bytes()
+    path = draw(st.sampled_from(sorted((ROOT / "results" / name).glob("*.jsonl"))))
+    content = draw(st.sampled_from(path.read_bytes().splitlines()[:3]))
     kind = draw(st.sampled_from(("sound", "damaged", "lacking", "lacking", "other", "empty")))
     if kind == "damaged":
         content = draw(damaged(content))
@@ -152,12 +152,7 @@ def tabled(name: str, content: bytes | None, words: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         if content is not None:
-            path = folder / "record.json"
-            try:
-                path = folder / record_files.file_name(json.loads(content)["config"])
-            except (ValueError, KeyError, TypeError):
-                path = folder / f"{0:016x}.json"
-            path.write_bytes(content)
+            (folder / "records.jsonl").write_bytes(content)
         with sandbox.inside(place):
             typed("table", name, *words, program=experiments)
     finally:

@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 import convexlib as cl
 from convexlib import datasets
 from convexlib.datasets import manifest
-from experiments import runner
+from experiments import records, runner
 from tests.fuzz import sandbox
 from tests.fuzz.calls import Arguments, entry
 from tests.fuzz.entries_files import damaged, written
 from tests.fuzz.valid import valid
 
 NAMES = st.text(max_size=5) | st.sampled_from(("wine", "ecg", "../../etc/passwd", "/etc", "."))
+
+FILES = (f"{records.RUNNING}/{0:016x}.json", "records.jsonl")
 
 CONFIGS = st.dictionaries(
     st.sampled_from(("seed", "name", "x")),
@@ -40,13 +42,14 @@ def recorded(configs: Any, jobs: Any = 1, harm: bytes | None = None) -> Any:
     place = sandbox.folder() / "runs"
     with sandbox.inside(place):
         first = runner.run("echo", echo, configs, progress=False, jobs=jobs, folder=place)
-        paths = sorted((place / "echo").glob("*.json"))
+        paths = sorted((place / "echo").glob("*.jsonl"))
         if harm is not None and paths:
-            paths[0].write_bytes(harm)
+            _, *others = paths[0].read_bytes().splitlines(keepends=True)
+            paths[0].write_bytes(b"".join([harm, b"\n", *others]))
         again = runner.run("echo", echo, configs, progress=False, folder=place)
         assert [r["config"] for r in first] == [r["config"] for r in again]
-        names = [runner.file_name(record["config"]) for record in again]
-        assert all((place / "echo" / name).is_file() for name in names)
+        keys = {runner.digest(record["config"]) for record in again}
+        assert keys == set(records.stored(place / "echo"))
         for path in paths:
             path.unlink()
     return [len(again), *(record["seconds"] for record in again)]
@@ -72,7 +75,7 @@ def read_back(name: str, harm: bytes | None, file: str) -> Any:
     """The records of a folder that holds a file like this."""
     place = sandbox.folder() / "read"
     with sandbox.inside(place):
-        (place / "echo").mkdir(parents=True, exist_ok=True)
+        (place / "echo" / records.RUNNING).mkdir(parents=True, exist_ok=True)
         if harm is not None:
             (place / "echo" / file).write_bytes(harm)
         try:
@@ -83,7 +86,7 @@ def read_back(name: str, harm: bytes | None, file: str) -> Any:
 
 entry(
     "records", read_back,
-    st.fixed_dictionaries({"name": NAMES, "harm": harms(), "file": st.just("0" * 16 + ".json")}),
+    st.fixed_dictionaries({"name": NAMES, "harm": harms(), "file": st.sampled_from(FILES)}),
     may_warn=(UserWarning,), covers=("records", "results_dir"), kept=("harm", "file"),
 )  # fmt: skip
 

@@ -1,0 +1,54 @@
+"""The committed records: all of them, intact, a line each, where and in the order they belong."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments import records
+from experiments.records import digest, kind, stored, text
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+# How many records, and first digits of the sha256 of all of them. Who makes records anew writes
+# down what the failing test says.
+CONTENT = {
+    "benchmarks": (264, "9fba5a0108744831"),
+    "ecg": (21, "51fb6920b73c4dff"),
+    "nyse": (14, "134dc81473c307f1"),
+    "recovery": (73, "4916b3d08da7b84b"),
+    "three_layer": (32, "c8eeb8b169116531"),
+    "uci": (1980, "d1c8ed731275964c"),
+}
+
+
+def content(found):
+    """The number of records, and a digest of all that they hold, whatever their order."""
+    rows = sorted(map(text, found))
+    return len(rows), hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("name", CONTENT)
+def test_no_record_is_lost_or_altered(name):
+    found = list(stored(RESULTS / name).values())
+    assert content(found) == CONTENT[name]
+    assert content(found[1:]) != CONTENT[name]
+    assert content([{**found[0], "seconds": -1.0}, *found[1:]]) != CONTENT[name]
+
+
+def test_every_folder_with_records_is_checked():
+    assert {path.parent.name for path in RESULTS.glob("*/*.jsonl")} >= set(CONTENT)
+    others = ("-quick", "-other")
+    folders = {path.parent.name for path in RESULTS.glob("*/*.jsonl")}
+    assert {name for name in folders if not name.endswith(others)} == set(CONTENT)
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/*.jsonl")), ids=lambda path: path.stem)
+def test_lines_are_sorted_and_canonical(path):
+    lines = path.read_text(encoding="ascii").splitlines(keepends=True)
+    found = [json.loads(line) for line in lines]
+    assert lines == [json.dumps(record, sort_keys=True) + "\n" for record in found]
+    keys = [records._order(record["config"]) for record in found]
+    assert keys == sorted(keys)
+    assert len({digest(record["config"]) for record in found}) == len(found)
+    assert {kind(record["config"]) for record in found} == {path.stem}
