@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from convexlib.cli import console
@@ -25,6 +26,7 @@ from experiments import (
 )
 from experiments.provenance import other_code
 from experiments.records import stored
+from experiments.variations import parse
 
 EXPERIMENTS = {
     experiment.name: experiment
@@ -121,6 +123,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="processes, -1 for one per core (default: 1; they share caches, "
         "so use 1 where times are compared)",
     )
+    parser.add_argument(
+        "--set",
+        dest="changes",
+        type=setting,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another value of a setting, such as beta=0.5, seeds=0,1 or rates.adam=0.1,0.03 (may "
+        "be given several times); an unknown key is refused with those that there are",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE.csv",
+        help="a table of your own: a series (ecg, nyse), or features and a class (uci)",
+    )
     parser.add_argument("--seeds", type=seeds, help="such as 0-4 or 0,2,5 (default: the profile's)")
     parser.add_argument(
         "--cluster",
@@ -138,7 +156,7 @@ def list_experiments(_: argparse.Namespace) -> int:
     for name, experiment in sorted(EXPERIMENTS.items()):
         counts = []
         for profile in ("quick", "full"):
-            folder = runner.results_dir() / place(name, profile)
+            folder = runner.results_dir() / runner.place(name, profile)
             wanted = {runner.digest(config) for config in experiment.configs(profile)}
             with warnings_in_one_line():
                 there = wanted & stored(folder).keys()
@@ -161,12 +179,17 @@ def run_experiment(chosen: argparse.Namespace) -> int:
             "check. The seeds of an experiment are --seeds."
         )
     profile = chosen.profile or ("quick" if chosen.check is None else "full")
-    configs = experiment.configs(profile, device=device(chosen.device), seeds=chosen.seeds)
-    folder = place(experiment.name, profile)
-    known = {runner.digest(config) for config in experiment.configs(profile)}
-    if any(runner.digest(config) not in known for config in configs):
-        # Other seeds, another device: not among the records that the book reads.
-        folder = f"{folder}-other"
+    changes = dict(chosen.changes)
+    if len(changes) < len(chosen.changes):
+        raise InputError("got --set twice for one key; expected a value for each key.")
+    folder, configs = runner.planned(
+        experiment,
+        profile,
+        device=device(chosen.device),
+        seeds=chosen.seeds,
+        changes=changes,
+        data=chosen.data,
+    )
     others = {"replace": "replace", "force": "keep"}.get(
         chosen.others, "refuse" if profile == "full" else "replace"
     )
@@ -222,10 +245,10 @@ def print_table(chosen: argparse.Namespace) -> int:
     name = chosen.experiment
     with warnings_in_one_line():
         try:
-            found = runner.records(place(name, chosen.profile))
+            found = runner.records(runner.place(name, chosen.profile))
         except DataError as error:
             other = {"quick": "full", "full": "quick"}[chosen.profile]
-            if not stored(runner.results_dir() / place(name, other)):
+            if not stored(runner.results_dir() / runner.place(name, other)):
                 raise
             raise DataError(
                 f"{error} There are others: `python -m experiments table {name} --{other}`."
@@ -248,11 +271,6 @@ def _table(experiment: runner.Experiment, found: list[dict[str, Any]]) -> str:
         ) from error
 
 
-def place(experiment: str, profile: str) -> str:
-    """Return the folder of an experiment's records: quick ones are kept apart."""
-    return experiment if profile == "full" else f"{experiment}-{profile}"
-
-
 def jobs(text: str) -> int:
     """Read a number of processes as joblib has it: negative ones count from the cores."""
     try:
@@ -262,6 +280,14 @@ def jobs(text: str) -> int:
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of processes like 2, or -1")
     return found
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """Read KEY=VALUE."""
+    try:
+        return parse(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def positive(text: str) -> int:

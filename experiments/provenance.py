@@ -47,18 +47,23 @@ def _digest_of(module: str) -> str | None:
     if start is None or not start.endswith(".py"):
         return None
     root = Path(start).parents[module.count(".") + (1 if Path(start).stem == "__init__" else 0)]
-    found: set[str] = set()
-    waiting, seen = [Path(start)], {Path(start)}
+    found = {
+        text for source, tree in _reached(Path(start), root) for text in _statements(source, tree)
+    }
+    return hashlib.sha256("".join(sorted(found)).encode()).hexdigest()[:DIGITS]
+
+
+def _reached(start: Path, root: Path) -> Iterator[tuple[str, ast.Module]]:
+    """Yield a module and every one of the checkout that it imports, directly or not."""
+    waiting, seen = [start], {start}
     while waiting:
-        path = waiting.pop()
-        source = path.read_text(encoding="utf8")
+        source = waiting.pop().read_text(encoding="utf8")
         tree = ast.parse(source)
-        found |= set(_statements(source, tree))
+        yield source, tree
         for near in _imported(tree, root):
             if near not in seen:
                 seen.add(near)
                 waiting.append(near)
-    return hashlib.sha256("".join(sorted(found)).encode()).hexdigest()[:DIGITS]
 
 
 def _statements(source: str, tree: ast.Module) -> Iterator[str]:

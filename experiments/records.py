@@ -99,6 +99,14 @@ def stored(place: Path) -> dict[str, dict[str, Any]]:
     UserWarning
         For each line or file that does not count.
     """
+    # The files first: one that another run folds meanwhile is among the lines when these are read.
+    newer: dict[str, dict[str, Any]] = {}
+    for path in _single(place):
+        record, problem = inspect(path)
+        if record is not None:
+            newer[digest(record["config"])] = record
+        elif problem:
+            _warn(str(path), problem)
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(place.glob("*.jsonl")):
         for number, line in enumerate(_lines(path), 1):
@@ -107,13 +115,7 @@ def stored(place: Path) -> dict[str, dict[str, Any]]:
                 _warn(f"{path}, line {number},", problem)
             else:
                 found[digest(record["config"])] = record
-    for path in _single(place):
-        record, problem = inspect(path)
-        if record is not None:
-            found[digest(record["config"])] = record
-        elif problem:
-            _warn(str(path), problem)
-    return found
+    return found | newer
 
 
 def find(place: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ moment, continues where it was. Records are the business of `experiments.records
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ from experiments.records import (
     records,
     results_dir,
 )
+from experiments.variations import FILE, changed, keys, own_data
 
 __all__ = [
     "Experiment",
@@ -43,6 +44,7 @@ __all__ = [
     "records",
     "results_dir",
     "run",
+    "run_experiment",
 ]
 
 Config = Mapping[str, Any]
@@ -84,6 +86,9 @@ class Experiment:
     replay : callable, optional
         From a record to those of its timed entries that can be made again from what it stores
         (steps, rate, seed), nested as in the result.
+    with_data : callable, optional
+        From a configuration and the name of a reader's table to the configuration for it, or None
+        where a part needs the data of the book. Its function finds the file by `own_table`.
     """
 
     name: str
@@ -95,6 +100,114 @@ class Experiment:
     compared: Callable[[Config], Mapping[str, float]]
     timed: tuple[str, ...] = ()
     replay: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    with_data: Callable[[dict[str, Any], str], dict[str, Any] | None] | None = None
+
+
+def run_experiment(
+    experiment: Experiment,
+    profile: str = "quick",
+    *,
+    device: str = "cpu",
+    seeds: Sequence[int] | None = None,
+    changes: Mapping[str, Any] | None = None,
+    data: str | Path | None = None,
+    folder: Path | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
+    others: str | None = None,
+) -> list[dict[str, Any]]:
+    """Run a profile of an experiment, or a variation of one, and return the records.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Such as ``experiments.ecg.EXPERIMENT``.
+    profile : {"quick", "full"}
+    device, seeds
+        As for `Experiment.configs`.
+    changes : dict, optional
+        Other values of settings, by their keys (`variations.changed`).
+    data : path, optional
+        A table of your own, where the experiment takes one: CSV in UTF-8 with a header. A series is
+        its last column; in a table of classes that column has the class, as a number.
+    folder, jobs, progress
+        As for `run`.
+    others : str, optional
+        As for `run`; by default ``"refuse"`` for the full profile, else ``"replace"``.
+
+    Raises
+    ------
+    InputError
+        If a key, a value or a file does not fit.
+
+    Notes
+    -----
+    What is not of the profile itself has its records in a folder of its own, NAME-other, from which
+    the book reads nothing. Checked by `tests/experiments/test_variations.py`.
+    """
+    name, configs = planned(
+        experiment, profile, device=device, seeds=seeds, changes=changes, data=data
+    )
+    if others is None:
+        others = "refuse" if profile == "full" else "replace"
+    return run(
+        name,
+        experiment.function,
+        configs,
+        folder=folder,
+        jobs=jobs,
+        progress=progress,
+        others=others,
+    )
+
+
+def planned(
+    experiment: Experiment,
+    profile: str,
+    *,
+    device: str = "cpu",
+    seeds: Sequence[int] | None = None,
+    changes: Mapping[str, Any] | None = None,
+    data: str | Path | None = None,
+) -> tuple[str, list[dict[str, Any]]]:
+    """Return the name of the folder of a run, and its configurations (see `run_experiment`)."""
+    if profile not in ("quick", "full"):
+        raise InputError(f"profile is {profile!r}; expected 'quick' or 'full'.")
+    if not isinstance(changes or {}, Mapping):
+        raise InputError(f"changes is {type(changes).__name__}; expected a dict of settings.")
+    if not isinstance(data, str | Path | None):
+        raise InputError(f"data is {type(data).__name__}; expected the path of a file.")
+    configs = experiment.configs(profile, device=device, seeds=seeds)
+    if data is not None:
+        configs = _with_data(experiment, configs, Path(data))
+    if changes:
+        configs = changed(configs, changes, all_configs(experiment.configs))
+    known = {digest(config) for config in experiment.configs(profile)}
+    own = changes or data is not None or any(digest(config) not in known for config in configs)
+    return place(experiment.name, profile) + ("-other" if own else ""), configs
+
+
+def place(name: str, profile: str) -> str:
+    """Return the folder of an experiment's records: quick ones are kept apart."""
+    return name if profile == "full" else f"{name}-{profile}"
+
+
+def _with_data(
+    experiment: Experiment, configs: list[dict[str, Any]], path: Path
+) -> list[dict[str, Any]]:
+    """The configurations that can have a table of the reader's, with it."""
+    if experiment.with_data is None:
+        raise InputError(
+            f"{experiment.name} makes its own data or has a fixed list of them; expected an "
+            "experiment that takes a table, such as ecg, nyse or uci."
+        )
+    file = own_data(path)
+    made = [
+        {**taken, **file}
+        for config in configs
+        if (taken := experiment.with_data(config, path.stem)) is not None
+    ]
+    return list({digest(config): config for config in made}.values())
 
 
 def run(
@@ -227,8 +340,10 @@ def check_config(config: Mapping[str, Any], configs: Callable[..., list[dict[str
     InputError
         With the keys that are unknown, and those that are known.
     """
-    known = [set(_keys(one)) for profile in ("quick", "full") for one in configs(profile)]
-    own = set(_keys(config))
+    known = [set(keys(one)) for one in all_configs(configs)]
+    own = set(keys(config)) - set(FILE)
+    if "ratio" not in own and "beta" in own:
+        own = own - {"beta"} | {"ratio"}
     unknown = min((own - keys for keys in known), key=len)
     if unknown:
         nearest = min(known, key=lambda keys: len(own - keys))
@@ -238,12 +353,9 @@ def check_config(config: Mapping[str, Any], configs: Callable[..., list[dict[str
         )
 
 
-def _keys(config: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """Yield the keys of nested dicts, such as ``rates.adam``."""
-    for key, value in config.items():
-        yield f"{above}{key}"
-        if isinstance(value, Mapping):
-            yield from _keys(value, f"{above}{key}.")
+def all_configs(configs: Callable[..., list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the configurations of both profiles."""
+    return [config for profile in ("quick", "full") for config in configs(profile)]
 
 
 def measure(function: Function, config: dict[str, Any]) -> dict[str, Any]:

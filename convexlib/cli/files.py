@@ -111,7 +111,12 @@ class Table:
 
 
 def load_table(
-    path: Path, target: str = LAST, *, header: bool = True, delimiter: str = ","
+    path: Path,
+    target: str = LAST,
+    *,
+    header: bool = True,
+    delimiter: str = ",",
+    features: bool = True,
 ) -> Table:
     """Read a table in UTF-8, with or without a byte order mark.
 
@@ -125,6 +130,8 @@ def load_table(
         Whether the first line names the columns; otherwise they are called "0", "1" and so on.
     delimiter : str
         One character.
+    features : bool
+        Whether there have to be columns beside the target; without, a series is a table, too.
 
     Raises
     ------
@@ -142,7 +149,7 @@ def load_table(
         _check_header(names, path)
     else:
         names, rows = [str(column) for column in range(len(names))], chain([first], rows)
-    if len(names) < 2:
+    if features and len(names) < 2:
         line = delimiter.join(first[1])
         advice = _other_separator(line) or " Name another separator with --delimiter."
         raise InputError(
@@ -158,8 +165,8 @@ def load_table(
     if not len(values):
         raise InputError(f"{path} has a header and no rows; expected at least one sample.")
     values = values.reshape(-1, len(names))
-    features = tuple(name for index, name in enumerate(names) if index != column)
-    return Table(np.delete(values, column, axis=1), values[:, column], features, names[column])
+    others = tuple(name for index, name in enumerate(names) if index != column)
+    return Table(np.delete(values, column, axis=1), values[:, column], others, names[column])
 
 
 def _text(path: Path) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import sklearn
 
-__all__ = ["INSTALLED", "Recipe", "SCIKIT_LEARN", "installed", "rebuild"]
+__all__ = ["INSTALLED", "SCIKIT_LEARN", "Recipe", "installed", "rebuild"]
 
 SCIKIT_LEARN = "scikit-learn"
 MISSING = ("?", "")

@@ -111,6 +111,11 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     return (compare if config["part"] == "compare" else predict_beats)(config)
 
 
+def with_data(config: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """Take another series; only record 100 has annotated beats."""
+    return {**config, "record": name} if config["part"] == "compare" else None
+
+
 EXPERIMENT = Experiment(
     name="ecg",
     title="ECG: certified training against descent at equal time",
@@ -121,4 +126,5 @@ EXPERIMENT = Experiment(
     compared=lambda _: COMPARED,
     timed=tuple(f"*.{name}.*" for name in METHODS),
     replay=replay,
+    with_data=with_data,
 )

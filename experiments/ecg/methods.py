@@ -29,6 +29,7 @@ from convexlib.result import relative_gap
 from convexlib.solvers.solve import solve
 from convexlib.training import Training, now, train
 from convexlib.training.two_layer import lbfgs
+from experiments.variations import FILE, beta_of, own_series
 
 __all__ = [
     "AFTER",
@@ -92,15 +93,29 @@ class Task:
 
 
 def load_task(
-    lags: int, n_train: int = 2000, n_test: int = 10_000, device: str = "cpu", record: int = 208
+    lags: int,
+    n_train: int = 2000,
+    n_test: int = 10_000,
+    device: str = "cpu",
+    record: int | str = 208,
+    **file: str,
 ) -> Task:
     """Return the prediction of a sample from `lags` earlier ones; the first n_train rows train.
 
-    Record 208 is the ECG of `load_ecg`, record 100 the one with annotated beats.
+    Record 208 is the ECG of `load_ecg`, record 100 the one with annotated beats; a series of one's
+    own is named by `file`, as `experiments.variations.own_data` has it.
     """
-    if record not in SIGNALS:
+    if file:
+        signal, rate = own_series(file), 1.0
+        if len(signal) < n_train + lags + 1:
+            raise InputError(
+                f"{file['file']} has {len(signal)} samples; expected {n_train + lags + 1} or more, "
+                f"as n_train is {n_train} and lags is {lags}. Set a smaller n_train."
+            )
+    elif record in SIGNALS:
+        signal, rate = SIGNALS[record]()
+    else:
         raise InputError(f"record is {record!r}; expected one of {sorted(SIGNALS)}.")
-    signal, rate = SIGNALS[record]()
     seen = signal[: n_train + lags]
     mean, scale = float(seen.mean()), float(seen.std())
     X, y = autoregression((signal[: n_train + n_test + lags] - mean) / scale, lags)
@@ -116,14 +131,14 @@ def setting(config: dict[str, Any]) -> tuple[Task, TwoLayer, float]:
 
     Solves a small problem on the way, so that kernels are compiled before a clock starts.
     """
-    names = ("lags", "n_train", "n_test", "device", "record")
-    task = load_task(**{name: config[name] for name in names})
+    names = ("lags", "n_train", "n_test", "device", "record", *FILE)
+    task = load_task(**{name: config[name] for name in names if name in config})
     free = TwoLayer(task.X, task.y, beta=1.0, arrangements="generate")
     beta_max = free.beta_max()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # only the kernels count
         solve(free.with_beta(0.5 * beta_max), tol=1e-2, max_nodes=config["nodes"])
-    return task, free.with_beta(config["ratio"] * beta_max), beta_max
+    return task, free.with_beta(beta_of(config, beta_max)), beta_max
 
 
 def compare(config: dict[str, Any]) -> dict[str, Any]:

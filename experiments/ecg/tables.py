@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.ecg.methods import METHODS
+from experiments.variations import ratio_of
 
 __all__ = ["ORDER", "comparisons", "excess", "missed", "reference", "table"]
 
@@ -19,9 +20,7 @@ SEARCHED = 10  # times the tolerance: what the estimated gap may be where none i
 def comparisons(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The records that compare methods: fewest lags and samples, largest beta first."""
     chosen = [record for record in found if record["config"]["part"] == "compare"]
-    return sorted(
-        chosen, key=lambda r: (r["config"]["lags"], r["config"]["n_train"], -r["config"]["ratio"])
-    )
+    return sorted(chosen, key=lambda r: (r["config"]["lags"], r["config"]["n_train"], -ratio_of(r)))
 
 
 def reference(result: dict[str, Any]) -> float:
@@ -69,7 +68,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
     lines[0] += f" {'test mse':>9} {'neurons':>7} {'seconds':>7} {'gap':>7}"
     for record in comparisons(found):
         config, result = record["config"], record["result"]
-        start = f"{config['lags']:4} {config['n_train']:6} {config['ratio']:8g} "
+        start = f"{config['lags']:4} {config['n_train']:6} {ratio_of(record):8.5g} "
         for name in (name for name in ORDER if name in result["methods"]):
             runs = result["methods"][name]
             above, gap = excess(result, name), max(run.get("gap", np.nan) for run in runs)
@@ -86,9 +85,9 @@ def table(found: Sequence[dict[str, Any]]) -> str:
             )
         lines.append(f"{start}{'linear':12} {'':40} {result['linear']['test_mse']:9.5f}")
     beats = [record for record in found if record["config"]["part"] == "beats"]
-    for record in sorted(beats, key=lambda r: (r["config"]["lags"], -r["config"]["ratio"])):
+    for record in sorted(beats, key=lambda r: (r["config"]["lags"], -ratio_of(r))):
         config, kinds = record["config"], record["result"]["kinds"]
-        lines.append(f"record 100, {config['lags']} lags, {config['ratio']:g} beta_max")
+        lines.append(f"record 100, {config['lags']} lags, {ratio_of(record):g} beta_max")
         lines += [
             f"  {row['beats']:4} beats {kind}: network {row['network']:.5f}, linear "
             f"{row['linear']:.5f}; the network is better on {row['won']}"

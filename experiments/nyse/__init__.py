@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.nyse.methods import (
-    DATA,
     METHODS,
     RATES,
     compare,
@@ -31,6 +30,7 @@ from experiments.nyse.methods import (
     load_task,
     predict_series,
     replay,
+    task_of,
 )
 from experiments.nyse.tables import chosen, missed, networks, table
 from experiments.runner import Experiment, Median, check_config
@@ -105,7 +105,7 @@ def configs(
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """Run one configuration."""
     check_config(config, configs)
-    task = load_task(**{name: config[name] for name in DATA})
+    task = task_of(config)
     parts = {
         "linear": fit_linear,
         "series": predict_series,
@@ -125,4 +125,5 @@ EXPERIMENT = Experiment(
     compared=lambda _: COMPARED,
     timed=(*(f"methods.{name}.*" for name in RATES), "runs.*"),
     replay=replay,
+    with_data=lambda config, name: config,
 )

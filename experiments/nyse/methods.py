@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from convexlib.arrangements import sample_arrangements
 from convexlib.arrangements.patterns import patterns_of
 from convexlib.datasets import load_nyse
-from convexlib.errors import ConvergenceWarning
+from convexlib.errors import ConvergenceWarning, InputError
 from convexlib.networks import TwoLayerReLU, outputs
 from convexlib.problems.mirrors import Mirrors
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.solvers.lasso import solve_path
 from convexlib.solvers.solve import solve
 from convexlib.training import Training, now, train
+from experiments.variations import FILE, beta_of, own_series
 
 __all__ = [
     "COLUMNS",
@@ -46,6 +47,7 @@ __all__ = [
     "predict_series",
     "replay",
     "scores",
+    "task_of",
 ]
 
 COLUMNS = ("DJ_return", "log_volume", "log_volatility")
@@ -67,11 +69,14 @@ class Task:
         All rows, in standard units.
     parts : dict
         The slice of rows of each of PARTS.
+    target : int
+        The column of yesterday's target.
     """
 
     X: Tensor
     y: Tensor
     parts: dict[str, slice]
+    target: int = COLUMNS.index(TARGET)
 
     def part(self, name: str) -> tuple[Tensor, Tensor]:
         """Return the data of a part."""
@@ -86,34 +91,53 @@ class Task:
 
     def yesterday(self) -> Task:
         """The same days with a single input, the target of the day before; no column of ones."""
-        column = COLUMNS.index(TARGET)
-        return replace(self, X=self.X[:, column : column + 1])
+        return replace(self, X=self.X[:, self.target : self.target + 1])
 
 
 def load_task(
-    lags: int = 5, share: float = 0.8, n_fit: int | None = None, device: str = "cpu"
+    lags: int = 5,
+    share: float = 0.8,
+    n_fit: int | None = None,
+    device: str = "cpu",
+    **file: str,
 ) -> Task:
     """Return the prediction of `log_volume` from `lags` days.
 
-    The first `share` of the flagged rows is the fit part, or its last `n_fit` rows.
+    The first `share` of the flagged rows is the fit part, or its last `n_fit` rows. A series of
+    one's own, named by `file` as `variations.own_data` has it, is predicted from itself; the first
+    seven tenths are flagged.
     """
-    table = load_nyse()
-    flags = table["train"].to_numpy(dtype=bool)
-    values = table[list(COLUMNS)].to_numpy(dtype=np.float64)
+    if file:
+        values, target = own_series(file)[:, None], 0
+        flags = np.arange(len(values)) < 0.7 * len(values)
+    else:
+        table, target = load_nyse(), COLUMNS.index(TARGET)
+        flags = table["train"].to_numpy(dtype=bool)
+        values = table[list(COLUMNS)].to_numpy(dtype=np.float64)
     values = (values - values[flags].mean(axis=0)) / values[flags].std(axis=0)
     n = len(values)
     columns = [values[lags - k : n - k] for k in range(1, lags + 1)]
     X = np.column_stack([*columns, np.ones(n - lags)])
-    y = values[lags:, COLUMNS.index(TARGET)].copy()
+    y = values[lags:, target].copy()
     n_flagged = int(flags[lags:].sum())
     stop = round(share * n_flagged)
     start = 0 if n_fit is None else stop - n_fit
+    if not 0 <= start < stop < n_flagged < n - lags:
+        raise InputError(
+            f"{n} days with lags {lags} and share {share:g} leave {stop} to fit; expected at least "
+            f"n_fit = {n_fit or 1}, and days to validate and to test. Set a smaller n_fit."
+        )
     parts = {
         "fit": slice(start, stop),
         "validation": slice(stop, n_flagged),
         "test": slice(n_flagged, n - lags),
     }
-    return Task(torch.from_numpy(X).to(device), torch.from_numpy(y).to(device), parts)
+    return Task(torch.from_numpy(X).to(device), torch.from_numpy(y).to(device), parts, target)
+
+
+def task_of(config: Mapping[str, Any]) -> Task:
+    """Return the task of a configuration."""
+    return load_task(**{name: config[name] for name in (*DATA, *FILE) if name in config})
 
 
 def mean_square(y: Tensor, fitted: Tensor) -> float:
@@ -172,7 +196,7 @@ def compare(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     X, y = task.part("fit")
     free = TwoLayer(X, y, beta=1.0, arrangements="generate")
     beta_max = free.beta_max()
-    problem = free.with_beta(config["ratio"] * beta_max)
+    problem = free.with_beta(beta_of(config, beta_max))
     _start(problem, {**config, "start_steps": 20}, seed=0)  # compiles before the clock starts
     solve(problem.with_arrangements(sample_arrangements(X, 5)), tol=0.1)
     methods: dict[str, Any] = {}
@@ -283,14 +307,15 @@ def descend_long(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     """Adam, every rate and seed by itself for the given time."""
     X, y = task.part("fit")
     free = TwoLayer(X, y, beta=1.0, arrangements="generate")
-    problem = free.with_beta(config["ratio"] * free.beta_max())
+    beta_max = free.beta_max()
+    problem = free.with_beta(beta_of(config, beta_max))
     runs = []
     for rate in config["rates"]:
         for seed in config["seeds"]:
             run = _adam(problem, config, rate, seed, seconds=config["seconds"], n_records=20)
             report = _report(problem, task, run.best_network, float(run.seconds[-1]))
             runs.append({"seed": seed, "rate": rate, "steps": int(run.steps[-1]), **report})
-    return {"beta": problem.beta, "runs": runs}
+    return {"beta": problem.beta, "beta_max": beta_max, "runs": runs}
 
 
 def _report(problem: TwoLayer, task: Task, network: nn.Module, seconds: float) -> dict[str, Any]:
@@ -307,7 +332,7 @@ def replay(record: Mapping[str, Any]) -> dict[str, Any]:
     config, result = dict(record["config"]), record["result"]
     if config["part"] not in ("network", "long"):
         return {}
-    X, y = load_task(**{name: config[name] for name in DATA}).part("fit")
+    X, y = task_of(config).part("fit")
     shared = {"beta": result["beta"], "width": config["width"], "batch_size": config["batch_size"]}
     problem = TwoLayer(X, y, beta=result["beta"], arrangements="generate")
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.variations import ratio_of
+
 __all__ = ["chosen", "missed", "networks", "table"]
 
 REFERRED = ("convex", "generated", "sgd-cosine", "adam-cosine")  # one objective for all of them
@@ -15,12 +17,12 @@ REFERRED = ("convex", "generated", "sgd-cosine", "adam-cosine")  # one objective
 def networks(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The records of the multivariate task, from the largest beta down."""
     records = [record for record in found if record["config"]["part"] == "network"]
-    return sorted(records, key=lambda record: -record["config"]["ratio"])
+    return sorted(records, key=ratio_of, reverse=True)
 
 
 def chosen(found: Sequence[dict[str, Any]], method: str) -> tuple[float, list[dict[str, Any]]]:
     """Return the ratio with the lowest mean validation error, and the runs at it."""
-    paths = [(r["config"]["ratio"], r["result"]["methods"][method]) for r in networks(found)]
+    paths = [(ratio_of(r), r["result"]["methods"][method]) for r in networks(found)]
     return min(paths, key=lambda path: float(np.mean([run["validation"] for run in path[1]])))
 
 
@@ -47,7 +49,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
     for record in networks(found):
         for name, runs in record["result"]["methods"].items():
             objective = np.mean([run["objective"] for run in runs])
-            line = f"{record['config']['ratio']:8g} {name:12} {objective:10.2f}"
+            line = f"{ratio_of(record):8.5g} {name:12} {objective:10.2f}"
             for part, width in (("validation", 11), ("test", 8)):
                 errors = [run[part] for run in runs]
                 line += f" {np.mean(errors):{width}.4f} {np.std(errors):8.4f}"
@@ -61,9 +63,8 @@ def table(found: Sequence[dict[str, Any]]) -> str:
         if record["config"]["part"] == "long":
             values = [run["objective"] for run in result["runs"]]
             seconds = record["config"]["seconds"]
-            lines.append(
-                f"{record['config']['ratio']:8g} {f'Adam, {seconds:g} s':12} {min(values):10.2f}"
-            )
+            name = f"Adam, {seconds:g} s"
+            lines.append(f"{ratio_of(record):8.5g} {name:12} {min(values):10.2f}")
         if record["config"]["part"] == "series":
             best = min(result["path"], key=lambda row: row["validation"])
             name = f"{record['config']['loss']}, depth {record['config']['depth']}"

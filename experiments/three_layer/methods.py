@@ -43,6 +43,7 @@ from convexlib.solvers.solve import solve
 from convexlib.solvers.units.search import rescaled
 from convexlib.training import now, train_parallel
 from experiments.uci.methods import split
+from experiments.variations import beta_of
 
 __all__ = [
     "BASELINES",
@@ -145,7 +146,7 @@ def compare(config: dict[str, Any]) -> dict[str, Any]:
     """All methods on one set at one beta."""
     data = load(config["set"], config["n_train"])
     X, y = data[:2]
-    beta = config["ratio"] * ThreeLayer(X, y, beta=1.0, units="generate").beta_max()
+    beta = beta_of(config, ThreeLayer(X, y, beta=1.0, units="generate").beta_max())
     with warnings.catch_warnings():
         # Nothing is proven at these ranks, and a rate may be too large: the record says so.
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -56,7 +56,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
             f"{shares[1]:5.2f} {np.median(result['excess'][best]):13.1e}"
         )
     lines.append(f"{'set':25} {'beta':>6} {'method':17} {'objective':>10} {'train':>7} {'test':>7}")
-    for record in sorted(parts["sets"], key=lambda r: (r["config"]["set"], -r["config"]["ratio"])):
+    for record in sorted(parts["sets"], key=lambda r: (r["config"]["set"], -r["result"]["beta"])):
         result = record["result"]
         rows = [(name, result[key]) for name, key in (("linear", "linear"), ("two", "two_layers"))]
         for kind, methods in result["kinds"].items():

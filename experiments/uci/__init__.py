@@ -42,6 +42,7 @@ from convexlib.datasets import list_uci
 from experiments.runner import Experiment, check_config
 from experiments.uci.methods import CONVEX, METHODS, Task, load_task, split
 from experiments.uci.tables import missed, table
+from experiments.variations import FILE
 
 __all__ = [
     "EXPERIMENT",
@@ -106,7 +107,8 @@ def _is_small(entry: datasets.Entry) -> bool:
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """Run one method on one problem."""
     check_config(config, configs)
-    return METHODS[config["method"]](load_task(config["data"], config["device"]), config)
+    file = {key: config[key] for key in FILE if key in config}
+    return METHODS[config["method"]](load_task(config["data"], config["device"], **file), config)
 
 
 EXPERIMENT = Experiment(
@@ -118,4 +120,5 @@ EXPERIMENT = Experiment(
     missed=missed,
     # Descent is in single precision, for a thousand steps and more.
     compared=lambda config: {"objective": 0.05 if config["method"][:3] in ("sgd", "ada") else 1e-5},
+    with_data=lambda config, name: {**config, "data": name},
 )

@@ -27,13 +27,14 @@ from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, sample_arrangements
 from convexlib.datasets import load_uci
-from convexlib.errors import ConvergenceWarning
+from convexlib.errors import ConvergenceWarning, InputError
 from convexlib.networks import side_by_side
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.problems.vector_output import VectorOutput
 from convexlib.result import Result
 from convexlib.solvers.solve import solve
 from convexlib.training import now, train
+from experiments.variations import own_table
 
 __all__ = [
     "CONVEX",
@@ -51,6 +52,7 @@ __all__ = [
 ]
 
 SHUFFLE = 1995
+MAX_CLASSES = 100  # of the 73 tables none has more
 CONVEX: dict[str, dict[str, Any]] = {
     "gated": {"patterns": 5000, "tol": 1e-6},
     "relu": {"patterns": 2500, "tol": 1e-6},
@@ -88,10 +90,23 @@ def split(n_rows: int) -> tuple[np.ndarray, np.ndarray]:
     return order[n_test:], order[:n_test]
 
 
-def load_task(name: str, device: str = "cpu") -> Task:
-    """Return a table of `list_uci()`, split, scaled and with targets, in float64."""
-    X, labels = load_uci(name)
-    classes, labels = np.unique(labels, return_inverse=True)
+def load_task(name: str, device: str = "cpu", **file: str) -> Task:
+    """Return a table of `list_uci()`, split, scaled and with targets, in float64.
+
+    A table of one's own is named by `file`, as `experiments.variations.own_data` has it; its last
+    column is the class.
+    """
+    if file:
+        table = own_table(file, features=True)
+        X, values = table.X, table.y
+    else:
+        X, values = load_uci(name)
+    classes, labels = np.unique(values, return_inverse=True)
+    if not 2 <= len(classes) <= MAX_CLASSES:
+        raise InputError(
+            f"the last column of {name} has {len(classes)} values; expected classes, 2 to "
+            f"{MAX_CLASSES} of them, as whole numbers for instance."
+        )
     train, test = split(len(X))
     lengths = np.linalg.norm(X[train], axis=0)
     X = X / np.where(lengths > 0, lengths, 1.0)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from convexlib.errors import InputError
-from experiments import ecg, nyse, provenance, recovery, three_layer, uci
+from convexlib.problems import base as library
+from experiments import ecg, nyse, provenance, recovery, runner, three_layer, uci
 from experiments.runner import check_config, digest, records, run
 from experiments.uci import peer
 
@@ -96,6 +97,16 @@ def test_code_that_is_only_moved_is_the_same(tmp_path: Path) -> None:
 )
 def test_what_is_computed_counts(main: str, helper: str, tmp_path: Path) -> None:
     assert code_in(tmp_path, main, helper) != code_in(tmp_path)
+
+
+@pytest.mark.parametrize("of", [ecg, nyse, recovery, three_layer, uci])
+def test_the_code_of_an_experiment_is_its_own_and_what_it_uses_of_the_library(of) -> None:
+    start = Path(of.__file__)
+    found = {source for source, _ in provenance._reached(start, start.parents[2])}
+    for module in (of, of.methods, runner, library):
+        assert Path(module.__file__).read_text(encoding="utf8") in found
+    others = {ecg, nyse, recovery, three_layer} - {of}
+    assert not {Path(other.__file__).read_text(encoding="utf8") for other in others} & found
 
 
 def test_records_say_which_code_made_them(tmp_path: Path) -> None:

@@ -180,7 +180,8 @@ def checks(draw: st.DrawFn) -> Arguments:
                     ("--device", ("cpu", "cuda", "meta", "x")), ("--jobs", ("1", "0", "-1", "x")),
                     ("--seeds", ("0", "0-2", "2-0", "0,0", "-1", "x", "0-")),
                     ("--seed", ("0", "-1", "x", str(10**30))), ("--check", ("0", "x", "2")),
-                    ("--cluster", ("", "nowhere")),
+                    ("--cluster", ("", "nowhere")), ("--data", ("", "nowhere.csv", "/dev/null")),
+                    ("--set", ("", "x", "ratio=0.5", "beta=2", "seeds=0,1", "part=x", "a=nan")),
                 )
             )
         )  # fmt: skip

@@ -71,6 +71,54 @@ entry(
 )  # fmt: skip
 
 
+def settings(profile: str, device: str = "cpu", seeds: Any = None) -> list[dict[str, Any]]:
+    """Configurations of two parts, with values of every kind."""
+    common = {
+        "device": device,
+        "seeds": list(seeds or (0, 1)),
+        "ratio": 0.1,
+        "size": 3,
+        "top": None,
+    }
+    return [
+        {**common, "part": "a", "rates": {"x": [0.1, 0.2]}, "on": True},
+        {**common, "part": "b", "loss": "squared", "top": 3 if profile == "quick" else None},
+    ]
+
+
+def varied(changes: Any, profile: Any = "quick", data: Any = None) -> Any:
+    """A variation: refused by name, or run with what was asked for."""
+    experiment = runner.Experiment(
+        "echo", "Echo", settings, echo, str, lambda record: None, compared=lambda config: {}
+    )
+    place = sandbox.folder() / "varied"
+    with sandbox.inside(place):
+        found = runner.run_experiment(
+            experiment, profile, changes=changes, data=data, folder=place, progress=False
+        )
+        assert found
+        assert not (place / "echo").exists() or not changes
+    return [record["seconds"] for record in found]
+
+
+KEYS = st.sampled_from(
+    ("ratio", "beta", "size", "top", "rates", "rates.x", "part", "loss", "on", "x")
+)
+VALUES = st.one_of(
+    st.integers(-3, 3), st.floats(), st.booleans(), st.none(), st.lists(st.floats(), max_size=2),
+    st.sampled_from(("a", "b", "squared", "", [1, 2], (0.1,), {"x": 1}, 10**400, object(), b"x")),
+)  # fmt: skip
+
+entry(
+    "run_experiment", varied,
+    st.fixed_dictionaries({"changes": st.dictionaries(KEYS, VALUES, max_size=3)}),
+    options={
+        "profile": st.sampled_from(("quick", "full", "other", None)),
+        "data": st.sampled_from((None, "nowhere.csv", "", "\0")),
+    },
+)  # fmt: skip
+
+
 def read_back(name: str, harm: bytes | None, file: str) -> Any:
     """The records of a folder that holds a file like this."""
     place = sandbox.folder() / "read"

@@ -1,0 +1,213 @@
+"""A reader's own settings and data: what is run, where its records are, and what is refused."""
+
+import re
+
+import numpy as np
+import pytest
+
+from convexlib.errors import DataError, InputError
+from experiments import __main__ as cli
+from experiments import ecg, nyse, recovery, runner, three_layer, uci
+from experiments.records import stored
+from experiments.runner import check_config, planned
+from experiments.variations import changed, parse, ratio_of
+
+EXPERIMENTS = [one.EXPERIMENT for one in (ecg, nyse, recovery, three_layer, uci)]
+SMALL = {"n_train": 60, "n_test": 30, "lags": 1, "width": 4, "factor": 1, "seeds": [0]}
+
+
+@pytest.fixture
+def series(tmp_path):
+    """Four hundred samples of a noisy wave, beside their times."""
+    wave = np.sin(np.arange(400) / 7) + 0.1 * np.random.default_rng(0).standard_normal(400)
+    path = tmp_path / "wave.csv"
+    path.write_text("time,value\n" + "".join(f"{t},{v}\n" for t, v in enumerate(wave)))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("beta=0.5", "beta", 0.5),
+        ("width=8", "width", 8),
+        ("tol=1e-3", "tol", 1e-3),
+        ("rates.adam=0.1,3", "rates.adam", [0.1, 3]),
+        ("rates=[.5]", "rates", [0.5]),
+        ("n_fit=none", "n_fit", None),
+        ("whitened=true", "whitened", True),
+        ("data=breast-cancer-wisc-diag", "data", "breast-cancer-wisc-diag"),
+    ],
+)
+def test_values_are_read(text, key, value):
+    assert parse(text) == (key, value)
+    assert type(parse(text)[1]) is type(value)
+
+
+@pytest.mark.parametrize(
+    "text", ["beta", "=1", "beta=", "beta=1,,2", "beta=nan", "beta=1e999", "beta=1_0", "a=b c"]
+)
+def test_other_values_are_refused(text):
+    with pytest.raises(InputError, match="expected key=value|expected a finite number, a name"):
+        parse(text)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda one: one.name)
+def test_a_change_is_in_all_configurations_that_have_the_key_and_in_no_other(experiment):
+    configs = experiment.configs("quick")
+    key = "lambda" if experiment is uci.EXPERIMENT else "ratio"
+    folder, found = planned(experiment, "quick", changes={key: 0.25})
+    assert folder == f"{experiment.name}-quick-other"
+    assert {config[key] for config in found} == {0.25}
+    others = [{k: v for k, v in config.items() if k != key} for config in configs if key in config]
+    assert [{k: v for k, v in c.items() if k != key} for c in found] == [
+        config for n, config in enumerate(others) if config not in others[:n]
+    ]
+    for config in found:
+        check_config(config, experiment.configs)
+
+
+def test_beta_stands_in_the_place_of_its_ratio():
+    (config, *_) = planned(ecg.EXPERIMENT, "full", changes={"beta": 2})[1]
+    assert config["beta"] == 2.0
+    assert "ratio" not in config
+    check_config(config, ecg.configs)
+    with pytest.raises(InputError, match="got beta and ratio"):
+        planned(ecg.EXPERIMENT, "full", changes={"beta": 2, "ratio": 0.1})
+    with pytest.raises(InputError, match="'beta' is not among the settings; .* lambda, "):
+        planned(uci.EXPERIMENT, "quick", changes={"beta": 2})
+
+
+def test_changes_inside_others_and_choices():
+    _, found = planned(ecg.EXPERIMENT, "quick", changes={"rates.adam": 0.5, "lags": 2})
+    assert {tuple(config["rates"]["adam"]) for config in found} == {(0.5,)}
+    assert all(len(config["rates"]["sgd"]) > 0 for config in found)
+    _, found = planned(uci.EXPERIMENT, "full", changes={"method": "relu", "data": "wine"})
+    assert [config["lambda"] for config in found] == list(uci.LAMBDAS[::-1])
+    assert {config["method"] for config in found} == {"relu"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"bta": 1},
+            "'bta' is not among the settings; expected some of .*, beta, .*rates",
+        ),
+        ({"device": "cuda"}, "'device' is not among the settings"),
+        ({"rates": 0.1}, r"'rates' is not among the settings; .*rates\.adam"),
+        ({"part": "none"}, "part is 'none'; expected one of beats, compare"),
+        ({"method": "sgd"}, "method is 'sgd'; expected no method, as none has one"),
+        ({"width": 0}, "width is 0; expected a value of the kind and sign of 100, 50"),
+        ({"width": 2.5}, "width is 2.5; expected a value of the kind"),
+        ({"width": True}, "width is True; expected a value of the kind"),
+        ({"ratio": "small"}, "ratio is 'small'; expected a value of the kind"),
+        ({"ratio": [0.1, 0.2]}, r"ratio is \[0.1, 0.2\]; expected a value of the kind"),
+        ({"ratio": float("inf")}, "ratio is inf; expected a value of the kind"),
+    ],
+)
+def test_changes_that_do_not_fit_are_refused_by_name(changes, message):
+    with pytest.raises(InputError, match=message):
+        planned(ecg.EXPERIMENT, "quick", changes=changes)
+
+
+def test_names_are_those_that_there_are_but_for_data():
+    with pytest.raises(InputError, match="instance is 'square'; .* 'circle', 'ecg'"):
+        planned(three_layer.EXPERIMENT, "quick", changes={"instance": "square"})
+    assert planned(three_layer.EXPERIMENT, "quick", changes={"set": "wine"})[1]
+    with pytest.raises(InputError, match="no configuration has all of K, ridges|not among"):
+        changed([{"K": 1}, {"ridges": [1]}], {"K": 1, "ridges": 1}, [{"K": 1}, {"ridges": [1]}])
+
+
+def test_the_call_and_the_command_are_the_same(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CONVEXLIB_RESULTS", str(tmp_path))
+    changes = {**SMALL, "beta": 0.5, "rates.sgd": [0.1], "tol": 1e-6}
+    found = runner.run_experiment(ecg.EXPERIMENT, "quick", changes=changes, progress=False)
+    assert {record["result"]["beta"] for record in found} == {0.5}
+    assert all(record["config"]["rates"]["sgd"] == [0.1] for record in found)
+    place = tmp_path / "ecg-quick-other"
+    assert len(stored(place)) == len(found)
+    before = (place / "compare.jsonl").read_bytes()
+    words = [f"--set={key}={str(value).replace(' ', '')}" for key, value in changes.items()]
+    assert cli.main(["run", "ecg", *words]) == 0
+    assert (place / "compare.jsonl").read_bytes() == before
+    assert f"{ratio_of(found[0]):.5g}" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["ecg-quick-other"]
+
+
+def test_a_variation_is_not_among_the_records_of_the_book(tmp_path, monkeypatch):
+    """Not even where all its configurations are."""
+    monkeypatch.setenv("CONVEXLIB_RESULTS", str(tmp_path))
+    same = {"part": "linear"}
+    assert planned(nyse.EXPERIMENT, "full", changes=same)[0] == "nyse-other"
+    assert planned(nyse.EXPERIMENT, "full", changes=same)[1] == nyse.configs("full")[:1]
+    assert planned(nyse.EXPERIMENT, "full")[0] == "nyse"
+
+
+def test_a_series_of_ones_own(series, tmp_path):
+    changes = {**SMALL, "ratio": 0.1}
+    found = runner.run_experiment(
+        ecg.EXPERIMENT, changes=changes, data=series, folder=tmp_path, progress=False
+    )
+    values = np.loadtxt(series, delimiter=",", skiprows=1)[:, 1]
+    for record in found:
+        assert record["config"]["part"] == "compare"
+        assert record["config"]["record"] == "wave"
+        assert record["result"]["rows"] == [60, 2]
+        task = ecg.methods.setting(record["config"])[0]
+        np.testing.assert_allclose(task.mean + task.scale * task.y, values[1:61], atol=1e-12)
+    assert ecg.EXPERIMENT.table(found)
+    (config, *_) = planned(ecg.EXPERIMENT, "quick", data=series)[1]
+    with pytest.raises(InputError, match=r"has 400 samples; expected 502 or more, as n_train is"):
+        ecg.compute(config)
+
+
+def test_a_series_takes_the_place_of_the_volume(series):
+    changes = {"n_fit": 100, "part": "series", "loss": "squared", "depth": 2, "ratios": [0.1]}
+    (config, *_) = planned(nyse.EXPERIMENT, "quick", data=series, changes=changes)[1]
+    result = nyse.compute(config)
+    values = np.loadtxt(series, delimiter=",", skiprows=1)[:, 1]
+    units = (values - values[:280].mean()) / values[:280].std()
+    task = nyse.methods.task_of(config)
+    np.testing.assert_allclose(task.y, units[5:], atol=1e-12)
+    np.testing.assert_allclose(task.yesterday().X[:, 0], units[4:-1], atol=1e-12)
+    assert task.parts["test"] == slice(275, 395)
+    assert result["path"][0]["gap"] < 1e-6
+    with pytest.raises(InputError, match="leave 220 to fit; expected at least n_fit = 600"):
+        nyse.compute(config | {"n_fit": 600})
+
+
+def test_a_table_of_classes_of_ones_own(tmp_path):
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((40, 2))
+    rows = np.column_stack([X, 1 + (X[:, 0] > 0)])
+    path = tmp_path / "mine.csv"
+    np.savetxt(path, rows, delimiter=",", header="a,b,kind", comments="")
+    found = runner.run_experiment(
+        uci.EXPERIMENT, changes={"lambda": 0.01, "method": "relu"}, data=path, folder=tmp_path,
+        progress=False,
+    )  # fmt: skip
+    (record,) = found
+    assert record["config"]["data"] == "mine"
+    assert record["result"]["shape"] == [32, 2, 1]
+    path.write_text(path.read_text().replace("\n", " \n", 1))
+    with pytest.raises(DataError, match=r"mine.csv has changed; expected the file of sha256"):
+        uci.compute(record["config"])
+
+
+@pytest.mark.parametrize("experiment", [recovery.EXPERIMENT, three_layer.EXPERIMENT])
+def test_experiments_that_take_no_table_say_so(experiment, series):
+    message = f"{experiment.name} makes its own data .*such as ecg, nyse or uci"
+    with pytest.raises(InputError, match=message):
+        planned(experiment, "quick", data=series)
+
+
+def test_files_that_are_none_and_doubled_settings(capsys, tmp_path, series):
+    assert cli.main(["run", "ecg", "--data", str(tmp_path / "none.csv")]) == 1
+    assert "none.csv cannot be read" in capsys.readouterr().err
+    assert cli.main(["run", "ecg", "--set", "lags=1", "--set", "lags=2"]) == 2
+    assert "got --set twice for one key" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["run", "ecg", "--set", "lags"])
+    assert re.search("got 'lags'; expected key=value", capsys.readouterr().err)
+    with pytest.raises(InputError, match="profile is 'slow'; expected 'quick' or 'full'"):
+        runner.run_experiment(ecg.EXPERIMENT, "slow")
