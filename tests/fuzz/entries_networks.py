@@ -88,16 +88,32 @@ def trained(draw: st.DrawFn, beta: bool = True, y: bool = True) -> Arguments:
     return arguments
 
 
-POINTS = st.integers(1, 9).map(lambda n: np.linspace(-1.0, 1.0, n))  # dual points, if n fits
 REGULARIZERS = st.sampled_from((None, "weight decay", "three layers", "path"))
 CERTIFYING = {"loss": LOSSES, "regularizer": REGULARIZERS, "max_nodes": NODES}
 entry(
     "certify", cl.certify, trained(), share=6.0, covers=("certify", "Certificate"),
-    options={**CERTIFYING, "refine": st.booleans(), "max_units": LIMITS, "z": POINTS},
+    options={**CERTIFYING, "refine": st.booleans(), "max_units": LIMITS},
+)  # fmt: skip
+
+
+@st.composite
+def with_a_point(draw: st.DrawFn) -> Arguments:
+    """The same with a dual point, of any size."""
+    arguments = draw(trained())
+    size = 10.0 ** draw(st.sampled_from((0, 0, -60, -9, 6, 12, 70)))
+    y = arguments["y"]
+    n = y.numel() if torch.is_tensor(y) else np.size(y)
+    z = np.random.default_rng(draw(st.integers(0, 99))).standard_normal(n)
+    return {**arguments, "z": size * z}
+
+
+entry(
+    "certify a dual point", cl.certify, with_a_point(), always=("max_nodes",),
+    options={**CERTIFYING, "refine": st.booleans(), "max_units": LIMITS},
 )  # fmt: skip
 entry(
     "certify_batchnorm", cl.certify_batchnorm, trained(),
-    options={"refine": st.booleans(), "max_nodes": NODES, "z": POINTS},
+    options={"refine": st.booleans(), "max_nodes": NODES},
 )  # fmt: skip
 entry(
     "missing_neuron", cl.missing_neuron, trained(), share=2.0,
