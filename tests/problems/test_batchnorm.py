@@ -323,7 +323,7 @@ def test_a_beta_whose_square_is_no_float():
 
 def test_patterns_of_double_precision_serve_single_precision():
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((6, 2))).float()
-    data = cl.BatchNorm(x, x[:, 0], beta=0.1).EYE
+    data = cl.BatchNorm(x, x[:, 0], beta=0.1).X
     assert data.dtype == torch.float32
     listed = cl.enumerate_arrangements(data.double())
     problem = cl.BatchNorm(x, x[:, 0], beta=0.1, arrangements=listed)
