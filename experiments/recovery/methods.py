@@ -19,6 +19,7 @@ from convexlib.solvers.interpolation import pursue
 from convexlib.solvers.solve import solve
 from convexlib.training import train
 from experiments.recovery.planted import Planted, all_active, isometry, plant, precertificate
+from experiments.variations import beta_of
 
 __all__ = [
     "TOLERANCE",
@@ -176,7 +177,7 @@ def descended(config: dict[str, Any]) -> dict[str, Any]:
     for seed in config["seeds"]:
         X, y, W = noisy(config, seed)
         free = TwoLayer(X, y, beta=1.0, arrangements="generate")
-        problem = free.with_beta(config["ratio"] * free.beta_max())
+        problem = free.with_beta(beta_of(config, free.beta_max()))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the record holds the gap
             trained = train(

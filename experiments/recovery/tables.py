@@ -105,13 +105,18 @@ def _noise(found: list[dict[str, Any]]) -> list[str]:
 def _descent(found: list[dict[str, Any]]) -> list[str]:
     """How many runs end within 1% of the optimum, with the teacher's number of neurons."""
     lines = [f"{'k':>2} {'beta':>6} {'scale':>6} {'within 1%':>10} {'k neurons':>10} {'angle':>7}"]
-    keys = ("neurons", "ratio", "scale")
-    for record in sorted(found, key=lambda r: [r["config"][key] for key in keys]):
+
+    def order(record: dict[str, Any]) -> list[float]:
+        config = record["config"]
+        # A part of beta_max, or beta itself where somebody has set it.
+        return [config["neurons"], config.get("ratio", config.get("beta")), config["scale"]]
+
+    for record in sorted(found, key=order):
         config, result = record["config"], record["result"]
         close = np.mean(np.array(result["excess"]) <= 1e-2)
         exact = np.mean(np.array(result["neurons"]) == config["neurons"])
         lines.append(
-            f"{config['neurons']:2} {config['ratio']:6g} {config['scale']:6.2f} {close:10.2f} "
+            f"{config['neurons']:2} {order(record)[1]:6g} {config['scale']:6.2f} {close:10.2f} "
             f"{exact:10.2f} {np.median(result['angle']):7.2f}"
         )
     return lines

@@ -134,6 +134,15 @@ def test_the_call_and_the_command_are_the_same(tmp_path, monkeypatch, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["ecg-quick-other"]
 
 
+def test_recovery_by_descent_takes_beta_itself(tmp_path, monkeypatch):
+    monkeypatch.setenv("CONVEXLIB_RESULTS", str(tmp_path))
+    changes = {"part": "descent", "beta": 0.25, "steps": 20, "seeds": [0], "n": 12, "width": 4}
+    found = runner.run_experiment(recovery.EXPERIMENT, "quick", changes=changes, progress=False)
+    assert {record["config"]["beta"] for record in found} == {0.25}
+    assert all(min(record["result"]["excess"]) >= -1e-6 for record in found)
+    assert any(line.split()[1:2] == ["0.25"] for line in recovery.EXPERIMENT.table(found))
+
+
 def test_a_variation_is_not_among_the_records_of_the_book(tmp_path, monkeypatch):
     """Not even where all its configurations are."""
     monkeypatch.setenv("CONVEXLIB_RESULTS", str(tmp_path))
