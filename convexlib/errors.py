@@ -3,6 +3,9 @@
 A message says what was got, what was expected and what to do about it.
 """
 
+import sys
+import warnings
+
 from sklearn.exceptions import ConvergenceWarning
 
 __all__ = [
@@ -43,3 +46,11 @@ class SolverError(ConvexlibError, RuntimeError):
 
 class NotCertifiableError(ConvexlibError, ValueError):
     """No certificate exists for this kind of network."""
+
+
+def warn(message: str) -> None:
+    """Give a ConvergenceWarning that points at the line which called the library."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("convexlib"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, ConvergenceWarning, stacklevel=level)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 
 from convexlib.checks import as_tensor
-from convexlib.errors import ConvergenceWarning, InputError
+from convexlib.errors import InputError, warn
 from convexlib.result import Result
 
 Array = NDArray[np.float64]
@@ -95,11 +94,9 @@ def warn_of_gap(
         return
     status = "" if left[0].converged else f" {left[0].status}."
     detail = f" {left[0].detail}" if left[0].detail else ""
-    warnings.warn(
+    warn(
         f"{type(estimator).__name__}: {len(left)} of {len(results)} programs missed tol={tol:g}, "
         f"with gaps of up to {max(gaps):.1e}.{status[:1]}{status[1:].capitalize()}{detail} All "
         f"together: gap_ = {estimator.gap_:.1e}. The network can be used as it is, and the gap is "
         f"valid; {advice}.",
-        ConvergenceWarning,
-        stacklevel=4,
     )

@@ -12,7 +12,6 @@ optimum by as much. The bound is then lowered to that value, which keeps it a bo
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 
 from convexlib.arrangements import Arrangements
-from convexlib.errors import ConvergenceWarning, InputError, SolverError
+from convexlib.errors import InputError, SolverError, warn
 from convexlib.problems.base import MAX_SAMPLES, Problem
 from convexlib.result import Record, Result, Status, relative_gap
 
@@ -103,11 +102,9 @@ class Tracker:
             detail=detail,
         )
         if status is not Status.CONVERGED:
-            warnings.warn(
+            warn(
                 f"{self.method} on {self.problem}: {status}. Relative gap {result.gap:.1e}."
                 + (f" {detail}" if detail else ""),
-                ConvergenceWarning,
-                stacklevel=4,
             )
         return result
 

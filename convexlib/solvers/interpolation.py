@@ -280,6 +280,14 @@ def interpolation_norm(problem: Mirrors) -> float:
     ProblemError
         If no closed form is known (abs or leaky with three or more layers, sign or threshold units
         with 2 < K < N - 1): solve the linear program, `solvers.interpolation.interpolate`.
+
+    Examples
+    --------
+    >>> import convexlib as cl
+    >>> from convexlib.solvers.interpolation import interpolation_norm
+    >>> problem = cl.Mirrors([0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 0.0, 1.0], beta=1.0, depth=2)
+    >>> round(interpolation_norm(problem), 6)
+    4.0
     """
     if not isinstance(problem, Mirrors):
         raise InputError(f"problem is {type(problem).__name__}; expected a Mirrors.")

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -35,7 +34,7 @@ from convexlib.checks import (
     check_real,
     check_sequence,
 )
-from convexlib.errors import ConvergenceWarning, InputError
+from convexlib.errors import InputError, warn
 from convexlib.losses import SmoothLoss, get_loss
 from convexlib.networks import TwoLayerReLU
 
@@ -176,10 +175,8 @@ class Curves(Generic[Net]):
                 "moderate size. Standardise X and y."
             )
         if self.best >= self.curves[0].min():
-            warnings.warn(
+            warn(
                 f"{optimizer}: no run improved on its initial network. Use smaller rates.",
-                ConvergenceWarning,
-                stacklevel=3,
             )
         return Training(
             optimizer=optimizer,

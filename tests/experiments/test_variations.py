@@ -140,7 +140,9 @@ def test_recovery_by_descent_takes_beta_itself(tmp_path, monkeypatch):
     found = runner.run_experiment(recovery.EXPERIMENT, "quick", changes=changes, progress=False)
     assert {record["config"]["beta"] for record in found} == {0.25}
     assert all(min(record["result"]["excess"]) >= -1e-6 for record in found)
-    assert any(line.split()[1:2] == ["0.25"] for line in recovery.EXPERIMENT.table(found))
+    assert any(
+        line.split()[1:2] == ["0.25"] for line in recovery.EXPERIMENT.table(found).splitlines()
+    )
 
 
 def test_a_variation_is_not_among_the_records_of_the_book(tmp_path, monkeypatch):
