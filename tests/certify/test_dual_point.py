@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from tests.problems.unit_programs import seed_one
-from tests.reference_losses import targets_for
-from tests.reference_programs import program_value
 from torch import nn
 
 import convexlib as cl
 from convexlib.certify import parallel, two_layer
 from convexlib.errors import InputError, NotCertifiableError
-from tests.certify.test_two_layer import check_certificate, data_of, optimum, sequential
+from tests.helpers.checks import check_certificate, optimum
+from tests.helpers.networks import sequential
+from tests.helpers.references import program_value, targets_for
+from tests.helpers.three_layer import seed_one
+from tests.helpers.two_layer import gaussian
 
 ROUNDING = 1 + 2e-8  # of the interior-point solver
 
@@ -51,7 +52,7 @@ def no_refinement(monkeypatch):
 
 
 def solved(n=10, d=2, beta=0.1, seed=0):
-    X, y = data_of(n, d, seed)
+    X, y = gaussian(n, d, seed)
     problem = cl.TwoLayer(X, y, beta=beta)
     result = cl.solve(problem)
     return X, y, problem.to_network(result), result
@@ -96,7 +97,7 @@ def test_a_point_of_another_problem():
 @pytest.mark.parametrize("last_bias", [False, True])
 @pytest.mark.parametrize("first_bias", [False, True])
 def test_biases(first_bias, last_bias):
-    X, y = data_of(n=8)
+    X, y = gaussian(n=8)
     y = y + 1.5
     network = sequential(2, first_bias=first_bias, last_bias=last_bias)
     best = optimum(X, y, 0.1, first_bias, last_bias)
@@ -112,7 +113,7 @@ def test_biases(first_bias, last_bias):
 
 @pytest.mark.parametrize("loss", ["logistic", "squared_hinge"])
 def test_losses_of_classes(loss, no_refinement):
-    X, y = data_of()
+    X, y = gaussian()
     y = targets_for(loss, y)
     problem = cl.TwoLayer(X, y, beta=0.1, loss=loss)
     result = cl.solve(problem, tol=1e-7)
@@ -128,7 +129,7 @@ def test_losses_of_classes(loss, no_refinement):
 
 
 def test_batch_normalisation():
-    X, y = data_of(n=8)
+    X, y = gaussian(n=8)
     problem = cl.BatchNorm(X, y, beta=0.1)
     result = cl.solve(problem, tol=1e-7)
     network = problem.to_network(result)
@@ -172,7 +173,7 @@ def test_a_wrong_point_of_a_parallel_network_is_refined():
 
 
 def test_float32_and_given_patterns(no_refinement):
-    X, y = data_of()
+    X, y = gaussian()
     problem = cl.TwoLayer(torch.from_numpy(X).float(), torch.from_numpy(y).float(), beta=0.1)
     result = cl.solve(problem)
     for z in (result.z, result.z.float()):

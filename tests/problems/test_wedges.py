@@ -373,7 +373,7 @@ def refusals():
         (lambda: free.objective(cl.TwoLayerReLU(torch.ones(1, 2), torch.ones(1))),
          InputError, r"TwoLayerReLU; expected nn.Sequential"),
         (lambda: cl.solve(cl.TwoLayer(X[:5, :2], y[:5], beta=1.0), method="wedge"),
-         SolverError, "wedge solves WedgeLasso programs; got TwoLayer"),
+         SolverError, "wedge needs WedgeLasso; got TwoLayer"),
         (lambda: problem.to_network(torch.ones(3)), InputError, r"the weights have shape \(3,\)"),
         (lambda: cl.WedgeLasso(EYE, COUNT, beta=1.0, bias=EYE),
          InputError, "bias is .*True or False"),

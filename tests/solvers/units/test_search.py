@@ -226,7 +226,7 @@ def refusals():
         (lambda: cl.solve(problem, starts=3),
          InputError, "units does not know the option 'starts'; .*n_starts"),
         (lambda: cl.solve(cl.ThreeLayer(X[:3], y[:3], beta=beta), n_starts=3),
-         SolverError, "units does not know the option 'n_starts'"),
+         InputError, "units does not know the option 'n_starts'"),
         (lambda: cl.solve(problem, n_starts=0),
          InputError, "n_starts is 0; expected an integer >= 1"),
         (lambda: cl.solve(problem, seeding="sgd"), InputError, "seeding is 'sgd'"),
