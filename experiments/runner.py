@@ -20,6 +20,7 @@ from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # no stubs
 from tqdm import tqdm
 
+from convexlib.checks import check_choice
 from convexlib.errors import DataError, InputError, SolverError
 from experiments import records as record_files
 from experiments.provenance import code_of, other_code
@@ -171,9 +172,8 @@ def planned(
     data: str | Path | None = None,
 ) -> tuple[str, list[dict[str, Any]]]:
     """Return the name of the folder of a run, and its configurations (see `run_experiment`)."""
-    if profile not in ("quick", "full"):
-        raise InputError(f"profile is {profile!r}; expected 'quick' or 'full'.")
-    if not isinstance(changes or {}, Mapping):
+    check_choice(profile, ("quick", "full"), "profile")
+    if not isinstance(changes, Mapping | None):
         raise InputError(f"changes is {type(changes).__name__}; expected a dict of settings.")
     if not isinstance(data, str | Path | None):
         raise InputError(f"data is {type(data).__name__}; expected the path of a file.")

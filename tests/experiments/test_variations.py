@@ -220,5 +220,7 @@ def test_files_that_are_none_and_doubled_settings(capsys, tmp_path, series):
     with pytest.raises(SystemExit):
         cli.main(["run", "ecg", "--set", "lags"])
     assert re.search("got 'lags'; expected key=value", capsys.readouterr().err)
-    with pytest.raises(InputError, match="profile is 'slow'; expected 'quick' or 'full'"):
+    with pytest.raises(InputError, match="profile is 'slow'; expected one of 'quick', 'full'"):
         runner.run_experiment(ecg.EXPERIMENT, "slow")
+    with pytest.raises(InputError, match="changes is ndarray; expected a dict of settings"):
+        runner.run_experiment(ecg.EXPERIMENT, "quick", changes=np.array(["a", "b"]))
