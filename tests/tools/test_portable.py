@@ -58,6 +58,7 @@ def test_the_variables_reach_the_libraries(tmp_path: Path) -> None:
 def test_rows_fail_with_their_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(portable, "REPORTS", tmp_path)
     monkeypatch.setattr(portable, "KERNELS", "print('none')")
+    monkeypatch.delenv("NUMBA_CPU_NAME", raising=False)  # this may run in such an environment
     ends = {"tests": ("1 passed in 0.1s", 0), "notebooks": ("1 failed, 1 passed in 0.1s", 1)}
 
     def fake(command, *, stdout, **_):
@@ -72,4 +73,4 @@ def test_rows_fail_with_their_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert portable.table([row]).splitlines()[-1] == (
         "| sse | 1 passed | 1 failed, 1 passed | none |"
     )
-    assert os.environ.get("NUMBA_CPU_NAME") != "nehalem"  # of the child's only
+    assert "NUMBA_CPU_NAME" not in os.environ  # of the child's only
