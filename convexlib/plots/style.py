@@ -117,7 +117,9 @@ def axes_for(
     """
     if ax is None:
         with style():
-            figure = plt.figure(figsize=figsize, layout="constrained")
+            # matplotlib before 3.11.2 may shrink constrained axes in space to nothing.
+            layout = "constrained" if projection == "rectilinear" else "none"
+            figure = plt.figure(figsize=figsize, layout=layout)
             return figure.add_subplot(projection=projection)
     if not isinstance(ax, Axes):
         raise InputError(f"ax is {type(ax).__name__}; expected matplotlib Axes or None.")

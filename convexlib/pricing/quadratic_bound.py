@@ -108,8 +108,8 @@ class _Relaxation:
 
     def _unpack(self, point: Floats) -> tuple[Floats, Floats]:
         """Read tau, and the shares (3, N) of sigma = 1, sigma = -1 and kappa = 1/||x||."""
-        # Far smaller tau would only make Q large and its rounding too.
-        tau = np.maximum(np.exp(point[: len(self.up)]), 1e-7 * self.lengths)
+        # Far smaller tau would only make Q large and its rounding too; far larger ones overflow.
+        tau = np.maximum(np.exp(np.minimum(point[: len(self.up)], 300.0)), 1e-7 * self.lengths)
         logits = point[len(self.up) :].reshape(3, -1)
         if not logits.size:
             return tau, logits
