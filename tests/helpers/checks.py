@@ -27,7 +27,8 @@ def network_objective(network: nn.Module, X, y, beta: float, loss: str = "square
     X, y = as_numpy(X), as_numpy(y)
     gates, bias, output_bias = None, 0.0, 0.0
     if isinstance(network, TwoLayerReLU):
-        U, alpha = as_numpy(network.U), as_numpy(network.alpha)
+        U, alpha = as_numpy(network.U), as_numpy(network.alpha).ravel()
+        assert len(alpha) == len(U), "a network of several outputs"
         if isinstance(network, TwoLayerGatedReLU):
             gates = as_numpy(network.gates)
     elif isinstance(network, nn.Sequential):
