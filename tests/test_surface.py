@@ -59,7 +59,7 @@ def surface() -> dict[str, list[str]]:
 def is_ours(value: Any) -> bool:
     """Whether it is a function of the library: those of others differ with their versions."""
     module = getattr(value, "__module__", "") or ""
-    return inspect.isroutine(value) and module.startswith("convexlib")
+    return callable(value) and inspect.isroutine(value) and module.startswith("convexlib")
 
 
 def written() -> dict[str, list[str]]:
