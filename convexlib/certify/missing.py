@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convexlib.arrays import EPS
 from convexlib.certify.dispatch import depth_of
 from convexlib.certify.two_layer import Standing, as_two_layer
 from convexlib.checks import (
@@ -47,7 +48,7 @@ class MissingNeuron:
     bound : float
         A proven upper bound on the violation of all neurons.
     active : int
-        Rows of X on which it is not zero.
+        Rows of X on which it is positive, by more than the rounding of its output.
     size : float
         The best :math:`\|u\| |\alpha|` to add it with; 0 if nothing is to be gained.
     gain : float
@@ -137,14 +138,17 @@ def missing_neuron(
     heights = torch.relu(data @ candidates.T).T @ z  # (k,)
     best = int(heights.abs().argmax())
     direction, height = candidates[best], float(heights[best].abs())
-    image = float(heights[best].sign()) * torch.relu(data @ direction)
+    outputs = data @ direction
+    image = float(heights[best].sign()) * torch.relu(outputs)
+    # The best neurons have samples on their hyperplane, where the sign of an output is rounding.
+    rounding = (data.shape[1] + 2) * EPS * torch.linalg.vector_norm(data, dim=1)
     size, gain = _line_search(state, image, beta)
     return MissingNeuron(
         direction=direction,
         sign=1 if heights[best] >= 0 else -1,
         violation=height / beta,
         bound=max(priced.upper, height) / beta,
-        active=int((image != 0).sum()),
+        active=int((outputs > rounding).sum()),
         size=size,
         gain=gain,
     )

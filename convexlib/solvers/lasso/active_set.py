@@ -91,7 +91,7 @@ class ActiveSet:
     def solve(self, max_steps: int) -> bool:
         """Minimise over all columns; False if max_steps faces were not enough."""
         self._descend()
-        blocked: set[int] = set()
+        seen, blocked = {self._face()}, set[int]()
         for _ in range(max_steps):
             correlations, level = self._correlations()
             excess = np.abs(correlations) - level * (1.0 + SLACK)
@@ -100,14 +100,21 @@ class ActiveSet:
             entering = int(np.argmax(excess)) if len(excess) else -1
             if entering < 0 or excess[entering] <= 0.0:
                 return True
-            before = self.values.copy(), list(self.support)
             self._enter(entering, float(np.sign(correlations[entering])))
             self._descend()
-            if before[1] == self.support and np.array_equal(before[0], self.values):
-                blocked.add(entering)  # rounding: it left again without a step
+            face = self._face()
+            if face in seen:
+                # Every step lowers the objective, so that only rounding leads back to a face: the
+                # column is as good inside as outside, and must not be tried from here again.
+                blocked.add(entering)
             else:
+                seen.add(face)
                 blocked.clear()
         return False
+
+    def _face(self) -> frozenset[tuple[int, float]]:
+        """The columns inside and their signs, which determine the minimiser."""
+        return frozenset(zip(self.support, self.signs.tolist(), strict=True))
 
     def _correlations(self) -> tuple[Floats, float]:
         """All correlations with the residual, and beta, in the same unit.
