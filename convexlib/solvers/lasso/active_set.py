@@ -27,6 +27,7 @@ from convexlib.errors import SolverError
 
 DEPENDENT = 1e-9  # relative distance to the span below which a column counts as inside it
 REFRESH = 50  # updates of the factors between two factorisations
+PIVOT = 1e-10  # share of a column, relative to the largest, below which it is rounding
 SLACK = 1e-10  # relative excess of a correlation over beta that is rounding
 _STAGE = 4.0  # factor between the values of beta on the way down
 
@@ -190,7 +191,9 @@ class ActiveSet:
             # The outputs stay while the column takes over from those that it depends on, until the
             # first of their coefficients is zero: an exchange, as in the simplex method.
             combination = sign * solve_triangular(self.R, weights, check_finite=False)
-            falling = np.flatnonzero(combination * self.values > 0.0)
+            # A share that is rounding is none: its column could not be replaced by this one.
+            large = np.abs(combination) > PIVOT * np.abs(combination).max(initial=0.0)
+            falling = np.flatnonzero(large & (combination * self.values > 0.0))
             if not len(falling):
                 return
             ratios = self.values[falling] / combination[falling]

@@ -112,6 +112,20 @@ def test_below_rounding_beta_changes_neither_faces_nor_network(beta, monkeypatch
     assert float(result.weights[:-1].abs().sum()) == pytest.approx(least, rel=1e-9)
 
 
+# The rounding of the loss alone is more than such a beta: the gap is open, and says so.
+@pytest.mark.filterwarnings("ignore::convexlib.errors.ConvergenceWarning")
+@pytest.mark.parametrize("beta", [1e-300, 5e-324])
+@pytest.mark.parametrize(("seed", "depth"), [(5, 2), (7, 2), (35, 3), (35, 4)])
+def test_columns_inside_stay_independent_at_ties(seed, depth, beta):
+    """A column whose share is rounding does not leave for one that depends on the others."""
+    rng = np.random.default_rng(seed)
+    x, y = np.sort(rng.standard_normal(9)), np.sign(rng.standard_normal(9))
+    problem = cl.Mirrors(x, y, beta=beta, depth=depth)
+    result = cl.solve(problem)
+    assert (problem.fitted(result.weights).numpy() - y) == pytest.approx(np.zeros(9), abs=1e-10)
+    assert int((result.weights[:-1] != 0).sum()) <= len(x)
+
+
 def test_repeated_inputs_are_merged_exactly():
     rng = np.random.default_rng(0)
     x = rng.integers(0, 12, 200) / 4.0
