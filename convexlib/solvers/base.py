@@ -12,7 +12,7 @@ optimum by as much. The bound is then lowered to that value, which keeps it a bo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -21,8 +21,10 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from convexlib.arrangements import Arrangements
+from convexlib.checks import check_betas
 from convexlib.errors import InputError, SolverError, warn
 from convexlib.problems.base import MAX_SAMPLES, Problem
 from convexlib.result import Record, Result, Status, relative_gap
@@ -34,16 +36,14 @@ _running: ContextVar[list[Tracker] | None] = ContextVar("running", default=None)
 class Tracker:
     """Keeps the best weights and the best dual point of a run, and its history."""
 
-    def __init__(self, problem: Problem, method: str) -> None:
-        self.problem = problem
-        self.method = method
+    def __init__(self, problem: Problem, method: str, tol: float) -> None:
+        self.problem, self.method, self.tol = problem, method, tol
         self.began = time.perf_counter()
         self.weights = problem.zeros()
         self.primal = problem.value(self.weights)
         self.z = problem.y.new_zeros(problem.y.shape)
         self.dual = problem.dual_value(self.z)
-        # Of the best weights: those of the problem, where it has them.
-        self.arrangements: Arrangements | None = getattr(problem, "arrangements", None)
+        self.arrangements = problem.arrangements  # those of the best weights
         self.history: list[Record] = []
         running = _running.get()
         if running is not None and not running:
@@ -72,20 +72,15 @@ class Tracker:
         """Relative gap of the best pair."""
         return relative_gap(self.primal, self.dual)
 
-    def result(
-        self,
-        status: Status,
-        n_iter: int,
-        scope: str | None = None,
-        arrangements: Arrangements | None = None,
-        detail: str = "",
-    ) -> Result:
+    def result(self, status: Status, n_iter: int, detail: str = "") -> Result:
         """Close the run; anything but convergence warns once.
 
-        Scope and patterns are those of the problem, or of the best weights, if not given.
+        The gap decides whether it converged; `status` is why it ended, where it is too large.
         """
-        for patterns in (self.arrangements, self.problem.arrangements):
-            arrangements = patterns if arrangements is None else arrangements
+        if self.gap <= self.tol:
+            status, detail = Status.CONVERGED, ""
+        elif status is Status.CONVERGED:
+            status = Status.STALLED
         result = Result(
             weights=self.weights,
             value=self.primal,
@@ -96,16 +91,14 @@ class Tracker:
             method=self.method,
             n_iter=n_iter,
             seconds=time.perf_counter() - self.began,
-            scope=self.problem.scope if scope is None else scope,
-            arrangements=arrangements,
+            scope=self.problem.scope,
+            arrangements=self.arrangements,
             history=tuple(self.history),
             detail=detail,
         )
         if status is not Status.CONVERGED:
-            warn(
-                f"{self.method} on {self.problem}: {status}. Relative gap {result.gap:.1e}."
-                + (f" {detail}" if detail else ""),
-            )
+            text = f"{self.method} on {self.problem}: {status}. Relative gap {result.gap:.1e}."
+            warn(f"{text} {detail}".rstrip())
         return result
 
 
@@ -123,14 +116,12 @@ def watching() -> Iterator[list[Tracker]]:
         _running.reset(token)
 
 
-def interrupted(first: list[Tracker], problem: Problem) -> Result:
+def interrupted(first: list[Tracker]) -> Result:
     """The best that an interrupted solver had, labelled; raises again where there is nothing."""
     if not first:
         raise KeyboardInterrupt
     n_iter = first[0].history[-1].iteration if first[0].history else 0
-    return first[0].result(
-        Status.INTERRUPTED, n_iter, problem.scope, arrangements=problem.arrangements
-    )
+    return first[0].result(Status.INTERRUPTED, n_iter)
 
 
 def need_problem(problem: object) -> None:
@@ -188,6 +179,24 @@ def check_options(solver: Callable[..., Result], method: str, options: Mapping[s
 def _listed(names: list[str]) -> str:
     """Names in a sentence: a, b or c."""
     return " or ".join([*([", ".join(names[:-1])] if names[:-1] else []), names[-1]])
+
+
+def down_the_path(
+    betas: Sequence[float],
+    solved: Callable[[float, Result | None], Result],
+    progress: bool = False,
+) -> list[Result]:
+    """What `solved` finds at several beta, from the largest down, given the result before.
+
+    The results come in the order of `betas`.
+    """
+    values = check_betas(betas)
+    results: dict[int, Result] = {}
+    last: Result | None = None
+    order = sorted(range(len(values)), key=lambda place: -values[place])
+    for place in tqdm(order, desc="betas", disable=None if progress else True):
+        last = results[place] = solved(values[place], last)
+    return [results[place] for place in range(len(values))]
 
 
 def round_weights(tracker: Tracker, dtype: torch.dtype) -> None:

@@ -73,21 +73,7 @@ def proximal_gradient(
     SolverError
         For a problem with cone constraints.
     """
-    problem = need(problem, LinearProgram, "proximal_gradient")
-    check_positive_int(max_iter, "max_iter")
-    tracker = Tracker(problem, "proximal_gradient")
-    prox, y, loss = problem.proximal_map(), problem.y, problem.loss
-    steepness = loss.gradient_lipschitz * problem.lipschitz()
-    w = problem.zeros()
-    for iteration in range(max_iter + 1):
-        z = loss.dual_point(problem.fitted(w), y)  # minus the gradient of the loss
-        if iteration % check_every == 0 or iteration == 1:
-            gap = tracker.update(iteration, w, problem.dual_scaling(z))
-            # Without a slope every output is zero, and so is the solution.
-            if gap <= tol or steepness == 0.0:
-                return tracker.result(Status.CONVERGED, iteration)
-        w = prox(w + problem.correlations(z) / steepness, problem.beta / steepness)
-    return tracker.result(Status.MAX_ITER, max_iter)
+    return _descend(problem, "proximal_gradient", tol, max_iter, check_every)
 
 
 def fista(
@@ -100,28 +86,33 @@ def fista(
     SolverError
         For a problem with cone constraints.
     """
-    problem = need(problem, LinearProgram, "fista")
+    return _descend(problem, "fista", tol, max_iter, check_every)
+
+
+def _descend(problem: Problem, method: str, tol: float, max_iter: int, check_every: int) -> Result:
+    """Proximal gradient steps; FISTA is the same with momentum."""
+    problem = need(problem, LinearProgram, method)
     check_positive_int(max_iter, "max_iter")
-    tracker = Tracker(problem, "fista")
+    tracker = Tracker(problem, method, tol)
     prox, y, loss = problem.proximal_map(), problem.y, problem.loss
     steepness = loss.gradient_lipschitz * problem.lipschitz()
     w = v = problem.zeros()
-    if steepness == 0.0:  # X = 0 or no active pattern: every output is zero
-        tracker.update(0, w, problem.dual_scaling(loss.dual_point(problem.fitted(w), y)))
-        return tracker.result(Status.CONVERGED, 0)
     t = 1.0
-    for iteration in range(1, max_iter + 1):
-        slope = -problem.correlations(loss.dual_point(problem.fitted(v), y))
-        new = prox(v - slope / steepness, problem.beta / steepness)
-        if float(((v - new) * (new - w)).sum()) > 0:  # momentum points uphill
+    for iteration in range(max_iter + 1):
+        if iteration % check_every == 0 or iteration == 1:
+            z = loss.dual_point(problem.fitted(w), y)
+            gap = tracker.update(iteration, w, problem.dual_scaling(z))
+            # Without a slope every output is zero, and so is the solution.
+            if gap <= tol or steepness == 0.0:
+                return tracker.result(Status.CONVERGED, iteration)
+        z = loss.dual_point(problem.fitted(v), y)  # minus the gradient of the loss
+        new = prox(v + problem.correlations(z) / steepness, problem.beta / steepness)
+        uphill = float(((v - new) * (new - w)).sum()) > 0
+        if uphill or method != "fista":
             t = 1.0
         t_next = 0.5 * (1.0 + math.sqrt(1.0 + 4.0 * t * t))
         v = new + (t - 1.0) / t_next * (new - w)
         w, t = new, t_next
-        if iteration % check_every == 0 or iteration == 1:
-            z = loss.dual_point(problem.fitted(w), y)
-            if tracker.update(iteration, w, problem.dual_scaling(z)) <= tol:
-                return tracker.result(Status.CONVERGED, iteration)
     return tracker.result(Status.MAX_ITER, max_iter)
 
 
@@ -142,7 +133,7 @@ def admm(
     problem = need(problem, LinearProgram, "admm")
     check_positive_int(max_iter, "max_iter")
     n = len(problem.y)
-    tracker = Tracker(problem, "admm")
+    tracker = Tracker(problem, "admm", tol)
     prox, y, loss, beta = problem.proximal_map(), problem.y, problem.loss, problem.beta
     gram = problem.gram()
     weight = float(gram.trace())
@@ -219,16 +210,13 @@ def irls(
     shares = problem.y.new_ones(problem.n_patterns) if start is None else start.to(problem.y)
     if shares.shape != (problem.n_patterns,) or not bool((shares > 0).all()):
         raise InputError(f"start has shape {tuple(shares.shape)}; expected (P,), all > 0.")
-    tracker = Tracker(problem, "irls")
+    tracker = Tracker(problem, "irls", tol)
     masks, products = problem.masks, problem.X @ problem.X.T
     eta = best_multiple(products * (masks.T @ (shares[:, None] * masks)), shares, problem)
     for iteration in range(1, max_iter + 1):
         kernel = products * (masks.T @ (eta[:, None] * masks))  # (n, n)
         kernel.diagonal().add_(problem.beta)
-        z = (
-            problem.beta
-            * torch.cholesky_solve(problem.y[:, None], torch.linalg.cholesky(kernel)).ravel()
-        )
+        z = problem.beta * _solve(torch.linalg.cholesky(kernel), problem.y)
         blocks = problem.correlations(z)[0] * (eta / problem.beta)[:, None]  # (P, d)
         if iteration == 1 or iteration % check_every == 0:
             gap = tracker.update(iteration, blocks[None], problem.dual_scaling(z))

@@ -126,19 +126,14 @@ class _Run:
     """The state of a column generation; pricing is done on the merged problem."""
 
     def __init__(
-        self,
-        problem: GroupLasso,
-        tol: float,
-        max_steps: int,
-        max_nodes: int | None,
-        seed: int,
+        self, problem: GroupLasso, tol: float, max_steps: int, max_nodes: int | None, seed: int
     ) -> None:
         self.problem, self.merged = problem, merge_rows(problem)
         self.small = self.merged.problem
         self.rank = row_space(self.small.X)[0].shape[1]
         self.tol, self.max_nodes, self.seed = tol, max_nodes, seed
         self.generator = torch.Generator().manual_seed(check_seed(seed))
-        self.tracker = Tracker(problem, "generate")
+        self.tracker = Tracker(problem, "generate", tol)
         self.iteration = 0
         self.steps_left = max_steps
         self.z = problem.loss.dual_point(torch.zeros_like(self.small.y), self.small.y)
@@ -207,11 +202,7 @@ class _Run:
                 self._prove(self.candidate, _QUICK if quick else self.max_nodes)
             detail = self._detail()
         round_weights(self.tracker, dtype)
-        if self.tracker.gap <= self.tol:
-            status, detail = Status.CONVERGED, ""
-        elif status is Status.CONVERGED:
-            status = Status.STALLED
-        return self.tracker.result(status, self.iteration, scope="network", detail=detail)
+        return self.tracker.result(status, self.iteration, detail)
 
     def _solve(self, tol: float, start: Tensor | None) -> Result:
         """The optimum over the patterns in use."""

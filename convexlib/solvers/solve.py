@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from convexlib.checks import check_betas, check_choice, check_tol
+from convexlib.checks import check_choice, check_tol
 from convexlib.errors import ConvergenceWarning
 from convexlib.problems.base import Problem
 from convexlib.result import Result, Status
 from convexlib.solvers.base import (
     Tracker,
     check_options,
+    down_the_path,
     interrupted,
     need,
     need_problem,
@@ -109,7 +109,7 @@ def solve(problem: Problem, tol: float = 1e-6, method: str = "auto", **options: 
         try:
             result: Result = solver(problem, tol=tol, **options)
         except KeyboardInterrupt:
-            result = interrupted(trackers, problem)
+            result = interrupted(trackers)
     return result
 
 
@@ -120,7 +120,7 @@ def solve_columns(
 
     Options that are tensors (starts) are split along their last axis. ``n_iter`` is the sum.
     """
-    tracker = Tracker(problem, "columns")
+    tracker = Tracker(problem, "columns", tol)
     results = []
     with warnings.catch_warnings():
         # What counts is the gap of all columns together, and that is reported once, at the end.
@@ -135,11 +135,10 @@ def solve_columns(
     weights = torch.stack([result.weights for result in results], dim=-1)
     z = torch.stack([result.z for result in results], dim=-1)
     n_iter = sum(result.n_iter for result in results)
-    gap = tracker.update(n_iter, weights, z)
+    tracker.update(n_iter, weights, z)
     unfinished = [result.status for result in results if not result.converged]
     # Rounding may keep the sum from what every column has reached.
-    status = Status.CONVERGED if gap <= tol else next(iter(unfinished), Status.STALLED)
-    return tracker.result(status, n_iter)
+    return tracker.result(next(iter(unfinished), Status.STALLED), n_iter)
 
 
 def solution_path(
@@ -193,21 +192,20 @@ def solution_path(
     [2.13, 2.5]
     """
     need_problem(problem)
-    values = check_betas(betas)
-    results: dict[int, Result] = {}
-    last: Result | None = None
-    order = sorted(range(len(values)), key=lambda place: -values[place])
-    for place in tqdm(order, desc="betas", disable=None if progress else True):
-        near = {} if last is None else _starts(last)
-        last = solve(problem.with_beta(values[place]), tol=tol, **(near | options))
-        if last.status is Status.INTERRUPTED:
+
+    def solved(beta: float, last: Result | None) -> Result:
+        result = solve(problem.with_beta(beta), tol=tol, **(_starts(last) | options))
+        if result.status is Status.INTERRUPTED:
             raise KeyboardInterrupt
-        results[place] = last
-    return [results[place] for place in range(len(values))]
+        return result
+
+    return down_the_path(betas, solved, progress)
 
 
-def _starts(last: Result) -> dict[str, Any]:
+def _starts(last: Result | None) -> dict[str, Any]:
     """Options that start the same solver from another beta's result."""
+    if last is None:
+        return {}
     if last.method == "ssnal":
         return {"start": last.weights, "start_z": last.z}
     if last.method == "lasso":

@@ -113,15 +113,25 @@ def initial_weights(
 ) -> tuple[Tensor, Tensor]:
     """He's initial weights (S, R, m, d) and (S, R, m, *outputs), the same for every rate."""
     d = X.shape[1]
+    U, alpha = draw(seeds, n_rates, X, [((width, d), 2 / d), ((width, *outputs), 2 / width)])
+    return U, alpha
+
+
+def draw(
+    seeds: Sequence[int], n_rates: int, X: Tensor, layers: list[tuple[tuple[int, ...], float]]
+) -> list[Tensor]:
+    """Normal weights (S, R, *shape) of layers of such shapes and variances, as X is."""
     drawn = []
     for seed in seeds:
-        generator = torch.Generator().manual_seed(seed)
-        first = torch.randn(width, d, generator=generator, dtype=torch.float64) * (2 / d) ** 0.5
-        last = torch.randn(width, *outputs, generator=generator, dtype=torch.float64)
-        last *= (2 / width) ** 0.5
-        drawn.append((first, last))
-    U, alpha = (torch.stack(parts).to(X)[:, None] for parts in zip(*drawn, strict=True))
-    return U.repeat(1, n_rates, 1, 1), alpha.repeat(1, n_rates, *[1] * alpha[0, 0].ndim)
+        source = torch.Generator().manual_seed(seed)
+        drawn.append(
+            [
+                torch.randn(*shape, generator=source, dtype=torch.float64) * variance**0.5
+                for shape, variance in layers
+            ]
+        )
+    stacked = [torch.stack(parts).to(X)[:, None] for parts in zip(*drawn, strict=True)]
+    return [part.repeat(1, n_rates, *[1] * (part.ndim - 2)) for part in stacked]
 
 
 def as_columns(y: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ from convexlib.errors import SolverError
 from convexlib.networks import ParallelReLU
 from convexlib.problems.parallel import UnitProgram
 from convexlib.problems.parallel.units import no_units, weights_from
-from convexlib.training.descent import Curves, Training, check_grid, descend
+from convexlib.training.descent import Curves, Training, check_grid, descend, draw
 
 __all__ = ["gradients", "initial", "leaves_of", "train_parallel"]
 
@@ -96,14 +96,8 @@ def train_parallel(
 
 def initial(seeds: Sequence[int], n_rates: int, K: int, m: int, X: Tensor) -> Weights:
     """First layers (S, R, K, m, d), second (S, R, K, m) and output weights (S, R, K)."""
-    drawn = []
-    for seed in seeds:
-        generator = torch.Generator().manual_seed(seed)
-        shapes = ((K, m, X.shape[1]), (K, m), (K,))
-        parts = [torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in shapes]
-        drawn.append((parts[0], parts[1] * (2 / m) ** 0.5, parts[2] * (2 / K) ** 0.5))
-    stacked = [torch.stack(parts).to(X)[:, None] for parts in zip(*drawn, strict=True)]
-    V, w_2, w_3 = (part.repeat(1, n_rates, *[1] * (part.ndim - 2)) for part in stacked)
+    layers = [((K, m, X.shape[1]), 1.0), ((K, m), 2 / m), ((K,), 2 / K)]
+    V, w_2, w_3 = draw(seeds, n_rates, X, layers)
     return V, w_2, w_3
 
 

@@ -87,7 +87,7 @@ class ActiveSet:
 
         It is :math:`(I - QQ^T)y + \beta Q R^{-T} s`, which is accurate relative to beta.
         """
-        return self._outside() + self.beta * (self.Q @ self._transposed(self.signs))
+        return self._outside() + self.beta * (self.Q @ self._solved(self.signs, "T"))
 
     def solve(self, max_steps: int) -> bool:
         """Minimise over all columns; False if max_steps faces were not enough."""
@@ -124,19 +124,16 @@ class ActiveSet:
         smallest floats the products of both would have no digits.
         """
         outside = self._outside()
-        along = self.Q @ self._transposed(self.signs)
+        along = self.Q @ self._solved(self.signs, "T")
         if not outside.any():
             return self.F.T @ along, 1.0
         return self.F.T @ (outside + self.beta * along), self.beta
 
     def affine(self) -> tuple[Floats, Floats, Floats, Floats]:
         r"""Return a, d, r_0, r_1: :math:`z_S = a - \beta d` and the residual r_0 + beta r_1."""
-        outside = self._outside()
-        if not self.support:
-            return np.zeros(0), np.zeros(0), outside, np.zeros_like(outside)
-        half = self._transposed(self.signs)
-        constant = solve_triangular(self.R, self.Q.T @ self.y, check_finite=False)
-        return constant, solve_triangular(self.R, half), outside, self.Q @ half
+        half = self._solved(self.signs, "T")
+        constant, slope = self._solved(self.Q.T @ self.y), self._solved(half)
+        return constant, slope, self._outside(), self.Q @ half
 
     def _outside(self) -> Floats:
         """Return the part of y outside the face's span: zero where only rounding is left of it.
@@ -148,26 +145,19 @@ class ActiveSet:
         rounding = len(self.y) * np.finfo(np.float64).eps * float(np.linalg.norm(self.y))
         return outside if float(np.linalg.norm(outside)) > rounding else np.zeros_like(outside)
 
-    def _transposed(self, values: Floats) -> Floats:
-        """Solve R^T t = values."""
+    def _solved(self, values: Floats, trans: str = "N") -> Floats:
+        """Solve R t = values, or R^T t = values."""
         if not len(values):
             return np.zeros(0)
-        solution: Floats = solve_triangular(self.R, values, trans="T", check_finite=False)
+        solution: Floats = solve_triangular(self.R, values, trans=trans, check_finite=False)
         return solution
-
-    def _target(self) -> Floats:
-        """Return the minimiser of the face."""
-        if not self.support:
-            return np.zeros(0)
-        rhs = self.Q.T @ self.y - self.beta * self._transposed(self.signs)
-        target: Floats = solve_triangular(self.R, rhs, check_finite=False)
-        return target
 
     def _descend(self) -> None:
         """Walk to the minimiser of the face, dropping every coefficient that reaches zero."""
         while self.support:
             self.steps += 1
-            target = self._target()
+            half = self._solved(self.signs, "T")
+            target = self._solved(self.Q.T @ self.y - self.beta * half)  # the face's minimiser
             wrong = np.flatnonzero(target * self.signs <= 0.0)
             if not len(wrong):
                 self.values = target
@@ -190,7 +180,7 @@ class ActiveSet:
                 return
             # The outputs stay while the column takes over from those that it depends on, until the
             # first of their coefficients is zero: an exchange, as in the simplex method.
-            combination = sign * solve_triangular(self.R, weights, check_finite=False)
+            combination = sign * self._solved(weights)
             # A share that is rounding is none: its column could not be replaced by this one.
             large = np.abs(combination) > PIVOT * np.abs(combination).max(initial=0.0)
             falling = np.flatnonzero(large & (combination * self.values > 0.0))
@@ -237,14 +227,11 @@ class ActiveSet:
         self._updated()
 
     def _updated(self) -> None:
+        """Factor F_S from scratch now and then, which removes the rounding of the updates."""
         self._updates += 1
         if self._updates >= REFRESH and self.support:
-            self.refactor()
-
-    def refactor(self) -> None:
-        """Factor F_S from scratch, which removes the rounding of the updates."""
-        self.Q, self.R = np.linalg.qr(self.F[:, self.support])
-        self._updates = 0
+            self.Q, self.R = np.linalg.qr(self.F[:, self.support])
+            self._updates = 0
 
 
 # Presolve finds nothing in these dense programs and takes most of the time. It is the second try,

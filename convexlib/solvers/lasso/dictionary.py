@@ -28,7 +28,7 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from convexlib.arrays import Floats
-from convexlib.checks import check_beta, check_betas, check_positive_int, check_real, check_tol
+from convexlib.checks import check_beta, check_positive_int, check_real, check_tol
 from convexlib.errors import InputError, SolverError
 from convexlib.losses.piecewise import QuantileLoss
 from convexlib.problems.base import Problem, weights_of
@@ -36,7 +36,7 @@ from convexlib.problems.dictionary import DictionaryLasso
 from convexlib.problems.mirrors import Mirrors
 from convexlib.problems.wedges import WedgeLasso
 from convexlib.result import Result, Status
-from convexlib.solvers.base import Tracker, need
+from convexlib.solvers.base import Tracker, down_the_path, need
 from convexlib.solvers.lasso.active_set import SLACK, ActiveSet, pinball, stages
 
 Ints = NDArray[np.intp]
@@ -119,7 +119,7 @@ def _solve(
     """Solve on a working set, add the columns that are missing, and again until there are none."""
     tol = check_tol(tol)
     check_positive_int(max_iter, "max_iter")
-    tracker = Tracker(problem, method)
+    tracker = Tracker(problem, method, tol)
     quantile = isinstance(problem.loss, QuantileLoss)
     inner: Squared | Pinball = Pinball(problem) if quantile else Squared(problem)
     inner.add(*_start(problem, start))
@@ -137,8 +137,6 @@ def _solve(
             worst = worst_columns(problem, z, inner.index, beta)
             inner.add(worst, np.zeros(len(worst)))
             finished = not len(worst)
-    if tracker.gap <= tol:
-        return tracker.result(Status.CONVERGED, n_iter)
     return tracker.result(Status.STALLED if finished else Status.MAX_ITER, n_iter)
 
 
@@ -363,13 +361,9 @@ def solve_path(problem: Problem, betas: Sequence[float], *, tol: float = 1e-6) -
         As in `solve`.
     """
     problem = need(problem, Mirrors, "lasso", caller="solve_path")
-    values = check_betas(betas)
-    results: dict[int, Result] = {}
-    last: Result | None = None
-    for place in sorted(range(len(values)), key=lambda i: -values[i]):
-        last = lasso(problem.with_beta(values[place]), tol=tol, start=last)
-        results[place] = last
-    return [results[place] for place in range(len(values))]
+    return down_the_path(
+        betas, lambda beta, last: lasso(problem.with_beta(beta), tol=tol, start=last)
+    )
 
 
 @dataclass(frozen=True, eq=False)

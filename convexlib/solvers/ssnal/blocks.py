@@ -6,13 +6,13 @@ and neither has a temporary larger than X. (In this order BLAS is up to twice as
 transposed one: the long side comes last.)
 
 **Curvature**: the second-order part K of the augmented Lagrangian, never larger than it must be. A
-curvature knows its `rank` (at most) and gives :math:`K v`, a dense K, or columns B with
-:math:`K = B B^\top`; who asks decides by size.
+curvature knows its `rank` (at most), the flops of one product (`work`) and of a dense K
+(`dense_work`), and gives :math:`K v` (`times`), a `dense` K (n, n), or `columns` B (n, rank) with
+:math:`K = B B^\top`; who asks decides by size. `to` gives the same in another precision.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,31 +83,7 @@ class Blocks:
 _FEW = 1000  # columns that are always allowed
 
 
-class Curvature(ABC):
-    """K (n, n), symmetric and positive semidefinite."""
-
-    rank: int
-    work: float  # flops of one product
-    dense_work: float  # flops of a dense K
-
-    @abstractmethod
-    def to(self, dtype: torch.dtype) -> Curvature:
-        """The same in another precision."""
-
-    @abstractmethod
-    def times(self, v: Tensor) -> Tensor:
-        """K v for v (n,)."""
-
-    @abstractmethod
-    def columns(self) -> Tensor:
-        """B (n, rank)."""
-
-    @abstractmethod
-    def dense(self) -> Tensor:
-        """K itself."""
-
-
-class ColumnCurvature(Curvature):
+class ColumnCurvature:
     """K from its columns."""
 
     def __init__(self, B: Tensor) -> None:
@@ -129,7 +105,7 @@ class ColumnCurvature(Curvature):
         return self.B @ self.B.T
 
 
-class GatedCurvature(Curvature):
+class GatedCurvature:
     r"""K without cones: :math:`\sum_j D_j X ((1-c_j) I + c_j w_j w_j^\top) X^\top D_j`."""
 
     def __init__(self, X: Tensor, masks: Tensor, directions: Tensor, ratios: Tensor) -> None:
@@ -166,7 +142,7 @@ class GatedCurvature(Curvature):
         return K.addmm_(images.T, images)
 
 
-class ConeCurvature(Curvature):
+class ConeCurvature:
     r"""K on faces of cones: :math:`\sum_b D_b X L_b L_b^\top X^\top D_b`.
 
     The L are given in groups (index of blocks, L (b, d, k)) of one k each.
@@ -206,6 +182,9 @@ class ConeCurvature(Curvature):
         for B in self._pieces():
             K.addmm_(B, B.T)
         return K
+
+
+Curvature = ColumnCurvature | GatedCurvature | ConeCurvature
 
 
 def curvature_of(blocks: Blocks, shrunk: Shrunk) -> Curvature | None:

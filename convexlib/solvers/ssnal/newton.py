@@ -252,9 +252,7 @@ def dense(K: Curvature, sigma: float, scale: Tensor) -> Solve:
     matrix = K.dense()
     matrix.mul_(sigma * scale).mul_(scale[:, None])
     matrix.diagonal().add_(1.0)
-    factor, failed = torch.linalg.cholesky_ex(matrix)
-    if int(failed):
-        factor = cholesky(matrix)
+    factor = cholesky(matrix)
 
     def solve(v: Tensor) -> Tensor:
         # Two triangular solves: torch's cholesky_solve is several times slower for one column.

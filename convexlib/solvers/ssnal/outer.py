@@ -65,14 +65,13 @@ def ssnal(
     if max_steps is not None:
         check_positive_int(max_steps, "max_steps")
     exact = problem.double()
-    tracker = Tracker(exact, "ssnal")
+    tracker = Tracker(exact, "ssnal", tol)
+    tracker.arrangements = problem.arrangements  # in the precision of the data
     run = _Run(exact, tracker, start, start_z)
     with tqdm(total=max_iter, desc="ssnal", disable=None if progress else True) as bar:
         status = run.iterate(tol, max_iter, max_steps or math.inf, bar)
     round_weights(tracker, problem.X.dtype)
-    if status is Status.CONVERGED and tracker.gap > tol:
-        status = Status.STALLED
-    return tracker.result(status, run.steps, arrangements=problem.arrangements)
+    return tracker.result(status, run.steps)
 
 
 class _Run:

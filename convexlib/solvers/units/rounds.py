@@ -61,7 +61,7 @@ def generate_units(
             f"units does not know the option {next(iter(options))!r} for a problem with a list of "
             'units; expected tol and max_iter. Others are for units="generate".'
         )
-    tracker = Tracker(problem, "units")
+    tracker = Tracker(problem, "units", tol)
     z = problem.loss.dual_point(torch.zeros_like(problem.y), problem.y)
     tracker.update(0, problem.zeros(), problem.dual_scaling(z))
     blocks = _violated(problem, z, 0.0)
@@ -83,10 +83,7 @@ def generate_units(
             blocks = np.flatnonzero(used > 1e-9 * used.max())
         lowest = min(lowest, value)
         blocks = np.union1d(blocks, new)
-    status = Status.MAX_ITER if iteration == max_iter else Status.STALLED
-    if tracker.gap <= tol:
-        status = Status.CONVERGED
-    return tracker.result(status, iteration, scope=problem.scope)
+    return tracker.result(Status.MAX_ITER if iteration == max_iter else Status.STALLED, iteration)
 
 
 def _violated(problem: UnitProgram, z: Tensor, level: float) -> NDArray[np.int64]:

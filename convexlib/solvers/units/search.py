@@ -29,6 +29,8 @@ gradient with its own step, which is doubled while it climbs and halved when it 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -42,7 +44,7 @@ from convexlib.problems.parallel.units import units_of, weights_from
 from convexlib.result import Result, Status
 from convexlib.solvers.base import Tracker
 from convexlib.solvers.units.master import pruned, restricted
-from convexlib.training.descent import check_grid, descend
+from convexlib.training.descent import Grid, descend
 from convexlib.training.parallel import Weights, gradients, initial, leaves_of
 
 _ADDED = 24  # sub-networks at most added per round
@@ -93,7 +95,7 @@ def search_units(
     check_choice(seeding, ("auto", "adam", "none"), "seeding")
     X, y = problem.X.double().cpu(), problem.y.double().cpu()
     generator = torch.Generator().manual_seed(check_seed(seed))
-    tracker = Tracker(problem, "units")
+    tracker = Tracker(problem, "units", tol)
     m, d = problem.widths[0], X.shape[1]
 
     def solved(found: Found, exact: bool) -> tuple[Found, Tensor]:
@@ -131,11 +133,8 @@ def search_units(
         before = tracker.primal
         tracker.update(iteration, weights_from(*present).to(problem.X), tracker.z)
         idle = idle + 1 if tracker.primal >= before * (1.0 - 0.1 * tol) else 0
-    status = Status.UNPROVEN if idle == _PATIENCE else Status.MAX_ITER
     tracker.update(iteration, tracker.weights, problem.dual_scaling(z.to(problem.y)))
-    if tracker.gap <= tol:
-        status = Status.CONVERGED
-    return tracker.result(status, iteration, scope=problem.scope)
+    return tracker.result(Status.UNPROVEN if idle == _PATIENCE else Status.MAX_ITER, iteration)
 
 
 def _size(problem: UnitProgram, count: int) -> int:
@@ -175,7 +174,7 @@ def _candidates(
         starts.append(leaves + scale * sizes * noise)
     signs = torch.cat([random_signs, signs.repeat(len(_NOISE), 1)])
     side = torch.cat([random_side, side.repeat(len(_NOISE))])
-    heights, climbed = ascend_units(X, z[:, None] * side, torch.cat(starts), signs, problem.by_sum)
+    heights, climbed = ascend_units(problem, z[:, None] * side, torch.cat(starts), signs)
     if exact:
         heights, climbed, signs, side = _exact_maxima(problem, X, z, climbed, signs, side)
     order = heights.argsort(descending=True, stable=True)
@@ -296,17 +295,9 @@ def trained_units(problem: UnitProgram, seed: int = 0) -> Found:
     if size == 0.0 or height == 0.0:
         return X.new_zeros(0, m, X.shape[1]), X.new_zeros(0, m), X.new_zeros(0)
     beta = problem.beta / (size * height)
-    seeds = [_NETWORKS * seed + k for k in range(_NETWORKS)]
+    seeds = tuple(_NETWORKS * seed + k for k in range(_NETWORKS))
     weights = initial(seeds, 1, _SUBNETWORKS, m, X)
-    grid = check_grid(
-        len(X),
-        optimizer="adam-cosine",
-        rates=[_RATE],
-        seeds=seeds,
-        n_steps=_STEPS,
-        batch_size=_BATCH,
-        n_records=1,
-    )
+    grid = Grid("adam-cosine", (_RATE,), seeds, _STEPS, math.inf, _BATCH, n_records=1)
 
     def slopes(batch_X: Tensor, batch_y: Tensor) -> Weights:
         return gradients(batch_X, batch_y, weights, beta, len(X), problem.by_sum)
@@ -324,34 +315,28 @@ _TINY = 1e-300
 
 
 def ascend_units(
-    X: Tensor, z: Tensor, starts: Tensor, signs: Tensor, by_sum: bool
+    problem: UnitProgram, z: Tensor, starts: Tensor, signs: Tensor
 ) -> tuple[Tensor, Tensor]:
     r"""Climb from leaves `starts` (B, m, d) with the signs (B, m) at the dual points z (n, B).
 
-    The norm is :math:`\sum_j \|u_j\|` if `by_sum`, else Frobenius. Returns heights (B,), never
-    below those of the starts, and the leaves that have them, of norm one.
+    Returns heights (B,), never below those of the starts, and the leaves that have them, of norm
+    one.
     """
-    U = starts / _norms(starts, by_sum)[:, None, None].clamp(min=_TINY)
-    heights, slopes = _heights(X, z, U, signs, by_sum)
+    X = problem.X.double().cpu()
+    U = starts / problem.norms(starts)[:, None, None].clamp(min=_TINY)
+    heights, slopes = _heights(X, z, U, signs, problem.by_sum)
     steps = torch.ones_like(heights)
     for _ in range(_CLIMB):
         lengths = torch.linalg.vector_norm(slopes, dim=(1, 2)).clamp(min=_TINY)
         trial = U + (steps / lengths)[:, None, None] * slopes
-        trial = trial / _norms(trial, by_sum)[:, None, None].clamp(min=_TINY)
-        ahead, next_slopes = _heights(X, z, trial, signs, by_sum)
+        trial = trial / problem.norms(trial)[:, None, None].clamp(min=_TINY)
+        ahead, next_slopes = _heights(X, z, trial, signs, problem.by_sum)
         better = ahead > heights
         heights = torch.where(better, ahead, heights)
         U = torch.where(better[:, None, None], trial, U)
         slopes = torch.where(better[:, None, None], next_slopes, slopes)
         steps = torch.where(better, (2.0 * steps).clamp(max=1.0), 0.5 * steps)
     return heights, U
-
-
-def _norms(U: Tensor, by_sum: bool) -> Tensor:
-    """Norms (B,) of leaves (B, m, d)."""
-    if by_sum:
-        return torch.linalg.vector_norm(U, dim=2).sum(dim=1)
-    return torch.linalg.vector_norm(U, dim=(1, 2))
 
 
 def _heights(X: Tensor, z: Tensor, U: Tensor, signs: Tensor, by_sum: bool) -> tuple[Tensor, Tensor]:
