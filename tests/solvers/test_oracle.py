@@ -7,19 +7,7 @@ import torch
 import convexlib as cl
 from convexlib.errors import SolverError
 from convexlib.solvers.oracle import oracle
-from tests.helpers.checks import check_result
 from tests.helpers.two_layer import gaussian
-
-
-@pytest.mark.parametrize("gated", [False, True])
-@pytest.mark.parametrize("beta", [1.0, 0.1, 1e-3])
-def test_a_feasible_point_with_a_proof(gated, beta):
-    X, y = gaussian(8, 3)
-    problem = cl.TwoLayer(X, y, beta=beta, gated=gated)
-    result = oracle(problem)
-    check_result(problem, result)
-    assert result.converged
-    assert problem.violation(result.weights) <= 1e-12
 
 
 def test_large_problems_are_refused():

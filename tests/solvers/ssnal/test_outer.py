@@ -13,7 +13,7 @@ from convexlib.solvers.base import Tracker
 from convexlib.solvers.ssnal import blocks as curvature
 from convexlib.solvers.ssnal import ssnal
 from tests.helpers.checks import check_record, check_result
-from tests.helpers.references import NAMES, dual_value
+from tests.helpers.interrupts import interrupt_after
 from tests.helpers.two_layer import at_fraction, random_problem
 
 
@@ -67,20 +67,7 @@ def program(loss, gated, fraction, n=25, d=3, seed=0, n_patterns=20):
     return random_problem(n, d, seed, fraction, loss=loss, gated=gated, n_patterns=n_patterns)
 
 
-@pytest.mark.parametrize("loss", NAMES)
-@pytest.mark.parametrize("gated", [True, False])
-@pytest.mark.parametrize("fraction", [1e-3, 0.3])
-def test_the_dual_point_is_feasible_and_gives_the_bound(loss, gated, fraction):
-    problem = program(loss, gated, fraction, seed=3)
-    result = ssnal(problem)
-    assert result.converged
-    assert problem.dual_norm(result.z) <= problem.beta * (1 + 1e-12)
-    dual = dual_value(loss, result.z.numpy(), problem.y.numpy())
-    assert result.dual == pytest.approx(dual, rel=1e-12)
-    assert loss == "squared" or (problem.y * result.z >= 0).all()
-
-
-def badly_scaled(kind):
+def badly_scaled():
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((60, 5)), rng.standard_normal(60)
     U, _ = np.linalg.qr(rng.standard_normal((60, 5)))
@@ -97,23 +84,18 @@ def badly_scaled(kind):
         "tiny targets": (X, 1e-30 * y),
         "huge data": (1e60 * X, y),
         "tiny data": (1e-60 * X, y),
-    }[kind]
-
-
-KINDS = ["condition", "columns", "rows", "rank", "duplicates", "one sample", "wide"]
-KINDS += ["zero targets", "tiny targets", "huge data", "tiny data"]
+    }
 
 
 @pytest.mark.parametrize("gated", [True, False])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", badly_scaled())
 @pytest.mark.parametrize("loss", ["squared", "squared_hinge"])
 def test_hard_inputs_converge(kind, gated, loss):
-    X, y = badly_scaled(kind)
+    X, y = badly_scaled()[kind]
     y = y if loss == "squared" else np.where(y >= 0, 1.0, -1.0)
     patterns = cl.sample_arrangements(X, 30, seed=0)
     problem = cl.TwoLayer(X, y, beta=1.0, arrangements=patterns, gated=gated, loss=loss)
-    largest = problem.beta_max()
-    problem = problem.with_beta(1e-2 * largest if largest > 0 else 1.0)
+    problem = problem.with_beta(1e-2 * problem.beta_max() or 1.0)
     result = ssnal(problem)
     check_record(problem, result, 1e-6)
     assert result.converged
@@ -134,7 +116,8 @@ def test_beta_from_next_to_nothing_to_above_the_largest(gated, fraction):
 def test_a_stall_is_said():
     problem = program("squared", False, 1e-3)
     with pytest.warns(cl.errors.ConvergenceWarning, match=r"ssnal on .*: stopped"):
-        result = ssnal(problem, tol=1e-30)
+        result = cl.solve(problem, tol=1e-30)
+    check_record(problem, result, 1e-30)
     assert not result.converged
     assert result.gap < 1e-12
 
@@ -174,19 +157,6 @@ def test_float32_ends_where_rounding_does():
         result = ssnal(single, tol=1e-13)
     assert result.converged == (result.gap <= 1e-13)
     assert result.gap < 1e-6
-
-
-def interrupt_after(monkeypatch, updates):
-    """Interrupt at some call of Tracker.update."""
-    plain, calls = Tracker.update, []
-
-    def update(self, *args, **kwargs):
-        calls.append(1)
-        if len(calls) > updates:
-            raise KeyboardInterrupt
-        return plain(self, *args, **kwargs)
-
-    monkeypatch.setattr(Tracker, "update", update)
 
 
 @pytest.mark.parametrize("gated", [True, False])
@@ -257,15 +227,6 @@ def relu(n=15, d=4, seed=0, fraction=0.01, **options):
     return random_problem(n, d, seed, fraction, n_patterns=60, **options)
 
 
-@pytest.mark.parametrize("gated", [False, True])
-@pytest.mark.parametrize("fraction", [0.5, 0.01, 1e-4])
-def test_optimality_conditions(gated, fraction):
-    problem = relu(fraction=fraction, gated=gated)
-    result = ssnal(problem, tol=1e-8)
-    check_result(problem, result, tol=1e-8)
-    assert result.converged
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_weights_lie_in_their_cones(seed):
     problem = relu(seed=seed, fraction=0.003)
@@ -286,15 +247,6 @@ def test_starts_do_not_change_the_value_and_good_ones_save_steps():
     far = ssnal(problem, tol=1e-9, start_z=wild)
     assert far.converged
     assert far.value == pytest.approx(cold.value, rel=2e-9)
-
-
-def test_a_start_from_another_beta():
-    problem = relu(fraction=0.1)
-    result = ssnal(problem)
-    closer = problem.with_beta(problem.beta * 0.8)
-    warm = ssnal(closer, tol=1e-8, start=result.weights, start_z=result.z)
-    check_result(closer, warm, tol=1e-8)
-    assert warm.value == pytest.approx(ssnal(closer, tol=1e-8).value, rel=2e-8)
 
 
 def test_many_samples_few_patterns_and_the_reverse():
