@@ -1,7 +1,7 @@
 """The three-layer programs written once more, in numpy and CVXPY, without any reduction.
 
-Nothing is shared with the library: patterns of planar data come from angles, all 2^n second-layer
-patterns are taken, and there is one list of variables per norm.
+The programs share nothing with the library: patterns of planar data come from angles, all 2^n
+second-layer patterns are taken, and there is one list of variables per norm.
 """
 
 from itertools import product
@@ -10,6 +10,8 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 
+import convexlib as cl
+
 
 def circle():
     """The instance on which three layers differ from two: (X, y, beta)."""
@@ -17,6 +19,26 @@ def circle():
     X = np.stack([np.cos(t), np.sin(t)], axis=1)
     y = np.maximum(np.maximum(2 * X[:, 0], 0) - np.maximum(1.5 * X[:, 0] + 2 * X[:, 1], 0), 0)
     return X, y, 0.02
+
+
+PROVEN = {"sum": 0.07265342213, "group": 0.05285385743}  # the optima there, with all units
+KINDS = {"sum": cl.ThreeLayer, "group": cl.PathRegularized}
+
+
+def searched(norm):
+    """That instance's problem in a norm, without a list of units."""
+    X, y, beta = circle()
+    return KINDS[norm](X, y, beta=beta, units="generate")
+
+
+def value_of(problem, network):
+    """The training objective of a network, by loops."""
+    leaves = network.U * network.inner[0][:, 0, :, None].abs() * network.alpha.abs()[:, None, None]
+    sizes = np.linalg.norm(leaves.detach().numpy(), axis=2)
+    by_sum = isinstance(problem, cl.ThreeLayer)
+    prices = sizes.sum(axis=1) if by_sum else np.sqrt((sizes**2).sum(axis=1))
+    residual = forward(network, problem.X.numpy()) - problem.y.numpy()
+    return 0.5 * residual @ residual + problem.beta * prices.sum()
 
 
 def seed_one():

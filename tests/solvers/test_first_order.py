@@ -9,8 +9,9 @@ import torch
 import convexlib as cl
 from convexlib.errors import ConvergenceWarning, InputError, SolverError
 from convexlib.solvers.first_order import admm, fista, proximal_gradient
-from tests.helpers.checks import check_maps, check_record, check_result
+from tests.helpers.checks import check_record, check_result
 from tests.helpers.references import NAMES
+from tests.helpers.refusals import refused
 from tests.helpers.two_layer import at_fraction, gaussian, random_problem
 
 
@@ -19,17 +20,6 @@ def gated(seed=0, n=12, d=3, fraction=0.1, **options):
 
 
 # --- admm ---
-
-
-@pytest.mark.parametrize("kind", ["gated", "relu", "nuclear"])
-def test_gram_is_the_design_times_its_transpose(kind):
-    X, y = gaussian(15, 3)
-    if kind == "nuclear":
-        options = {"gated": True, "penalty": "nuclear"}
-        problem = cl.VectorOutput(X, np.stack([y, y], axis=1), beta=1.0, **options)
-    else:
-        problem = cl.TwoLayer(X, y, beta=1.0, gated=kind == "gated")
-    check_maps(problem)
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -55,28 +45,6 @@ def test_too_many_samples_are_refused(monkeypatch):
         admm(cl.TwoLayer(X, y, beta=0.1, gated=True))
 
 
-def test_small_beta_with_cones():
-    problem = random_problem(10, 2, 4, fraction=0.02)
-    result = admm(problem)
-    check_result(problem, result)
-    assert result.converged
-    assert problem.violation(result.weights) <= 1e-14
-
-
-def test_the_joint_network_of_a_medium_problem():
-    rng = np.random.default_rng(5)
-    X, labels = rng.standard_normal((150, 6)), rng.integers(0, 4, 150)
-    patterns = cl.sample_arrangements(X, 60, seed=0)
-    options = {"gated": True, "penalty": "nuclear", "arrangements": patterns}
-    problem = cl.VectorOutput(X, np.eye(4)[labels], beta=1.0, **options)
-    problem = problem.with_beta(0.01 * problem.beta_max())
-    result = cl.solve(problem)
-    assert result.method == "admm"
-    assert result.gap <= 1e-6
-    network = problem.to_network(result)
-    assert problem.objective(network) == pytest.approx(result.value, rel=1e-10)
-
-
 # --- fista ---
 
 
@@ -86,36 +54,22 @@ def test_step_is_the_largest_eigenvalue(seed):
     blocks = problem.masks[:, :, None] * problem.X  # (P, n, d)
     design = blocks.permute(1, 0, 2).reshape(len(problem.y), -1)
     largest = float(torch.linalg.matrix_norm(design, ord=2)) ** 2
-    assert largest <= problem.lipschitz() <= 1.03 * largest
-
-
-@pytest.mark.parametrize("fraction", [0.9, 0.5, 0.2])
-def test_solves_to_its_tolerance(fraction):
-    problem = gated(fraction=fraction)
-    result = fista(problem, tol=1e-7)
-    check_result(problem, result, tol=1e-7)
-    assert result.converged
-    assert result.value == pytest.approx(cl.solve(problem, tol=1e-9).value, rel=2e-7)
+    Y = torch.stack([problem.y, problem.y**2], dim=1)
+    several = cl.VectorOutput(problem.X, Y, beta=1.0, gated=True, penalty="nuclear")
+    for one in (problem, several):  # the step of each output alone is that of all
+        assert largest <= one.lipschitz() <= 1.03 * largest
 
 
 def test_the_gap_is_measured_as_often_as_asked():
     problem = gated()
     result = fista(problem, tol=1e-3, check_every=3)
     iterations = [record.iteration for record in result.history]
-    assert iterations[0] == 1
-    assert all(iteration % 3 == 0 for iteration in iterations[1:])
+    assert iterations[:2] == [0, 1]
+    assert all(iteration % 3 == 0 for iteration in iterations[2:])
     assert result.n_iter == iterations[-1]
     seconds = [record.seconds for record in result.history]
     assert seconds == sorted(seconds)
     check_record(problem, result, 1e-3)
-
-
-def test_zero_data():
-    problem = cl.TwoLayer(np.zeros((3, 2)), np.ones(3), beta=0.1, gated=True)
-    result = fista(problem)
-    assert result.converged
-    assert result.value == 1.5
-    assert result.n_iter == 0
 
 
 # --- proximal gradient ---
@@ -158,16 +112,6 @@ def test_every_step_descends_and_the_rate_holds(loss):
         before = value
 
 
-def test_the_step_of_each_output_alone_is_that_of_all():
-    problem = gated()
-    Y = torch.stack([problem.y, problem.y**2], dim=1)
-    several = cl.VectorOutput(problem.X, Y, beta=1.0, gated=True, penalty="nuclear")
-    assert several.lipschitz() == pytest.approx(problem.lipschitz(), rel=0.02)
-    largest = float(torch.linalg.eigvalsh(problem.gram())[-1])
-    for one in (problem, several):
-        assert largest <= one.lipschitz() <= 1.03 * largest
-
-
 # --- kernel learning ends at the group Lasso, starts at kernel ridge regression and never rises ---
 
 
@@ -176,12 +120,13 @@ def kernels(problem):
     return np.array([np.outer(m, m) * (X @ X.T) for m in masks])
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_it_ends_at_the_group_lasso(seed):
-    problem = gated(seed, n=10, d=2)
-    result = cl.solve(problem, method="irls", tol=1e-5)
-    check_result(problem, result, tol=1e-5)
-    assert result.value == pytest.approx(cl.solve(problem, tol=1e-9).value, rel=1e-5)
+def test_it_ends_at_the_group_lasso_from_any_start():
+    problem = gated(5, n=10, d=2)
+    start = torch.rand(problem.n_patterns, dtype=torch.float64) + 0.1
+    for options in ({}, {"start": start}):
+        result = cl.solve(problem, method="irls", tol=1e-5, **options)
+        check_result(problem, result, tol=1e-5)
+        assert result.value == pytest.approx(cl.solve(problem, tol=1e-9).value, rel=1e-5)
 
 
 def test_it_starts_at_kernel_ridge_regression_with_the_best_multiple():
@@ -212,24 +157,16 @@ def test_the_value_never_rises():
         ]
     values = [problem.value(result.weights) for result in results]
     assert values == sorted(values, reverse=True)
-    start = torch.rand(problem.n_patterns, dtype=torch.float64) + 0.1
-    other = cl.solve(problem, method="irls", tol=1e-4, start=start)
-    assert other.value == pytest.approx(cl.solve(problem).value, rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("problem", "options", "error", "message"),
-    [
-        (
-            random_problem(6, 2),
-            {},
-            SolverError,
-            "irls needs a gated program of TwoLayer with",
-        ),
-        (gated(loss="logistic"), {}, SolverError, "squared loss"),
-        (gated(), {"start": torch.zeros(gated().n_patterns)}, InputError, "all > 0"),
-    ],
-)
-def test_irls_refuses(problem, options, error, message):
-    with pytest.raises(error, match=message):
-        cl.solve(problem, method="irls", **options)
+def refusals():
+    gates = torch.zeros(gated().n_patterns)
+    return [
+        (lambda: cl.solve(random_problem(6, 2), method="irls"),
+         SolverError, "irls needs a gated program of TwoLayer with"),
+        (lambda: cl.solve(gated(loss="logistic"), method="irls"), SolverError, "squared loss"),
+        (lambda: cl.solve(gated(), method="irls", start=gates), InputError, "all > 0"),
+    ]  # fmt: skip
+
+
+test_refusals = refused(refusals())

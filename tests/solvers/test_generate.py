@@ -33,12 +33,16 @@ def generating(n, d, seed=0, fraction=0.05, bias=False):
 @pytest.mark.parametrize("fraction", [0.3, 0.02])
 def test_reaches_the_optimum_over_all_patterns(n, d, fraction):
     problem = generating(n, d, fraction=fraction)
-    result = cl.solve(problem)
-    check_result(problem, result)
-    assert result.converged
-    assert result.scope == "network"
     listed = cl.TwoLayer(problem.X, problem.y, beta=problem.beta)
-    assert result.value == pytest.approx(cl.solve(listed).value, rel=2e-6)
+    best = cl.solve(listed).value
+    for tol in (1e-2, 1e-6):
+        result = cl.solve(problem, tol=tol)
+        check_result(problem, result, tol)
+        assert result.converged
+        assert result.value == pytest.approx(best, rel=2 * tol)
+        fixed = problem.with_arrangements(result.arrangements)
+        assert fixed.value(result.weights) == pytest.approx(result.value, rel=1e-12)
+        assert fixed.violation(result.weights) <= 1e-12
 
 
 @given(st.integers(0, 10**6), st.integers(1, 4), st.integers(0, 200), st.sampled_from([1e-1, 1e-4]))
@@ -56,29 +60,14 @@ def test_bounds_bracket_the_optimum_whatever_the_budget(seed, max_iter, max_node
     assert result.dual > 0
 
 
-def test_merging_collinear_rows_changes_nothing(monkeypatch):
-    problem = generating(15, 3, fraction=0.02)
-    X = torch.cat([problem.X, 2 * problem.X, problem.X[:4] / 3, 0 * problem.X[:2]])
-    y = torch.from_numpy(np.random.default_rng(5).standard_normal(len(X)))
-    problem = cl.TwoLayer(X, y, beta=problem.beta, arrangements="generate")
-    merged = cl.solve(problem)
-    assert check_result(problem, merged)
-    monkeypatch.setattr(rounds, "merge_rows", rounds.as_it_is)
-    whole = cl.solve(problem)
-    assert merged.value == pytest.approx(whole.value, rel=2e-6)
-
-
 def test_trained_neurons_start_the_search_at_larger_ranks():
     problem = generating(60, 6, fraction=0.1)
-    options = {"tol": 1e-2, "max_iter": 1, "max_nodes": 0}
-    with pytest.warns(ConvergenceWarning):
-        auto = generate(problem, **options)
-    with pytest.warns(ConvergenceWarning):
-        adam = generate(problem, seeding="adam", **options)
-    with pytest.warns(ConvergenceWarning):
-        none = generate(problem, seeding="none", **options)
-    assert torch.equal(auto.weights, adam.weights)  # the seed decides
-    assert auto.value < none.value
+    found = {}
+    for seeding in ("auto", "adam", "none"):
+        with pytest.warns(ConvergenceWarning):
+            found[seeding] = generate(problem, tol=1e-2, max_iter=1, max_nodes=0, seeding=seeding)
+    assert torch.equal(found["auto"].weights, found["adam"].weights)  # the seed decides
+    assert found["auto"].value < found["none"].value
     with pytest.raises(InputError, match="seeding is 'sgd'"):
         generate(problem, seeding="sgd")
 
@@ -133,17 +122,6 @@ def test_beyond_enumeration():
     assert price(problem.X, result.z, rtol=1e-7).lower <= problem.beta * (1 + 1e-12)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_patterns_belong_to_the_weights(seed):
-    problem = generating(30, 3, seed=seed)
-    for tol in (1e-2, 1e-6):
-        result = cl.solve(problem, tol=tol)
-        fixed = problem.with_arrangements(result.arrangements)
-        assert tuple(result.weights.shape) == fixed.shape
-        assert fixed.value(result.weights) == pytest.approx(result.value, rel=1e-12)
-        assert fixed.violation(result.weights) <= 1e-12
-
-
 def test_the_seed_and_given_directions_change_the_way_but_not_the_value():
     problem = generating(25, 3)
     first = generate(problem, seed=0)
@@ -155,48 +133,28 @@ def test_the_seed_and_given_directions_change_the_way_but_not_the_value():
     assert warm.n_iter <= first.n_iter
 
 
-def test_a_small_budget_is_unproven_and_valid():
-    problem = generating(40, 4)
-    best = cl.solve(problem, tol=1e-5)
-    with pytest.warns(ConvergenceWarning, match="could not be bounded tightly enough"):
-        result = cl.solve(problem, max_nodes=20)
+UNFINISHED = {
+    "too few cones": ((40, 4), {"max_nodes": 20}, "could not be bounded tightly enough", 0.0),
+    "too few rounds": ((60, 4, 0, 0.02), {"max_iter": 2}, "stopped at max_iter", 0.5),
+    "spectral bound": ((25, 12, 0, 0.3), {}, "could not be bounded tightly enough", 0.0),
+}
+
+
+@pytest.mark.parametrize("why", UNFINISHED)
+def test_an_unfinished_run_has_a_valid_bound_and_says_what_it_is(why):
+    data, limits, message, share = UNFINISHED[why]
+    problem = generating(*data)
+    with pytest.warns(ConvergenceWarning, match=message):
+        result = cl.solve(problem, **limits)
     check_record(problem, result, 1e-6)
-    assert result.status is cl.Status.UNPROVEN
-    assert 0 < result.dual <= best.value
-    assert result.value >= best.dual
+    assert result.dual > share * result.value
     assert result.detail.startswith("Its bound over all networks is proven (")
-    assert "rank 4" in result.detail
-    assert "were that the maximum, the relative gap would be" in result.detail
-
-
-def test_rounds_that_are_not_enough_have_a_bound():
-    problem = generating(60, 4, fraction=0.02)
-    with pytest.warns(ConvergenceWarning, match="stopped at max_iter"):
-        result = generate(problem, max_iter=2)
-    check_record(problem, result, 1e-6)
-    assert result.dual > 0.5 * result.value
-
-
-def test_high_rank_gets_a_spectral_bound():
-    problem = generating(25, 12, fraction=0.3)
-    with pytest.warns(ConvergenceWarning, match="generate on TwoLayer"):
-        result = cl.solve(problem)
-    check_record(problem, result, 1e-6)
-    assert result.status is cl.Status.UNPROVEN
-    assert result.dual > 0
-
-
-def test_patterns_of_neurons_are_distinct_and_match_their_gates():
-    rng = np.random.default_rng(2)
-    X = torch.from_numpy(rng.standard_normal((8, 2)))
-    directions = torch.from_numpy(rng.standard_normal((100, 2)))
-    arrangements = patterns_of(X, directions)
-    assert len(arrangements) <= 16
-    assert len({tuple(mask) for mask in arrangements.masks.tolist()}) == len(arrangements)
-    assert torch.equal(arrangements.masks, (X @ arrangements.gates.T >= 0).T)
-    assert not arrangements.exhaustive
-    expected = {tuple(row) for row in (X @ directions.T >= 0).T.tolist()}
-    assert {tuple(mask) for mask in arrangements.masks.tolist()} == expected
+    assert f"rank {data[1]}" in result.detail
+    if why == "too few cones":
+        best = cl.solve(problem, tol=1e-5)
+        assert result.dual <= best.value
+        assert result.value >= best.dual
+        assert "were that the maximum, the relative gap would be" in result.detail
 
 
 # --- The short training that seeds column generation ---
@@ -273,46 +231,31 @@ def free(X, seed=0, beta=0.3, **options):
 
 
 @pytest.mark.parametrize("kind", DATA)
-def test_objectives_differ_by_a_constant_for_every_network(kind):
+def test_objectives_differ_by_a_constant_and_dual_points_are_lifted(kind):
     problem = free(DATA[kind][0])
     merged = merge_rows(problem)
-    assert len(merged.problem.y) == DATA[kind][1]
+    small, d = merged.problem, problem.X.shape[1]
+    assert len(small.y) == DATA[kind][1]
+    listed = cl.enumerate_arrangements(small.X)
+    assert torch.equal(merged.expand(listed).masks, (problem.X @ listed.gates.T >= 0).T)
     rng = np.random.default_rng(1)
-    differences = []
+    zero = torch.zeros(2, 4, d, dtype=torch.float64)
+    constant = problem.value(zero) - small.value(zero)
+    assert constant >= -1e-12
     for _ in range(5):
-        weights = torch.from_numpy(rng.standard_normal((2, 4, problem.X.shape[1])))
-        differences.append(problem.value(weights) - merged.problem.value(weights))
-    np.testing.assert_allclose(differences, differences[0], rtol=1e-11, atol=1e-11)
-    assert differences[0] >= -1e-12
-
-
-@pytest.mark.parametrize("kind", DATA)
-def test_dual_points_are_lifted(kind):
-    problem = free(DATA[kind][0])
-    merged = merge_rows(problem)
-    rng = np.random.default_rng(2)
-    zero = torch.zeros(2, 1, problem.X.shape[1], dtype=torch.float64)
-    constant = problem.value(zero) - merged.problem.value(zero)
-    for _ in range(5):
-        z = torch.from_numpy(rng.standard_normal(len(merged.problem.y)))
+        weights = torch.from_numpy(rng.standard_normal((2, 4, d)))
+        expected = small.value(weights) + constant
+        assert problem.value(weights) == pytest.approx(expected, rel=1e-11, abs=1e-11)
+        z = torch.from_numpy(rng.standard_normal(len(small.y)))
         lifted = merged.lift(z)
-        expected = merged.problem.dual_value(z) + constant
+        expected = small.dual_value(z) + constant
         assert problem.dual_value(lifted) == pytest.approx(expected, rel=1e-11, abs=1e-11)
-        U = rng.standard_normal((20, problem.X.shape[1]))
+        U = rng.standard_normal((20, d))
         U /= np.linalg.norm(U, axis=1, keepdims=True)
         seen = np.maximum(as_numpy(problem.X) @ U.T, 0).T @ as_numpy(lifted)
-        small = np.maximum(as_numpy(merged.problem.X) @ U.T, 0).T @ as_numpy(z)
-        np.testing.assert_allclose(seen, small, atol=merged.rounding(z) + 1e-13)
+        few = np.maximum(as_numpy(small.X) @ U.T, 0).T @ as_numpy(z)
+        np.testing.assert_allclose(seen, few, atol=merged.rounding(z) + 1e-13)
         assert merged.rounding(z) <= 1e-11
-
-
-@pytest.mark.parametrize("kind", DATA)
-def test_patterns_are_those_of_all_samples(kind):
-    problem = free(DATA[kind][0])
-    merged = merge_rows(problem)
-    listed = cl.enumerate_arrangements(merged.problem.X)
-    expanded = merged.expand(listed)
-    assert torch.equal(expanded.masks, (problem.X @ listed.gates.T >= 0).T)
 
 
 @pytest.mark.parametrize("kind", DATA)
@@ -351,10 +294,7 @@ def test_nearly_collinear_rows_stay_apart():
 @pytest.mark.parametrize("tol", [1e-13, 1e-300])
 def test_a_tolerance_below_rounding_ends_at_rounding(tol):
     """It once took hundreds of rounds, and five million cones in each."""
-    rng = np.random.default_rng(0)
-    problem = cl.TwoLayer(
-        rng.standard_normal((7, 3)), rng.standard_normal(7), beta=0.1, arrangements="generate"
-    )
+    problem = cl.TwoLayer(*gaussian(7, 3), beta=0.1, arrangements="generate")
     with pytest.warns(ConvergenceWarning, match="rounding allows no further progress"):
         result = cl.solve(problem, tol=tol)
     assert result.status is cl.Status.STALLED

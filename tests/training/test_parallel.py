@@ -9,20 +9,12 @@ from convexlib.errors import InputError, SolverError
 from convexlib.training import OPTIMIZERS, train_parallel
 from convexlib.training.parallel import gradients, initial
 from tests.helpers.refusals import refused
-from tests.helpers.three_layer import circle, forward
-
-EXACT = {"sum": 0.07265342213, "group": 0.05285385743}  # proven with all units
-KINDS = {"sum": cl.ThreeLayer, "group": cl.PathRegularized}
-
-
-def circle_problem(norm: str = "sum") -> cl.ThreeLayer | cl.PathRegularized:
-    X, y, beta = circle()
-    return KINDS[norm](X, y, beta=beta, units="generate")
+from tests.helpers.three_layer import PROVEN, circle, searched, value_of
 
 
 @pytest.mark.parametrize("norm", ["sum", "group"])
 def test_gradients_are_those_of_the_training_form(norm: str) -> None:
-    problem = circle_problem(norm)
+    problem = searched(norm)
     X, y = problem.X, problem.y
     weights = [part.requires_grad_() for part in initial([0, 1], 2, 3, 2, X)]
     V, w_2, w_3 = weights
@@ -41,7 +33,7 @@ def test_gradients_are_those_of_the_training_form(norm: str) -> None:
 
 
 def test_batches_give_the_gradient_of_all_data_on_average() -> None:
-    problem = circle_problem()
+    problem = searched("sum")
     X, y = problem.X[:8], problem.y[:8]
     weights = initial([0], 1, 3, 2, X)
     whole = gradients(X[None], y[None], weights, 0.1, 8, True)
@@ -50,36 +42,25 @@ def test_batches_give_the_gradient_of_all_data_on_average() -> None:
         np.testing.assert_allclose(full, sum(parts) / 2, atol=1e-13)
 
 
-def price(network: cl.ParallelReLU, norm: str) -> float:
-    """The penalty of a network, from its weights."""
-    U, w_2, w_3 = network.U.detach(), network.inner[0].detach(), network.alpha.detach()
-    if norm == "sum":
-        return 0.5 * float((w_2**2).sum() + (w_3**2).sum())
-    paths = U * w_2[:, 0, :, None] * w_3[:, None, None]
-    return float((paths**2).sum(dim=(1, 2)).sqrt().sum())
-
-
 @pytest.mark.parametrize("norm", ["sum", "group"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_runs_improve_and_stay_above_the_proven_optimum(optimizer: str, norm: str) -> None:
-    problem = circle_problem(norm)
+    problem = searched(norm)
     run = train_parallel(
         problem, 16, optimizer=optimizer, rates=(0.1, 0.03), seeds=(0, 1), n_steps=200
     )
     assert run.optimizer == optimizer
     assert run.objective.shape == (2, 2, len(run.steps))
-    assert (run.objective >= EXACT[norm] * (1 - 1e-9)).all()
+    assert (run.objective >= PROVEN[norm] * (1 - 1e-9)).all()
     assert run.objective[:, :, -1].min() < 0.5 * run.objective[:, :, 0].min()
     network = run.best_network
     assert problem.objective(network) == pytest.approx(run.best_objective, rel=1e-10)
-    residual = forward(network, problem.X.numpy()) - problem.y.numpy()
-    value = 0.5 * residual @ residual + problem.beta * price(network, norm)
-    assert value == pytest.approx(run.best_objective, rel=1e-10)
+    assert value_of(problem, network) == pytest.approx(run.best_objective, rel=1e-10)
     assert run.best_curve[-1] == pytest.approx(run.best_objective)
 
 
 def test_steps_alone_make_a_run_deterministic() -> None:
-    problem = circle_problem()
+    problem = searched("sum")
     shared = {"rates": (0.03,), "seeds": (3,), "n_steps": 30, "batch_size": 4}
     first, second = (train_parallel(problem, 4, **shared) for _ in range(2))
     np.testing.assert_array_equal(first.objective, second.objective)
@@ -94,7 +75,7 @@ def test_a_silent_sub_network_is_a_network() -> None:
 
 
 def refusals():
-    problem = circle_problem()
+    problem = searched("sum")
     X, y, beta = circle()
     deep = cl.PathRegularized(X[:3, :1], y[:3], beta=beta, depth=4)
     hinge = cl.PathRegularized(X[:3], [1.0, -1.0, 1.0], beta=beta, loss="hinge")

@@ -160,7 +160,7 @@ def test_least_norm_closed_forms(options, seed):
     assert np.allclose(problem.fitted(result.weights), y, atol=1e-8)
 
 
-def test_interpolation_of_larger_dictionaries_and_refusals():
+def test_interpolation_of_larger_dictionaries():
     x, y = wave(4, 60)
     for options in ({"depth": 3}, {"depth": 3, "activation": "abs"}):
         problem = cl.Mirrors(x, y, beta=1.0, **options)
@@ -168,25 +168,6 @@ def test_interpolation_of_larger_dictionaries_and_refusals():
         result = interpolate(problem)
         assert result.converged
         assert np.allclose(problem.fitted(result.weights), y, atol=1e-6)
-    with pytest.raises(ProblemError, match="no closed form is known for activation='abs'"):
-        interpolation_norm(problem)
-    wide = cl.Mirrors(x, y, beta=1.0, activation="sign", depth=3, widths=3)
-    with pytest.raises(ProblemError, match="no closed form is known for 3 switches"):
-        interpolation_norm(wide)
-    twice = cl.Mirrors(np.array([1.0, 2.0, 1.0]), np.array([0.0, 1.0, 2.0]), beta=1.0)
-    with pytest.raises(InputError, match="1 sample has another target .*first at row 0"):
-        interpolate(twice)
-
-
-def test_warm_started_path_is_the_cold_one():
-    x, y = wave(5, 20)
-    problem = cl.Mirrors(x, y, beta=1.0, depth=3)
-    betas = [0.01, 1.0, 0.1]
-    results = solve_path(problem, betas, tol=1e-9)
-    for beta, result in zip(betas, results, strict=True):
-        assert result.value == pytest.approx(cl.solve(problem.with_beta(beta)).value, rel=1e-9)
-    quantiles = solve_path(cl.Mirrors(x, y, beta=1.0, loss="quantile"), [0.5, 0.2], tol=1e-8)
-    assert all(result.converged for result in quantiles)
 
 
 @pytest.mark.parametrize("options", [{}, {"depth": 3}, {"activation": "sign"}], ids=str)
@@ -228,34 +209,14 @@ def test_the_set_of_optima_is_a_segment_where_two_ramps_can_share_a_kink():
         point = weight * optima.ends[0] + (1 - weight) * optima.ends[1]
         assert problem.value(point) == pytest.approx(result.value, rel=1e-9)
         assert torch.allclose(problem.fitted(point), problem.fitted(result.weights), atol=1e-9)
-    quantile = cl.Mirrors(x, y, beta=0.01, loss="quantile")
-    solved = cl.solve(quantile)
-    with pytest.raises(InputError, match="expected the squared loss and a gap"):
-        optimal_set(quantile, solved)
 
 
-def test_refusals_and_an_exhausted_budget():
+def test_an_exhausted_budget_is_said():
     x, y = wave(0, 30)
-    with pytest.raises(SolverError, match="lasso needs Mirrors; got TwoLayer.*'ssnal'"):
-        cl.solve(cl.TwoLayer(np.ones((2, 1)), np.ones(2), beta=0.1), method="lasso")
-    with pytest.raises(SolverError, match="got Mirrors"):
-        cl.solve(cl.Mirrors(x, y, beta=0.1), method="fista")
     with pytest.warns(ConvergenceWarning, match="stopped at max_iter.*raise it or tol"):
         result = cl.solve(cl.Mirrors(x, y, beta=0.001), max_iter=3)
     assert not result.converged
     assert result.dual <= result.value
-
-
-def test_the_electrocardiogram_as_a_one_dimensional_series():
-    signal, _ = cl.datasets.load_ecg()
-    X, y = cl.datasets.autoregression(signal[:2000], lags=1)
-    values = []
-    for depth in (2, 3):
-        problem = cl.Mirrors(X, y, beta=0.01, depth=depth)
-        result = cl.solve(problem)
-        assert result.converged
-        values.append(result.value)
-    assert values[1] < values[0]
 
 
 def test_a_beta_of_the_smallest_float_is_reached_in_stages():
@@ -269,17 +230,27 @@ def test_a_beta_of_the_smallest_float_is_reached_in_stages():
 def refusals():
     x, y = wave(6, 12)
     small = cl.Mirrors(COUNT, COUNT, beta=0.1)
+    deep = cl.Mirrors(x, y, beta=1.0, depth=3, activation="abs")
+    wide = cl.Mirrors(x, y, beta=1.0, activation="sign", depth=3, widths=3)
+    twice = cl.Mirrors(np.array([1.0, 2.0, 1.0]), np.array([0.0, 1.0, 2.0]), beta=1.0)
+    quantile = cl.Mirrors(x, y, beta=0.1, loss="quantile")
     return [
         (lambda: lasso_path(cl.Mirrors(x, y, beta=1.0), smallest=1e-6, max_kinks=2),
          SolverError, "more than max_kinks=2 kinks"),
-        (lambda: lasso_path(cl.Mirrors(x, y, beta=1.0, loss="quantile"), smallest=0.1),
-         SolverError, r"got loss='quantile'.*solve_path"),
+        (lambda: lasso_path(quantile, smallest=0.1),
+         SolverError, "got loss='quantile'.*solve_path"),
         (lambda: solve_path(small, np.array(0.5)),
          InputError, "betas is array.0.5.; expected a sequ"),
         (lambda: optimal_set(small, cl.solve(small), slack="a"),
          InputError, "slack is 'a'; expected"),
+        (lambda: optimal_set(quantile, cl.solve(quantile)),
+         InputError, "expected the squared loss and a gap"),
         (lambda: lasso_path(small, smallest=0.1, max_kinks="a"),
          InputError, "max_kinks is 'a'; expect"),
+        (lambda: interpolation_norm(deep),
+         ProblemError, "no closed form is known for activation='abs'"),
+        (lambda: interpolation_norm(wide), ProblemError, "no closed form is known for 3 switches"),
+        (lambda: interpolate(twice), InputError, "1 sample has another target .*first at row 0"),
     ]  # fmt: skip
 
 

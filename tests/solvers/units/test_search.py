@@ -6,53 +6,36 @@ import torch
 
 import convexlib as cl
 from convexlib.errors import ConvergenceWarning, InputError, ProblemError, SolverError
-from convexlib.problems.parallel.units import blocks_from, leaves_of
 from convexlib.solvers.units import search
 from convexlib.solvers.units.search import ascend_units, rescaled, trained_units
 from convexlib.training import train_parallel
 from tests.helpers.refusals import refused
-from tests.helpers.three_layer import circle, forward
+from tests.helpers.three_layer import KINDS, PROVEN, circle, searched, value_of
 
 # A searched optimum is never proven, and says so; the tests compare values.
 pytestmark = pytest.mark.filterwarnings("ignore::convexlib.errors.ConvergenceWarning")
 
-EXACT = {"sum": 0.07265342213, "group": 0.05285385743}  # proven on the circle with all units
-KINDS = {"sum": cl.ThreeLayer, "group": cl.PathRegularized}
-
-
-def value_of(problem, result) -> float:
-    """The training objective of the result's network, by loops."""
-    network = problem.to_network(result)
-    leaves = network.U * network.inner[0][:, 0, :, None].abs() * network.alpha.abs()[:, None, None]
-    sizes = torch.linalg.vector_norm(leaves.detach(), dim=2).numpy()
-    by_sum = isinstance(problem, cl.ThreeLayer)
-    prices = sizes.sum(axis=1) if by_sum else np.sqrt((sizes**2).sum(axis=1))
-    residual = forward(network, problem.X.numpy()) - problem.y.numpy()
-    return 0.5 * residual @ residual + problem.beta * prices.sum()
-
 
 @pytest.mark.parametrize("norm", ["sum", "group"])
 def test_the_proven_optimum_is_found(norm: str) -> None:
-    X, y, beta = circle()
-    problem = KINDS[norm](X, y, beta=beta, units="generate")
+    problem = searched(norm)
     results = [cl.solve(problem, seed=seed) for seed in range(5)]
     # A search may end anywhere above the optimum. All of twenty seeds found it; the median of five
     # does not hang on one of them.
-    assert np.median([result.value for result in results]) == pytest.approx(EXACT[norm], rel=1e-7)
+    assert np.median([result.value for result in results]) == pytest.approx(PROVEN[norm], rel=1e-7)
     for result in results:
-        assert result.value >= EXACT[norm] - 1e-10
-        assert result.dual <= EXACT[norm]
+        assert result.value >= PROVEN[norm] - 1e-10
+        assert result.dual <= PROVEN[norm]
         assert result.scope == "network"
-        assert value_of(problem, result) == pytest.approx(result.value, rel=1e-10)
         network = problem.to_network(result)
+        assert value_of(problem, network) == pytest.approx(result.value, rel=1e-10)
         assert problem.objective(network) == pytest.approx(result.value, rel=1e-10)
-        assert network.n_subnetworks <= len(y)
+        assert network.n_subnetworks <= len(problem.y)
         assert network.U.shape[1] == 2
 
 
 def test_the_status_promises_nothing_that_is_not_proven() -> None:
-    X, y, beta = circle()
-    problem = cl.ThreeLayer(X, y, beta=beta, units="generate")
+    problem = searched("sum")
     with pytest.warns(ConvergenceWarning, match="could not be bounded tightly enough"):
         result = cl.solve(problem)
     assert not result.converged
@@ -60,23 +43,23 @@ def test_the_status_promises_nothing_that_is_not_proven() -> None:
     with pytest.warns(ConvergenceWarning, match="stopped at"):
         stopped = cl.solve(problem, max_iter=1)
     assert stopped.n_iter == 1
-    assert stopped.value > EXACT["sum"]
-    assert stopped.dual <= EXACT["sum"]
+    assert stopped.value > PROVEN["sum"]
+    assert stopped.dual <= PROVEN["sum"]
 
 
 @pytest.mark.parametrize("norm", ["sum", "group"])
 def test_descent_comes_close_where_the_program_is_too_large(norm: str, monkeypatch) -> None:
     monkeypatch.setattr(search, "_EXACT_SIZE", 0)
-    X, y, beta = circle()
-    problem = KINDS[norm](X, y, beta=beta, units="generate")
+    problem = searched(norm)
     results = [cl.solve(problem, max_iter=40, seed=seed) for seed in range(3)]
     # Eight seeds ended 0.01% to 0.2% above the optimum; a search that descends on the wrong
     # objective, or stops at the first network, is above by 10% and more.
-    assert np.median([result.value for result in results]) <= 1.02 * EXACT[norm]
+    assert np.median([result.value for result in results]) <= 1.02 * PROVEN[norm]
     for result in results:
-        assert result.value >= EXACT[norm] - 1e-10
+        assert result.value >= PROVEN[norm] - 1e-10
         assert (np.diff([record.primal for record in result.history]) <= 0).all()
-        assert value_of(problem, result) == pytest.approx(result.value, rel=1e-10)
+        network = problem.to_network(result)
+        assert value_of(problem, network) == pytest.approx(result.value, rel=1e-10)
 
 
 @pytest.mark.parametrize("norm", ["sum", "group"])
@@ -93,30 +76,26 @@ def test_the_bound_covers_all_units(norm: str) -> None:
         assert loose.dual_norm(z) == pytest.approx(every.dual_norm(z), rel=1e-6)
 
 
-@pytest.mark.parametrize("by_sum", [False, True])
-def test_ascent_ends_at_maxima_of_its_units(by_sum: bool) -> None:
-    X, y, _ = circle()
-    data = torch.from_numpy(X)
+@pytest.mark.parametrize("norm", ["sum", "group"])
+def test_ascent_ends_at_maxima_of_its_units(norm: str) -> None:
+    problem = searched(norm)
     rng = np.random.default_rng(1)
     starts = torch.from_numpy(rng.standard_normal((200, 2, 2)))
     signs = torch.from_numpy(rng.choice([-1.0, 1.0], (200, 2)))
     z = torch.from_numpy(rng.standard_normal(9))
-    heights, U = ascend_units(data, z[:, None].expand(-1, 200), starts, signs, by_sum)
-    sizes = torch.linalg.vector_norm(U, dim=2)
-    norms = sizes.sum(dim=1) if by_sum else (sizes**2).sum(dim=1).sqrt()
-    np.testing.assert_allclose(norms, 1.0, rtol=1e-12)
+    heights, U = ascend_units(problem, z[:, None].expand(-1, 200), starts, signs)
+    np.testing.assert_allclose(problem.norms(U), 1.0, rtol=1e-12)
     network = cl.ParallelReLU(U, [signs[:, None]], torch.ones(200, dtype=torch.float64))
     with torch.no_grad():
-        np.testing.assert_allclose(network.hidden(data).T @ z, heights, atol=1e-12)
-    kind = cl.ThreeLayer if by_sum else cl.PathRegularized
-    best = kind(X, z, beta=1.0).cones.maxima(z.numpy(), np.arange(1593), by_sum)[0].max()
+        np.testing.assert_allclose(network.hidden(problem.X).T @ z, heights, atol=1e-12)
+    every = KINDS[norm](problem.X, z, beta=1.0)
+    best = every.cones.maxima(z.numpy(), np.arange(1593), every.by_sum)[0].max()
     # The best of 200 climbs is the maximum here; 2% are left for other roundings of the starts.
     assert 0.98 * best <= float(heights.max()) <= best * (1 + 1e-9)
 
 
 def test_multiples_solve_the_lasso_over_their_sub_networks() -> None:
-    X, y, beta = circle()
-    problem = cl.ThreeLayer(X, y, beta=beta, units="generate")
+    problem = searched("sum")
     rng = np.random.default_rng(2)
     leaves = torch.from_numpy(rng.standard_normal((60, 2, 2)))
     signs = torch.from_numpy(rng.choice([-1.0, 1.0], (60, 2)))
@@ -129,19 +108,9 @@ def test_multiples_solve_the_lasso_over_their_sub_networks() -> None:
     kept = rescaled(problem, problem.X, problem.y, (leaves, signs, side))
     z = problem.y - outputs(*kept).sum(dim=1)
     slopes = z @ outputs(leaves, signs, side) / problem.norms(leaves)
-    assert float(slopes.max()) <= beta * (1 + 1e-6)  # dual feasible over all of them
+    assert float(slopes.max()) <= problem.beta * (1 + 1e-6)  # dual feasible over all of them
     used = z @ outputs(*kept) / problem.norms(kept[0])
-    np.testing.assert_allclose(used, beta, rtol=1e-6)  # complementary on those kept
-
-
-def test_blocks_carry_signs() -> None:
-    rng = np.random.default_rng(3)
-    leaves = torch.from_numpy(rng.standard_normal((5, 3, 2)))
-    signs = torch.from_numpy(rng.choice([-1.0, 1.0], (5, 3)))
-    back, (found,) = leaves_of(blocks_from(leaves, signs))
-    order = signs.argsort(dim=1, descending=True, stable=True)
-    assert torch.equal(found[:, 0], signs.gather(1, order))
-    assert torch.equal(back, leaves.gather(1, order[:, :, None].expand(-1, -1, 2)))
+    np.testing.assert_allclose(used, problem.beta, rtol=1e-6)  # complementary on those kept
 
 
 def test_larger_data_than_can_be_listed() -> None:
@@ -154,7 +123,8 @@ def test_larger_data_than_can_be_listed() -> None:
         result = cl.solve(problem, max_iter=4, n_starts=32, seed=seed)
         # The second layer helps where it is planted: 1.66 against 2.01.
         assert result.dual < result.value < 0.95 * two.value
-        assert value_of(problem, result) == pytest.approx(result.value, rel=1e-9)
+        network = problem.to_network(result)
+        assert value_of(problem, network) == pytest.approx(result.value, rel=1e-9)
 
 
 @pytest.fixture
@@ -208,8 +178,7 @@ def test_from_beta_max_on_nothing_is_found(norm: str, planted) -> None:
 
 
 def test_a_problem_without_units_says_so() -> None:
-    X, y, beta = circle()
-    problem = cl.ThreeLayer(X, y, beta=beta, units="generate")
+    problem = searched("sum")
     assert "units generated" in repr(problem)
     assert problem.with_beta(1.0).generates
 
