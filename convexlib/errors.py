@@ -5,6 +5,8 @@ A message says what was got, what was expected and what to do about it.
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sklearn.exceptions import ConvergenceWarning
 
@@ -54,3 +56,11 @@ def warn(message: str) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("convexlib"):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, ConvergenceWarning, stacklevel=level)
+
+
+@contextmanager
+def unwarned() -> Iterator[None]:
+    """Without ConvergenceWarnings: whoever solves a part judges the gap of the whole."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield

@@ -30,7 +30,6 @@ sees alike: :math:`\sum_i z_i (x_i^\top u)_+ = z' (\sqrt S x^\top u)_+`.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +41,7 @@ from convexlib.arrangements import Arrangements
 from convexlib.arrangements.patterns import extended, patterns_of
 from convexlib.arrangements.rowspace import parallel_rows
 from convexlib.checks import check_choice, check_positive_int, check_seed
-from convexlib.errors import ConvergenceWarning
+from convexlib.errors import unwarned
 from convexlib.losses import Loss
 from convexlib.networks import Neurons
 from convexlib.pricing import Pricing, price, row_space
@@ -207,9 +206,7 @@ class _Run:
     def _solve(self, tol: float, start: Tensor | None) -> Result:
         """The optimum over the patterns in use."""
         restricted = self.small.with_arrangements(self.arrangements)
-        with warnings.catch_warnings():
-            # What counts is the gap over all networks, and that is reported once, at the end.
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        with unwarned():  # the gap over all networks is reported once, at the end
             start_z = None if start is None else self.z
             return ssnal(
                 restricted, tol=tol, start=start, start_z=start_z, max_steps=self.steps_left

@@ -3,14 +3,13 @@ r"""The convex program started from a given network: a good dual point, and a be
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from convexlib.arrangements.patterns import patterns_of
-from convexlib.errors import ConvergenceWarning
+from convexlib.errors import unwarned
 from convexlib.losses import ShiftedLoss, SmoothLoss, get_loss
 from convexlib.networks import Neurons
 from convexlib.problems.two_layer import TwoLayer
@@ -178,8 +177,7 @@ def _solve(
     problem: TwoLayer, start: Tensor, rounds: int, tol: float, max_nodes: int | None
 ) -> Result:
     """By column generation, or over the patterns of the neurons at hand; the caller bounds z."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # nothing here needs to have converged
+    with unwarned():  # nothing here needs to have converged
         if rounds:
             return generate(
                 problem, tol=tol, max_iter=rounds, directions=start, max_nodes=max_nodes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from convexlib.checks import check_choice, check_tol
-from convexlib.errors import ConvergenceWarning
+from convexlib.errors import unwarned
 from convexlib.problems.base import Problem
 from convexlib.result import Result, Status
 from convexlib.solvers.base import (
@@ -122,9 +121,7 @@ def solve_columns(
     """
     tracker = Tracker(problem, "columns", tol)
     results = []
-    with warnings.catch_warnings():
-        # What counts is the gap of all columns together, and that is reported once, at the end.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with unwarned():  # the gap of all columns together is reported once, at the end
         for k, column in enumerate(problem.each_output()):
             own = {
                 name: value[..., k] if isinstance(value, Tensor) else value

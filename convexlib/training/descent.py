@@ -39,7 +39,6 @@ from convexlib.losses import SmoothLoss, get_loss
 from convexlib.networks import TwoLayerReLU
 
 ROWS = 4096  # evaluated at once: bounds the memory of a record
-SQUARED = get_loss("squared")
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -140,7 +139,7 @@ def as_columns(y: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def objectives(
-    X: Tensor, y: Tensor, U: Tensor, alpha: Tensor, beta: float, loss: SmoothLoss = SQUARED
+    X: Tensor, y: Tensor, U: Tensor, alpha: Tensor, beta: float, loss: SmoothLoss
 ) -> Tensor:
     """Return the objective (S, R) of every network on all data."""
     y, alpha = as_columns(y, alpha)  # (n, c), (S, R, m, c)
@@ -205,7 +204,7 @@ class Curves(Generic[Net]):
 class Recorder(Curves[TwoLayerReLU]):
     """The curves of two-layer networks."""
 
-    def __init__(self, X: Tensor, y: Tensor, beta: float, loss: SmoothLoss = SQUARED) -> None:
+    def __init__(self, X: Tensor, y: Tensor, beta: float, loss: SmoothLoss) -> None:
         super().__init__()
         self.X, self.y, self.beta, self.loss = X, y, beta, loss
 
@@ -289,7 +288,6 @@ class Grid:
 
 def check_grid(
     n: int,
-    *,
     optimizer: str = "adam",
     rates: Sequence[float] = (1e-1, 1e-2, 1e-3),
     seeds: Sequence[int] = (0, 1, 2),

@@ -23,7 +23,6 @@ from convexlib.checks import check_beta, check_positive_int
 from convexlib.errors import InputError
 from convexlib.losses import SmoothLoss
 from convexlib.training.descent import (
-    SQUARED,
     Recorder,
     Training,
     as_columns,
@@ -114,16 +113,7 @@ def train(
     beta, width = check_beta(beta), check_positive_int(width, "width")
     if beta > torch.finfo(X.dtype).max:
         raise InputError(f"beta is {beta:g}, more than {X.dtype} holds; expected a smaller one.")
-    grid = check_grid(
-        len(X),
-        optimizer=optimizer,
-        rates=rates,
-        seeds=seeds,
-        n_steps=n_steps,
-        seconds=seconds,
-        batch_size=batch_size,
-        n_records=n_records,
-    )
+    grid = check_grid(len(X), optimizer, rates, seeds, n_steps, seconds, batch_size, n_records)
     U, alpha = initial_weights(grid.seeds, len(grid.rates), width, X, tuple(y.shape[1:]))
     record = Recorder(X, y, beta, chosen)
 
@@ -136,13 +126,7 @@ def train(
 
 
 def gradients(
-    X: Tensor,
-    y: Tensor,
-    U: Tensor,
-    alpha: Tensor,
-    beta: float,
-    scale: float,
-    loss: SmoothLoss = SQUARED,
+    X: Tensor, y: Tensor, U: Tensor, alpha: Tensor, beta: float, scale: float, loss: SmoothLoss
 ) -> tuple[Tensor, Tensor]:
     """Gradients of `scale` times the loss plus the regulariser, in U and in alpha.
 

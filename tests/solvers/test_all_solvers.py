@@ -1,7 +1,6 @@
 """One battery for every solver of the two-layer programs, every loss, gated and ReLU."""
 
 import re
-import warnings
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import convexlib as cl
-from convexlib.errors import ConvergenceWarning, InputError, SolverError
+from convexlib.errors import ConvergenceWarning, InputError, SolverError, unwarned
 from convexlib.solvers import solve as solvers
 from tests.helpers.checks import check_record, check_result
 from tests.helpers.references import NAMES, dual_value, loss_value, program_value, targets_for
@@ -141,8 +140,7 @@ def test_dual_below_optimum_below_primal_wherever_a_solve_stops(case, seed, max_
     rng = np.random.default_rng(seed)
     X, y = gaussian(seed, n=int(rng.integers(1, 7)), d=int(rng.integers(1, 4)))
     problem = problem_of(X, y, loss, gated, fraction)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it is cut short
+    with unwarned():  # it is cut short
         optimum = cl.solve(problem, method="oracle")
         result = cl.solve(problem, method=method, max_iter=max_iter)
     assert result.dual <= optimum.value * (1 + 1e-9)

@@ -1,13 +1,11 @@
 """First-order methods: their steps, matrices, rates and limits, and kernel learning."""
 
-import warnings
-
 import numpy as np
 import pytest
 import torch
 
 import convexlib as cl
-from convexlib.errors import ConvergenceWarning, InputError, SolverError
+from convexlib.errors import ConvergenceWarning, InputError, SolverError, unwarned
 from convexlib.solvers.first_order import admm, fista, proximal_gradient
 from tests.helpers.checks import check_record, check_result
 from tests.helpers.references import NAMES
@@ -76,8 +74,7 @@ def test_the_gap_is_measured_as_often_as_asked():
 
 
 def stopped(problem, **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it is cut short
+    with unwarned():  # it is cut short
         return proximal_gradient(problem, **options)
 
 

@@ -1,7 +1,6 @@
 """Column generation: the global optimum without a list of patterns."""
 
 import itertools
-import warnings
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 import convexlib as cl
 from convexlib.arrangements.patterns import patterns_of
-from convexlib.errors import ConvergenceWarning, InputError
+from convexlib.errors import ConvergenceWarning, InputError, unwarned
 from convexlib.pricing import price
 from convexlib.solvers import generate as rounds
 from convexlib.solvers.generate import generate, merge_rows, trained_neurons
@@ -51,8 +50,7 @@ def test_bounds_bracket_the_optimum_whatever_the_budget(seed, max_iter, max_node
     listed = at_fraction(X, y, fraction)
     best = cl.solve(listed, tol=1e-7)
     problem = cl.TwoLayer(X, y, beta=listed.beta, arrangements="generate")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it is cut short
+    with unwarned():  # it is cut short
         result = generate(problem, tol=tol, max_iter=max_iter, max_nodes=max_nodes)
     check_record(problem, result, tol)
     assert result.dual <= best.value * (1 + 1e-9)

@@ -131,10 +131,9 @@ def test_lbfgs_trains_several_outputs(loss):
 def test_batch_gradient_is_unbiased():
     """The mean over the batches of an epoch is the full gradient: loss scaled, decay not."""
     X, y, U, alpha = drawn(n=6, seeds=(3,))
-    full = gradients(X[None], y[None], U, alpha, BETA, 1.0)
-    parts = [
-        gradients(X[None, i : i + 2], y[None, i : i + 2], U, alpha, BETA, 3.0) for i in (0, 2, 4)
-    ]
+    full = gradients(X[None], y[None], U, alpha, BETA, 1.0, get_loss("squared"))
+    batches = [(X[None, i : i + 2], y[None, i : i + 2]) for i in (0, 2, 4)]
+    parts = [gradients(*each, U, alpha, BETA, 3.0, get_loss("squared")) for each in batches]
     for index in (0, 1):
         mean = torch.stack([part[index] for part in parts]).mean(dim=0)
         assert_allclose(mean, full[index], rtol=1e-12)

@@ -249,17 +249,15 @@ def _descended(problem: UnitProgram, X: Tensor, y: Tensor, found: Found) -> Foun
     at which line searches end.
     """
     leaves, signs, side = found
-    shape, n = leaves.shape, len(y)
+    shape = leaves.shape
     sizes = torch.linalg.vector_norm(leaves, dim=2, keepdim=True)
     leaves = torch.where(sizes > _SMALL * sizes.sum(dim=1, keepdim=True), leaves, 0.0)
 
     def evaluate(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         U = torch.from_numpy(values).reshape(shape)
-        before = (X @ U.reshape(-1, shape[2]).T).reshape(n, *shape[:2])
-        inner = (before.relu() * signs).sum(dim=2)  # (n, B)
+        before, inner = _forward(X, U, signs)
         residual = inner.relu() @ side - y
-        back = ((residual[:, None] * side) * (inner > 0))[:, :, None] * signs * (before > 0)
-        slopes = (back.reshape(n, -1).T @ X).reshape(shape)
+        slopes = _pulled_back(X, residual[:, None] * side, before, inner, signs)
         if problem.by_sum:
             lengths = torch.linalg.vector_norm(U, dim=2, keepdim=True)
         else:
@@ -341,12 +339,21 @@ def ascend_units(
 
 def _heights(X: Tensor, z: Tensor, U: Tensor, signs: Tensor, by_sum: bool) -> tuple[Tensor, Tensor]:
     """Heights (B,) of leaves of norm one, and the gradients of the quotient (B, m, d)."""
-    B, m, d = U.shape
-    before = (X @ U.reshape(B * m, d).T).reshape(len(X), B, m)
-    inner = (before.relu() * signs).sum(dim=2)  # (n, B)
+    before, inner = _forward(X, U, signs)
     heights = (z * inner.relu()).sum(dim=0)
-    back = (z * (inner > 0))[:, :, None] * signs * (before > 0)  # (n, B, m)
-    slopes = (back.reshape(len(X), B * m).T @ X).reshape(B, m, d)
+    slopes = _pulled_back(X, z, before, inner, signs)
     sizes = torch.linalg.vector_norm(U, dim=2, keepdim=True).clamp(min=_TINY)
     along = U / sizes if by_sum else U
     return heights, slopes - heights[:, None, None] * along
+
+
+def _forward(X: Tensor, U: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
+    """What the ReLUs of the first layer (n, B, m) and of the second (n, B) take."""
+    before = (X @ U.flatten(0, 1).T).reshape(len(X), *U.shape[:2])
+    return before, (before.relu() * signs).sum(dim=2)
+
+
+def _pulled_back(X: Tensor, z: Tensor, before: Tensor, inner: Tensor, signs: Tensor) -> Tensor:
+    """Gradients (B, m, d) in the leaves of the outputs' products with z (n, B), summed."""
+    back = (z * (inner > 0))[:, :, None] * signs * (before > 0)  # (n, B, m)
+    return (back.flatten(1).T @ X).reshape(*signs.shape, X.shape[1])

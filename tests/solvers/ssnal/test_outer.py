@@ -1,7 +1,5 @@
 """Semismooth Newton on known optima, all losses, hard inputs, float32, interrupts and memory."""
 
-import warnings
-
 import numpy as np
 import pytest
 import torch
@@ -9,6 +7,7 @@ from sklearn.datasets import load_breast_cancer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import convexlib as cl
+from convexlib.errors import unwarned
 from convexlib.solvers.base import Tracker
 from convexlib.solvers.ssnal import blocks as curvature
 from convexlib.solvers.ssnal import ssnal
@@ -152,8 +151,7 @@ def test_float32_ends_where_rounding_does():
     X, y = exact.X.float(), exact.y.float()
     patterns = cl.sample_arrangements(X, 20, seed=0)
     single = cl.TwoLayer(X, y, beta=exact.beta, arrangements=patterns)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", cl.errors.ConvergenceWarning)
+    with unwarned():
         result = ssnal(single, tol=1e-13)
     assert result.converged == (result.gap <= 1e-13)
     assert result.gap < 1e-6
