@@ -50,11 +50,7 @@ class Tracker:
             running.append(self)
 
     def update(
-        self,
-        iteration: int,
-        weights: Tensor,
-        z: Tensor,
-        arrangements: Arrangements | None = None,
+        self, iteration: int, weights: Tensor, z: Tensor, arrangements: Arrangements | None = None
     ) -> float:
         """Take feasible weights (over some patterns) and a feasible dual point; return the gap."""
         primal, dual = self.problem.value(weights), self.problem.dual_value(z)
@@ -182,9 +178,7 @@ def _listed(names: list[str]) -> str:
 
 
 def down_the_path(
-    betas: Sequence[float],
-    solved: Callable[[float, Result | None], Result],
-    progress: bool = False,
+    betas: Sequence[float], solved: Callable[[float, Result | None], Result], progress: bool = False
 ) -> list[Result]:
     """What `solved` finds at several beta, from the largest down, given the result before.
 

@@ -49,11 +49,7 @@ _RELAXED = 1.6  # over-relaxation of Douglas and Rachford's map; it converges be
 
 
 def pursue(
-    problem: Problem,
-    *,
-    tol: float = 1e-8,
-    max_iter: int = 20_000,
-    below: float | None = None,
+    problem: Problem, *, tol: float = 1e-8, max_iter: int = 20_000, below: float | None = None
 ) -> Result:
     r"""Minimise the sum of norms over all weights that fit the targets exactly.
 

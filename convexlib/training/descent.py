@@ -184,9 +184,7 @@ class Curves(Generic[Net]):
                 "moderate size. Standardise X and y."
             )
         if self.best >= self.curves[0].min():
-            warn(
-                f"{optimizer}: no run improved on its initial network. Use smaller rates.",
-            )
+            warn(f"{optimizer}: no run improved on its initial network. Use smaller rates.")
         return Training(
             optimizer=optimizer,
             rates=rates,

@@ -71,11 +71,12 @@ def test_every_optimum_is_a_member(seed, gated):
         assert np.linalg.matrix_rank(active, tol=1e-6) == active.shape[1] <= len(problem.y)
 
 
-def test_generic_data_have_one_optimum():
-    problem = random_problem(8, 2, 0)
+@pytest.mark.parametrize("problem", [random_problem(8, 2, 0), hexagon(beta=10.0)])
+def test_generic_data_have_one_optimum_and_so_has_a_beta_above_the_largest(problem):
     found = cl.optimal_set(problem, cl.solve(problem, tol=1e-10))
     assert found.is_unique()
     assert np.linalg.matrix_rank(found.images.numpy(), tol=1e-6) == len(found)
+    assert (len(found) == 0) == (problem.beta == 10.0)
 
 
 def test_pruning_ends_at_a_vertex():
@@ -86,13 +87,6 @@ def test_pruning_ends_at_a_vertex():
     pruned = cl.prune_neurons(middle, problem.X)
     assert pruned.n_neurons <= 5
     assert problem.objective(pruned) == pytest.approx(problem.objective(middle), rel=1e-9)
-
-
-def test_the_zero_network_is_the_only_optimum_above_beta_max():
-    problem = hexagon(beta=10.0)
-    found = cl.optimal_set(problem, cl.solve(problem, tol=1e-10))
-    assert len(found) == 0
-    assert found.is_unique()
 
 
 def test_refusals():

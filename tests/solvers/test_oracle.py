@@ -10,29 +10,24 @@ from convexlib.solvers.oracle import oracle
 from tests.helpers.two_layer import gaussian
 
 
-def test_large_problems_are_refused():
-    X, y = gaussian(8, 3)
-    problem = cl.TwoLayer(X, y, beta=0.1)
+def fail(*_, **__):
+    raise cp.SolverError("numbers went wrong")
+
+
+FAILURES = [
+    ("status", "infeasible", r"Clarabel ended with status 'infeasible'; expected"),
+    ("solve", fail, r"Clarabel failed \(numbers went wrong\)\. Rescale"),
+]
+
+
+@pytest.mark.parametrize(("name", "broken", "message"), FAILURES)
+def test_large_problems_are_refused_and_failures_raised(name, broken, message, monkeypatch):
+    problem = cl.TwoLayer(*gaussian(8, 3), beta=0.1)
     with pytest.raises(SolverError, match=r"design of 2\.8e\+03 entries, more than max_design=1e"):
-        cl.solve(problem, method="oracle", max_design=1000)
-
-
-def test_a_status_that_is_not_optimal_raises(monkeypatch):
-    X, y = gaussian(8, 3)
-    problem = cl.TwoLayer(X, y, beta=0.1)
-    monkeypatch.setattr(cp.Problem, "status", "infeasible")
-    with pytest.raises(SolverError, match=r"Clarabel ended with status 'infeasible'; expected"):
+        oracle(problem, max_design=1000)
+    monkeypatch.setattr(cp.Problem, name, broken)
+    with pytest.raises(SolverError, match=message):
         oracle(problem)
-
-
-def test_a_failure_of_the_solver_raises(monkeypatch):
-    def fail(*_, **__):
-        raise cp.SolverError("numbers went wrong")
-
-    X, y = gaussian(8, 3)
-    monkeypatch.setattr(cp.Problem, "solve", fail)
-    with pytest.raises(SolverError, match=r"Clarabel failed \(numbers went wrong\)\. Rescale"):
-        oracle(cl.TwoLayer(X, y, beta=0.1))
 
 
 def test_float32_problems_come_back_as_float32():
@@ -45,5 +40,4 @@ def test_float32_problems_come_back_as_float32():
 
 @pytest.mark.parametrize("tol", [1e-9, 1e-11])
 def test_strict_settings_give_no_foreign_warnings(tol):
-    X, y = gaussian(8, 3)
-    assert oracle(cl.TwoLayer(X, y, beta=0.1, gated=True), tol=tol).converged
+    assert oracle(cl.TwoLayer(*gaussian(8, 3), beta=0.1, gated=True), tol=tol).converged

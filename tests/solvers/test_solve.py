@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import convexlib as cl
-from convexlib.errors import InputError, SolverError
+from convexlib.errors import InputError
 from convexlib.solvers.lasso import solve_path
 from tests.helpers.checks import check_record, check_result
 from tests.helpers.interrupts import interrupt_after
@@ -152,16 +152,12 @@ def test_progress_is_shown_on_a_terminal_only(kind, capsys):
 NO_PROBLEM = "problem is {}; expected a problem such as"
 REFUSED = [
     (cl.solve, [problem_of()], {"tol": 0}, "tol is 0; expected tol > 0, a relative duality gap"),
-    (cl.solve, [problem_of()], {"tol": -1e-6}, "tol is -1e-06; expected tol > 0"),
-    (cl.solve, [problem_of()], {"tol": float("nan")}, "tol is nan; expected a finite number"),
     (cl.solve, [problem_of()], {"tol": "tight"}, "tol is 'tight'; expected a real number"),
-    (cl.solve, [problem_of()], {"tol": True}, "tol is True; expected a real number"),
     (cl.solve, [problem_of()], {"method": "adam"},
      "method is 'adam'; expected one of 'auto', 'oracle', 'fista', 'ssnal', 'generate'"),
     (cl.solve, [X], {}, NO_PROBLEM.format("ndarray")),
     (cl.solution_path, [problem_of(), []], {}, "betas is empty; expected at least one beta > 0"),
     (cl.solution_path, [problem_of(), [1.0, 0.0]], {}, "beta is 0; expected beta > 0"),
-    (cl.solution_path, [problem_of(), [1.0, -2.0]], {}, "beta is -2; expected beta > 0"),
     (cl.solution_path, [problem_of(), [np.nan]], {}, "beta is nan; expected a finite number"),
     (cl.solution_path, [problem_of(), ["a"]], {}, "beta is 'a'; expected a real number"),
     (cl.solution_path, [problem_of(), 0.5], {}, "betas is 0.5; expected a sequence"),
@@ -173,8 +169,3 @@ REFUSED = [
 def test_refusals(function, arguments, options, message):
     with pytest.raises(InputError, match=message):
         function(*arguments, **options)
-
-
-def test_generation_refuses_fixed_patterns():
-    with pytest.raises(SolverError, match=r'generate needs TwoLayer .* arrangements="gen.*\'ssnal'):
-        cl.solve(problem_of(), method="generate")

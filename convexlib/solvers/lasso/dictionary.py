@@ -110,11 +110,7 @@ def wedge(problem: Problem, *, tol: float = 1e-6, max_iter: int = 2_000) -> Resu
 
 
 def _solve(
-    problem: DictionaryLasso,
-    method: str,
-    tol: float,
-    max_iter: int,
-    start: Result | Tensor | None,
+    problem: DictionaryLasso, method: str, tol: float, max_iter: int, start: Result | Tensor | None
 ) -> Result:
     """Solve on a working set, add the columns that are missing, and again until there are none."""
     tol = check_tol(tol)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -110,6 +109,7 @@ class GatedCurvature:
 
     def __init__(self, X: Tensor, masks: Tensor, directions: Tensor, ratios: Tensor) -> None:
         self.X, self.masks, self.w, self.c = X, masks, directions, ratios  # (J, n), (J, d), (J,)
+        self.along = ratios[:, None] * directions
         self.rank = directions.numel()
         self.work = 4.0 * masks.numel() * X.shape[1]
         self.dense_work = 2.0 * len(X) * (2 * masks.numel() + X.numel())
@@ -118,14 +118,10 @@ class GatedCurvature:
         parts = (part.to(dtype) for part in (self.X, self.masks, self.w, self.c))
         return GatedCurvature(*parts)
 
-    @cached_property
-    def _along(self) -> Tensor:
-        return self.c[:, None] * self.w
-
     def times(self, v: Tensor) -> Tensor:
         blocks = ((self.X.T * v) @ self.masks.T).T  # (J, d)
         inner = (blocks * self.w).sum(dim=1, keepdim=True)
-        blocks = blocks * (1.0 - self.c)[:, None] + inner * self._along
+        blocks = blocks * (1.0 - self.c)[:, None] + inner * self.along
         return ((blocks.T @ self.masks) * self.X.T).sum(dim=0)
 
     def columns(self) -> Tensor:

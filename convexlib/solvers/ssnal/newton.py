@@ -38,15 +38,10 @@ class State:
 
     z: Tensor  # (n,)
     correlations: Tensor  # (S, P, d)
-    shrunk: Shrunk
+    shrunk: Shrunk  # its point are the next multipliers
     value: float
     gradient: Tensor  # (n,), 0 where stuck
     stuck: Tensor  # (n,), on the boundary of the domain and held there
-
-    @property
-    def point(self) -> Tensor:
-        """The proximal point, (S, P, d): the next multipliers."""
-        return self.shrunk.point
 
 
 class Subproblem:
@@ -110,7 +105,7 @@ def minimise(sub: Subproblem, state: State, floor: float, most: float) -> tuple[
     slow, limit = 0, int(min(_STEPS, most))
     for steps in range(limit):
         size = float(torch.linalg.vector_norm(state.gradient))
-        moved = float(torch.linalg.vector_norm(state.point - sub.u)) / math.sqrt(sub.sigma)
+        moved = float(torch.linalg.vector_norm(state.shrunk.point - sub.u)) / math.sqrt(sub.sigma)
         if size <= floor or (steps > 0 and size <= moved):
             return state, steps
         found = sub.search(state, sub.direction(state))

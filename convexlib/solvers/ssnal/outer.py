@@ -147,7 +147,7 @@ class _Run:
         state, steps = minimise(sub, state, floor, most)
         self.steps += steps
         self.z, self.u = state.z, torch.zeros_like(self.u)
-        self.u[:, kept] = state.point
+        self.u[:, kept] = state.shrunk.point
         whole = self.blocks is self.all
         self.correlations = state.correlations if whole else self.all.correlations(self.z)
         return steps

@@ -21,13 +21,7 @@ from typing import Any
 
 import torch
 
-from convexlib.checks import (
-    check_beta,
-    check_choice,
-    check_data,
-    check_positive_int,
-    check_real,
-)
+from convexlib.checks import check_beta, check_choice, check_data, check_positive_int, check_real
 from convexlib.errors import InputError
 from convexlib.losses.piecewise import PiecewiseLoss, get_path_loss
 from convexlib.networks import ParallelReLU
