@@ -120,16 +120,6 @@ def test_every_kind_of_problem_has_a_path(kind):
         assert result.value == pytest.approx(alone.value, rel=3e-6)
 
 
-def test_float32_and_options():
-    problem = path_problem(True)
-    X, y = problem.X.float(), problem.y.float()
-    patterns = cl.sample_arrangements(X, 20, seed=0)
-    single = cl.TwoLayer(X, y, beta=1.0, arrangements=patterns, gated=True)
-    results = cl.solution_path(single, single.beta_max() * np.array([0.5, 0.05]), max_iter=100)
-    assert all(result.weights.dtype == torch.float32 for result in results)
-    assert all(result.converged for result in results)
-
-
 def test_an_interrupt_ends_the_path(monkeypatch):
     problem = path_problem()
     interrupt_after(monkeypatch, 6)

@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from convexlib.solvers.ssnal import newton as preconditioners
-from convexlib.solvers.ssnal import newton as system_module
+from convexlib.solvers.ssnal import newton
 from convexlib.solvers.ssnal.blocks import GatedCurvature
 from convexlib.solvers.ssnal.newton import NewtonSystem, Preconditioner, choose
 
-BUILDERS = (preconditioners.dense, preconditioners.columns, preconditioners.nystroem)
+BUILDERS = (newton.dense, newton.columns, newton.nystroem)
 
 
 @pytest.mark.parametrize("build", [None, *BUILDERS])
@@ -33,9 +32,9 @@ def test_newton_equations_by_every_road(build, monkeypatch):
     v = torch.randn(n, generator=generator, dtype=torch.float64)
     torch.testing.assert_close(K.times(v), expected @ v)
     if build is not None:
-        monkeypatch.setattr(system_module, "_DIRECT", 0.0)
+        monkeypatch.setattr(newton, "_DIRECT", 0.0)
         best = Preconditioner(build, work=1e9, apply=1e5)
-        monkeypatch.setattr(system_module, "choose", lambda *_: best)
+        monkeypatch.setattr(newton, "choose", lambda *_: best)
     system = NewtonSystem(J + d)
     h = 1.0 + torch.rand(n, generator=generator, dtype=torch.float64)
     h[:7] = torch.inf  # these stay
@@ -49,9 +48,9 @@ def test_newton_equations_by_every_road(build, monkeypatch):
 @pytest.mark.parametrize(
     ("n", "J", "n_columns", "expected"),
     [
-        (1000, 100, 500, preconditioners.dense),
-        (8000, 100, 220, preconditioners.columns),  # n^3 is more than n (J d)^2
-        (20_000, 400, 420, preconditioners.nystroem),  # neither matrix may be so large
+        (1000, 100, 500, newton.dense),
+        (8000, 100, 220, newton.columns),  # n^3 is more than n (J d)^2
+        (20_000, 400, 420, newton.nystroem),  # neither matrix may be so large
     ],
 )
 def test_the_preconditioner_is_the_one_of_least_work(n, J, n_columns, expected):

@@ -113,10 +113,16 @@ def test_multiples_solve_the_lasso_over_their_sub_networks() -> None:
     np.testing.assert_allclose(used, problem.beta, rtol=1e-6)  # complementary on those kept
 
 
-def test_larger_data_than_can_be_listed() -> None:
+def planted(noise=0.3):
+    """A hundred samples whose target needs a subtraction in the second layer, and noise."""
     rng = np.random.default_rng(4)
     X = rng.standard_normal((100, 6))
     y = np.maximum(np.maximum(X[:, 0], 0) - np.maximum(X[:, 1], 0), 0)
+    return X, y + noise * rng.standard_normal(100)
+
+
+def test_larger_data_than_can_be_listed() -> None:
+    X, y = planted(noise=0.0)
     problem = cl.ThreeLayer(X, y, beta=1.0, units="generate")
     two = cl.solve(cl.TwoLayer(X, y, beta=1.0, arrangements="generate"), max_nodes=1, max_iter=3)
     for seed in range(2):
@@ -127,19 +133,9 @@ def test_larger_data_than_can_be_listed() -> None:
         assert value_of(problem, network) == pytest.approx(result.value, rel=1e-9)
 
 
-@pytest.fixture
-def planted():
-    """A hundred samples whose target needs a subtraction in the second layer, and noise."""
-    rng = np.random.default_rng(4)
-    X = rng.standard_normal((100, 6))
-    noise = 0.3 * rng.standard_normal(100)
-    y = np.maximum(np.maximum(X[:, 0], 0) - np.maximum(X[:, 1], 0), 0) + noise
-    return X, y
-
-
 @pytest.mark.parametrize("norm", ["sum", "group"])
-def test_training_scales_with_the_data(norm: str, planted) -> None:
-    X, y = planted
+def test_training_scales_with_the_data(norm: str) -> None:
+    X, y = planted()
     plain = trained_units(KINDS[norm](X, y, beta=1.0, units="generate"))
     scaled = trained_units(KINDS[norm](4.0 * X, 0.5 * y, beta=2.0, units="generate"))
     assert len(plain[0]) >= 3  # at least one of each network
@@ -151,9 +147,9 @@ def test_training_scales_with_the_data(norm: str, planted) -> None:
 
 
 @pytest.mark.parametrize("norm", ["sum", "group"])
-def test_a_search_ends_below_the_networks_it_starts_from(norm: str, planted, monkeypatch) -> None:
+def test_a_search_ends_below_the_networks_it_starts_from(norm: str, monkeypatch) -> None:
     monkeypatch.setattr(search, "_EXACT_SIZE", 0)
-    problem = KINDS[norm](*planted, beta=1.0, units="generate")
+    problem = KINDS[norm](*planted(), beta=1.0, units="generate")
     result = cl.solve(problem, max_iter=2, n_starts=16)
     first = result.history[0].primal  # all networks together
     assert result.value <= first
@@ -168,8 +164,8 @@ def test_a_search_ends_below_the_networks_it_starts_from(norm: str, planted, mon
 
 
 @pytest.mark.parametrize("norm", ["sum", "group"])
-def test_from_beta_max_on_nothing_is_found(norm: str, planted) -> None:
-    free = KINDS[norm](*planted, beta=1.0, units="generate")
+def test_from_beta_max_on_nothing_is_found(norm: str) -> None:
+    free = KINDS[norm](*planted(), beta=1.0, units="generate")
     problem = free.with_beta(1.01 * free.beta_max())
     for seeding in ("adam", "none"):
         result = cl.solve(problem, n_starts=16, seeding=seeding)
