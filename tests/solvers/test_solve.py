@@ -5,7 +5,9 @@ import pytest
 import torch
 
 import convexlib as cl
-from convexlib.errors import InputError
+from convexlib.errors import InputError, unwarned
+from convexlib.result import Status
+from convexlib.solvers.base import Tracker
 from convexlib.solvers.lasso import solve_path
 from tests.helpers.checks import check_record, check_result
 from tests.helpers.interrupts import interrupt_after
@@ -48,6 +50,23 @@ def test_tolerances_are_met(kind, tol):
     result = cl.solve(problem, tol=tol)
     check_record(problem, result, tol)
     assert result.converged
+
+
+ENDS = [
+    (1.0, Status.MAX_ITER, Status.CONVERGED),
+    (0.99, Status.CONVERGED, Status.STALLED),
+    (0.99, Status.MAX_ITER, Status.MAX_ITER),
+]
+
+
+@pytest.mark.parametrize(("share", "why", "status"), ENDS)
+def test_the_gap_decides_whether_a_run_converged(share, why, status):
+    problem = problem_of(0.3)
+    loose = cl.solve(problem, tol=1e-2)
+    tracker = Tracker(problem, "a method", tol=share * loose.gap)
+    tracker.update(1, loose.weights, loose.z)
+    with unwarned():
+        assert tracker.result(why, n_iter=1).status is status
 
 
 # --- Paths over beta: the values of cold solves, in any order, for every kind of problem ---

@@ -135,6 +135,7 @@ def test_float32_problems_are_solved_in_float64(gated, seed):
     assert result.converged
     assert result.weights.dtype == torch.float32
     assert result.z.dtype == torch.float64
+    assert result.arrangements is single.arrangements
     same = single.double()
     assert same.X.dtype == same.masks.dtype == torch.float64
     assert same.double() is same
