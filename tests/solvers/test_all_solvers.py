@@ -106,7 +106,7 @@ UNFINISHED += [
 
 @pytest.mark.parametrize(("method", "loss", "gated", "arrangements", "limit"), UNFINISHED)
 def test_unfinished_solves_warn_once_and_stay_true(method, loss, gated, arrangements, limit):
-    data = gaussian(10, 3, seed=10)
+    data = gaussian(10, 3)
     optimum = cl.solve(problem_of(*data, loss, gated, fraction=1e-3), tol=1e-9)
     problem = problem_of(*data, loss, gated, 1e-3, arrangements)
     with pytest.warns(ConvergenceWarning) as caught:
