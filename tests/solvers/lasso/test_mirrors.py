@@ -233,7 +233,7 @@ def refusals():
     deep = cl.Mirrors(x, y, beta=1.0, depth=3, activation="abs")
     wide = cl.Mirrors(x, y, beta=1.0, activation="sign", depth=3, widths=3)
     twice = cl.Mirrors(np.array([1.0, 2.0, 1.0]), np.array([0.0, 1.0, 2.0]), beta=1.0)
-    quantile = cl.Mirrors(x, y, beta=0.1, loss="quantile")
+    quantile = cl.Mirrors(np.arange(4.0), [0.0, 0.0, 1.0, 1.0], beta=0.01, loss="quantile")
     return [
         (lambda: lasso_path(cl.Mirrors(x, y, beta=1.0), smallest=1e-6, max_kinks=2),
          SolverError, "more than max_kinks=2 kinks"),
