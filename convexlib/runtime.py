@@ -19,8 +19,6 @@ import tempfile
 import numba
 import torch
 
-__all__ = ["find_place"]
-
 
 def _nothing() -> None:
     """Stand in for a kernel."""

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,16 +24,7 @@ from torch import Tensor, nn
 from convexlib.arrangements import exact
 from convexlib.checks import check_positive_int
 from convexlib.errors import InputError, NotCertifiableError
-from convexlib.networks.two_layer import layers_of
-
-__all__ = [
-    "BatchNormWeights",
-    "Whitening",
-    "batchnorm_network",
-    "read_batchnorm",
-    "unnormalised",
-    "whiten",
-]
+from convexlib.networks.two_layer import layers_of, linear
 
 _EXACT_RANK = 200_000  # entries times steps of an elimination in integers that is worth its time
 
@@ -173,22 +163,16 @@ def batchnorm_network(X: Tensor, whitening: Whitening, S: Tensor, alpha: Tensor)
     first = torch.eye(1, a.shape[1]).to(a)  # any direction will do where gamma = 0
     q = torch.where(scale[:, None] > 0, a / scale.clamp(min=1e-300)[:, None], first)
     W = ((root * q / whitening.singular) @ whitening.V.T).to(X)
-    kind: dict[str, Any] = {"dtype": X.dtype, "device": X.device}
-    # skip_init: drawing weights only to overwrite them would move the global random state.
-    linear = nn.utils.skip_init(nn.Linear, X.shape[1], len(W), bias=False, **kind)
-    norm = nn.BatchNorm1d(len(W), eps=torch.finfo(X.dtype).tiny, momentum=0.0, **kind)
-    last = nn.utils.skip_init(nn.Linear, len(W), alpha.shape[1], bias=False, **kind)
+    norm = nn.BatchNorm1d(len(W), eps=torch.finfo(X.dtype).tiny, momentum=0.0).to(X)
     hidden = X.double() @ W.double().T
     with torch.no_grad():
-        linear.weight.copy_(W)
         norm.weight.copy_(scale / root)
         norm.bias.copy_(shift / root)
-        last.weight.copy_(alpha.T)
     assert isinstance(norm.running_mean, Tensor)
     assert isinstance(norm.running_var, Tensor)
     norm.running_mean.copy_(hidden.mean(dim=0))
     norm.running_var.copy_(hidden.var(dim=0, unbiased=False))
-    return nn.Sequential(linear, norm, nn.ReLU(), last).eval()
+    return nn.Sequential(linear(W), norm, nn.ReLU(), linear(alpha.T.to(X))).eval()
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,13 +285,4 @@ def unnormalised(weights: BatchNormWeights, X: Tensor, whitening: Whitening) -> 
     root = sqrt(len(X))
     q = weights.normalised(X).T @ whitening.U  # (m, k)
     S = root * torch.cat([weights.scale[:, None] * q, weights.shift[:, None]], dim=1)
-    kind: dict[str, Any] = {"dtype": S.dtype, "device": S.device}
-    first = nn.utils.skip_init(nn.Linear, S.shape[1], len(S), bias=False, **kind)
-    outputs, biased = len(weights.alpha), weights.output_bias is not None
-    last = nn.utils.skip_init(nn.Linear, len(S), outputs, bias=biased, **kind)
-    with torch.no_grad():
-        first.weight.copy_(S)
-        last.weight.copy_(weights.alpha)
-        if weights.output_bias is not None:
-            last.bias.copy_(weights.output_bias)
-    return nn.Sequential(first, nn.ReLU(), last)
+    return nn.Sequential(linear(S), nn.ReLU(), linear(weights.alpha, weights.output_bias))

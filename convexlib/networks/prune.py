@@ -29,8 +29,6 @@ from convexlib.checks import check_finite, check_matrix, check_same_device, chec
 from convexlib.errors import InputError
 from convexlib.networks import Neurons, TwoLayerGatedReLU, TwoLayerReLU, read_two_layer
 
-__all__ = ["prune_neurons"]
-
 _DEPENDENT = 1e-12  # relative singular value at which images count as dependent
 
 

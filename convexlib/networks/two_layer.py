@@ -7,6 +7,7 @@ no separate bias: a bias is a column of ones in X (and is regularised like every
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -142,6 +143,18 @@ class Neurons:
     def balanced(self) -> tuple[Tensor, Tensor]:
         """The weights (m, d) and (m,) of two layers with the least weight decay."""
         return balanced(self.vectors, self.signs)
+
+
+def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
+    """A layer with given weights, made without a draw from torch's global generator."""
+    kind: dict[str, Any] = {"dtype": weight.dtype, "device": weight.device}
+    biased = bias is not None
+    layer = nn.utils.skip_init(nn.Linear, weight.shape[1], len(weight), biased, **kind)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(bias)
+    return layer
 
 
 def side_by_side(networks: list[TwoLayerReLU]) -> TwoLayerReLU:

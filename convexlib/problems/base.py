@@ -41,28 +41,6 @@ class CvxpyProgram:
     link: cp.Constraint
     y: Tensor
 
-    @classmethod
-    def of(
-        cls,
-        loss: Loss,
-        y: Tensor,
-        outputs: cp.Expression | float,
-        penalty: cp.Expression | float,
-        constraints: list[cp.Constraint],
-        variables: list[cp.Variable],
-        shape: tuple[int, ...],
-    ) -> CvxpyProgram:
-        """Minimise L(outputs) + penalty; the variables, one after another, are the weights."""
-        fitted = cp.Variable(tuple(y.shape))
-        link = fitted == outputs
-        goal = cp.Minimize(loss.expression(fitted, y) + penalty)
-
-        def read_weights() -> Tensor:
-            values = [torch.as_tensor(variable.value).ravel() for variable in variables]
-            return torch.cat(values).reshape(shape).to(y)
-
-        return cls(cp.Problem(goal, [link, *constraints]), read_weights, link, y)
-
     def read_z(self) -> Tensor:
         """The dual point of the solved program."""
         z = torch.as_tensor(self.link.dual_value).to(self.y)
@@ -109,13 +87,24 @@ class Problem(ABC):
 
     def with_beta(self, beta: float) -> Self:
         """The same problem with another regularisation; all else is shared."""
+        return self._changed(beta=check_beta(beta))
+
+    def _changed(self, *computed: str, **attributes: Any) -> Self:
+        """The same problem with other attributes, without those `computed` from the old ones."""
         other = copy.copy(self)
-        other.beta = check_beta(beta)
+        for name in computed:
+            vars(other).pop(name, None)
+        vars(other).update(attributes)
         return other
 
+    @property
     @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weights."""
+
     def zeros(self) -> Tensor:
         """Weights that are all zero."""
+        return self.X.new_zeros(self.shape)
 
     @abstractmethod
     def fitted(self, weights: Tensor) -> Tensor:
@@ -125,9 +114,9 @@ class Problem(ABC):
     def penalty(self, weights: Tensor) -> float:
         """Omega(w), without beta."""
 
-    @abstractmethod
     def violation(self, weights: Tensor) -> float:
         """How far the weights are outside of their cones (0 inside); unit-length constraints."""
+        return 0.0
 
     def project(self, weights: Tensor) -> Tensor:
         """The nearest weights in the cones; the weights themselves where there are none."""
@@ -144,6 +133,24 @@ class Problem(ABC):
     @abstractmethod
     def to_cvxpy(self) -> CvxpyProgram:
         """The program as text, for the oracle."""
+
+    def _written(
+        self,
+        outputs: cp.Expression | float,
+        penalty: cp.Expression | float,
+        constraints: list[cp.Constraint],
+        variables: list[cp.Variable],
+    ) -> CvxpyProgram:
+        """Minimise L(outputs) + beta penalty; the variables, one after another, are the weights."""
+        fitted = cp.Variable(tuple(self.y.shape))
+        link = fitted == outputs
+        goal = cp.Minimize(self.loss.expression(fitted, self.y) + self.beta * penalty)
+
+        def read_weights() -> Tensor:
+            values = [torch.as_tensor(variable.value).ravel() for variable in variables]
+            return torch.cat(values).reshape(self.shape).to(self.y)
+
+        return CvxpyProgram(cp.Problem(goal, [link, *constraints]), read_weights, link, self.y)
 
     def value(self, weights: Tensor) -> float:
         """Objective of the convex program."""
@@ -180,13 +187,16 @@ class Problem(ABC):
         check_same_device(network, self.X)
         # A copy in float64: the network itself is left as it is.
         exact = double(network)
-        fitted = self._outputs(exact)
-        decay = 0.5 * self.beta * float(squared_weights(exact))
-        return self.loss.value(fitted, self.y.double()) + decay
+        fit = self.loss.value(self._outputs(exact), self.y.double())
+        return fit + self.beta * self._decay(exact)
 
     def _outputs(self, network: nn.Module) -> Tensor:
         """The outputs of a float64 network on the data, in the shape of y."""
         return outputs(network, self.inputs.double())
+
+    def _decay(self, network: nn.Module) -> float:
+        """What beta multiplies in the training objective of a float64 network."""
+        return 0.5 * float(squared_weights(network))
 
 
 ProximalMap = Callable[[Tensor, float], Tensor]
@@ -202,6 +212,7 @@ class LinearProgram(Problem):
     """
 
     loss: SmoothLoss
+    gated: bool
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -211,9 +222,9 @@ class LinearProgram(Problem):
         return (*factored, *gradient, "oracle")
 
     @property
-    @abstractmethod
     def constrained(self) -> bool:
         """Whether there are cones K."""
+        return not self.gated
 
     @abstractmethod
     def correlations(self, z: Tensor) -> Tensor:

@@ -69,11 +69,16 @@ class DictionaryLasso(Problem):
 
     def joined(self, index: NDArray[np.intp], values: Floats, constant: float) -> Tensor:
         """Return the weights with some coefficients and an output bias."""
-        weights = self.X.new_zeros(self.n_features + self.bias)
+        weights = self.X.new_zeros(self.shape)
         weights[torch.from_numpy(index)] = torch.from_numpy(values).to(weights)
         if self.bias:
             weights[-1] = constant
         return weights
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Shape of the weights, (p,) or (p + 1,)."""
+        return (self.n_features + self.bias,)
 
     def zeros(self) -> Tensor:
         """Zero coefficients with the best constant as the output bias."""
@@ -88,10 +93,6 @@ class DictionaryLasso(Problem):
     def penalty(self, weights: Tensor) -> float:
         r""":math:`\|a\|_1`."""
         return float(self.split(weights)[0].abs().sum())
-
-    def violation(self, weights: Tensor) -> float:
-        """Return 0: the program has no constraints."""
-        return 0.0
 
     def value(self, weights: Tensor) -> float:
         """Objective of the Lasso, in float64."""
@@ -123,5 +124,4 @@ class DictionaryLasso(Problem):
         a, constant = cp.Variable(A.shape[1]), cp.Variable()
         outputs = A @ a + constant if self.bias else A @ a
         variables = [a, constant] if self.bias else [a]
-        penalty, shape = self.beta * cp.norm1(a), (self.n_features + self.bias,)
-        return CvxpyProgram.of(self.loss, self.y, outputs, penalty, [], variables, shape)
+        return self._written(outputs, cp.norm1(a), [], variables)

@@ -2,7 +2,6 @@ r"""Two layers: weight decay training is a group Lasso with cone constraints."""
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -71,21 +70,17 @@ class GroupLasso(LinearProgram):
 
     def with_arrangements(self, arrangements: Arrangements) -> Self:
         """The same problem over other patterns."""
-        other = copy.copy(self)
-        vars(other).pop("masks", None)
-        other.arrangements = check_arrangements(arrangements, self.X)
-        return other
+        return self._changed("masks", arrangements=check_arrangements(arrangements, self.X))
 
     def double(self) -> Self:
         """The same problem in float64; the problem itself if that is what it is in."""
         if self.X.dtype is torch.float64:
             return self
-        other = copy.copy(self)
-        vars(other).pop("masks", None)  # cached in the other precision
-        other.X, other.y = self.X.double(), self.y.double()
-        if self.arrangements is not None:
-            other.arrangements = replace(self.arrangements, gates=self.arrangements.gates.double())
-        return other
+        arrangements = self.arrangements
+        if arrangements is not None:
+            arrangements = replace(arrangements, gates=arrangements.gates.double())
+        data = {"X": self.X.double(), "y": self.y.double()}
+        return self._changed("masks", arrangements=arrangements, **data)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -124,10 +119,6 @@ class GroupLasso(LinearProgram):
         """Shape of the weights, (S, P, d)."""
         return (1 if self.gated else 2, self.n_patterns, self.X.shape[1])
 
-    def zeros(self) -> Tensor:
-        """Weights (S, P, d) that are all zero."""
-        return self.X.new_zeros(self.shape)
-
     def fitted(self, weights: Tensor) -> Tensor:
         r"""Outputs (n,): :math:`\sum_i D_i X (v_i - w_i)`.
 
@@ -157,10 +148,6 @@ class GroupLasso(LinearProgram):
     def projector(self) -> ConeProjector | None:
         """A new projector onto the cones of the blocks, in their order; None without cones."""
         return None if self.gated else ConeProjector(self.X, self._patterns.masks, copies=2)
-
-    @property
-    def constrained(self) -> bool:
-        return not self.gated
 
     def proximal_map(self) -> ProximalMap:
         """Soft-thresholds the blocks' projections onto their cones, each warm-started."""
@@ -201,15 +188,19 @@ class GroupLasso(LinearProgram):
 
     def to_cvxpy(self) -> CvxpyProgram:
         """The program for CVXPY, one variable (P, d) per sign."""
-        X = self.X.cpu().numpy()
-        masks = self.masks.cpu().numpy()
-        blocks = [cp.Variable(self.shape[1:]) for _ in range(self.shape[0])]
+        blocks, norms, cones = self.cvxpy_blocks()
         signed = blocks[0] if self.gated else blocks[0] - blocks[1]
-        outputs = cp.sum(cp.multiply(X @ signed.T, masks.T), axis=1)
-        penalty = self.beta * sum(cp.sum(cp.norm(v, 2, axis=1)) for v in blocks)
-        signs = 2.0 * masks - 1.0
+        masks = self.masks.cpu().numpy()
+        outputs = cp.sum(cp.multiply(self.X.cpu().numpy() @ signed.T, masks.T), axis=1)
+        return self._written(outputs, norms, cones, blocks)
+
+    def cvxpy_blocks(self) -> tuple[list[cp.Variable], cp.Expression, list[cp.Constraint]]:
+        """The variables (P, d), one per sign, the sum of their blocks' norms, and their cones."""
+        X, signs = self.X.cpu().numpy(), 2.0 * self.masks.cpu().numpy() - 1.0
+        blocks = [cp.Variable(self.shape[1:]) for _ in range(self.shape[0])]
+        norms = sum(cp.sum(cp.norm(v, 2, axis=1)) for v in blocks)
         cones = [] if self.gated else [cp.multiply(signs, v @ X.T) >= 0 for v in blocks]
-        return CvxpyProgram.of(self.loss, self.y, outputs, penalty, cones, blocks, self.shape)
+        return blocks, norms, cones
 
     def __repr__(self) -> str:
         n, d = self.X.shape

@@ -157,10 +157,8 @@ class VectorOutput(LinearProgram):
 
     def _with(self, first: TwoLayer) -> VectorOutput:
         """The same problem with the beta and the patterns of another first column."""
-        other = copy.copy(self)
-        vars(other).pop("columns", None)
-        other._first, other.beta, other.arrangements = first, first.beta, first.arrangements
-        return other
+        shared = {"beta": first.beta, "arrangements": first.arrangements}
+        return self._changed("columns", _first=first, **shared)
 
     @cached_property
     def columns(self) -> list[TwoLayer]:
@@ -184,10 +182,6 @@ class VectorOutput(LinearProgram):
         return self.penalty_name == "one-output"
 
     @property
-    def constrained(self) -> bool:
-        return not self.gated
-
-    @property
     def n_patterns(self) -> int:
         """Number of patterns."""
         return self._first.n_patterns
@@ -201,10 +195,6 @@ class VectorOutput(LinearProgram):
     def shape(self) -> tuple[int, int, int, int]:
         """Shape of the weights, (S, P, d, c)."""
         return (*self._first.shape, self.y.shape[1])
-
-    def zeros(self) -> Tensor:
-        """Weights (S, P, d, c) that are all zero."""
-        return self.X.new_zeros(self.shape)
 
     def fitted(self, weights: Tensor) -> Tensor:
         r"""Outputs (n, c): :math:`\sum_i D_i X (V_i - W_i)`."""
@@ -298,10 +288,10 @@ class VectorOutput(LinearProgram):
             mask, image = masks[place % P, :, None], data @ block
             outputs = outputs + (1 - 2 * (place // P)) * cp.multiply(mask, image)
             norm = cp.sum(cp.norm(block, 2, axis=0)) if self.separable else cp.normNuc(block)
-            penalty = penalty + self.beta * norm
+            penalty = penalty + norm
             if not self.gated:
                 cones.append(cp.multiply(2 * mask - 1, image) >= 0)
-        return CvxpyProgram.of(self.loss, self.y, outputs, penalty, cones, blocks, self.shape)
+        return self._written(outputs, penalty, cones, blocks)
 
     def __repr__(self) -> str:
         n, d = self.X.shape

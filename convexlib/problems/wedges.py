@@ -28,6 +28,7 @@ from convexlib.checks import (
 from convexlib.errors import InputError, ProblemError
 from convexlib.losses import get_loss
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, read_two_layer
+from convexlib.networks.two_layer import linear
 from convexlib.problems.base import check_same_device, double, weights_of
 from convexlib.problems.dictionary import DictionaryLasso
 from convexlib.result import Result
@@ -185,6 +186,7 @@ class WedgeLasso(DictionaryLasso):
     0.425
     """
 
+    methods = ("wedge",)
     neighbours_alike = False
 
     def __init__(
@@ -220,11 +222,6 @@ class WedgeLasso(DictionaryLasso):
         self.row = np.arange(len(self.A))
         neurons = wedge_neurons(self.A, d, self.norm, self.exact, max_wedges)
         self.neurons = torch.from_numpy(neurons)
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """See `Problem`."""
-        return ("wedge",)
 
     @property
     def scope(self) -> str:
@@ -279,15 +276,8 @@ class WedgeLasso(DictionaryLasso):
             return TwoLayerReLU(U, alpha)
         if not len(U):  # torch's layers warn when they have no rows
             U, alpha = U.new_zeros(1, U.shape[1]), alpha.new_zeros(1)
-        # skip_init: drawing weights only to overwrite them would move the global random state.
-        first = nn.utils.skip_init(nn.Linear, self.X.shape[1], len(U)).to(self.X)
-        last = nn.utils.skip_init(nn.Linear, len(U), 1).to(self.X)
-        with torch.no_grad():
-            first.weight.copy_(U[:, :-1])
-            first.bias.copy_(U[:, -1])
-            last.weight.copy_(alpha[None])
-            last.bias.fill_(constant)
-        return nn.Sequential(first, nn.ReLU(), last)
+        first = linear(U[:, :-1], U[:, -1])
+        return nn.Sequential(first, nn.ReLU(), linear(alpha[None], alpha.new_tensor([constant])))
 
     def objective(self, network: nn.Module) -> float:
         r"""Return :math:`\tfrac12\|f(X)-y\|^2 + \tfrac\beta2 \sum_j (\|u_j\|_p^2 + \alpha_j^2)`.

@@ -157,10 +157,6 @@ class Attention(LinearProgram):
         d = self.X.shape[2]
         return 1, len(self.maps), d * d, d * self.y.shape[1]
 
-    def zeros(self) -> Tensor:
-        """Weights (1, P, d d, d c) that are all zero."""
-        return self.X.new_zeros(self.shape)
-
     def fitted(self, weights: Tensor) -> Tensor:
         r"""Outputs (n s, c): :math:`\sum_p \mathcal A_p(Z_p)`."""
         d, c = self.X.shape[2], self.y.shape[1]
@@ -179,10 +175,6 @@ class Attention(LinearProgram):
     def penalty(self, weights: Tensor) -> float:
         """Sum of the nuclear norms of the blocks."""
         return float(torch.linalg.svdvals(weights[0]).sum())
-
-    def violation(self, weights: Tensor) -> float:
-        """Zero: there are no cones."""
-        return 0.0
 
     def proximal_map(self) -> ProximalMap:
         """Soft-thresholds singular values."""
@@ -225,8 +217,7 @@ class Attention(LinearProgram):
         outputs = sum(
             A @ cp.reshape(Z, (d**3, c), order="C") for A, Z in zip(maps, blocks, strict=True)
         )
-        penalty = self.beta * sum(cp.normNuc(Z) for Z in blocks)
-        return CvxpyProgram.of(self.loss, self.y, outputs, penalty, [], blocks, self.shape)
+        return self._written(outputs, sum(cp.normNuc(Z) for Z in blocks), [], blocks)
 
     def __repr__(self) -> str:
         n, s, d = self.X.shape

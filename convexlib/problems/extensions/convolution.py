@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, Self
 
-import cvxpy as cp
 import torch
 from torch import Tensor, nn
 
@@ -171,13 +170,8 @@ class Convolution(LinearProgram):
 
     def with_beta(self, beta: float) -> Self:
         """The same problem with another regularisation, which its rows have, too."""
-        other = super().with_beta(beta)
-        other.rows = self.rows.with_beta(beta)
-        return other
-
-    @property
-    def constrained(self) -> bool:
-        return not self.gated
+        rows = self.rows.with_beta(beta)
+        return self._changed(beta=rows.beta, rows=rows)
 
     @cached_property
     def maps(self) -> Tensor:
@@ -186,9 +180,10 @@ class Convolution(LinearProgram):
         masks = self.rows.masks.reshape(-1, n, K)
         return torch.einsum("pnk,nkh->pnh", masks, self.X) / K
 
-    def zeros(self) -> Tensor:
-        """Weights (S, P, h) that are all zero."""
-        return self.rows.zeros()
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of the weights, (S, P, h)."""
+        return self.rows.shape
 
     def fitted(self, weights: Tensor) -> Tensor:
         r"""Outputs (n,): :math:`\sum_i A_i (v_i - w_i)`."""
@@ -204,7 +199,7 @@ class Convolution(LinearProgram):
     def gram(self) -> Tensor:
         r""":math:`S \sum_i A_i A_i^\top` (n, n)."""
         flat = self.maps.transpose(0, 1).flatten(1)  # (n, P * h)
-        return self.rows.shape[0] * (flat @ flat.T)
+        return self.shape[0] * (flat @ flat.T)
 
     def lift(self, z: Tensor) -> Tensor:
         r"""The dual point (n K,) of the rows: every patch has the share :math:`z_i/K`."""
@@ -241,14 +236,10 @@ class Convolution(LinearProgram):
 
     def to_cvxpy(self) -> CvxpyProgram:
         """The program for CVXPY, one variable (P, h) per sign."""
-        maps, rows = self.maps.cpu().numpy(), self.rows.X.cpu().numpy()
-        signs = 2.0 * self.rows.masks.cpu().numpy() - 1.0
-        blocks = [cp.Variable(self.rows.shape[1:]) for _ in range(self.rows.shape[0])]
+        blocks, norms, cones = self.rows.cvxpy_blocks()
         signed = blocks[0] if self.gated else blocks[0] - blocks[1]
-        outputs = sum(A @ signed[i] for i, A in enumerate(maps))
-        cones = [] if self.gated else [cp.multiply(signs, v @ rows.T) >= 0 for v in blocks]
-        penalty = self.beta * sum(cp.sum(cp.norm(v, 2, axis=1)) for v in blocks)
-        return CvxpyProgram.of(self.loss, self.y, outputs, penalty, cones, blocks, self.rows.shape)
+        outputs = sum(A @ signed[i] for i, A in enumerate(self.maps.cpu().numpy()))
+        return self._written(outputs, norms, cones, blocks)
 
     def __repr__(self) -> str:
         n, K, h = self.X.shape

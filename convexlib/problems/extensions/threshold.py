@@ -8,13 +8,11 @@ from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, enumerate_arrangements
 from convexlib.arrangements.patterns import check_arrangements
-from convexlib.checks import check_data, check_positive_int, check_same_device
+from convexlib.checks import check_data, check_positive_int
 from convexlib.errors import InputError, ProblemError
-from convexlib.problems.base import double, weights_of
+from convexlib.problems.base import weights_of
 from convexlib.problems.two_layer import GroupLasso
 from convexlib.result import Result
-
-__all__ = ["Threshold", "ThresholdNetwork"]
 
 
 class ThresholdNetwork(nn.Module):
@@ -151,11 +149,12 @@ class Threshold(GroupLasso):
         """Training objective of a `ThresholdNetwork`, in float64; U costs nothing."""
         if not isinstance(network, ThresholdNetwork):
             raise InputError(f"network is {type(network).__name__}; expected a ThresholdNetwork.")
-        check_same_device(network, self.inputs)
-        fitted = self._outputs(double(network))
-        scales = network.amplitude.detach().double(), network.alpha.detach().double()
-        decay = sum(float((scale**2).sum()) for scale in scales)
-        return self.loss.value(fitted, self.y.double()) + 0.5 * self.beta * decay
+        return super().objective(network)
+
+    def _decay(self, network: nn.Module) -> float:
+        assert isinstance(network, ThresholdNetwork)
+        scales = network.amplitude.detach(), network.alpha.detach()
+        return 0.5 * sum(float((scale**2).sum()) for scale in scales)
 
     def __repr__(self) -> str:
         n, d = self.inputs.shape

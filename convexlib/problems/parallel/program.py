@@ -2,7 +2,6 @@ r"""What the programs over units have in common: one block of weights per unit a
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
@@ -97,10 +96,7 @@ class UnitProgram(Problem):
 
     def with_units(self, units: Units) -> Self:
         """The same problem over other units of the same widths."""
-        other = copy.copy(self)
-        other.__dict__.pop("cones", None)
-        other.units = units
-        return other
+        return self._changed("cones", units=units)
 
     @abstractmethod
     def norms(self, blocks: Tensor) -> Tensor:
@@ -128,10 +124,6 @@ class UnitProgram(Problem):
         """Shape of the weights, (2, K, m, d); (2, 0, 2m, d) before units are generated."""
         K, m, _ = self.units.leaves.shape
         return (2, K, 2 * m if self.generates else m, self.X.shape[1])
-
-    def zeros(self) -> Tensor:
-        """Weights (2, K, m, d) that are all zero."""
-        return self.X.new_zeros(self.shape)
 
     def fitted(self, weights: Tensor) -> Tensor:
         r"""Outputs (n,): :math:`\sum_k A_k (V_k - W_k)`, or those of generated sub-networks."""
@@ -260,9 +252,8 @@ class UnitProgram(Problem):
         outputs = sp.csr_matrix(A) @ (sides[0] - sides[1])
         size = (K * m, d) if self.by_sum else (K, m * d)
         blocks = [cp.reshape(v, size, order="C") for v in sides]
-        penalty = self.beta * sum(cp.sum(cp.norm(v, 2, axis=1)) for v in blocks)
-        cones = [walls @ v >= 0 for v in sides]
-        return CvxpyProgram.of(self.loss, self.y, outputs, penalty, cones, sides, self.shape)
+        penalty = sum(cp.sum(cp.norm(v, 2, axis=1)) for v in blocks)
+        return self._written(outputs, penalty, [walls @ v >= 0 for v in sides], sides)
 
     def __repr__(self) -> str:
         n, d = self.X.shape

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from convexlib.checks import check_same_device
 from convexlib.errors import ProblemError
 from convexlib.losses import get_loss
-from convexlib.networks import ParallelReLU, outputs
-from convexlib.problems.base import double
+from convexlib.networks import ParallelReLU
 from convexlib.problems.parallel import UnitProgram, Units
 from convexlib.result import Result
 
@@ -141,18 +140,19 @@ class ThreeLayer(UnitProgram):
                 f"the sub-networks have width {network.U.shape[1]}; expected at most "
                 f"{self.widths[0]}, the width of the problem. Make the problem with a larger width."
             )
-        exact = double(network)
-        assert isinstance(exact, ParallelReLU)
-        U, w_2, w_3 = exact.U.detach(), exact.inner[0].detach(), exact.alpha.detach()
+        U = network.U.detach().double()
         largest = max(torch.linalg.vector_norm(U, dim=(1, 2)).tolist(), default=0.0)
         if largest > 1.0 + 100.0 * torch.finfo(network.U.dtype).eps:
             raise ProblemError(
                 f"a first layer has Frobenius norm {largest:.9g}; expected at most 1, the "
                 "constraint of this problem. Divide it by its norm and multiply w_2 by it."
             )
-        decay = float((w_2**2).sum() + (w_3**2).sum())
-        fitted = outputs(exact, self.X.double())
-        return self.loss.value(fitted, self.y.double()) + 0.5 * self.beta * decay
+        return super().objective(network)
+
+    def _decay(self, network: nn.Module) -> float:
+        assert isinstance(network, ParallelReLU)
+        w_2, w_3 = network.inner[0].detach(), network.alpha.detach()
+        return 0.5 * float((w_2**2).sum() + (w_3**2).sum())
 
 
 def cheapest_network(leaves: Tensor, signs: Tensor, side: Tensor) -> ParallelReLU:
