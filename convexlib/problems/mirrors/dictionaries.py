@@ -108,16 +108,13 @@ class ClippedRamps(Dictionary):
     def __init__(self, x: Floats, depth: int, reflections: bool = False) -> None:
         super().__init__(x)
         self.depth = depth
-        self.nodes, given = x, np.ones(len(x), dtype=bool)
+        self.nodes = x
         if reflections:
             mirrors = np.unique(2.0 * x[:, None] - x[None, :])
             inside = mirrors[(mirrors > x[0]) & (mirrors < x[-1])]
             distance = np.abs(inside[:, None] - x[None, :]).min(axis=1)
-            new = inside[distance > 1e-12 * np.ptp(x)]
-            self.nodes = np.concatenate([x, new])
-            given = np.concatenate([given, np.zeros(len(new), dtype=bool)])
-            order = np.argsort(self.nodes, kind="stable")
-            self.nodes, given = self.nodes[order], given[order]
+            self.nodes = np.sort(np.concatenate([x, inside[distance > 1e-12 * np.ptp(x)]]))
+        given = np.isin(self.nodes, x)
         low, high = np.triu_indices(len(self.nodes), 1)
         kept = given[low] | given[high]
         self.low, self.high = low[kept], high[kept]
@@ -277,20 +274,14 @@ def leaky_chains(x: Floats, depth: int, slope: float) -> tuple[Floats, Floats]:
     A leaky chain is strictly monotone, hence :math:`h(x_i) = h(x_n)` only for i = n and each layer
     has exactly one kink equation: :math:`b_l = -s_l h_{l-1}(x_{j_l})`.
     """
-    layers = depth - 1
-    signs, biases = np.zeros((1, 0)), np.zeros((1, 0))
+    signs = biases = np.zeros((1, 0))
     h = x[None, :]  # (p, N)
-    for _ in range(layers):
-        count = len(signs)
-        anchor = h.reshape(count, 1, -1)  # every value h_{l-1}(x_j) can be the anchor
-        fresh = np.array([1.0, -1.0])[:, None] * np.ones((1, len(x)))  # (2, N)
-        offset = -fresh[None] * anchor  # (p, 2, N)
-        signs = np.hstack(
-            [np.repeat(signs, 2 * len(x), axis=0), np.tile(fresh.ravel(), count)[:, None]]
-        )
-        biases = np.hstack([np.repeat(biases, 2 * len(x), axis=0), offset.reshape(-1, 1)])
-        h = np.repeat(h, 2 * len(x), axis=0)
-        h = activate(h * signs[:, -1:] + biases[:, -1:], "leaky", slope)
+    for _ in range(depth - 1):
+        sign = np.tile(np.repeat([1.0, -1.0], len(x)), len(h))[:, None]
+        anchor = np.repeat(h, 2, axis=0).reshape(-1, 1)  # every value h_{l-1}(x_j) can be one
+        signs, biases, h = (np.repeat(part, 2 * len(x), axis=0) for part in (signs, biases, h))
+        signs, biases = np.hstack([signs, sign]), np.hstack([biases, -sign * anchor])
+        h = activate(h * sign + biases[:, -1:], "leaky", slope)
     return signs, biases
 
 

@@ -205,8 +205,8 @@ def parameter(value: Tensor) -> nn.Parameter:
     return nn.Parameter(value.detach().clone())
 
 
-def check_units(network: nn.Module, activation: str, depth: int) -> Units:
-    """Return the network, or refuse one of another kind."""
+def check_units(network: nn.Module, activation: str, depth: int) -> None:
+    """Refuse a network of another kind."""
     if not isinstance(network, Units):
         raise InputError(
             f"network is {type(network).__name__}; expected ParallelUnits or SwitchingUnits, "
@@ -217,7 +217,6 @@ def check_units(network: nn.Module, activation: str, depth: int) -> Units:
             f"the network has activation {network.activation!r} and depth {network.depth}; "
             f"expected {activation!r} and {depth}."
         )
-    return network
 
 
 def build_units(

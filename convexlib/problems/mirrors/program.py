@@ -2,14 +2,12 @@ r"""One-dimensional networks are Lasso models whose features are mirrors of the 
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import comb, prod
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
@@ -27,8 +25,7 @@ from convexlib.checks import (
 from convexlib.errors import InputError, ProblemError, SolverError
 from convexlib.losses import Loss, SquaredLoss
 from convexlib.losses.piecewise import QuantileLoss
-from convexlib.networks import outputs
-from convexlib.problems.base import check_same_device, weights_of
+from convexlib.problems.base import weights_of
 from convexlib.problems.dictionary import DictionaryLasso
 from convexlib.problems.mirrors.dictionaries import (
     Chains,
@@ -45,6 +42,7 @@ from convexlib.problems.mirrors.features import ACTIVATIONS, SWITCHING, Feature
 from convexlib.problems.mirrors.networks import (
     ParallelUnits,
     SwitchingUnits,
+    Units,
     build_switching,
     build_units,
     check_units,
@@ -118,100 +116,6 @@ def make_loss(name: str, quantile: Any) -> Loss:
     if not 0.0 < tau < 1.0:
         raise InputError(f"quantile is {tau:g}; expected 0 < quantile < 1.")
     return QuantileLoss(tau=tau) if name == "quantile" else SquaredLoss()
-
-
-def make_dictionary(
-    x: Floats,
-    depth: int,
-    activation: str,
-    *,
-    slope: float,
-    switches: int,
-    reflections: bool,
-    limit: int,
-) -> Dictionary:
-    """Return the dictionary over the distinct increasing inputs x.
-
-    Raises
-    ------
-    ProblemError
-        If more than `limit` candidate columns would have to be examined.
-    """
-    n = len(x)
-    if n == 1:  # every unit is constant
-        return Ramps(x, activation, slope)
-    deep = min(depth, COUNTED)
-    if activation in SWITCHING:
-        count = sum(comb(n - 1, k) for k in range(1, min(switches, n - 1) + 1))
-    elif depth == 2:
-        count = n
-    elif activation == "relu":
-        count = ClippedRamps.size(n, reflections)
-    else:
-        count = leaky_count(n, deep) if activation == "leaky" else abs_count(n, deep)
-    if count > limit:
-        narrower = " or widths" if activation in SWITCHING else ""
-        plainer = ", leave reflections out" if reflections else ""
-        raise ProblemError(
-            f"{n} distinct inputs, activation={activation!r} and depth={depth} give up to "
-            f"{readable_count(count)} candidate features, more than max_features={limit}. Round x "
-            f"to fewer distinct values, lower depth{narrower}{plainer}, or raise max_features."
-        )
-    if activation in SWITCHING:
-        return Switches(x, activation, switches)
-    if depth == 2:
-        return Ramps(x, activation, slope)
-    if activation == "relu":
-        return ClippedRamps(x, depth, reflections)
-    if activation == "leaky":
-        return Chains(x, "leaky", *leaky_chains(x, depth, slope), slope)
-    return Chains(x, "abs", *abs_chains(x, depth))
-
-
-def flattest_subgradient(
-    y: NDArray[np.float64],
-    constant: float,
-    tau: float,
-    correlations: Callable[[Tensor], NDArray[np.float64]],
-    columns: Callable[[Any], Tensor],
-) -> float:
-    r"""Return the least :math:`\max_j |A_j^\top z|` over the dual points z of a best constant.
-
-    They have the entry tau above the constant and tau - 1 below it; where y equals it the entries
-    are free in between, with sum zero in all. Found by cutting planes.
-    """
-    tied = np.flatnonzero(y == constant)
-    z = np.where(y > constant, tau, tau - 1.0)
-    z[tied] = 0.0
-    z[tied] = -z.sum() / len(tied)
-    known: list[int] = []
-    bound = 0.0
-    while True:
-        found = np.abs(correlations(torch.from_numpy(z)))
-        worst = int(np.argmax(found))
-        # One tied sample leaves no freedom. Otherwise the program over the known columns bounds
-        # the answer from below, and is the answer once no other column exceeds it.
-        if len(tied) == 1 or worst in known or found[worst] <= bound * (1.0 + 1e-9):
-            return float(found[worst])
-        known.append(worst)
-        A = columns(known).numpy()  # (n, k)
-        fixed = np.where(np.isin(np.arange(len(y)), tied), 0.0, z)
-        rows = np.vstack([A[tied].T, -A[tied].T])
-        rows = np.hstack([rows, -np.ones((len(rows), 1))])
-        solution = linprog(
-            np.append(np.zeros(len(tied)), 1.0),
-            A_ub=rows,
-            b_ub=np.concatenate([-(fixed @ A), fixed @ A]),
-            A_eq=np.append(np.ones(len(tied)), 0.0)[None],
-            b_eq=[-fixed.sum()],
-            bounds=[(tau - 1.0, tau)] * len(tied) + [(0.0, None)],
-        )
-        if solution.status != 0:
-            raise SolverError(
-                f"HiGHS ended with status {solution.status} in beta_max: {solution.message} "
-                "Expected an optimum. Rescale x and y."
-            )
-        z[tied], bound = solution.x[:-1], solution.x[-1]
 
 
 class Mirrors(DictionaryLasso):
@@ -291,6 +195,7 @@ class Mirrors(DictionaryLasso):
     (0.19, True)
     """
 
+    methods = ("lasso",)
     bias = True
     neighbours_alike = True
 
@@ -321,20 +226,40 @@ class Mirrors(DictionaryLasso):
         values = self.X[:, 0].double().cpu().numpy()
         self.x: Floats
         self.x, self.row = np.unique(values, return_inverse=True)
-        self.dictionary: Dictionary = make_dictionary(
-            self.x,
-            self.depth,
-            self.activation,
-            slope=self.slope,
-            switches=self.switches,
-            reflections=self.reflections,
-            limit=max_features,
-        )
+        self.dictionary = self._dictionary(max_features)
 
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """See `Problem`."""
-        return ("lasso",)
+    def _dictionary(self, limit: int) -> Dictionary:
+        """The dictionary over the distinct inputs, or an error if there are too many candidates."""
+        x, n, depth, activation = self.x, len(self.x), self.depth, self.activation
+        if n == 1:  # every unit is constant
+            return Ramps(x, activation, self.slope)
+        deep = min(depth, COUNTED)
+        if activation in SWITCHING:
+            count = sum(comb(n - 1, k) for k in range(1, min(self.switches, n - 1) + 1))
+        elif depth == 2:
+            count = n
+        elif activation == "relu":
+            count = ClippedRamps.size(n, self.reflections)
+        else:
+            count = leaky_count(n, deep) if activation == "leaky" else abs_count(n, deep)
+        if count > limit:
+            narrower = " or widths" if activation in SWITCHING else ""
+            plainer = ", leave reflections out" if self.reflections else ""
+            raise ProblemError(
+                f"{n} distinct inputs, activation={activation!r} and depth={depth} give up to "
+                f"{readable_count(count)} candidate features, more than max_features={limit}. "
+                f"Round x to fewer distinct values, lower depth{narrower}{plainer}, or raise "
+                "max_features."
+            )
+        if activation in SWITCHING:
+            return Switches(x, activation, self.switches)
+        if depth == 2:
+            return Ramps(x, activation, self.slope)
+        if activation == "relu":
+            return ClippedRamps(x, depth, self.reflections)
+        if activation == "leaky":
+            return Chains(x, "leaky", *leaky_chains(x, depth, self.slope), self.slope)
+        return Chains(x, "abs", *abs_chains(x, depth))
 
     @property
     def switches(self) -> int:
@@ -383,14 +308,51 @@ class Mirrors(DictionaryLasso):
         For the quantile loss, the least :math:`\max_j |A_j^\top z|` over its dual points z at the
         best constant.
         """
-        y = self.y.double()
         if self.n_features == 0:
             return 0.0
         if isinstance(self.loss, QuantileLoss):
-            return flattest_subgradient(
-                y.cpu().numpy(), self.best_constant(), self.loss.tau, self.correlations, self.matrix
+            return self._flattest_subgradient(self.loss.tau)
+        return self.dual_norm(self.y)
+
+    def _flattest_subgradient(self, tau: float) -> float:
+        r"""Return the least :math:`\max_j |A_j^\top z|` over the dual points z of a best constant.
+
+        They have the entry tau above the constant and tau - 1 below it; where y equals it the
+        entries are free in between, with sum zero in all. Found by cutting planes.
+        """
+        y, constant = self.y.double().cpu().numpy(), self.best_constant()
+        tied = np.flatnonzero(y == constant)
+        z = np.where(y > constant, tau, tau - 1.0)
+        z[tied] = 0.0
+        z[tied] = -z.sum() / len(tied)
+        known: list[int] = []
+        bound = 0.0
+        while True:
+            found = np.abs(self.correlations(torch.from_numpy(z)))
+            worst = int(np.argmax(found))
+            # One tied sample leaves no freedom. Otherwise the program over the known columns bounds
+            # the answer from below, and is the answer once no other column exceeds it.
+            if len(tied) == 1 or worst in known or found[worst] <= bound * (1.0 + 1e-9):
+                return float(found[worst])
+            known.append(worst)
+            A = self.matrix(known).numpy()  # (n, k)
+            fixed = np.where(y == constant, 0.0, z)
+            rows = np.vstack([A[tied].T, -A[tied].T])
+            rows = np.hstack([rows, -np.ones((len(rows), 1))])
+            solution = linprog(
+                np.append(np.zeros(len(tied)), 1.0),
+                A_ub=rows,
+                b_ub=np.concatenate([-(fixed @ A), fixed @ A]),
+                A_eq=np.append(np.ones(len(tied)), 0.0)[None],
+                b_eq=[-fixed.sum()],
+                bounds=[(tau - 1.0, tau)] * len(tied) + [(0.0, None)],
             )
-        return self.dual_norm(y - y.mean())
+            if solution.status != 0:
+                raise SolverError(
+                    f"HiGHS ended with status {solution.status} in beta_max: {solution.message} "
+                    "Expected an optimum. Rescale x and y."
+                )
+            z[tied], bound = solution.x[:-1], solution.x[-1]
 
     def to_network(self, result: Result | Tensor) -> ParallelUnits | SwitchingUnits:
         r"""Return the network with :math:`g = |z_j|^{1/L}` as the size of every weight of unit j.
@@ -412,12 +374,12 @@ class Mirrors(DictionaryLasso):
         Takes the networks of `to_network`, trained or not. For sign and threshold units the
         regulariser is :math:`\tfrac\beta2 \sum (\text{amplitude}^2 + \text{output weight}^2)`.
         """
-        units = check_units(network, self.activation, self.depth)
-        check_same_device(units, self.X)
-        exact = copy.deepcopy(units).double()
-        fitted = outputs(exact, self.X.double())
-        decay = float(exact.regulariser().detach())
-        return self.loss.value(fitted, self.y.double()) + self.beta * decay
+        check_units(network, self.activation, self.depth)
+        return super().objective(network)
+
+    def _decay(self, network: nn.Module) -> float:
+        assert isinstance(network, Units)
+        return float(network.regulariser().detach())
 
     def __repr__(self) -> str:
         return (

@@ -7,7 +7,7 @@ import torch
 import convexlib as cl
 from convexlib.errors import InputError, ProblemError
 from tests.helpers.mirrors import SWITCHING, act, data, make
-from tests.helpers.refusals import COUNT, EYE, refused
+from tests.helpers.refusals import EYE, refused
 
 
 def climb(x, z, kind, rng, starts=600, steps=150):
@@ -95,18 +95,6 @@ def test_switching_trees_reach_every_column_and_no_more_switches(kind):
         assert int((values.diff(dim=0) != 0).sum()) <= problem.switches
 
 
-def test_first_layer_neurons_without_a_path_to_the_output_add_no_switches():
-    # Two first-layer neurons, a second layer that sees the first of them only: K = 1, not 2.
-    rng = np.random.default_rng(0)
-    line = np.linspace(-3, 3, 501)
-    for _ in range(200):
-        first = np.where(
-            rng.standard_normal(2)[:, None] * line + rng.standard_normal((2, 1)) >= 0, 1, -1
-        )
-        second = np.where(rng.standard_normal() * first[0] + rng.standard_normal() >= 0, 1, -1)
-        assert (np.diff(second) != 0).sum() <= 1
-
-
 def test_features_describe_themselves():
     x = np.array([0.0, 1.0, 3.0, 7.0])
     ramps = cl.Mirrors(x, x, beta=1.0)
@@ -131,9 +119,17 @@ def test_features_describe_themselves():
     assert pairs.feature(3).describe() == "switches between x_1 and x_2, between x_2 and x_3"
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
+@pytest.mark.parametrize("activation", ["relu", "abs", "leaky", "sign", "threshold"])
+def test_one_distinct_input_needs_no_features_at_any_depth(activation):
+    problem = cl.Mirrors([1.0, 1.0], [2.0, 4.0], beta=0.1, depth=200, activation=activation)
+    assert problem.n_features == 0
+    assert cl.solve(problem).value == pytest.approx(1.0)
+
+
+def refusals():
+    x, y = data(1, 5)
+    problem, deeper = cl.Mirrors(x, y, beta=0.1), cl.Mirrors(x, y, beta=0.1, depth=3)
+    arguments = [
         ({"depth": 1}, r"depth is 1; expected an integer >= 2"),
         ({"depth": 2.5}, r"depth is 2.5; expected an integer"),
         ({"activation": "tanh"}, r"activation is 'tanh'; expected one of 'relu', 'abs'"),
@@ -143,25 +139,13 @@ def test_features_describe_themselves():
         ({"activation": "sign", "depth": 4, "widths": (2,)}, r"1 entries; expected depth - 2 = 2"),
         ({"activation": "sign", "depth": 3, "widths": 0}, r"widths is 0; expected an integer >= 1"),
         ({"reflections": True}, r"expected activation='relu' and depth >= 4"),
+        ({"depth": 4, "reflections": EYE}, r"reflections is .*True or False"),
         ({"loss": "absolute"}, r"loss is 'absolute'; expected one of 'squared', 'quantile'"),
         ({"loss": "quantile", "quantile": 1.0}, r"quantile is 1; expected 0 < quantile < 1"),
         ({"beta": 0.0}, r"beta is 0; expected beta > 0"),
-    ],
-)
-def test_bad_arguments_are_refused(options, message):
-    x, y = data(1, 5)
-    with pytest.raises(InputError, match=message):
-        cl.Mirrors(x, y, **{"beta": 0.1, **options})
-
-
-def test_data_of_more_features_are_refused():
-    with pytest.raises(InputError, match=r"x has shape \(5, 2\); expected \(n,\) or \(n, 1\)"):
-        cl.Mirrors(np.zeros((5, 2)), np.zeros(5), beta=0.1)
-
-
-@pytest.mark.parametrize(
-    ("options", "n", "message"),
-    [
+        ({"x": np.zeros((5, 2))}, r"x has shape \(5, 2\); expected \(n,\) or \(n, 1\)"),
+    ]
+    too_large = [
         ({"depth": 5, "activation": "abs"}, 30, r"30 distinct inputs.*depth=5.*Round x.*depth"),
         ({"depth": 3}, 3000, r"up to 4498500 candidate features, more than max_features=2000000"),
         ({"depth": 8, "activation": "leaky"}, 20, r"lower depth, or raise max_features"),
@@ -171,36 +155,19 @@ def test_data_of_more_features_are_refused():
         ({"depth": 100_000, "activation": "abs"}, 20, r"up to \d\.\de\+\d{3} candidate features"),
         ({"depth": 100_000, "activation": "leaky"}, 20, r"up to 3\.0e\+62 candidate features"),
         ({"depth": 3, "activation": "sign", "widths": 2999}, 3000, r"up to 6\.\de\+902 candidate"),
-    ],
-)
-def test_dictionaries_that_do_not_fit_are_refused(options, n, message):
-    with pytest.raises(ProblemError, match=message):
-        cl.Mirrors(np.arange(float(n)), np.zeros(n), beta=0.1, **options)
+    ]
+    return [
+        *((lambda options=options: cl.Mirrors(**{"x": x, "y": y, "beta": 0.1} | options),
+           InputError, message) for options, message in arguments),
+        *((lambda options=options, n=n: cl.Mirrors(np.arange(n), np.zeros(n), beta=1.0, **options),
+           ProblemError, message) for options, n, message in too_large),
+        (lambda: problem.objective(torch.nn.Linear(1, 1)),
+         InputError, "network is Linear; expected ParallelUnits"),
+        (lambda: problem.objective(deeper.to_network(deeper.zeros())),
+         InputError, r"activation 'relu' and depth 3; expected 'relu' and 2"),
+        (lambda: problem.to_network(deeper.zeros()), InputError, "Do they belong to another prob"),
+        (lambda: problem.feature(99), InputError, "index is 99; expected one of the 7 features"),
+    ]  # fmt: skip
 
 
-def test_foreign_networks_and_weights_are_refused():
-    x, y = data(1, 5)
-    problem = cl.Mirrors(x, y, beta=0.1)
-    with pytest.raises(InputError, match="network is Linear; expected ParallelUnits"):
-        problem.objective(torch.nn.Linear(1, 1))
-    deeper = cl.Mirrors(x, y, beta=0.1, depth=3)
-    with pytest.raises(InputError, match=r"activation 'relu' and depth 3; expected 'relu' and 2"):
-        problem.objective(deeper.to_network(cl.solve(deeper)))
-    with pytest.raises(InputError, match="Do they belong to another problem"):
-        problem.to_network(deeper.zeros())
-    with pytest.raises(InputError, match="index is 99; expected one of the 7 features"):
-        problem.feature(99)
-
-
-@pytest.mark.parametrize("activation", ["relu", "abs", "leaky", "sign", "threshold"])
-def test_one_distinct_input_needs_no_features_at_any_depth(activation):
-    problem = cl.Mirrors([1.0, 1.0], [2.0, 4.0], beta=0.1, depth=200, activation=activation)
-    assert problem.n_features == 0
-    assert cl.solve(problem).value == pytest.approx(1.0)
-
-
-REFUSALS = [
-    (lambda: cl.Mirrors(COUNT, COUNT, beta=1.0, depth=4, reflections=EYE),
-     InputError, "reflections is .*True or Fal"),
-]  # fmt: skip
-test_refusals = refused(REFUSALS)
+test_refusals = refused(refusals())

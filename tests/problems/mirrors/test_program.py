@@ -162,23 +162,6 @@ def test_deeper_is_never_worse_and_narrow_relu_stops_at_three():
     assert folded[0] > folded[1] * (1 + 1e-6) > folded[2] * (1 + 1e-6)
 
 
-def test_two_layers_are_the_two_layer_program_with_free_biases():
-    # The cells of [x, 1] with the penalty on the slopes alone, and a free output bias.
-    x, y = data(1, 7)
-    X = np.stack([x, np.ones_like(x)], axis=1)
-    masks = cl.enumerate_arrangements(X).masks.numpy()
-    V, W = cp.Variable((len(masks), 2)), cp.Variable((len(masks), 2))
-    bias = cp.Variable()
-    signs = 2.0 * masks - 1.0
-    fitted = cp.sum(cp.multiply(X @ (V - W).T, masks.T.astype(float)), axis=1) + bias
-    penalty = cp.sum(cp.abs(V[:, 0])) + cp.sum(cp.abs(W[:, 0]))
-    cones = [cp.multiply(signs, part @ X.T) >= 0 for part in (V, W)]
-    program = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(fitted - y) + 0.05 * penalty), cones)
-    value = program.solve(solver=cp.CLARABEL, tol_gap_rel=1e-10, tol_gap_abs=1e-10)
-    mirrors = cl.solve(cl.Mirrors(x, y, beta=0.05)).value
-    assert value == pytest.approx(mirrors, rel=1e-6)
-
-
 def test_two_layers_are_the_limit_of_two_layer_where_biases_cost_nothing():
     # In TwoLayer a bias column of size c prices biases, the output's too, at 1 / c. The value is a
     # smooth function of 1 / c, and three of them extrapolate to the free biases of the mirrors.

@@ -1,11 +1,8 @@
 """The list of units: complete, free of duplicates, and refused when it would explode."""
 
-from math import comb
-
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import nnls
 
 import convexlib as cl
 from convexlib.cones.unit_cones import UnitCones
@@ -65,46 +62,6 @@ def test_circle_units_are_complete_and_counted() -> None:
     # All-plus pairs need one unit each: 18 patterns give 171 multisets.
     assert (units.inner[0] == 1).all(axis=(1, 2)).sum() == 171
     assert keys(cl.sample_units(X, 20000)) <= keys(units)
-
-
-def with_interior(X: np.ndarray, units: Units) -> np.ndarray:
-    """Which units of depth 3 have a cone with interior, by Gordan's alternative."""
-    found = []
-    for leaves, (walls,) in zip(units.leaves, units.nodes, strict=True):
-        m = len(leaves)
-        rows = [np.kron(np.eye(m)[j], s * x) for j in range(m)
-                for s, x in zip(2.0 * leaves[j] - 1, X, strict=True) if x.any()]  # fmt: skip
-        rows += [np.kron(w, x) for w, x in zip(walls, X, strict=True) if w.any() and x.any()]
-        unit = np.array(rows) / np.linalg.norm(rows, axis=1, keepdims=True)
-        equations = np.vstack([unit.T, np.ones(len(unit))])
-        # Zero is a convex combination of the rows, or at a distance of 1e-3 and more here.
-        found.append(nnls(equations, np.append(np.zeros(unit.shape[1]), 1.0))[1] > 1e-6)
-    return np.array(found)
-
-
-@pytest.mark.parametrize(
-    ("rank", "width", "sizes"), [(2, 2, (4, 6, 9)), (3, 2, (3, 4, 5)), (2, 3, (3, 4))]
-)
-def test_units_with_interior_are_counted_by_hyperplanes(rank, width, sizes) -> None:
-    """At most the cells of (2^m - 1) n hyperplanes in m r dimensions; more than the leaves say."""
-    counts = []
-    for n in sizes:
-        X = np.random.default_rng(n).standard_normal((n, rank))
-        units = cl.enumerate_units(X, width=width)
-        full = with_interior(X, units)
-        cells = 2 * sum(comb((2**width - 1) * n - 1, i) for i in range(width * rank))
-        assert full.sum() <= 2**width * cells
-        counts.append(full.sum())
-    growth = np.log(counts[-1] / counts[-2]) / np.log(sizes[-1] / sizes[-2])
-    assert growth > width * (rank - 1) + 0.3  # the exponent of the leaf patterns alone
-    if width == 2:
-        # The same optimum without the others.
-        y = np.random.default_rng(0).standard_normal(n)
-        values = [
-            cl.solve(cl.ThreeLayer(X, y, beta=0.1, units=some), tol=1e-8).value
-            for some in (units, units.select(full))
-        ]
-        assert values[0] == pytest.approx(values[1], rel=2e-8)
 
 
 def test_second_layer_patterns_are_those_of_all_cells() -> None:
