@@ -7,7 +7,6 @@ import pytest
 import scipy.sparse
 import torch
 
-import convexlib as cl
 from convexlib.checks import (
     check_beta,
     check_choice,
@@ -20,7 +19,7 @@ from convexlib.checks import (
     check_vector,
 )
 from convexlib.errors import ConvexlibError, InputError
-from tests.helpers.refusals import COUNT, EYE, refused
+from tests.helpers.refusals import refused
 
 X = np.arange(6.0).reshape(3, 2)
 y = np.array([1.0, -1.0, 0.5])
@@ -34,44 +33,31 @@ def holed(*places, value=np.nan, shape=(3, 2)):
     return array
 
 
-BAD_MATRICES = {
-    "one nan": (holed((1, 0)), r"X contains 1 non-finite value \(at row 1, column 0\)"),
-    "three infs": (
+BAD_MATRICES = [
+    (holed((1, 0)), r"X contains 1 non-finite value \(at row 1, column 0\)"),
+    (
         holed((0, 1), (2, 0), (2, 1), value=np.inf),
         r"X contains 3 non-finite values \(first at row 0, column 1\)\. Impute or drop",
     ),
-    "vector": (y, r"X has shape \(3,\); expected two axes, \(n, d\)\. Use X\.reshape\(-1, 1\)"),
-    "cube": (np.ones((2, 2, 2)), r"X has shape \(2, 2, 2\); expected two axes"),
-    "scalar": (3.0, r"X has shape \(\); expected two axes"),
-    "no rows": (np.ones((0, 2)), r"X has shape \(0, 2\); expected at least one row"),
-    "no columns": (np.ones((2, 0)), r"X has shape \(2, 0\); expected at least one row"),
-    "strings": ([["a", "b"]], r"X has dtype <U1; expected real numbers\. Encode categories"),
-    "objects": ([[None, 1.0]], r"X has dtype object; expected real numbers"),
-    "complex": (X * 1j, r"X has dtype complex128; expected real numbers"),
-    "longdouble": (X.astype(np.longdouble), r"X has dtype \S+; expected float64 or less"),
-    "wide integers": ([[2**53 + 2, 0]], r"X holds integers up to 9007199254740994, beyond 2\*\*53"),
-    "wide negative": ([[-(2**60), 0]], r"beyond 2\*\*53"),
-    "ragged": ([[1.0, 2.0], [3.0]], r"X cannot be read as an array .*equally long rows"),
-    "sparse": (scipy.sparse.eye(3).tocsr(), r"X is a sparse matrix \(csr_\w+\).*X\.toarray\(\)"),
-    "sparse tensor": (torch.eye(3).to_sparse(), r"X is a sparse tensor .*X\.to_dense\(\)"),
-    "torch integers": (torch.ones(2, 2, dtype=torch.int64), r"dtype torch\.int64; expected torch"),
-    "torch half": (torch.ones(2, 2, dtype=torch.float16), r"dtype torch\.float16.*X\.double\(\)"),
-    "masked": (np.ma.masked_array(X, mask=X > 3), r"X is a masked array with 2 masked entries"),
-    "meta": (torch.ones(2, 2, device=META), r"X is on device meta, which holds no numbers"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_MATRICES)
-def test_matrix_refused(case):
-    values, message = BAD_MATRICES[case]
-    with pytest.raises(InputError, match=message):
-        check_matrix(values)
-
-
-def test_refusals_are_value_errors_of_the_library():
-    with pytest.raises(ValueError, match="expected two axes") as caught:
-        check_matrix(y)
-    assert isinstance(caught.value, ConvexlibError)
+    (y, r"X has shape \(3,\); expected two axes, \(n, d\)\. Use X\.reshape\(-1, 1\)"),
+    (np.ones((2, 2, 2)), r"X has shape \(2, 2, 2\); expected two axes"),
+    (3.0, r"X has shape \(\); expected two axes"),
+    (np.ones((0, 2)), r"X has shape \(0, 2\); expected at least one row"),
+    (np.ones((2, 0)), r"X has shape \(2, 0\); expected at least one row"),
+    ([["a", "b"]], r"X has dtype <U1; expected real numbers\. Encode categories"),
+    ([[None, 1.0]], r"X has dtype object; expected real numbers"),
+    (X * 1j, r"X has dtype complex128; expected real numbers"),
+    (X.astype(np.longdouble), r"X has dtype \S+; expected float64 or less"),
+    ([[2**53 + 2, 0]], r"X holds integers up to 9007199254740994, beyond 2\*\*53"),
+    ([[-(2**60), 0]], r"beyond 2\*\*53"),
+    ([[1.0, 2.0], [3.0]], r"X cannot be read as an array .*equally long rows"),
+    (scipy.sparse.eye(3).tocsr(), r"X is a sparse matrix \(csr_\w+\).*X\.toarray\(\)"),
+    (torch.eye(3).to_sparse(), r"X is a sparse tensor .*X\.to_dense\(\)"),
+    (torch.ones(2, 2, dtype=torch.int64), r"dtype torch\.int64; expected torch"),
+    (torch.ones(2, 2, dtype=torch.float16), r"dtype torch\.float16.*X\.double\(\)"),
+    (np.ma.masked_array(X, mask=X > 3), r"X is a masked array with 2 masked entries"),
+    (torch.ones(2, 2, device=META), r"X is on device meta, which holds no numbers"),
+]
 
 
 @pytest.mark.parametrize(
@@ -111,44 +97,22 @@ def test_the_input_is_neither_changed_nor_shared():
     assert (values == X).all()
 
 
-def test_float16_and_integers_are_exact():
-    assert float(check_matrix(np.array([[2**53]]))[0, 0]) == 2.0**53
-
-
-BAD_TARGETS = {
-    "column": (y[:, None], r"y has shape \(3, 1\); expected \(3,\)\. Use y\.ravel\(\)"),
-    "matrix": (np.ones((3, 2)), r"y has shape \(3, 2\); expected \(3,\)\.$"),
-    "short": (y[:2], r"y has 2 entries; expected 3, one per row of X"),
-    "nan": (holed(2, shape=3), r"y contains 1 non-finite value \(at row 2\)"),
-    "float32": (
+BAD_TARGETS = [
+    (y[:, None], r"y has shape \(3, 1\); expected \(3,\)\. Use y\.ravel\(\)"),
+    (np.ones((3, 2)), r"y has shape \(3, 2\); expected \(3,\)\.$"),
+    (y[:2], r"y has 2 entries; expected 3, one per row of X"),
+    (holed(2, shape=3), r"y contains 1 non-finite value \(at row 2\)"),
+    (
         torch.ones(3),
         r"X has dtype torch\.float64 but y has dtype torch\.float32; expected the same",
     ),
-    "device": (
+    (
         torch.ones(3, dtype=torch.float64, device=META),
         r"X is on device cpu but y is on device meta; expected the same\. Move one",
     ),
-    "huge": (y * 1e200, r"the largest entry of y is 1\.0e\+200; expected it between 1e-77 and"),
-    "strings": (["a", "b", "c"], r"y has dtype <U1; expected real numbers"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_TARGETS)
-def test_targets_refused(case):
-    values, message = BAD_TARGETS[case]
-    with pytest.raises(InputError, match=message):
-        check_data(X, values)
-
-
-@pytest.mark.parametrize("scale", [1e-170, 1e200])
-def test_data_whose_squares_leave_the_range_are_refused(scale):
-    with pytest.raises(InputError, match=r"the largest entry of X is .*Rescale X"):
-        check_data(X * scale, y)
-
-
-def test_float32_has_a_smaller_range():
-    with pytest.raises(InputError, match=r"between 3e-10 and 4e\+09.*torch\.float32"):
-        check_data(torch.ones(3, 2) * 1e12, torch.ones(3))
+    (y * 1e200, r"the largest entry of y is 1\.0e\+200; expected it between 1e-77 and"),
+    (["a", "b", "c"], r"y has dtype <U1; expected real numbers"),
+]
 
 
 def test_zeros_are_data():
@@ -157,23 +121,27 @@ def test_zeros_are_data():
     assert not targets.any()
 
 
-def test_same_kind_names_both():
-    with pytest.raises(InputError, match=r"X has dtype torch.float32 but net has dtype"):
-        check_same_kind(torch.ones(1), torch.ones(1).double(), "net")
-
-
-def test_vector_returns_what_it_got():
+def test_arguments_that_are_fine_come_back():
+    for value in (0.5, 1, np.float32(0.5), Fraction(1, 2), torch.tensor(0.5)):
+        assert check_real(value, "x") == float(value)
+    assert check_beta(np.float64(1e-30)) == 1e-30
+    assert check_positive_int(np.int64(3), "width") == 3
+    assert check_positive_int(0, "width", minimum=0) == 0
+    assert check_choice("b", ("a", "b"), "mode") == "b"
     assert check_vector([1, 2], 2, "w").tolist() == [1.0, 2.0]
+    assert issubclass(InputError, ConvexlibError)
+    assert issubclass(InputError, ValueError)
 
 
-@pytest.mark.parametrize("value", [0.5, 1, np.float32(0.5), Fraction(1, 2), torch.tensor(0.5)])
-def test_real_accepted(value):
-    assert check_real(value, "x") == float(value)
+def test_indices_pick_what_they_name():
+    for index in (slice(1, 3), [1, 2], torch.tensor([1, 2]), [-2, -1], [False, True, True]):
+        np.testing.assert_array_equal(check_index(index, 3), [1, 2])
+    assert check_index([], 3).shape == (0,)
 
 
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
+def refusals():
+    single = torch.ones(3, 2) * 1e12
+    reals = [
         (True, "x is True; expected a real number"),
         (np.True_, "expected a real number"),
         (torch.tensor(True), "x is True; expected a real number"),
@@ -184,69 +152,41 @@ def test_real_accepted(value):
         (float("nan"), "x is nan; expected a finite number"),
         (-np.inf, "x is -inf; expected a finite number"),
         (10**400, "x is inf; expected a finite number"),
-    ],
-)
-def test_real_refused(value, message):
-    with pytest.raises(InputError, match=message):
-        check_real(value, "x")
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
+        (torch.ones((), device=META), "x is on device meta"),
+    ]
+    betas = [
         (0, r"beta is 0; expected beta > 0.*problem\.beta_max\(\)"),
         (-0.5, r"beta is -0\.5; expected beta > 0"),
         (False, "beta is False; expected a real number"),
         (np.nan, "beta is nan"),
-    ],
-)
-def test_beta_refused(value, message):
-    with pytest.raises(InputError, match=message):
-        check_beta(value)
-
-
-def test_beta_accepted():
-    assert check_beta(np.float64(1e-30)) == 1e-30
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
+    ]
+    integers = [
         (0, "width is 0; expected an integer >= 1"),
         (2.0, "width is 2.0; expected an integer >= 1"),
         (True, "width is True; expected an integer"),
         ("3", "width is '3'; expected an integer"),
-    ],
-)
-def test_positive_int_refused(value, message):
-    with pytest.raises(InputError, match=message):
-        check_positive_int(value, "width")
+    ]
+    tables = [
+        (check_matrix, BAD_MATRICES),
+        (lambda value: check_data(X, value), BAD_TARGETS),
+        (lambda value: check_real(value, "x"), reals),
+        (check_beta, betas),
+        (lambda value: check_positive_int(value, "width"), integers),
+        (lambda value: check_choice(value, ("a", "b"), "mode"),
+         [(value, r"mode is .*; expected one of 'a', 'b'\.") for value in ("c", 1, None, ["a"])]),
+        (lambda scale: check_data(X * scale, y),
+         [(scale, r"the largest entry of X is .*Rescale X") for scale in (1e-170, 1e200)]),
+    ]  # fmt: skip
+    return [
+        *((lambda check=check, value=value: check(value), InputError, message)
+          for check, rows in tables for value, message in rows),
+        (lambda: check_data(single, single[:, 0] / 1e12),
+         InputError, r"between 3e-10 and 4e\+09.*torch\.float32"),
+        (lambda: check_same_kind(torch.ones(1), torch.ones(1).double(), "net"),
+         InputError, r"X has dtype torch.float32 but net has dtype"),
+        (lambda: check_index(torch.eye(2).to_sparse(), 2),
+         InputError, "expected integers below 2"),
+    ]  # fmt: skip
 
 
-def test_positive_int_accepted():
-    assert check_positive_int(np.int64(3), "width") == 3
-    assert check_positive_int(0, "width", minimum=0) == 0
-
-
-@pytest.mark.parametrize("value", ["c", 1, None, ["a"]])
-def test_choice_refused(value):
-    with pytest.raises(InputError, match=r"mode is .*; expected one of 'a', 'b'\."):
-        check_choice(value, ("a", "b"), "mode")
-
-
-def test_choice_accepted():
-    assert check_choice("b", ("a", "b"), "mode") == "b"
-
-
-def test_indices_pick_what_they_name():
-    for index in (slice(1, 3), [1, 2], torch.tensor([1, 2]), [-2, -1], [False, True, True]):
-        np.testing.assert_array_equal(check_index(index, 3), [1, 2])
-    assert check_index([], 3).shape == (0,)
-
-
-REFUSALS = [
-    (lambda: check_index(torch.eye(2).to_sparse(), 2), InputError, "expected integers below 2"),
-    (lambda: cl.TwoLayer(EYE, COUNT, beta=torch.ones((), device="meta")),
-     InputError, "beta is on device meta"),
-]  # fmt: skip
-test_refusals = refused(REFUSALS)
+test_refusals = refused(refusals())

@@ -10,10 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convexlib.errors import InputError
-from convexlib.losses import LOSSES, get_loss
+from convexlib.losses import LOSSES, ShiftedLoss, get_loss
 from tests.helpers.references import NAMES, dual_value, loss_value, targets_for
 
 FLOATS = st.floats(-30, 30, allow_nan=False)
+# Every loss, and every loss of outputs and a constant.
+EACH = pytest.mark.parametrize(("name", "bias"), [(n, b) for n in NAMES for b in (0.0, 0.7, -2.0)])
+
+
+def made(name, bias):
+    loss = get_loss(name)
+    return ShiftedLoss(loss, bias) if bias else loss
 
 
 def vectors(name, seed, shape=(7,)):
@@ -30,18 +37,21 @@ def test_every_loss_is_tested():
 
 
 @pytest.mark.parametrize("shape", [(7,), (4, 3)])
-@pytest.mark.parametrize("name", NAMES)
-def test_values_are_those_of_the_definitions(name, shape):
+@EACH
+def test_values_are_those_of_the_definitions(name, bias, shape):
     fitted, y, z = vectors(name, 0, shape)
-    loss = get_loss(name)
-    assert loss.value(fitted, y) == pytest.approx(loss_value(name, fitted, y), rel=1e-13)
-    assert loss.dual_value(z, y) == pytest.approx(dual_value(name, z, y), rel=1e-12)
+    loss, expected = made(name, bias), loss_value(name, fitted + bias, y)
+    assert loss.value(fitted, y) == pytest.approx(expected, rel=1e-13)
+    assert float(loss.terms(fitted, y).sum()) == pytest.approx(expected, rel=1e-12)
+    # The least of L(f + b) + z f is that of L(g) + z g, less b z.
+    expected = dual_value(name, z, y) - bias * float(z.sum())
+    assert loss.dual_value(z, y) == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@EACH
 @given(entries=st.lists(st.tuples(FLOATS, st.floats(0, 1), st.booleans()), min_size=1, max_size=5))
-def test_weak_duality_with_equality_at_the_dual_point(name, entries):
-    loss = get_loss(name)
+def test_weak_duality_with_equality_at_the_dual_point(name, bias, entries):
+    loss = made(name, bias)
     fitted = torch.tensor([f for f, _, _ in entries], dtype=torch.float64)
     y = torch.tensor([1.0 if sign else -1.0 for *_, sign in entries], dtype=torch.float64)
     z = y * torch.tensor([a for _, a, _ in entries], dtype=torch.float64)
@@ -53,9 +63,9 @@ def test_weak_duality_with_equality_at_the_dual_point(name, entries):
     assert value + float(fitted @ best) == pytest.approx(loss.dual_value(best, y), abs=slack)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_derivatives_by_automatic_differentiation(name):
-    loss = get_loss(name)
+@EACH
+def test_derivatives_by_automatic_differentiation(name, bias):
+    loss = made(name, bias)
     fitted, y, z = vectors(name, 1)
     expressions = {
         "squared": (lambda f: 0.5 * (f - y) ** 2, lambda z: 0.5 * z**2 - y * z),
@@ -70,10 +80,10 @@ def test_derivatives_by_automatic_differentiation(name):
     }
     primal, conjugate = expressions[name]
     fitted.requires_grad_()
-    (slope,) = torch.autograd.grad(primal(fitted).sum(), fitted)
+    (slope,) = torch.autograd.grad(primal(fitted + bias).sum(), fitted)
     torch.testing.assert_close(loss.dual_point(fitted.detach(), y), -slope)
     z.requires_grad_()
-    (slope,) = torch.autograd.grad(conjugate(z).sum(), z, create_graph=True)
+    (slope,) = torch.autograd.grad((conjugate(z) + bias * z).sum(), z, create_graph=True)
     # Every entry of the slope depends on its own entry of z only.
     (curvature,) = torch.autograd.grad(slope.sum(), z)
     z = z.detach()
@@ -83,9 +93,9 @@ def test_derivatives_by_automatic_differentiation(name):
     torch.testing.assert_close(loss.dual_point(-loss.conjugate_gradient(z, y), y), z)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_gradient_is_as_steep_as_stated_and_no_steeper(name):
-    loss = get_loss(name)
+@EACH
+def test_the_gradient_is_as_steep_as_stated_and_no_steeper(name, bias):
+    loss = made(name, bias)
     f = torch.linspace(-6, 6, 24_001, dtype=torch.float64)
     slopes = torch.diff(loss.dual_point(f, torch.ones_like(f))).abs() / torch.diff(f)
     assert float(slopes.max()) == pytest.approx(loss.gradient_lipschitz, rel=1e-6)
@@ -93,9 +103,9 @@ def test_the_gradient_is_as_steep_as_stated_and_no_steeper(name):
 
 @pytest.mark.parametrize("limit", [0.0, 0.01, 0.3, 1.0, 5.0, math.inf])
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("name", NAMES)
-def test_best_scale_beats_a_grid_and_stays_in_the_domain(name, seed, limit):
-    loss = get_loss(name)
+@EACH
+def test_best_scale_beats_a_grid_and_stays_in_the_domain(name, bias, seed, limit):
+    loss = made(name, bias)
     _, y, z = vectors(name, seed)
     z = z if float(y @ z) > 0 else -z
     best = loss.best_scale(z, y, limit)
@@ -103,7 +113,7 @@ def test_best_scale_beats_a_grid_and_stays_in_the_domain(name, seed, limit):
     value = loss.dual_value(best * z, y)
     assert math.isfinite(value)
     rival = max(loss.dual_value(s * z, y) for s in np.linspace(0, min(limit, 20), 2000))
-    assert value >= rival - 1e-13
+    assert value >= rival - (1e-12 * abs(rival) if bias else 1e-13)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -125,9 +135,9 @@ def test_best_scale_of_entropies_with_entries_at_the_ends():
     assert tied == pytest.approx(1 / 6, rel=1e-12)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_restrict_is_the_nearest_point_of_the_domain(name):
-    loss = get_loss(name)
+@EACH
+def test_restrict_is_the_nearest_point_of_the_domain(name, bias):
+    loss = made(name, bias)
     _, y, _ = vectors(name, 4)
     z = torch.from_numpy(3 * np.random.default_rng(5).standard_normal(7))
     nearest = loss.restrict(z, y)
@@ -141,9 +151,9 @@ def test_restrict_is_the_nearest_point_of_the_domain(name):
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("name", NAMES)
-def test_max_step_ends_on_the_boundary(name, seed):
-    loss = get_loss(name)
+@EACH
+def test_max_step_ends_on_the_boundary(name, bias, seed):
+    loss = made(name, bias)
     _, y, z = vectors(name, seed)
     step = torch.from_numpy(np.random.default_rng(9 + seed).standard_normal(7))
     length = loss.max_step(z, step, y)
@@ -161,9 +171,9 @@ def test_max_step_has_no_limit_where_nothing_falls():
 
 
 @pytest.mark.parametrize("step", [1e-6, 0.1, 1.0, 30.0, 1e6])
-@pytest.mark.parametrize("name", NAMES)
-def test_proximal_map_is_stationary(name, step):
-    loss = get_loss(name)
+@EACH
+def test_proximal_map_is_stationary(name, bias, step):
+    loss = made(name, bias)
     point = torch.linspace(-40, 40, 101, dtype=torch.float64)
     for y in (torch.ones_like(point), -torch.ones_like(point)):
         found = loss.prox(point, y, step)
@@ -172,14 +182,14 @@ def test_proximal_map_is_stationary(name, step):
         assert float((error / (1 + step)).max()) <= 1e-13 * 40
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_expression_for_cvxpy_has_the_same_value(name):
+@EACH
+def test_expression_for_cvxpy_has_the_same_value(name, bias):
     fitted, y, _ = vectors(name, 6, (3, 2))
     outputs = cp.Variable((3, 2))
     outputs.value = fitted.numpy()
-    expression = get_loss(name).expression(outputs, y)
+    expression = made(name, bias).expression(outputs, y)
     assert expression.is_convex()
-    assert float(expression.value) == pytest.approx(loss_value(name, fitted, y), rel=1e-12)
+    assert float(expression.value) == pytest.approx(loss_value(name, fitted + bias, y), rel=1e-12)
 
 
 def test_outside_of_the_domain_the_dual_is_minus_infinity():
@@ -188,9 +198,9 @@ def test_outside_of_the_domain_the_dual_is_minus_infinity():
         assert get_loss(name).dual_value(z, y) == -math.inf
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_extreme_outputs_do_not_overflow(name):
-    loss = get_loss(name)
+@EACH
+def test_extreme_outputs_do_not_overflow(name, bias):
+    loss = made(name, bias)
     fitted = torch.tensor([1e4, -1e4], dtype=torch.float64)
     y = torch.ones(2, dtype=torch.float64)
     assert math.isfinite(loss.value(fitted, y))
@@ -201,3 +211,5 @@ def test_unknown_loss_is_refused_with_the_list():
     message = r"loss is 'huber'; expected one of 'squared', 'logistic', 'squared_hinge'"
     with pytest.raises(InputError, match=message):
         get_loss("huber")
+    with pytest.raises(InputError, match="loss is"):  # a name of no loss that can be asked for
+        get_loss(made("logistic", 0.7).name)

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import convexlib as cl
 from convexlib.errors import InputError, NotCertifiableError
 from convexlib.networks.batchnorm import whiten
 from tests.helpers.batchnorm import instance
+from tests.helpers.refusals import refused
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -15,7 +17,9 @@ def test_eval_and_train_outputs_are_equal(dtype):
     X, y = (torch.from_numpy(part).to(dtype) for part in instance(3, n=8))
     problem = cl.BatchNorm(X, y, beta=0.05)
     result = cl.solve(problem, tol=1e-5)
+    before = torch.get_rng_state()
     network = problem.to_network(result)
+    assert torch.equal(before, torch.get_rng_state())  # nothing is drawn
     assert [type(layer).__name__ for layer in network] == [
         "Linear",
         "BatchNorm1d",
@@ -32,15 +36,6 @@ def test_eval_and_train_outputs_are_equal(dtype):
     torch.testing.assert_close(in_eval[:, 0], problem.fitted(result.weights), atol=1e-4, rtol=0)
     # One sample alone: only eval mode can do that.
     torch.testing.assert_close(network(X[:1]), in_eval[:1], atol=tolerance, rtol=0)
-
-
-def test_a_new_network_does_not_move_the_random_state():
-    X, y = instance(0)
-    problem = cl.BatchNorm(X, y, beta=0.1)
-    weights = cl.solve(problem).weights
-    before = torch.get_rng_state()
-    problem.to_network(weights)
-    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_objective_counts_scale_shift_and_output_but_not_the_first_layer():
@@ -64,39 +59,6 @@ def test_objective_counts_scale_shift_and_output_but_not_the_first_layer():
     assert unbalanced > balanced
 
 
-def test_networks_that_cannot_be_read_are_refused():
-    X, y = instance(0)
-    problem = cl.BatchNorm(X, y, beta=0.1)
-    nn = torch.nn
-    with pytest.raises(NotCertifiableError, match="cannot read Linear -> ReLU -> Linear; expected"):
-        problem.objective(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))
-
-    def network(d=2, outputs=1, **options):
-        norm = nn.BatchNorm1d(3, **options)
-        return nn.Sequential(nn.Linear(d, 3), norm, nn.ReLU(), nn.Linear(3, outputs)).double()
-
-    with pytest.raises(NotCertifiableError, match="affine=False; expected a scale and a shift"):
-        problem.objective(network(affine=False))
-    with pytest.raises(InputError, match="takes 5 features but X has shape"):
-        problem.objective(network(d=5))
-    with pytest.raises(InputError, match="has 2 outputs; expected 1"):
-        problem.objective(network(outputs=2))
-    broken = network(eps=0.0)
-    with torch.no_grad():
-        broken[0].weight[1] = 0.0
-    with pytest.raises(NotCertifiableError, match="neuron 1 of the network is constant on X"):
-        problem.objective(broken)
-    with torch.no_grad():
-        broken[3].weight[0, 0] = np.nan
-    with pytest.raises(NotCertifiableError, match="non-finite weights"):
-        problem.objective(broken)
-    with pytest.raises(InputError, match="expected a torch.nn.Module"):
-        problem.objective("network")
-
-
-# --- The whitened data: orthonormal, faithful, and honest about their rank ---
-
-
 def test_whitening():
     X = torch.from_numpy(instance(0, n=9, d=4)[0])
     white = whiten(X)
@@ -112,3 +74,30 @@ def test_whitening():
     noisy = torch.column_stack([X, X[:, 0] / 3 + X[:, 1] / 7])
     assert whiten(noisy).U.shape[1] == 4
     assert not whiten(noisy).proven
+
+
+def refusals():
+    problem = cl.BatchNorm(*instance(0), beta=0.1)
+
+    def network(d=2, outputs=1, **options):
+        norm = nn.BatchNorm1d(3, **options)
+        return nn.Sequential(nn.Linear(d, 3), norm, nn.ReLU(), nn.Linear(3, outputs)).double()
+
+    constant, broken = network(eps=0.0), network()
+    with torch.no_grad():
+        constant[0].weight[1] = 0.0
+        broken[3].weight[0, 0] = np.nan
+    cases = [
+        (nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)),
+         NotCertifiableError, "cannot read Linear -> ReLU -> Linear; expected"),
+        (network(affine=False), NotCertifiableError, "affine=False; expected a scale and a shift"),
+        (network(d=5), InputError, "takes 5 features but X has shape"),
+        (network(outputs=2), InputError, "has 2 outputs; expected 1"),
+        (constant, NotCertifiableError, "neuron 1 of the network is constant on X"),
+        (broken, NotCertifiableError, "non-finite weights"),
+        ("network", InputError, "expected a torch.nn.Module"),
+    ]  # fmt: skip
+    return [(lambda bad=bad: problem.objective(bad), *rest) for bad, *rest in cases]
+
+
+test_refusals = refused(refusals())

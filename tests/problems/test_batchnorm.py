@@ -1,15 +1,14 @@
 """Batch normalisation: the program on whitened data and the PyTorch network agree."""
 
-import cvxpy as cp
 import numpy as np
 import pytest
 import torch
-from sklearn.exceptions import ConvergenceWarning
 
 import convexlib as cl
 from convexlib.errors import InputError, ProblemError, TooManyArrangementsError
 from tests.helpers.batchnorm import instance, objective_by_hand, whitened
 from tests.helpers.references import program_value
+from tests.helpers.refusals import refused
 from tests.helpers.searches import least_found
 
 
@@ -27,7 +26,9 @@ def test_program_network_and_cvxpy_agree(seed):
     assert result.value == pytest.approx(objective_by_hand(network, X, y, 0.1), abs=1e-10)
     assert result.value == pytest.approx(problem.objective(network), abs=1e-10)
     assert result.dual <= result.value
+    assert f"{len(masks)} patterns" in repr(problem)
     generated = cl.BatchNorm(X, y, beta=0.1, arrangements="generate")
+    assert f"directions={data.shape[1] - 1}, generated, beta=0.1)" in repr(generated)
     other = cl.solve(generated, tol=1e-9)
     assert other.scope == "network"
     assert other.value == pytest.approx(result.value, abs=1e-8)
@@ -52,23 +53,6 @@ def test_no_network_of_a_serious_search_is_below(seed):
     found = least_found(objective, [(10, 2), (10,), (10,), (10,)], seed=seed)
     # The search ends within 1e-4 of the optimum; 1 % is left to the luck of its starts.
     assert value * (1 - 1e-9) <= found <= value * 1.01
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_invariance_under_affine_maps(seed):
-    rng = np.random.default_rng(100 + seed)
-    X, y = instance(seed)
-    moved = X @ rng.standard_normal((2, 2)) + 3 * rng.standard_normal(2)
-    problems = [cl.BatchNorm(Z, y, beta=0.1) for Z in (X, moved)]
-    results = [cl.solve(problem, tol=1e-9) for problem in problems]
-    assert results[1].value == pytest.approx(results[0].value, rel=1e-8)
-    fits = [p.fitted(r.weights) for p, r in zip(problems, results, strict=True)]
-    torch.testing.assert_close(*fits, atol=1e-4, rtol=0)
-    plain = [
-        cl.solve(cl.TwoLayer(np.column_stack([Z, np.ones(6)]), y, beta=0.1), tol=1e-4).value
-        for Z in (X, moved)
-    ]
-    assert abs(plain[1] - plain[0]) > 0.01 * plain[0]
 
 
 def test_patterns_are_those_of_the_whitened_data():
@@ -154,57 +138,6 @@ def test_metamorphic_symmetries():
     assert cl.solve(cl.BatchNorm(constant, y, beta=0.1), tol=1e-9).value == pytest.approx(value)
 
 
-def test_repr():
-    X, y = instance(0)
-    generated = cl.BatchNorm(X, y, beta=0.1, arrangements="generate")
-    assert repr(generated) == "BatchNorm(n=6, d=2, directions=2, generated, beta=0.1)"
-    assert "32 patterns" in repr(cl.BatchNorm(X, y, beta=0.1))
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"X": np.ones((6, 2))}, InputError, "all 2 columns of X are constant over its 6 rows"),
-        ({"X": np.ones((1, 2)), "y": np.ones(1)}, InputError, "are constant over its 1 rows"),
-        ({"truncate": 3}, InputError, "truncate is 3; expected at most 2, the rank"),
-        ({"truncate": 0}, InputError, "truncate is 0; expected an integer >= 1"),
-        ({"beta": 0.0}, InputError, "expected beta > 0"),
-        ({"arrangements": 7}, InputError, "arrangements is int"),
-        (
-            {"max_patterns": 5},
-            TooManyArrangementsError,
-            r"whitened data have shape \(6, 3\): up to 32 patterns, more than max_patterns=5",
-        ),
-        ({"y": np.full(6, np.nan)}, InputError, "y contains 6 non-finite values"),
-    ],
-)
-def test_unusable_arguments_are_refused(options, error, message):
-    X, y = instance(0)
-    arguments = {"X": X, "y": y, "beta": 0.1, **options}
-    with pytest.raises(error, match=message):
-        cl.BatchNorm(**arguments)
-
-
-def test_an_unfinished_solve_says_so():
-    X, y = instance(0)
-    with pytest.warns(ConvergenceWarning, match=r"BatchNorm\(n=6"):
-        result = cl.solve(cl.BatchNorm(X, y, beta=0.01), tol=1e-12, max_iter=2)
-    assert not result.converged
-
-
-def test_too_many_patterns_are_refused_with_their_number_and_a_way_out():
-    rng = np.random.default_rng(0)
-    for n, d, count in ((60, 8, r"5\.2e\+9"), (1100, 1100, r"1\.4e\+331")):
-        X, y = rng.standard_normal((n, d)), rng.standard_normal(n)
-        with pytest.raises(TooManyArrangementsError, match=rf"up to {count} patterns.*generate"):
-            cl.BatchNorm(X, y, beta=0.1)
-    X, y = rng.standard_normal((60, 8)), rng.standard_normal(60)
-    two = cl.BatchNorm(X, y, beta=20.0, truncate=2)  # the ways out that the message names
-    free = cl.BatchNorm(X, y, beta=20.0, arrangements="generate")
-    assert len(two.arrangements) == cl.count_bound(60, 3)
-    assert free.arrangements is None
-
-
 # --- The formula for many features, against programs, networks and dual points ---
 
 
@@ -246,74 +179,17 @@ def test_closed_form_drops_short_and_missing_parts():
     assert flat.value == pytest.approx(objective_by_hand(flat.network, X, np.ones(4), 1.0))
 
 
-def vector_value(Y, beta):
-    """The dual of vector training on four samples in general position, exactly, by CVXPY.
-
-    max <Z, Y> - ||Z||^2 / 2 with ||Z^T p|| <= beta ||p|| for all p >= 0, that is, with
-    beta^2 I - Z Z^T copositive. Up to order four that means: positive semidefinite plus entrywise
-    nonnegative (Diananda, 1962).
-    """
-    n, K = Y.shape
-    assert n <= 4
-    Z, N = cp.Variable((n, K)), cp.Variable((n, n), symmetric=True)
-    schur = cp.bmat([[beta**2 * np.eye(n) - N, Z], [Z.T, np.eye(K)]])
-    constraints = [N >= 0, schur >> 0]
-    goal = cp.Maximize(cp.sum(cp.multiply(Z, Y)) - cp.sum_squares(Z) / 2)
-    accuracy = {"tol_gap_abs": 1e-8, "tol_gap_rel": 1e-8, "tol_feas": 1e-8}
-    return cp.Problem(goal, constraints).solve(solver=cp.CLARABEL, **accuracy)
-
-
-def one_entry_per_row(seed):
-    """Four samples, two or three outputs: one-hot labels, or one signed entry in each row."""
-    rng = np.random.default_rng(seed)
-    K = 2 + seed % 2
-    Y = np.eye(K)[rng.integers(K, size=4)]
-    return Y * rng.standard_normal((4, 1)) if seed % 4 > 1 else Y
-
-
-@pytest.mark.parametrize("seed", range(24))
-def test_vector_outputs_agree_with_a_semidefinite_program(seed):
-    X, _ = instance(seed, n=4, d=3 + seed % 3)
-    Y = one_entry_per_row(seed)
-    beta = (0.1 + 0.03 * seed) * np.linalg.norm(Y, axis=0).max()
-    form = cl.batchnorm_closed_form(X, Y, beta=beta)
-    assert form.value == pytest.approx(vector_value(Y, beta), abs=1e-6)
-    assert form.value == pytest.approx(objective_by_hand(form.network, X, Y, beta), abs=1e-10)
-    outputs = form.network(torch.from_numpy(X)).detach().numpy()
-    assert outputs.shape == Y.shape
-    np.testing.assert_allclose(form.z, Y - outputs, atol=1e-12)
-
-
 def test_one_hot_labels_cost_what_the_theorem_says():
     X, _ = instance(0, n=9, d=8)
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2])
-    form = cl.batchnorm_closed_form(X, np.eye(3)[labels], beta=0.3)
+    Y = np.eye(3)[labels]
+    form = cl.batchnorm_closed_form(X, Y, beta=0.3)
     assert form.value == pytest.approx(0.3 * (2 + 3**0.5 + 2**0.5) - 1.5 * 0.3**2)
     assert form.network[0].out_features == 3
-    assert (form.network(torch.from_numpy(X)).argmax(dim=1).numpy() == labels).all()
-
-
-def test_where_outputs_share_neurons_the_formula_is_refused_because_it_would_be_wrong():
-    X, Y = instance(0, n=3, d=3)[0], np.ones((3, 2))
-    separate = 2 * (0.3 * 3**0.5 - 0.3**2 / 2)
-    assert vector_value(Y, 0.3) == pytest.approx(0.3 * 6**0.5 - 0.3**2 / 2, abs=1e-6)
-    assert vector_value(Y, 0.3) < separate - 0.1
-    with pytest.raises(ProblemError, match="row 0 of Y has more than one nonzero entry"):
-        cl.batchnorm_closed_form(X, Y, beta=0.3)
-
-
-@pytest.mark.parametrize(
-    ("X", "Y", "error", "message"),
-    [
-        (np.eye(4)[:, :2], np.ones(4), ProblemError, "have rank 2; expected n - 1 = 3"),
-        (np.eye(4), np.ones((4, 2, 1)), InputError, r"expected \(n,\) or \(n, K\)"),
-        (np.eye(4), np.ones(3), InputError, "y has 3 entries; expected 4"),
-        (np.eye(4), np.full((4, 1), np.inf), InputError, "Y contains 4 non-finite values"),
-    ],
-)
-def test_the_closed_form_refuses_what_it_cannot_solve(X, Y, error, message):
-    with pytest.raises(error, match=message):
-        cl.batchnorm_closed_form(X, Y, beta=0.1)
+    outputs = form.network(torch.from_numpy(X)).detach().numpy()
+    assert (outputs.argmax(axis=1) == labels).all()
+    np.testing.assert_allclose(form.z, Y - outputs, atol=1e-12)
+    assert form.value == pytest.approx(objective_by_hand(form.network, X, Y, 0.3), abs=1e-10)
 
 
 def test_a_beta_whose_square_is_no_float():
@@ -328,3 +204,49 @@ def test_patterns_of_double_precision_serve_single_precision():
     listed = cl.enumerate_arrangements(data.double())
     problem = cl.BatchNorm(x, x[:, 0], beta=0.1, arrangements=listed)
     assert len(problem.arrangements) == len(listed)
+
+
+def refusals():
+    X, y = instance(0)
+    rng = np.random.default_rng(0)
+    arguments = [
+        ({"X": np.ones((6, 2))}, InputError, "all 2 columns of X are constant over its 6 rows"),
+        ({"X": np.ones((1, 2)), "y": np.ones(1)}, InputError, "are constant over its 1 rows"),
+        ({"truncate": 3}, InputError, "truncate is 3; expected at most 2, the rank"),
+        ({"truncate": 0}, InputError, "truncate is 0; expected an integer >= 1"),
+        ({"beta": 0.0}, InputError, "expected beta > 0"),
+        ({"loss": "logistic"}, InputError, "loss is 'logistic'; expected one of 'squared'"),
+        ({"arrangements": 7}, InputError, "arrangements is int"),
+        (
+            {"max_patterns": 5},
+            TooManyArrangementsError,
+            r"whitened data have shape \(6, 3\): up to 32 patterns, more than max_patterns=5",
+        ),
+        ({"y": np.full(6, np.nan)}, InputError, "y contains 6 non-finite values"),
+        (
+            {"X": rng.standard_normal((60, 8)), "y": np.arange(60)},
+            TooManyArrangementsError,
+            r"up to 5\.2e\+9 patterns.*generate.* truncate=k",
+        ),
+        (
+            {"X": rng.standard_normal((1100, 1100)), "y": np.arange(1100)},
+            TooManyArrangementsError,
+            r"up to 1\.4e\+331 patterns.*generate",
+        ),
+    ]
+    forms = [
+        (np.eye(4)[:, :2], np.ones(4), ProblemError, "have rank 2; expected n - 1 = 3"),
+        (np.eye(4), np.ones((4, 2, 1)), InputError, r"expected \(n,\) or \(n, K\)"),
+        (np.eye(4), np.ones(3), InputError, "y has 3 entries; expected 4"),
+        (np.eye(4), np.full((4, 1), np.inf), InputError, "Y contains 4 non-finite values"),
+        (np.eye(3), np.ones((3, 2)), ProblemError, "row 0 of Y has more than one nonzero entry"),
+    ]
+    return [
+        *((lambda options=options: cl.BatchNorm(**{"X": X, "y": y, "beta": 0.1} | options),
+           error, message) for options, error, message in arguments),
+        *((lambda X=X, Y=Y: cl.batchnorm_closed_form(X, Y, beta=0.3), error, message)
+          for X, Y, error, message in forms),
+    ]  # fmt: skip
+
+
+test_refusals = refused(refusals())

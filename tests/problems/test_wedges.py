@@ -8,7 +8,7 @@ from scipy.optimize import linprog
 from torch import nn
 
 import convexlib as cl
-from convexlib.errors import ConvergenceWarning, InputError, ProblemError, SolverError
+from convexlib.errors import InputError, ProblemError, SolverError
 from tests.helpers.checks import check_record
 from tests.helpers.refusals import COUNT, EYE, refused
 from tests.helpers.searches import least_found
@@ -268,14 +268,6 @@ def test_single_precision_and_zero_data():
     nothing = cl.WedgeLasso(np.zeros((3, 2)), np.ones(3), beta=0.1)
     assert nothing.n_features == 0
     assert cl.solve(nothing).value == pytest.approx(1.5)
-
-
-def test_a_solve_that_stops_early_says_so():
-    X, y, _ = instance(0)
-    problem = cl.WedgeLasso(X, y, beta=1e-3)
-    with pytest.warns(ConvergenceWarning, match="wedge on WedgeLasso"):
-        result = cl.solve(problem, max_iter=1)
-    assert not result.converged
 
 
 def test_wedges_of_any_size_and_penalty_are_solved():

@@ -44,39 +44,6 @@ def sup_norms(y: np.ndarray, beta: float, free_constant: bool = False) -> tuple[
     return problem.solve(**ACCURATE), d.value
 
 
-def lasso_over_all(y: np.ndarray, beta: float) -> tuple[float, np.ndarray]:
-    """Optimal value and residual of the Lasso over all nonzero binary patterns."""
-    patterns = np.array([p for p in product((0.0, 1.0), repeat=len(y)) if any(p)]).T
-    w = cp.Variable(patterns.shape[1])
-    fit = cp.sum_squares(patterns @ w - y)
-    problem = cp.Problem(cp.Minimize(0.5 * fit + beta * cp.norm1(w)))
-    return problem.solve(**ACCURATE), y - patterns @ w.value
-
-
-def layers(d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Patterns (n, k) and weights (k,) of the proof."""
-    columns, weights = [np.zeros((len(d), 0))], []
-    for sign in (1.0, -1.0):
-        levels = np.unique(np.append(np.maximum(sign * d, 0.0), 0.0))
-        columns.append((sign * d[:, None] >= levels[1:]).astype(float))
-        weights.append(sign * np.diff(levels))
-    return np.concatenate(columns, axis=1), np.concatenate(weights)
-
-
-@pytest.mark.parametrize("seed", range(21))
-def test_the_sup_norm_program_is_the_lasso_over_all_patterns(seed: int) -> None:
-    y, beta = draw(seed)
-    value, d = sup_norms(y, beta)
-    best, z = lasso_over_all(y, beta)
-    assert value == pytest.approx(best, rel=1e-6, abs=1e-9)
-    # The dual point of either is feasible for all patterns: the worst ones are the signs of z.
-    assert max(np.maximum(z, 0).sum(), np.maximum(-z, 0).sum()) <= beta * (1 + 1e-5)
-    assert y @ z - 0.5 * z @ z == pytest.approx(value, rel=1e-5, abs=1e-8)
-    patterns, weights = layers(d)
-    np.testing.assert_allclose(patterns @ weights, d, atol=1e-12)
-    assert np.abs(weights).sum() == pytest.approx(max(d.max(), 0.0) + max(-d.min(), 0.0))
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_mirrors_with_enough_switches_have_all_patterns(seed: int) -> None:
     y, beta = draw(seed)
