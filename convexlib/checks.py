@@ -157,11 +157,7 @@ def as_tensor(values: Any, name: str) -> Tensor:
                 f"{name} is a torch tensor of dtype {values.dtype}; expected torch.float64 or "
                 f"torch.float32. Convert it with {name}.double()."
             )
-        if values.layout != torch.strided:
-            raise InputError(
-                f"{name} is a sparse tensor ({values.layout}); expected a dense one. "
-                f"Convert it with {name}.to_dense()."
-            )
+        check_dense(values, name)
         return values.detach()
     if hasattr(values, "toarray"):
         raise InputError(
@@ -197,6 +193,15 @@ def as_tensor(values: Any, name: str) -> Tensor:
             f"represent exactly. Rescale them first."
         )
     return torch.from_numpy(np.array(array, dtype=np.float64, order="C"))
+
+
+def check_dense(values: Tensor, name: str) -> None:
+    """Refuse a sparse tensor."""
+    if values.layout != torch.strided:
+        raise InputError(
+            f"{name} is a sparse tensor ({values.layout}); expected a dense one. "
+            f"Convert it with {name}.to_dense()."
+        )
 
 
 def check_numbers(values: Tensor, name: str) -> None:
@@ -306,11 +311,7 @@ def check_weights(tensors: Mapping[str, Any]) -> None:
                 f"{name} is {got}; expected a floating-point torch.Tensor. Convert it with "
                 f"torch.as_tensor({name}, dtype=torch.float64)."
             )
-        if tensor.layout != torch.strided:
-            raise InputError(
-                f"{name} is a sparse tensor ({tensor.layout}); expected a dense one. "
-                f"Convert it with {name}.to_dense()."
-            )
+        check_dense(tensor, name)
 
 
 def check_same_device(network: nn.Module, X: Tensor) -> None:

@@ -55,9 +55,12 @@ class SmoothLoss(Loss):
 
     gradient_lipschitz: ClassVar[float]
 
-    @abstractmethod
     def check_targets(self, y: Tensor) -> None:
-        """Refuse targets that the loss is not made for."""
+        """Refuse targets that the loss is not made for: other than labels, unless it says so."""
+        check_labels(y, self.name)
+
+    def value(self, fitted: Tensor, y: Tensor) -> float:
+        return float(self.terms(fitted.double(), y.double()).sum())
 
     @abstractmethod
     def terms(self, fitted: Tensor, y: Tensor) -> Tensor:

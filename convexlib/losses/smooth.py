@@ -13,7 +13,6 @@ from torch import Tensor
 from convexlib.losses.base import (
     SmoothLoss,
     as_array,
-    check_labels,
     dot,
     square,
     time_to_zero,
@@ -86,12 +85,6 @@ class LogisticLoss(SmoothLoss):
 
     name: str = "logistic"
     gradient_lipschitz: ClassVar[float] = 0.25
-
-    def check_targets(self, y: Tensor) -> None:
-        check_labels(y, self.name)
-
-    def value(self, fitted: Tensor, y: Tensor) -> float:
-        return float(self.terms(fitted.double(), y.double()).sum())
 
     def terms(self, fitted: Tensor, y: Tensor) -> Tensor:
         """Beyond 40 softplus is taken as its asymptote: they differ by less than rounding."""
@@ -196,12 +189,6 @@ class SquaredHingeLoss(SmoothLoss):
 
     name: str = "squared_hinge"
     gradient_lipschitz: ClassVar[float] = 1.0
-
-    def check_targets(self, y: Tensor) -> None:
-        check_labels(y, self.name)
-
-    def value(self, fitted: Tensor, y: Tensor) -> float:
-        return float(self.terms(fitted.double(), y.double()).sum())
 
     def terms(self, fitted: Tensor, y: Tensor) -> Tensor:
         """Half the squared shortfall of each margin below 1."""

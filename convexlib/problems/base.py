@@ -61,10 +61,12 @@ class Problem(ABC):
     loss: Loss
     arrangements: Arrangements | None = None  # the patterns of the program, where there are any
 
+    _inputs: Tensor | None = None
+
     @property
     def inputs(self) -> Tensor:
         """The data as given, which the network takes: X, unless the program is made of another."""
-        return self.X
+        return self.X if self._inputs is None else self._inputs
 
     @property
     @abstractmethod
@@ -261,6 +263,18 @@ class LinearProgram(Problem):
 def double(network: nn.Module) -> nn.Module:
     """A float64 copy of a network."""
     return copy.deepcopy(network).double()
+
+
+def singular_triples(blocks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Blocks (P, a, b) as sums of :math:`p q^\top`, :math:`\|p\| = \|q\|`, by singular values.
+
+    Returned are the places (m,) of their blocks, p (m, a) and q (m, b).
+    """
+    left, sizes, right = torch.linalg.svd(blocks, full_matrices=False)
+    least = torch.finfo(sizes.dtype).eps * max(blocks.shape[1:]) * sizes[:, :1]
+    block, place = (least < sizes).nonzero(as_tuple=True)
+    roots = sizes[block, place].sqrt()[:, None]
+    return block, roots * left[block, :, place], roots * right[block, place]
 
 
 def weights_of(result: Result | Tensor, shape: tuple[int | str, ...] | None = None) -> Tensor:

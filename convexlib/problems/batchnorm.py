@@ -129,11 +129,6 @@ class BatchNorm(GroupLasso):
         self._inputs, self.whitening = inputs, whitening
         _check_patterns(self.arrangements, features)
 
-    @property
-    def inputs(self) -> Tensor:
-        """The data as given (n, d)."""
-        return self._inputs
-
     def with_arrangements(self, arrangements: Arrangements) -> Self:
         """The same problem over other patterns of U'."""
         other = super().with_arrangements(arrangements)

@@ -16,7 +16,13 @@ from convexlib.cones.projector import shrink_singular_values
 from convexlib.errors import InputError, ProblemError
 from convexlib.losses import get_loss
 from convexlib.networks import Neurons, TwoLayerGatedReLU, TwoLayerReLU
-from convexlib.problems.base import CvxpyProgram, LinearProgram, ProximalMap, weights_of
+from convexlib.problems.base import (
+    CvxpyProgram,
+    LinearProgram,
+    ProximalMap,
+    singular_triples,
+    weights_of,
+)
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result
 
@@ -268,11 +274,7 @@ class VectorOutput(LinearProgram):
             alpha = weights.new_zeros(len(U), c)
             alpha[range(len(U)), output] = sizes
         else:
-            P, S, Q = torch.linalg.svd(weights[0], full_matrices=False)
-            least = torch.finfo(S.dtype).eps * max(self.shape[2:]) * S[:, :1]
-            pattern, place = (least < S).nonzero(as_tuple=True)
-            roots = S[pattern, place].sqrt()[:, None]
-            U, alpha = roots * P[pattern, :, place], roots * Q[pattern, place]
+            pattern, U, alpha = singular_triples(weights[0])
         if not self.gated:
             return TwoLayerReLU(U, alpha)
         assert self.arrangements is not None

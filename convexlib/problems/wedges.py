@@ -250,7 +250,7 @@ class WedgeLasso(DictionaryLasso):
 
     def active_wedges(self, result: Result | Tensor) -> list[Wedge]:
         """Return the features with a nonzero coefficient, and what their neurons are wedges of."""
-        values, _ = self.split(weights_of(result, self.zeros().shape))
+        values, _ = self.split(weights_of(result, self.shape))
         lengths, found = np.linalg.norm(self.A, axis=1), []
         for index in values.nonzero().ravel().tolist():
             u = self.neurons[index].numpy()
@@ -267,7 +267,7 @@ class WedgeLasso(DictionaryLasso):
         ReLU and Linear, with a neuron of zeros if there is none. Same dtype and device as the
         data.
         """
-        values, constant = self.split(weights_of(result, self.zeros().shape))
+        values, constant = self.split(weights_of(result, self.shape))
         active = values.nonzero().ravel()
         roots = values[active].abs().sqrt()
         U = (roots[:, None] * self.neurons[active]).to(self.X)

@@ -14,7 +14,13 @@ from convexlib.checks import as_tensor, check_beta, check_finite, check_outputs,
 from convexlib.cones.projector import shrink_singular_values
 from convexlib.errors import InputError
 from convexlib.losses import get_loss
-from convexlib.problems.base import CvxpyProgram, LinearProgram, ProximalMap, weights_of
+from convexlib.problems.base import (
+    CvxpyProgram,
+    LinearProgram,
+    ProximalMap,
+    singular_triples,
+    weights_of,
+)
 from convexlib.result import Result
 
 
@@ -188,11 +194,7 @@ class Attention(LinearProgram):
         r"""One head :math:`\sqrt\sigma\,p, \sqrt\sigma\,q`, reshaped, for every singular triple."""
         weights = weights_of(result, self.shape)
         d, c = self.X.shape[2], self.y.shape[1]
-        P, S, R = torch.linalg.svd(weights[0], full_matrices=False)
-        least = torch.finfo(S.dtype).eps * max(self.shape[2:]) * S[:, :1]
-        block, place = (least < S).nonzero(as_tuple=True)
-        roots = S[block, place].sqrt()[:, None]
-        Q, V = roots * P[block, :, place], roots * R[block, place]
+        block, Q, V = singular_triples(weights[0])
         gates = self.arrangements.gates[block]
         return AttentionHeads(
             Q.reshape(-1, d, d), V.reshape(-1, d, c), gates.reshape(-1, d, d).to(Q)

@@ -133,11 +133,6 @@ class Threshold(GroupLasso):
         super().__init__(ones, y, beta=beta, arrangements=arrangements, gated=True, loss=loss)
         self._inputs = inputs
 
-    @property
-    def inputs(self) -> Tensor:
-        """The data as given (n, d)."""
-        return self._inputs
-
     def to_network(self, result: Result | Tensor) -> ThresholdNetwork:
         r"""The network with a unit for every nonzero w, :math:`s_j = |\alpha_j| = \sqrt{|w|}`."""
         w = weights_of(result, self.shape)[0, :, 0]

@@ -216,8 +216,9 @@ class Chains(Dictionary):
 
     def feature(self, index: int) -> Feature:
         signs = tuple(int(sign) for sign in self.signs[index])
-        biases = tuple(float(bias) for bias in self.biases[index])
-        return ChainFeature(self.activation, signs, biases, self.x, self.slope)
+        return ChainFeature(
+            self.activation, signs, tuple(self.biases[index].tolist()), self.x, self.slope
+        )
 
 
 class Switches(Dictionary):
@@ -237,11 +238,6 @@ class Switches(Dictionary):
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def _gaps(self, index: int) -> Ints:
-        k = int(np.searchsorted(self.starts, index, side="right")) - 1
-        gaps: Ints = self.groups[k][index - self.starts[k]]
-        return gaps
-
     def correlations(self, z: Floats) -> Floats:
         """Return every A_j^T z, (p,): alternating sums of the sums of z up to each switch."""
         sums = -self.step * np.cumsum(z)  # stepping up after g counts the rest, minus the sum to g
@@ -256,8 +252,9 @@ class Switches(Dictionary):
         return np.array(listed).reshape(-1, len(self.x)).T
 
     def feature(self, index: int) -> Feature:
-        gaps = tuple(int(gap) for gap in self._gaps(index))
-        return SwitchFeature(self.activation, gaps, self.x)
+        k = int(np.searchsorted(self.starts, index, side="right")) - 1
+        gaps = self.groups[k][index - self.starts[k]]
+        return SwitchFeature(self.activation, tuple(gaps.tolist()), self.x)
 
 
 BATCH = 100_000

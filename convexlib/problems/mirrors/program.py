@@ -281,7 +281,7 @@ class Mirrors(DictionaryLasso):
 
     def active_features(self, result: Result | Tensor) -> list[tuple[float, Feature]]:
         """Return the nonzero coefficients with their features, in the order of the columns."""
-        weights = weights_of(result, (self.n_features + 1,))[:-1].cpu()
+        weights = weights_of(result, self.shape)[:-1].cpu()
         active = weights.nonzero().ravel().tolist()
         return [(float(weights[index]), self.feature(index)) for index in active]
 
@@ -308,9 +308,7 @@ class Mirrors(DictionaryLasso):
         For the quantile loss, the least :math:`\max_j |A_j^\top z|` over its dual points z at the
         best constant.
         """
-        if self.n_features == 0:
-            return 0.0
-        if isinstance(self.loss, QuantileLoss):
+        if self.n_features and isinstance(self.loss, QuantileLoss):
             return self._flattest_subgradient(self.loss.tau)
         return self.dual_norm(self.y)
 
@@ -360,7 +358,7 @@ class Mirrors(DictionaryLasso):
         Its ``objective`` equals the program's value: :math:`\tfrac1L \sum |w|^L = |z_j|`. Same
         dtype and device as the data.
         """
-        weights = weights_of(result, (self.n_features + 1,))
+        weights = weights_of(result, self.shape)
         active = weights[:-1].nonzero().ravel()
         features = [self.feature(index) for index in active.tolist()]
         given = weights[active], features, weights[-1], self.activation

@@ -147,33 +147,29 @@ class UnitProgram(Problem):
         if self.generates:
             return weights
         result = self.zeros()
-        for side in range(2):
-            active = weights[side].abs().sum(dim=(1, 2)).nonzero().ravel()
-            points = weights[side, active].flatten(1).double().cpu().numpy()
-            inside = self.cones.project(active.cpu().numpy(), points)
-            result[side, active] = torch.from_numpy(inside).to(result).reshape(-1, *self.shape[2:])
+        side, index = active_blocks(weights)
+        points = weights[side, index].flatten(1).double().cpu().numpy()
+        inside = torch.from_numpy(self.cones.project(index.cpu().numpy(), points))
+        result[side, index] = inside.to(result).reshape(-1, *self.shape[2:])
         return result
 
     def violation(self, weights: Tensor) -> float:
         """Largest violation of a wall of unit length, at least 0."""
         if self.generates:
             return 0.0
+        side, place = active_blocks(weights)
+        if not len(place):
+            return 0.0
         directions = torch.from_numpy(self.cones.directions).to(self.X)
-        worst = 0.0
-        for side in range(2):
-            active = weights[side].abs().sum(dim=(1, 2)).nonzero().ravel()
-            if not len(active):
-                continue
-            index = active.cpu().numpy()
-            products = torch.einsum("td,kjd->ktj", directions, weights[side, active])  # (A, n, m)
-            leaves = torch.from_numpy(2.0 * self.units.leaves[index] - 1.0).to(products)
-            slacks = leaves.transpose(1, 2) * products
+        index = place.cpu().numpy()
+        products = torch.einsum("td,kjd->ktj", directions, weights[side, place])  # (B, n, m)
+        leaves = torch.from_numpy(2.0 * self.units.leaves[index] - 1.0).to(products)
+        worst = max(0.0, -float((leaves.transpose(1, 2) * products).min()))
+        nodes = torch.from_numpy(self.units.nodes[index]).to(products)  # (B, Q, n, m)
+        if nodes.numel():
+            lengths = torch.linalg.vector_norm(nodes, dim=3).clamp(min=1.0)
+            slacks = torch.einsum("kqtj,ktj->kqt", nodes, products) / lengths
             worst = max(worst, -float(slacks.min()))
-            nodes = torch.from_numpy(self.units.nodes[index]).to(products)  # (A, Q, n, m)
-            if nodes.numel():
-                lengths = torch.linalg.vector_norm(nodes, dim=3).clamp(min=1.0)
-                slacks = torch.einsum("kqtj,ktj->kqt", nodes, products) / lengths
-                worst = max(worst, -float(slacks.min()))
         return worst
 
     def dual_norm(self, z: Tensor) -> float:
@@ -263,3 +259,9 @@ class UnitProgram(Problem):
             f"{type(self).__name__}(n={n}, d={d}, widths={self.widths}, {known}, "
             f"beta={self.beta:g})"
         )
+
+
+def active_blocks(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The places (B,), (B,) of the blocks of weights (2, K, m, d) that are not zero."""
+    side, index = weights.abs().sum(dim=(2, 3)).nonzero(as_tuple=True)
+    return side, index

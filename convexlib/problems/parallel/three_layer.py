@@ -118,8 +118,16 @@ class ThreeLayer(UnitProgram):
         :math:`w_3 = \pm\sqrt S`. Then :math:`\|W_1\|_F = 1` and the weight decay
         of a sub-network is :math:`\beta S`.
         """
-        blocks, (signs,), side = self.blocks_of(result)
-        return cheapest_network(blocks, signs[:, 0], side)
+        leaves, (signs,), side = self.blocks_of(result)
+        sizes = torch.linalg.vector_norm(leaves, dim=2)  # (B, m)
+        # Below this the squares of a leaf's entries vanish, and so does its direction.
+        sizes = torch.where(sizes > torch.finfo(sizes.dtype).tiny ** 0.5, sizes, 0.0)
+        total = sizes.sum(dim=1)
+        used = sizes[:, :, None] > 0
+        shares = sizes / torch.where(total > 0, total, 1.0)[:, None]
+        directions = torch.where(used, leaves / torch.where(used, sizes[:, :, None], 1.0), 0.0)
+        U = directions * shares.sqrt()[:, :, None]
+        return ParallelReLU(U, [signs * sizes.sqrt()[:, None]], side * total.sqrt())
 
     def objective(self, network: nn.Module) -> float:
         r"""Training objective of a three-layer `ParallelReLU`, in float64.
@@ -153,16 +161,3 @@ class ThreeLayer(UnitProgram):
         assert isinstance(network, ParallelReLU)
         w_2, w_3 = network.inner[0].detach(), network.alpha.detach()
         return 0.5 * float((w_2**2).sum() + (w_3**2).sum())
-
-
-def cheapest_network(leaves: Tensor, signs: Tensor, side: Tensor) -> ParallelReLU:
-    """The weights of least penalty with given leaves (B, m, d), signs (B, m) and sides (B,)."""
-    sizes = torch.linalg.vector_norm(leaves, dim=2)  # (B, m)
-    # Below this the squares of a leaf's entries vanish, and so does its direction.
-    sizes = torch.where(sizes > torch.finfo(sizes.dtype).tiny ** 0.5, sizes, 0.0)
-    total = sizes.sum(dim=1)
-    used = sizes[:, :, None] > 0
-    shares = sizes / torch.where(total > 0, total, 1.0)[:, None]
-    directions = torch.where(used, leaves / torch.where(used, sizes[:, :, None], 1.0), 0.0)
-    U = directions * shares.sqrt()[:, :, None]
-    return ParallelReLU(U, [(signs * sizes.sqrt())[:, None]], side * total.sqrt())
