@@ -188,13 +188,13 @@ class GroupLasso(LinearProgram):
 
     def to_cvxpy(self) -> CvxpyProgram:
         """The program for CVXPY, one variable (P, d) per sign."""
-        blocks, norms, cones = self.cvxpy_blocks()
+        blocks, norms, cones = self._cvxpy_blocks()
         signed = blocks[0] if self.gated else blocks[0] - blocks[1]
         masks = self.masks.cpu().numpy()
         outputs = cp.sum(cp.multiply(self.X.cpu().numpy() @ signed.T, masks.T), axis=1)
         return self._written(outputs, norms, cones, blocks)
 
-    def cvxpy_blocks(self) -> tuple[list[cp.Variable], cp.Expression, list[cp.Constraint]]:
+    def _cvxpy_blocks(self) -> tuple[list[cp.Variable], cp.Expression, list[cp.Constraint]]:
         """The variables (P, d), one per sign, the sum of their blocks' norms, and their cones."""
         X, signs = self.X.cpu().numpy(), 2.0 * self.masks.cpu().numpy() - 1.0
         blocks = [cp.Variable(self.shape[1:]) for _ in range(self.shape[0])]

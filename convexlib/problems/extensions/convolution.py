@@ -236,7 +236,7 @@ class Convolution(LinearProgram):
 
     def to_cvxpy(self) -> CvxpyProgram:
         """The program for CVXPY, one variable (P, h) per sign."""
-        blocks, norms, cones = self.rows.cvxpy_blocks()
+        blocks, norms, cones = self.rows._cvxpy_blocks()
         signed = blocks[0] if self.gated else blocks[0] - blocks[1]
         outputs = sum(A @ signed[i] for i, A in enumerate(self.maps.cpu().numpy()))
         return self._written(outputs, norms, cones, blocks)
