@@ -17,6 +17,7 @@ from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU
 from convexlib.problems.base import Problem
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import Result, Status
+from convexlib.solvers.solve import solve
 from tests.helpers.references import as_numpy, dual_value, loss_value, program_value
 
 ROUNDING = 1e-12
@@ -180,6 +181,14 @@ def check_result(problem: Problem, result: Result, tol: float = 1e-6) -> nn.Modu
             reached = neuron_values(problem.X, result.z, directions).max()
             assert reached <= problem.beta * (1 + ROUNDING), "the dual point is infeasible"
     return network
+
+
+def solved(problem: Problem, tol: float = 1e-6, **options) -> Result:
+    """Solve, require convergence, and check the result completely."""
+    result = solve(problem, tol=tol, **options)
+    assert result.converged
+    check_result(problem, result, tol)
+    return result
 
 
 def best_over_cells(X, z) -> float:

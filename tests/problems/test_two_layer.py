@@ -12,7 +12,7 @@ import convexlib as cl
 from convexlib.errors import InputError, ProblemError, TooManyArrangementsError
 from convexlib.networks import TwoLayerGatedReLU
 from convexlib.problems.base import Problem
-from tests.helpers.checks import best_in_cone, check_result, network_objective
+from tests.helpers.checks import best_in_cone, check_result, network_objective, solved
 from tests.helpers.patterns import EXACT, ROUNDED, degenerate_integers
 from tests.helpers.references import NAMES, loss_value, program_value, targets_for
 from tests.helpers.refusals import COUNT, EYE, refused
@@ -41,8 +41,7 @@ def test_reference_values(seed, method):
     X, y = gaussian(6, 2, seed)
     for gated, accuracy in ((False, 2e-8), (True, 6e-7)):
         problem = cl.TwoLayer(X, y, beta=0.1, gated=gated)
-        result = cl.solve(problem, tol=1e-9, method=method)
-        check_result(problem, result, tol=1e-9)
+        result = solved(problem, tol=1e-9, method=method)
         assert result.value == pytest.approx(REFERENCE[seed][gated], abs=accuracy)
 
 
@@ -57,9 +56,7 @@ def test_solver_oracle_network_certificate_and_generation_agree(seed):
     assert cl.solve(problem, method="oracle").value == pytest.approx(value, rel=1e-6)
     assert network_objective(network, X, y, beta) == pytest.approx(value, rel=1e-9)
     generating = cl.TwoLayer(X, y, beta=beta, arrangements="generate")
-    generated = cl.solve(generating)
-    check_result(generating, generated)
-    assert generated.converged
+    generated = solved(generating)
     assert generated.value == pytest.approx(value, rel=1e-6)
     # Every bound lies below every value.
     certificate = cl.certify(network, X, y, beta=beta)
@@ -142,17 +139,16 @@ def test_beta_max_is_the_best_neuron_over_all_cells():
 
 
 @pytest.fixture(scope="module")
-def solved():
-    X, y = gaussian(9, 3, 42)
-    problem = at_fraction(X, y, 0.05)
-    return problem, cl.solve(problem, tol=1e-9)
+def base():
+    problem = at_fraction(*gaussian(9, 3, 42), 0.05)
+    return problem, solved(problem, tol=1e-9)
 
 
 @pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("change", ["permute", "rotate", "scale", "negate", "zero column"])
-def test_metamorphic(solved, change, gated):
-    base = solved[0]
-    X, y, beta = base.X.numpy(), base.y.numpy(), base.beta
+def test_metamorphic(base, change, gated):
+    problem, _ = base
+    X, y, beta = problem.X.numpy(), problem.y.numpy(), problem.beta
     reference = cl.solve(cl.TwoLayer(X, y, beta=beta, gated=gated), tol=1e-9)
     rng = np.random.default_rng(1)
     c = 1.0
@@ -172,8 +168,8 @@ def test_metamorphic(solved, change, gated):
     assert result.value == pytest.approx(c**2 * reference.value, rel=3e-9)
 
 
-def test_a_duplicated_column_is_worth_one_longer_column(solved):
-    problem, _ = solved
+def test_a_duplicated_column_is_worth_one_longer_column(base):
+    problem, _ = base
     X, y = problem.X.numpy(), problem.y.numpy()
     doubled = cl.TwoLayer(np.column_stack([X, X[:, 0]]), y, beta=problem.beta)
     longer = cl.TwoLayer(X * [2**0.5, 1, 1], y, beta=problem.beta)
@@ -181,72 +177,90 @@ def test_a_duplicated_column_is_worth_one_longer_column(solved):
     assert values[0] == pytest.approx(values[1], rel=3e-9)
 
 
-def test_adding_patterns_never_raises_the_value(solved):
-    problem, full = solved
+def test_adding_patterns_never_raises_the_value(base):
+    problem, full = base
     arrangements = problem.arrangements
     order = np.random.default_rng(2).permutation(len(arrangements))
     values = []
     for size in (1, 2, 5, 10, 30, len(order)):
         part = problem.with_arrangements(arrangements.select(order[:size]))
-        result = cl.solve(part, tol=1e-9)
-        check_result(part, result, tol=1e-9)
+        result = solved(part, tol=1e-9)
         values.append(result.value)
     assert all(a >= b * (1 - 2e-9) for a, b in itertools.pairwise(values))
     assert values[0] > values[-1]
     assert values[-1] == pytest.approx(full.value, rel=3e-9)
 
 
-def test_a_pattern_that_no_neuron_has_adds_nothing(solved):
-    problem, full = solved
+def with_pattern(arrangements, mask):
+    """One more pattern, with a gate that means nothing."""
+    return cl.Arrangements(
+        torch.cat([arrangements.masks, mask[None]]),
+        torch.cat([arrangements.gates, arrangements.gates[:1]]),
+    )
+
+
+def test_a_pattern_that_no_neuron_has_adds_nothing(base):
+    problem, full = base
     arrangements = problem.arrangements
     known = {tuple(mask) for mask in arrangements.masks.tolist()}
     rng = np.random.default_rng(3)
     alien = next(m for m in rng.random((500, 9)) > 0.5 if tuple(m.tolist()) not in known)
-    extended = cl.Arrangements(
-        torch.cat([arrangements.masks, torch.from_numpy(alien)[None]]),
-        torch.cat([arrangements.gates, arrangements.gates[:1]]),
-    )
-    result = cl.solve(problem.with_arrangements(extended), tol=1e-9)
+    extended = with_pattern(arrangements, torch.from_numpy(alien))
+    result = solved(problem.with_arrangements(extended), tol=1e-9)
     assert result.value == pytest.approx(full.value, rel=3e-9)
 
 
-def test_without_cones_a_new_pattern_is_a_new_model(solved):
-    problem, _ = solved
+def test_without_cones_a_new_pattern_is_a_new_model(base):
+    problem, _ = base
     gated = cl.TwoLayer(problem.X, problem.y, beta=problem.beta, gated=True)
     before = cl.solve(gated, tol=1e-9)
     # Of all 2^9 masks, the one that the dual point violates most.
     masks = torch.tensor(list(itertools.product([False, True], repeat=9)))
     norms = torch.linalg.vector_norm((masks * before.z) @ problem.X, dim=1)
     assert norms.max() > problem.beta
-    best = masks[norms.argmax()]
-    arrangements = problem.arrangements
-    extended = cl.Arrangements(
-        torch.cat([arrangements.masks, best[None]]),
-        torch.cat([arrangements.gates, arrangements.gates[:1]]),
-    )
-    after = cl.solve(gated.with_arrangements(extended), tol=1e-9)
+    extended = with_pattern(problem.arrangements, masks[norms.argmax()])
+    after = cl.solve(gated.with_arrangements(extended), tol=1e-9)  # with false gates no network
     assert after.value < before.value * (1 - 1e-6)
 
 
-# --- degenerate data ----------------------------------------------------------------------------
-
-SMALL = {name: case[0] for name, case in (EXACT | ROUNDED).items() if case[1] <= 400}
+# --- data of every kind -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_degenerate_data(name):
-    X = SMALL[name]
-    y = np.random.default_rng(4).standard_normal(len(X))
-    problem = at_fraction(X, y, 0.02)
-    result = cl.solve(problem)
-    check_result(problem, result)
-    assert result.converged
+def every_kind():
+    """(X, y, beta / beta_max): degenerate, wide, badly scaled, and with nothing to fit."""
+    X, y = gaussian(6, 2)
+    rows, heights = gaussian(8, 3, 6)
+    shapes = [(1, 1), (1, 4), (2, 6), (4, 9), (12, 1)]
+    return {
+        **{name: (case[0], np.random.default_rng(4).standard_normal(len(case[0])), 0.02)
+           for name, case in (EXACT | ROUNDED).items() if case[1] <= 400},
+        **{f"{n} x {d}": (*gaussian(n, d, 5), 0.1) for n, d in shapes},
+        "tiny beta": (*gaussian(6, 2, 1), 1e-4),
+        "scaled rows": (rows * np.logspace(-4, 4, 8)[:, None], heights, 0.1),
+        "scaled columns": (rows * [1e-4, 1.0, 1e4], heights, 0.1),
+        "zero targets": (X, 0 * y, 0.1),
+        "zero data": (0 * X, y, 0.1),
+        "cancelling": (np.ones((2, 1)), np.array([1.0, -1.0]), 0.1),  # X^T D y = 0 for every D
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("X", "y", "fraction"), every_kind().values(), ids=every_kind())
+def test_data_of_every_kind(X, y, fraction):
+    problem = at_fraction(X, y, fraction)
+    result = solved(problem)
     assert problem.violation(result.weights) <= 1e-12
-    generating = cl.TwoLayer(X, y, beta=problem.beta, arrangements="generate")
-    generated = cl.solve(generating)
-    check_result(generating, generated)
-    assert generated.converged
+    generated = solved(cl.TwoLayer(X, y, beta=problem.beta, arrangements="generate"))
     assert generated.value == pytest.approx(result.value, rel=1e-6)
+    if problem.beta_max() <= 1e-12:
+        assert result.value == pytest.approx(0.5 * y @ y, rel=1e-14, abs=0.0)
+        assert not result.weights.any()
+
+
+@pytest.mark.parametrize(("size", "height"), [(1e12, 1.0), (1.0, 1e-12)])
+def test_the_value_scales_with_the_targets_and_not_with_the_data(size, height):
+    X, y = gaussian(8, 3, 6)
+    result, plain = solved(at_fraction(size * X, height * y, 0.1)), solved(at_fraction(X, y, 0.1))
+    assert result.value == pytest.approx(height**2 * plain.value, rel=2e-6)
 
 
 @given(
@@ -267,61 +281,6 @@ def test_bounds_bracket_the_optimum_on_integer_data(case, seed, fraction):
     bounds = result.dual, generated.dual, certificate.dual
     assert max(bounds) <= result.value * (1 + 1e-12)
     assert certificate.dual >= result.value * (1 - 2e-6) - 1e-12
-
-
-@pytest.mark.parametrize("arrangements", [None, "generate"])
-@pytest.mark.parametrize(
-    ("n", "d", "fraction"),
-    [(1, 1, 0.1), (1, 4, 0.1), (2, 6, 0.1), (4, 9, 0.1), (12, 1, 0.1), (6, 2, 1e-4)],
-)
-def test_extreme_shapes_and_betas(n, d, fraction, arrangements):
-    X, y = gaussian(n, d, 5)
-    problem = at_fraction(X, y, fraction, arrangements=arrangements)
-    result = cl.solve(problem)
-    check_result(problem, result)
-    assert result.converged
-
-
-@pytest.mark.parametrize("arrangements", [None, "generate"])
-@pytest.mark.parametrize("empty", ["y", "X", "cancelling"])
-def test_nothing_to_fit(empty, arrangements):
-    X, y = gaussian(6, 2)
-    if empty == "y":
-        y = 0 * y
-    elif empty == "X":
-        X = 0 * X
-    else:  # X^T D y = 0 for every pattern
-        X, y = np.ones((2, 1)), np.array([1.0, -1.0])
-    problem = cl.TwoLayer(X, y, beta=0.1, arrangements=arrangements)
-    assert problem.beta_max() <= 1e-12
-    result = cl.solve(problem)
-    check_result(problem, result)
-    assert result.converged
-    assert result.value == pytest.approx(0.5 * y @ y, rel=1e-14, abs=0.0)
-    assert problem.to_network(result).n_neurons == 0
-
-
-@pytest.mark.parametrize("kind", ["rows", "columns", "data", "targets"])
-def test_badly_scaled_data(kind):
-    data = X, y = gaussian(8, 3, 6)
-    if kind == "rows":
-        X = X * np.logspace(-4, 4, 8)[:, None]
-    elif kind == "columns":
-        X = X * [1e-4, 1.0, 1e4]
-    elif kind == "data":
-        X = 1e12 * X
-    else:
-        y = 1e-12 * y
-    problem = at_fraction(X, y, 0.1)
-    result = cl.solve(problem)
-    check_result(problem, result)
-    assert result.converged
-    if kind == "rows":
-        assert cl.solve(problem, method="oracle").value == pytest.approx(result.value, rel=2e-6)
-    elif kind != "columns":  # the value scales with the targets and not with the data
-        scale = 1e-24 if kind == "targets" else 1.0
-        plain = cl.solve(at_fraction(*data, 0.1))
-        assert result.value == pytest.approx(scale * plain.value, rel=2e-6)
 
 
 # --- dtypes and devices -------------------------------------------------------------------------
@@ -352,9 +311,7 @@ def test_float32_stays_float32_and_reaches_its_precision(arrangements, gated):
 @pytest.mark.parametrize("seed", range(20))
 def test_value_is_that_of_the_program_written_out(seed, loss, gated):
     problem = drawn(seed, loss, gated=gated)
-    result = cl.solve(problem, tol=1e-7)
-    check_result(problem, result, tol=1e-7)
-    assert result.converged
+    result = solved(problem, tol=1e-7)
     masks = problem.arrangements.masks
     expected = program_value(problem.X, problem.y, problem.beta, masks, gated=gated, loss=loss)
     assert result.value == pytest.approx(expected, rel=1e-6)
@@ -380,9 +337,7 @@ def test_generated_patterns_give_the_optimum_over_all(seed, loss, repeated):
     generating = cl.TwoLayer(
         problem.X, problem.y, beta=problem.beta, arrangements="generate", loss=loss
     )
-    generated = cl.solve(generating)
-    check_result(generating, generated)
-    assert generated.converged
+    generated = solved(generating)
     assert generated.scope == "network"
     assert generated.value == pytest.approx(cl.solve(problem).value, rel=2e-6)
 
