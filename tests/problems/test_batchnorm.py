@@ -111,19 +111,6 @@ def test_truncation_restricts_the_network_to_the_largest_directions():
     assert values[2] == pytest.approx(full, rel=1e-8)
 
 
-def test_zero_network_from_beta_max_on():
-    X, y = instance(4)
-    top = cl.BatchNorm(X, y, beta=1.0).beta_max()
-    above = cl.BatchNorm(X, y, beta=1.001 * top)
-    network = above.to_network(cl.solve(above))
-    assert not network(torch.from_numpy(X)).any()
-    assert not network.train()(torch.from_numpy(X)).any()
-    assert above.objective(network) == pytest.approx(0.5 * y @ y)
-    below = above.with_beta(0.99 * top)
-    assert isinstance(below, cl.BatchNorm)
-    assert cl.solve(below, tol=1e-10).value < 0.5 * y @ y * (1 - 1e-6)
-
-
 def test_metamorphic_symmetries():
     X, y = instance(6)
     base = cl.BatchNorm(X, y, beta=0.1)

@@ -14,7 +14,7 @@ from convexlib.networks import TwoLayerGatedReLU
 from convexlib.problems.base import Problem
 from tests.helpers.checks import best_in_cone, check_result, network_objective, solved
 from tests.helpers.patterns import EXACT, ROUNDED, degenerate_integers
-from tests.helpers.references import NAMES, loss_value, program_value, targets_for
+from tests.helpers.references import NAMES, program_value, targets_for
 from tests.helpers.refusals import COUNT, EYE, refused
 from tests.helpers.searches import least_found
 from tests.helpers.two_layer import at_fraction, gaussian, small_instance
@@ -100,27 +100,6 @@ def test_gated_optimum_is_strictly_lower(seed):
 
 
 # --- beta_max -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("options", [{}, {"gated": True}, {"arrangements": "generate"}], ids=str)
-@pytest.mark.parametrize("loss", NAMES)
-@pytest.mark.parametrize("seed", [101, 102])
-def test_zero_network_from_beta_max_on(seed, loss, options):
-    X, y, _ = small_instance(seed)
-    y = targets_for(loss, y)
-    problem = at_fraction(X, y, 1 + 1e-6, loss=loss, **options)
-    above = cl.solve(problem)
-    network = problem.to_network(above)
-    assert network.n_neurons == 0
-    assert not network(problem.X).any()
-    empty = loss_value(loss, 0 * y, y)
-    assert above.value == pytest.approx(empty, rel=1e-14)
-    assert problem.objective(network) == pytest.approx(empty, rel=1e-14)
-    problem = at_fraction(X, y, 1 - 1e-3, loss=loss, **options)
-    below = cl.solve(problem, tol=1e-9)
-    assert below.weights.any()
-    assert below.value < above.value
-    assert problem.to_network(below).n_neurons > 0
 
 
 def test_beta_max_is_the_best_neuron_over_all_cells():
@@ -281,29 +260,6 @@ def test_bounds_bracket_the_optimum_on_integer_data(case, seed, fraction):
     bounds = result.dual, generated.dual, certificate.dual
     assert max(bounds) <= result.value * (1 + 1e-12)
     assert certificate.dual >= result.value * (1 - 2e-6) - 1e-12
-
-
-# --- dtypes and devices -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("arrangements", "gated"), [(None, False), (None, True), ("generate", False)]
-)
-def test_float32_stays_float32_and_reaches_its_precision(arrangements, gated):
-    X, y, _ = small_instance(12)
-    exact = at_fraction(X, y, 0.05, gated=gated)
-    data, targets = torch.from_numpy(X).float(), torch.from_numpy(y).float()
-    problem = cl.TwoLayer(data, targets, beta=exact.beta, arrangements=arrangements, gated=gated)
-    result = cl.solve(problem, tol=1e-3)
-    network = problem.to_network(result)
-    assert result.converged
-    assert result.weights.dtype == torch.float32
-    assert result.z.dtype == torch.float64  # a proof is not rounded
-    assert {p.dtype for p in network.state_dict().values()} == {torch.float32}
-    assert network(data).dtype == torch.float32
-    best = cl.solve(exact).value
-    assert result.value == pytest.approx(best, rel=1.1e-3)
-    assert problem.objective(network) == pytest.approx(result.value, rel=1e-5)
 
 
 @pytest.mark.parametrize("gated", [False, True])

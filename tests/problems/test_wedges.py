@@ -229,22 +229,6 @@ def test_features_are_signed_volumes():
     assert problem.n_features <= 2 * 36
 
 
-def test_beta_max_is_where_the_network_vanishes():
-    X, y, _ = instance(0)
-    for bias in (False, True):
-        problem = cl.WedgeLasso(X, y, beta=1.0, bias=bias)
-        top = problem.beta_max()
-        above, below = (
-            cl.solve(problem.with_beta(factor * top)).weights[: problem.n_features]
-            for factor in (1.0001, 0.99)
-        )
-        assert not above.any()
-        assert below.any()
-        empty = problem.to_network(problem.zeros())
-        fit = y - y.mean() if bias else y
-        assert problem.objective(empty) == pytest.approx(0.5 * fit @ fit)
-
-
 def test_the_program_for_cvxpy_agrees():
     X, y, _ = instance(3)
     for bias in (False, True):
@@ -257,14 +241,7 @@ def test_the_program_for_cvxpy_agrees():
         assert problem.dual_value(z) == pytest.approx(value, rel=1e-5)
 
 
-def test_single_precision_and_zero_data():
-    X, y, _ = instance(3)
-    tensors = torch.tensor(X, dtype=torch.float32), torch.tensor(y, dtype=torch.float32)
-    problem = cl.WedgeLasso(*tensors, beta=0.1)
-    result = cl.solve(problem, tol=1e-5)
-    assert result.converged
-    assert result.weights.dtype == torch.float32
-    assert problem.to_network(result).U.dtype == torch.float32
+def test_zero_data():
     nothing = cl.WedgeLasso(np.zeros((3, 2)), np.ones(3), beta=0.1)
     assert nothing.n_features == 0
     assert cl.solve(nothing).value == pytest.approx(1.5)

@@ -8,7 +8,6 @@ import torch
 import convexlib as cl
 from convexlib.errors import InputError
 from convexlib.problems.extensions.attention import AttentionHeads
-from tests.helpers.checks import check_maps
 from tests.helpers.refusals import EYE, refused
 from tests.helpers.searches import least_found
 
@@ -101,24 +100,11 @@ def test_training_reaches_the_optimum_and_never_passes_it():
     assert least == pytest.approx(result.value, rel=1e-6)
 
 
-@pytest.mark.parametrize("gates", [0, 3])
-def test_the_maps_are_adjoint_and_their_gram_matrix_is_theirs(gates):
-    check_maps(instance(6, gates=gates))
-
-
 def test_scores_are_those_of_the_pairs():
     problem = instance(7)
     Q = torch.tensor([[0.3, -1.2], [0.7, 2.0]], dtype=torch.float64)
     scores = (cl.token_pairs(problem.X) @ Q.ravel()).reshape(4, 3, 3)
     torch.testing.assert_close(scores, problem.X @ Q @ problem.X.mT)
-
-
-def test_zero_from_beta_max_on():
-    problem = instance(8)
-    top = problem.beta_max()
-    above = cl.solve(problem.with_beta(top * (1 + 1e-9)))
-    assert len(problem.to_network(above).Q) == 0
-    assert cl.solve(problem.with_beta(0.99 * top)).weights.any()
 
 
 def refusals():

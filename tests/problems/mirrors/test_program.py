@@ -205,16 +205,6 @@ def test_repeated_unsorted_few_and_constant_data(kind):
         assert float(output[0]) == pytest.approx(targets[0])
 
 
-def test_float32_and_other_inputs():
-    x, y = data(1, 6)
-    single = cl.Mirrors(torch.tensor(x).float(), torch.tensor(y).float(), beta=0.05, depth=3)
-    result = cl.solve(single, tol=1e-5)
-    assert result.weights.dtype == torch.float32
-    network = single.to_network(result)
-    assert network(single.X).dtype == torch.float32
-    assert single.objective(network) == pytest.approx(result.value, rel=1e-5)
-
-
 # --- No one-dimensional network that a serious search finds is below the exact optimum ---
 
 

@@ -13,6 +13,7 @@ from convexlib.errors import (
     TooManyArrangementsError,
 )
 from tests.helpers.refusals import refused
+from tests.helpers.searches import least_found
 from tests.helpers.three_layer import circle, forward, program_value, seed_one
 
 EXACT = 0.07265342213  # proven on the circle, over all networks of width 2
@@ -106,29 +107,19 @@ def test_no_descent_goes_below() -> None:
     X, y, beta = circle()
     problem = cl.ThreeLayer(X, y, beta=beta)
     result = cl.solve(problem)
-    data, target = problem.X, problem.y
-    generator = torch.Generator().manual_seed(0)
+
+    def objective(U, w, a):
+        unit = U / torch.linalg.vector_norm(U, dim=(2, 3), keepdim=True)
+        hidden = torch.relu(torch.einsum("td,skjd->stkj", problem.X, unit))
+        fitted = (torch.relu((hidden * w[:, None]).sum(dim=3)) * a[:, None]).sum(dim=2)
+        decay = (w**2).sum(dim=(1, 2)) + (a**2).sum(dim=1)
+        return 0.5 * ((fitted - problem.y) ** 2).sum(dim=1) + 0.5 * beta * decay
+
     start = problem.to_network(result)
-    for noise in (0.003, 0.03):
-        parameters = [
-            (p.detach() + noise * torch.randn(p.shape, generator=generator, dtype=p.dtype))
-            .requires_grad_()
-            for p in (start.U, start.inner[0], start.alpha)
-        ]  # fmt: skip
-        U, w, a = parameters
-        optimiser = torch.optim.Adam(parameters, lr=3e-3)
-        for _ in range(120):
-            optimiser.zero_grad()
-            unit = U / torch.linalg.vector_norm(U, dim=(1, 2), keepdim=True)
-            hidden = torch.relu(torch.einsum("td,kjd->tkj", data, unit))
-            fitted = torch.relu((hidden * w[:, 0]).sum(dim=2)) @ a
-            loss = 0.5 * ((fitted - target) ** 2).sum()
-            loss = loss + 0.5 * beta * ((w**2).sum() + (a**2).sum())
-            loss.backward()
-            optimiser.step()
-        unit = (U / torch.linalg.vector_norm(U, dim=(1, 2), keepdim=True)).detach()
-        reached = problem.objective(cl.ParallelReLU(unit, [w], a))
-        assert result.dual <= reached < 0.12
+    centre = [part.detach() for part in (start.U, start.inner[0][:, 0], start.alpha)]
+    shapes = [tuple(part.shape) for part in centre]
+    reached = least_found(objective, shapes, around=centre, starts=16, steps=400, polished=4)
+    assert result.dual <= reached < 0.12
 
 
 @pytest.mark.parametrize(("method", "accuracy"), [("units", 1e-8), ("oracle", 1e-7)])
@@ -190,16 +181,6 @@ def test_scaling_and_signs() -> None:
         assert cl.solve(problem).value == pytest.approx(0.08329119, rel=1e-6)
 
 
-def test_beta_max_is_sharp() -> None:
-    X, y, _ = circle()
-    problem = cl.ThreeLayer(X, y, beta=1.0)
-    limit = problem.beta_max()
-    above, below = problem.with_beta(1.0001 * limit), problem.with_beta(0.99 * limit)
-    assert not cl.solve(above).weights.any()
-    assert cl.solve(below).value < 0.5 * y @ y * (1 - 1e-8)
-    assert cl.solve(above).value == pytest.approx(0.5 * y @ y)
-
-
 def test_a_stopped_solve_says_so_and_its_bound_holds() -> None:
     X, y, beta = circle()
     problem = cl.ThreeLayer(X, y, beta=beta)
@@ -209,16 +190,6 @@ def test_a_stopped_solve_says_so_and_its_bound_holds() -> None:
     assert result.n_iter == 4
     assert result.dual < EXACT < result.value
     check_network(problem, result)
-
-
-def test_float32_is_kept() -> None:
-    X, y, beta = seed_one()
-    problem = cl.ThreeLayer(torch.tensor(X).float(), torch.tensor(y).float(), beta=beta)
-    result = cl.solve(problem, tol=1e-4)
-    assert result.weights.dtype == torch.float32
-    network = problem.to_network(result)
-    assert network.U.dtype == torch.float32
-    assert problem.objective(network) == pytest.approx(0.08329119, rel=1e-4)
 
 
 def refusals():

@@ -1,0 +1,97 @@
+"""What every problem promises: a sharp beta_max, its network's objective, its data's precision."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+import convexlib as cl
+from convexlib.problems.base import LinearProgram
+from tests.helpers.checks import check_maps, check_record
+from tests.helpers.two_layer import tensors
+
+FAMILIES = {
+    "two layers": cl.TwoLayer,
+    "gated": partial(cl.TwoLayer, gated=True),
+    "generated": partial(cl.TwoLayer, arrangements="generate"),
+    **{
+        f"{loss}, gated={gated}": partial(
+            lambda X, y, **options: cl.TwoLayer(X, y.sign(), **options), loss=loss, gated=gated
+        )
+        for loss in ("logistic", "squared_hinge")
+        for gated in (False, True)
+    },
+    "outputs": lambda X, y, beta: cl.VectorOutput(X, two(y), beta=beta),
+    "gated outputs": lambda X, y, beta: cl.VectorOutput(X, two(y), beta=beta, gated=True),
+    "nuclear": lambda X, y, beta: cl.VectorOutput(
+        X, two(y), beta=beta, gated=True, penalty="nuclear"
+    ),
+    "batch normalisation": cl.BatchNorm,
+    "convolution": lambda X, y, beta: cl.Convolution(X[:, :, None], y, beta=beta),
+    "gated patches": lambda X, y, beta: cl.Convolution(X[:, :, None], y, beta=beta, gated=True),
+    "attention": lambda X, y, beta: cl.Attention(X.reshape(3, 2, 2), y.reshape(3, 2, 1), beta=beta),
+    "threshold": lambda X, y, beta: cl.Threshold(torch.cat([X, 1 + 0 * X], dim=1), y, beta=beta),
+    "wedges": cl.WedgeLasso,
+    "free biases": partial(cl.WedgeLasso, bias=True),
+    "mirrors": lambda X, y, beta: cl.Mirrors(X[:, 0], y, beta=beta, depth=3),
+    "signs": lambda X, y, beta: cl.Mirrors(X[:, 0], y, beta=beta, activation="sign"),
+    "three layers": lambda X, y, beta: cl.ThreeLayer(X[:4], y[:4], beta=beta),
+    "paths": lambda X, y, beta: cl.PathRegularized(X[:4], y[:4], beta=beta),
+}
+
+
+def two(y):
+    return torch.stack([y, y.flip(0)], dim=1)
+
+
+@pytest.fixture(params=FAMILIES.values(), ids=FAMILIES)
+def family(request):
+    return lambda X, y, beta: request.param(X, y, beta=beta)
+
+
+def test_zero_weights_are_best_from_beta_max_on(family):
+    problem = family(*tensors(6, 2, 3), 1.0)
+    top = problem.beta_max()
+    above, below = (problem.with_beta(factor * top) for factor in (1 + 1e-6, 0.99))
+    zero = problem.value(problem.zeros())
+    result = cl.solve(above)
+    assert above.penalty(result.weights) <= 1e-9
+    assert result.value == pytest.approx(zero, rel=1e-12)
+    for weights in (result, problem.zeros()):
+        assert above.objective(above.to_network(weights)) == pytest.approx(zero, rel=1e-12)
+    assert cl.solve(below, tol=1e-9).value < zero * (1 - 1e-9)
+
+
+def test_the_network_has_the_value_and_the_precision_of_the_program(family):
+    X, y = tensors(6, 2, 3)
+    beta = 0.2 * family(X, y, 1.0).beta_max()
+    exact, single = family(X, y, beta), family(X.float(), y.float(), beta)
+    best = cl.solve(exact, tol=1e-8)
+    check_record(exact, best, 1e-8)
+    network = exact.to_network(best)
+    assert exact.objective(network) == pytest.approx(best.value, rel=1e-9)
+    result = cl.solve(single, tol=1e-3)
+    check_record(single, result, 1e-3)
+    assert result.converged
+    assert result.value == pytest.approx(best.value, rel=1.1e-3)
+    network = single.to_network(result)
+    floats = [value for value in network.state_dict().values() if value.is_floating_point()]
+    assert {value.dtype for value in floats} == {torch.float32}
+    with torch.no_grad():
+        assert network(single.inputs).dtype == torch.float32
+    assert single.objective(network) == pytest.approx(result.value, rel=1e-5)
+
+
+def test_outputs_and_correlations_are_adjoint(family):
+    problem = family(*tensors(6, 2, 3), 1.0)
+    if isinstance(problem, LinearProgram) and problem.methods != ("generate",):
+        check_maps(problem)
+
+
+def test_a_problem_keeps_all_but_its_beta(family):
+    problem = family(*tensors(6, 2, 3), 1.0)
+    other = problem.with_beta(np.float64(0.3))
+    assert (other.beta, problem.beta) == (0.3, 1.0)
+    assert type(problem).__name__ in repr(problem)
+    assert repr(other).replace("beta=0.3", "beta=1") == repr(problem)
