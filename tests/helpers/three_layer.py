@@ -48,6 +48,30 @@ def seed_one():
     return X, rng.standard_normal(4), 0.1
 
 
+def degenerate(kind, seed, n):
+    """Gaussian samples (n, 2) and targets, degenerate as `kind` says."""
+    rng = np.random.default_rng(seed)
+    X, y = rng.standard_normal((n, 2)), rng.standard_normal(n)
+    if kind == "negative sign":  # a target that needs a subtraction in the second layer
+        plus, minus = np.maximum(X @ [2.0, 0.0], 0), np.maximum(X @ [1.5, 2.0], 0)
+        y = np.maximum(plus - minus, 0) + 0.1 * y
+    elif kind == "zero row":
+        X[1] = 0.0
+    elif kind == "twice the same row":
+        X[-1] = X[0]
+    elif kind == "opposite rows":
+        X[-1] = -2.0 * X[0]
+    elif kind == "rank one":
+        X = np.outer(X[:, 0].round(1), [1.0, -2.0])
+    elif kind == "grid":
+        X = np.array([[i, j] for i in (-1.0, 0.0, 1.0) for j in (0.0, 1.0)])[:n]
+    elif kind == "bias":
+        X[:, 1] = 1.0
+    elif kind == "one column":
+        X = X[:, :1]
+    return X, y
+
+
 def planar_patterns(X):
     """Activation patterns of the cells of samples in the plane or on the line."""
     if X.shape[1] == 1:

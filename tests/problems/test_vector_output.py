@@ -3,8 +3,6 @@
 And how far the programs are from an ordinary network, whose outputs share neurons.
 """
 
-import warnings
-
 import numpy as np
 import pytest
 import torch
@@ -290,18 +288,18 @@ def test_a_problem_describes_itself_and_keeps_its_options():
     assert again.loss.name == "logistic"
 
 
-def test_columns_that_all_converge_may_stall_together():
-    x = np.array([[0.19, -0.52, 1.0], [-2.4, 1.8, 1.0], [-0.33, 0.77, 1.0]])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        result = cl.solve(cl.VectorOutput(x, np.ones((3, 2)), beta=5e-324, gated=True))
+STALLED = np.array([[0.19, -0.52, 1.0], [-2.4, 1.8, 1.0], [-0.33, 0.77, 1.0]])
+TINY = [[2.7e-62, -1.7e-64, 2.8e-68], [-1.7e-62, 2.7e-64, -2.7e-68], [-3e-62, 0.0, 0.0]]
+SMALL = 1e-70 * np.array([[0.65, 1.6, 1.0], [2.2, -0.3, 1.0], [-1.5, -1.4, 1.0]])
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    ("X", "Y", "gated", "tol"),
+    [(STALLED, np.ones((3, 2)), True, 1e-6), (TINY, SMALL, False, 1e-300)],
+)
+def test_the_least_penalty_of_all_ends_without_a_fault(X, Y, gated, tol):
+    """Columns that all converge may stall together; tiny data are not divided by zero."""
+    result = cl.solve(cl.VectorOutput(X, Y, beta=5e-324, gated=gated), tol=tol)
     assert result.converged == (result.status is cl.Status.CONVERGED)
-
-
-def test_tiny_data_and_penalty_end_without_a_division_by_zero():
-    x = np.array([[2.7e-62, -1.7e-64, 2.8e-68], [-1.7e-62, 2.7e-64, -2.7e-68], [-3e-62, 0.0, 0.0]])
-    y = 1e-70 * np.array([[0.65, 1.6, 1.0], [2.2, -0.3, 1.0], [-1.5, -1.4, 1.0]])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        result = cl.solve(cl.VectorOutput(x, y, beta=5e-324), tol=1e-300)
     assert 0.0 <= result.dual <= result.value

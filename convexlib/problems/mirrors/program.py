@@ -65,14 +65,11 @@ def as_column(x: Any) -> Tensor:
     return x
 
 
-def check_slope(slope: Any) -> float:
-    """Return the slope of a leaky ReLU, strictly between 0 and 1."""
-    value = check_real(slope, "slope")
+def check_share(share: Any, name: str, advice: str = "") -> float:
+    """Return a number strictly between 0 and 1."""
+    value = check_real(share, name)
     if not 0.0 < value < 1.0:
-        raise InputError(
-            f"slope is {value:g}; expected 0 < slope < 1. Use activation='relu' for 0 and 'abs' "
-            "for -1."
-        )
+        raise InputError(f"{name} is {value:g}; expected 0 < {name} < 1.{advice}")
     return value
 
 
@@ -112,9 +109,7 @@ def check_reflections(reflections: Any, depth: int, activation: str) -> bool:
 def make_loss(name: str, quantile: Any) -> Loss:
     """Return the squared loss or the pinball loss of a quantile in (0, 1)."""
     check_choice(name, ("squared", "quantile"), "loss")
-    tau = check_real(quantile, "quantile")
-    if not 0.0 < tau < 1.0:
-        raise InputError(f"quantile is {tau:g}; expected 0 < quantile < 1.")
+    tau = check_share(quantile, "quantile")
     return QuantileLoss(tau=tau) if name == "quantile" else SquaredLoss()
 
 
@@ -218,7 +213,8 @@ class Mirrors(DictionaryLasso):
         self.beta = check_beta(beta)
         self.depth = check_positive_int(depth, "depth", minimum=2)
         self.activation = check_choice(activation, ACTIVATIONS, "activation")
-        self.slope = check_slope(slope) if activation == "leaky" else 0.0
+        advice = " Use activation='relu' for 0 and 'abs' for -1."
+        self.slope = check_share(slope, "slope", advice) if activation == "leaky" else 0.0
         self.widths = check_widths(widths, self.depth, self.activation)
         self.reflections = check_reflections(reflections, self.depth, self.activation)
         self.loss = make_loss(loss, quantile)

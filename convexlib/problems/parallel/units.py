@@ -155,25 +155,21 @@ def check_widths(width: Any, depth: int) -> tuple[int, ...]:
     """Return the number of children on each of the depth - 2 inner levels."""
     if depth > MAX_DEPTH:
         raise InputError(f"depth is {readable_count(depth)}; expected at most {MAX_DEPTH}.")
-    widths = _widths(width, depth)
+    if not isinstance(width, Sequence) or isinstance(width, str):
+        widths = (check_positive_int(width, "width"),) * (depth - 2)
+    elif len(width) != depth - 2:
+        raise InputError(
+            f"width has {len(width)} entries; expected {depth - 2} for depth={depth}, the number "
+            "of children on each inner level from the leaves upwards."
+        )
+    else:
+        widths = tuple(check_positive_int(one, f"width[{i}]") for i, one in enumerate(width))
     if (leaves := prod(widths)) > MAX_LEAVES:
         raise InputError(
             f"width and depth={depth} make units of {readable_count(leaves)} leaves; expected at "
             f"most {MAX_LEAVES}. Lower one of them."
         )
     return widths
-
-
-def _widths(width: Any, depth: int) -> tuple[int, ...]:
-    """The numbers of children, of any size."""
-    if not isinstance(width, Sequence) or isinstance(width, str):
-        return (check_positive_int(width, "width"),) * (depth - 2)
-    if len(width) != depth - 2:
-        raise InputError(
-            f"width has {len(width)} entries; expected {depth - 2} for depth={depth}, the number "
-            "of children on each inner level from the leaves upwards."
-        )
-    return tuple(check_positive_int(entry, f"width[{i}]") for i, entry in enumerate(width))
 
 
 def sample_units(

@@ -14,7 +14,7 @@ from convexlib.errors import (
 )
 from tests.helpers.refusals import refused
 from tests.helpers.searches import least_found
-from tests.helpers.three_layer import circle, forward, program_value, seed_one
+from tests.helpers.three_layer import circle, degenerate, forward, program_value, seed_one
 
 EXACT = 0.07265342213  # proven on the circle, over all networks of width 2
 
@@ -130,38 +130,17 @@ def test_seed_one(method: str, accuracy: float) -> None:
     assert result.value == pytest.approx(0.08329119, abs=accuracy)
 
 
-KINDS = ("general", "negative sign", "zero row", "twice the same row", "opposite rows", "rank one",
-         "bias", "one column")  # fmt: skip
-
-
-def small_instance(kind: str, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """(X, y, beta) with two or three samples, degenerate as `kind` says."""
-    rng = np.random.default_rng(100 * KINDS.index(kind) + seed)
-    n = 2 if kind in ("general", "negative sign", "bias") and seed == 0 else 3
-    X, y = rng.standard_normal((n, 2)), rng.standard_normal(n)
-    if kind == "negative sign":  # a target that needs a subtraction in the second layer
-        plus, minus = np.maximum(X @ [2.0, 0.0], 0), np.maximum(X @ [1.5, 2.0], 0)
-        y = np.maximum(plus - minus, 0) + 0.1 * y
-    elif kind == "zero row":
-        X[1] = 0.0
-    elif kind == "twice the same row":
-        X[2] = X[0]
-    elif kind == "opposite rows":
-        X[2] = -2.0 * X[0]
-    elif kind == "rank one":
-        X = np.outer(X[:, 0], [1.0, -2.0])
-    elif kind == "bias":
-        X[:, 1] = 1.0
-    elif kind == "one column":
-        X = X[:, :1]
-    return X, y, 10 ** rng.uniform(-2, -0.5)
+KINDS = ("general", "negative sign", "bias", "zero row", "twice the same row", "opposite rows",
+         "rank one", "one column")  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("kind", KINDS)
 def test_agrees_with_the_program_without_reductions(kind: str, seed: int) -> None:
     # 24 instances against the program written in CVXPY with all units and no reduction.
-    X, y, beta = small_instance(kind, seed)
+    number = 100 * KINDS.index(kind) + seed
+    X, y = degenerate(kind, number, n=2 if seed == 0 and kind in KINDS[:3] else 3)
+    beta = 10 ** np.random.default_rng(number).uniform(-2, -0.5)
     problem = cl.ThreeLayer(X, y, beta=beta)
     result = cl.solve(problem, tol=1e-8)
     assert result.scope == "network"

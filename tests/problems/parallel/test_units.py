@@ -10,7 +10,7 @@ from convexlib.errors import InputError, TooManyArrangementsError
 from convexlib.problems.parallel import Units
 from convexlib.problems.parallel.units import units_of
 from tests.helpers.refusals import EYE, refused
-from tests.helpers.three_layer import circle, planar_patterns
+from tests.helpers.three_layer import circle, degenerate, planar_patterns
 
 
 def keys(units: Units) -> set:
@@ -25,26 +25,12 @@ def keys(units: Units) -> set:
     return found
 
 
-def degenerate(kind: str) -> np.ndarray:
-    rng = np.random.default_rng(4)
-    X = rng.standard_normal((6, 2))
-    if kind == "zero row":
-        X[2] = 0
-    elif kind == "collinear":
-        X[1], X[4] = 2 * X[0], -X[3]
-    elif kind == "grid":
-        X = np.array([[i, j] for i in (-1.0, 0.0, 1.0) for j in (0.0, 1.0)])
-    elif kind == "rank one":
-        X = np.outer(X[:, 0].round(1), [1.0, 2.0])
-    elif kind == "bias":
-        X[:, 1] = 1.0
-    return X
-
-
-@pytest.mark.parametrize("kind", ["general", "zero row", "collinear", "grid", "rank one", "bias"])
+@pytest.mark.parametrize(
+    "kind", ["general", "zero row", "opposite rows", "grid", "rank one", "bias"]
+)
 @pytest.mark.parametrize("width", [2, 3])
 def test_every_sampled_unit_is_in_the_list(kind: str, width: int) -> None:
-    X = degenerate(kind)[: 6 if width == 2 else 4]
+    X, _ = degenerate(kind, 4, n=6 if width == 2 else 4)
     units = cl.enumerate_units(X, width=width)
     assert units.exhaustive
     listed = keys(units)
