@@ -20,16 +20,16 @@ ROOT = Path(cl.__file__).resolve().parents[1]
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
 
 
+def only(path: str, **variables: str) -> dict[str, str]:
+    """An environment of these variables and this PATH."""
+    return {"PYTHONPATH": str(ROOT), "PATH": path, "OMP_NUM_THREADS": "1", **variables}
+
+
 def python(code: str, *arguments: str, path: str, **variables: str) -> subprocess.CompletedProcess:
     """Run code in a process that has only these variables, and this PATH."""
-    environment = {"PYTHONPATH": str(ROOT), "PATH": path, "OMP_NUM_THREADS": "1", **variables}
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, *arguments],
-        capture_output=True,
-        env=environment,
-        timeout=600,
-        check=False,
-    )
+    command = [sys.executable, "-W", "error", "-c", code, *arguments]
+    environment = only(path, **variables)
+    return subprocess.run(command, capture_output=True, env=environment, timeout=600, check=False)
 
 
 COMMANDS = """
@@ -130,9 +130,9 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 def test_a_forked_child_computes(tmp_path: Path) -> None:
     """Without a change of its threads it waits for ever."""
-    variables = {"HOME": os.environ.get("HOME", str(tmp_path)), "OMP_NUM_THREADS": "2"}
+    home = os.environ.get("HOME", str(tmp_path))
+    environment = only(os.environ["PATH"], HOME=home, OMP_NUM_THREADS="2")
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], **variables}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, start_new_session=True
     ) as parent:
@@ -157,7 +157,7 @@ cl.solution_path(problem, [1.0, 0.5], progress=True, max_iter=100)
 def test_progress_bars_need_no_unicode() -> None:
     ours, theirs = os.openpty()  # bars are drawn on terminals only
     termios.tcsetwinsize(theirs, (24, 80))  # and take their width from them: it is 0 at first
-    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], **ASCII}
+    environment = only(os.environ["PATH"], **ASCII)
     command = [sys.executable, "-c", PROGRESS]
     done = subprocess.run(command, stderr=theirs, env=environment, timeout=600, check=False)
     os.close(theirs)

@@ -83,6 +83,20 @@ def test_the_network_has_the_value_and_the_precision_of_the_program(family):
     assert single.objective(network) == pytest.approx(result.value, rel=1e-5)
 
 
+def test_every_method_that_a_problem_names_solves_it(family):
+    problem = family(*tensors(6, 2, 3), 1.0)
+    problem = problem.with_beta(0.3 * problem.beta_max())
+    best = cl.solve(problem, tol=1e-8).value
+    for method in problem.methods:
+        result = cl.solve(problem, method=method)
+        check_record(problem, result, 1e-6)
+        assert result.converged
+        assert result.method == method
+        assert result.value == pytest.approx(best, rel=1e-6)
+        network = problem.to_network(result)
+        assert problem.objective(network) == pytest.approx(result.value, rel=1e-9)
+
+
 def test_outputs_and_correlations_are_adjoint(family):
     problem = family(*tensors(6, 2, 3), 1.0)
     if isinstance(problem, LinearProgram) and problem.methods != ("generate",):

@@ -170,36 +170,18 @@ def test_adding_patterns_never_raises_the_value(base):
     assert values[-1] == pytest.approx(full.value, rel=3e-9)
 
 
-def with_pattern(arrangements, mask):
-    """One more pattern, with a gate that means nothing."""
-    return cl.Arrangements(
-        torch.cat([arrangements.masks, mask[None]]),
-        torch.cat([arrangements.gates, arrangements.gates[:1]]),
-    )
-
-
 def test_a_pattern_that_no_neuron_has_adds_nothing(base):
     problem, full = base
     arrangements = problem.arrangements
     known = {tuple(mask) for mask in arrangements.masks.tolist()}
     rng = np.random.default_rng(3)
     alien = next(m for m in rng.random((500, 9)) > 0.5 if tuple(m.tolist()) not in known)
-    extended = with_pattern(arrangements, torch.from_numpy(alien))
+    extended = cl.Arrangements(
+        torch.cat([arrangements.masks, torch.from_numpy(alien)[None]]),
+        torch.cat([arrangements.gates, arrangements.gates[:1]]),
+    )
     result = solved(problem.with_arrangements(extended), tol=1e-9)
     assert result.value == pytest.approx(full.value, rel=3e-9)
-
-
-def test_without_cones_a_new_pattern_is_a_new_model(base):
-    problem, _ = base
-    gated = cl.TwoLayer(problem.X, problem.y, beta=problem.beta, gated=True)
-    before = cl.solve(gated, tol=1e-9)
-    # Of all 2^9 masks, the one that the dual point violates most.
-    masks = torch.tensor(list(itertools.product([False, True], repeat=9)))
-    norms = torch.linalg.vector_norm((masks * before.z) @ problem.X, dim=1)
-    assert norms.max() > problem.beta
-    extended = with_pattern(problem.arrangements, masks[norms.argmax()])
-    after = cl.solve(gated.with_arrangements(extended), tol=1e-9)  # with false gates no network
-    assert after.value < before.value * (1 - 1e-6)
 
 
 # --- data of every kind -------------------------------------------------------------------------

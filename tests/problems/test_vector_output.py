@@ -114,23 +114,6 @@ def test_value_is_that_of_the_program_written_out(seed, loss, kind):
     assert result.value == pytest.approx(written_out(problem), rel=1e-6)
 
 
-METHODS = [
-    *(("nuclear", method) for method in ("admm", "fista", "proximal_gradient", "oracle")),
-    *(("one-output gated", m) for m in ("ssnal", "admm", "fista", "proximal_gradient", "oracle")),
-    *(("one-output relu", method) for method in ("ssnal", "admm", "oracle")),
-]
-
-
-@pytest.mark.parametrize(("kind", "method"), METHODS)
-def test_every_method_solves_it(kind, method):
-    problem = instance(3, kind, n=7, c=2, fraction=0.3)
-    result = cl.solve(problem, method=method)
-    check(problem, result)
-    assert result.converged
-    assert result.method == method
-    assert result.value == pytest.approx(cl.solve(problem, tol=1e-8).value, rel=1e-6)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("loss", NAMES)
 def test_one_output_is_the_scalar_program(loss, kind):

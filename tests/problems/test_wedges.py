@@ -149,15 +149,6 @@ def test_samples_alone_are_not_exact():
     assert values[1] > 1.05 * values[0]
 
 
-def test_one_sample_has_no_wedge_that_sees_it():
-    """The smallest case: the wedge of (1, 1) is silent, and e_1 outputs 1."""
-    data = {"X": np.ones((1, 2)), "y": np.ones(1), "beta": 0.2}
-    # beta - beta^2 / 2, from the neuron e_1
-    assert cl.solve(cl.WedgeLasso(**data), tol=1e-10).value == pytest.approx(0.18)
-    with pytest.raises(ProblemError, match="X has rank 1 in 2 dimensions"):
-        cl.WedgeLasso(**data, atoms="data")
-
-
 def test_gates_at_random_rays_are_not_better_than_gaussian_ones():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((60, 3))
@@ -204,14 +195,6 @@ def test_ramps_on_a_line():
         slope, bias = kink.neuron.tolist()
         assert slope * x[place, 0] + bias == pytest.approx(0.0, abs=1e-14)
         assert kink.coordinates == ()
-
-
-def test_one_column_without_a_bias():
-    problem = cl.WedgeLasso(np.array([[2.0], [-1.0]]), np.array([3.0, 1.0]), beta=0.5)
-    np.testing.assert_array_equal(problem.neurons, [[1.0], [-1.0]])
-    np.testing.assert_array_equal(problem.matrix(), [[2.0, 0.0], [0.0, 1.0]])
-    # Soft thresholds: a_1 = (6 - 1/2) / 4 and a_2 = 1 - 1/2.
-    np.testing.assert_allclose(cl.solve(problem).weights, [1.375, 0.5])
 
 
 def test_features_are_signed_volumes():

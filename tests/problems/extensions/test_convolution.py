@@ -70,20 +70,6 @@ def test_data_of_any_size_are_solved(size, height):
     assert result.value == pytest.approx(height**2 * value, rel=2e-6)
 
 
-@pytest.mark.parametrize("method", ["admm", "fista", "proximal_gradient", "oracle"])
-def test_every_method_solves_the_gated_one(method):
-    problem = instance(5, gated=True, n=6, fraction=0.4)
-    assert cl.solve(problem, method=method).value == pytest.approx(written_out(problem), rel=2e-6)
-
-
-def test_admm_solves_the_one_with_cones(monkeypatch):
-    problem = instance(6, fraction=0.3)
-    monkeypatch.setattr("convexlib.problems.extensions.convolution.SMALL_DESIGN", 0)
-    result = cl.solve(problem, tol=1e-5)
-    assert result.method == "admm"
-    assert result.value == pytest.approx(written_out(problem), rel=2e-5)
-
-
 @pytest.mark.parametrize("seed", range(2))
 def test_training_reaches_the_optimum_and_never_passes_it(seed):
     problem = instance(seed, n=4, K=2, fraction=0.2)

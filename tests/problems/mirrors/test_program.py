@@ -142,17 +142,6 @@ def test_two_relus_in_the_first_layer_are_below_every_narrow_network():
         assert objective < narrow
 
 
-def test_deeper_is_never_worse_and_narrow_relu_stops_at_three():
-    x, y = data(4, 7)
-    relu = [cl.solve(cl.Mirrors(x, y, beta=0.05, depth=d)).value for d in (2, 3, 4, 7)]
-    assert relu[0] > relu[1] * (1 + 1e-6)
-    assert relu[1:] == pytest.approx([relu[1]] * 3, rel=1e-12)
-    folded = [
-        cl.solve(cl.Mirrors(x, y, beta=0.05, depth=d, activation="abs")).value for d in (2, 3, 4)
-    ]
-    assert folded[0] > folded[1] * (1 + 1e-6) > folded[2] * (1 + 1e-6)
-
-
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_constant_exactly_from_beta_max_on(kind):
     x, y = data(5, 4 if kind[:2] == ("abs", 4) else 6)

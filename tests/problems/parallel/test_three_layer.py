@@ -122,14 +122,6 @@ def test_no_descent_goes_below() -> None:
     assert result.dual <= reached < 0.12
 
 
-@pytest.mark.parametrize(("method", "accuracy"), [("units", 1e-8), ("oracle", 1e-7)])
-def test_seed_one(method: str, accuracy: float) -> None:
-    X, y, beta = seed_one()
-    result = cl.solve(cl.ThreeLayer(X, y, beta=beta), tol=1e-8, method=method)
-    assert result.scope == "network"
-    assert result.value == pytest.approx(0.08329119, abs=accuracy)
-
-
 KINDS = ("general", "negative sign", "bias", "zero row", "twice the same row", "opposite rows",
          "rank one", "one column")  # fmt: skip
 
