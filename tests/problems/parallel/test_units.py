@@ -107,6 +107,15 @@ def test_data_of_zeros_have_one_silent_unit() -> None:
     assert cl.solve(problem).value == pytest.approx(1.5)
 
 
+def test_a_violated_wall_of_a_node_is_measured_at_unit_length() -> None:
+    problem = cl.ThreeLayer([[1.0]], [1.0], beta=1.0)
+    signs, active = problem.units.inner[0][:, 0], problem.units.leaves.all(axis=(1, 2))
+    (mixed,) = np.flatnonzero(active & (signs == [1, -1]).all(axis=1))
+    weights = problem.zeros()
+    weights[0, mixed] = torch.tensor([[1.0], [2.0]])  # the sum 1 - 2 should not be negative
+    assert problem.violation(weights) == pytest.approx(2**-0.5)
+
+
 UNITS = {
     "leaves": np.ones((2, 2, 3), dtype=bool),
     "inner": (np.ones((2, 1, 2), dtype=np.int8),),
