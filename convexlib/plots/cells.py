@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,18 +10,7 @@ from matplotlib.patches import Wedge
 
 from convexlib.checks import check_matrix, check_scale
 from convexlib.errors import InputError
-from convexlib.plots.style import (
-    GREY,
-    TAG,
-    active_colour,
-    arrows,
-    axes_for,
-    outer_label,
-    pattern_label,
-)
-
-if TYPE_CHECKING:
-    from convexlib.arrangements import Arrangements
+from convexlib.plots.style import GREY, TAG, active_colour, arrows, axes_for, outer_label
 
 __all__ = ["cell_sectors", "plot_cells"]
 
@@ -106,31 +95,13 @@ def spread(angles: np.ndarray, gap: float) -> np.ndarray:
     return moved
 
 
-def known(masks: np.ndarray, arrangements: Arrangements | None) -> np.ndarray:
-    """Return which of the patterns (P, n) belong to `arrangements`; all do when it is None."""
-    if arrangements is None:
-        return np.ones(len(masks), dtype=bool)
-    given = arrangements.masks.cpu().numpy()  # (Q, n)
-    if given.shape[1] != masks.shape[1]:
-        raise InputError(
-            f"arrangements has patterns of {given.shape[1]} samples but X has {masks.shape[1]} "
-            "rows; expected the arrangements of this X."
-        )
-    have = {pattern_label(mask) for mask in given}
-    return np.array([pattern_label(mask) in have for mask in masks])
-
-
-def plot_cells(
-    X: Any,
-    ax: Axes | None = None,
-    arrangements: Arrangements | None = None,
-    label_patterns: bool = True,
-) -> Axes:
+def plot_cells(X: Any, ax: Axes | None = None) -> Axes:
     r"""Draw the activation cells of data with two columns in the plane of the weights u.
 
     Each sample is an arrow :math:`x_i`; the line :math:`x_i^T u = 0` perpendicular to it is where
     it switches on or off. A sector's colour is the share of active samples (vermillion none,
-    blue all), the colour of the vertex with the same pattern in `plot_zonotope`.
+    blue all), the colour of the vertex with the same pattern in `plot_zonotope`. Each cell's
+    pattern is written beside it, sample 1 first, when there are at most 16 cells.
 
     Parameters
     ----------
@@ -138,10 +109,6 @@ def plot_cells(
         Data; a column of ones beside one feature makes the plane that of weight and bias.
     ax : Axes, optional
         Where to draw; a new figure by default.
-    arrangements : Arrangements, optional
-        If given, only its patterns are coloured, so that cells missed by a sample stay empty.
-    label_patterns : bool
-        Write each cell's pattern beside it, sample 1 first, when there are at most 16 cells.
 
     Returns
     -------
@@ -150,7 +117,7 @@ def plot_cells(
     Raises
     ------
     InputError
-        If X does not have two columns, or `arrangements` has patterns of another length.
+        If X does not have two columns.
 
     Examples
     --------
@@ -162,14 +129,11 @@ def plot_cells(
     """
     data = two_columns(X, "plot_cells")
     sectors, masks = cell_sectors(data)
-    found = known(masks, arrangements)
     ax = axes_for(ax, (4.6, 4.6))
     radius = 1.2 * max(float(np.linalg.norm(data, axis=1).max()), 1e-300)
 
-    for (start, stop), mask, coloured in zip(np.degrees(sectors), masks, found, strict=True):
-        cell = Wedge((0, 0), radius, start, stop, linewidth=0, label=f"_{pattern_label(mask)}")
-        cell.set(facecolor=active_colour(mask) if coloured else "none", alpha=0.42)
-        ax.add_patch(cell)
+    for span, mask in zip(np.degrees(sectors), masks, strict=True):
+        ax.add_patch(Wedge((0, 0), radius, *span, lw=0, fc=active_colour(mask), alpha=0.42))
     width = 1.1 if len(sectors) <= 32 else 0.5
     if len(sectors) > 1:
         for angle in sectors[: len(sectors) // 2, 0]:
@@ -177,7 +141,7 @@ def plot_cells(
             ax.plot([-tip[0], tip[0]], [-tip[1], tip[1]], color=GREY, lw=width, ls="-")
 
     draw_samples(ax, data, radius)
-    labelled = label_patterns and len(sectors) <= MAX_LABELS
+    labelled = len(sectors) <= MAX_LABELS
     if labelled:
         label_sectors(ax, sectors, masks, radius)
     reach = radius * (1.06 + (0.065 * min(len(data), 14) + 0.1 if labelled else 0))

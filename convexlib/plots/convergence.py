@@ -97,7 +97,7 @@ def plot_convergence(
         if optimum is not None:
             ax.axhline(optimum, color=GREY, lw=1.2, ls=":", label="optimum")
         ax.set_ylabel("objective")
-    ax.set_xlabel("iteration" if column == "iteration" else "seconds")
+    ax.set_xlabel(column)
     legend_above(ax, columns=3)
     return ax
 

@@ -1,11 +1,7 @@
-"""The function that a two-layer network has learned, on one or two inputs.
-
-`DrawnNeurons` are a network as pictures need it: weights, bias and gate of each.
-"""
+"""The function that a two-layer network has learned, on one or two inputs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,59 +11,37 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
-from convexlib.checks import check_data, check_finite, check_flag, check_positive_int
+from convexlib.checks import check_data, check_finite, check_flag
 from convexlib.errors import InputError, NotCertifiableError
 from convexlib.networks import TwoLayerGatedReLU, outputs, read_two_layer
-from convexlib.plots.style import (
-    GREY,
-    NEGATIVE,
-    POSITIVE,
-    axes_for,
-    legend_above,
-    outline,
-    style,
-)
+from convexlib.plots.style import GREY, NEGATIVE, POSITIVE, axes_for, legend_above, outline, style
 
-__all__ = [
-    "DrawnNeurons",
-    "bias_column",
-    "evaluate",
-    "live_neurons",
-    "neuron_kinks",
-    "plot_function",
-    "plot_input_cells",
-    "with_ones",
-]
+__all__ = ["neuron_kinks", "plot_function", "plot_input_cells"]
+
+GRID = 200  # points of a map along each axis
 
 
-@dataclass(frozen=True, eq=False)
-class DrawnNeurons:
-    r"""The live neurons :math:`\alpha_j\, 1[h_j^T (x, 1) \ge 0]\, u_j^T (x, 1)` of a network.
+def live_neurons(
+    net: nn.Module, features: int, columns: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Return what switches the neurons that are not zero, and their output weights.
 
-    Attributes
+    Parameters
     ----------
-    U : ndarray of shape (m, f + 1)
-        Weights of the f features, then the bias (0 where the network has none).
+    net : nn.Module
+        Two-layer network on `features` inputs.
+    features : int
+        Their number f.
+    columns : int, optional
+        How many columns the network is given; a column beyond the features is a bias.
+
+    Returns
+    -------
     gates : ndarray of shape (m, f + 1)
-        What switches each neuron: U itself unless the network is gated.
+        Neuron j is active where :math:`h_j^T (x, 1) \ge 0`: weights of the features, then the sum
+        of what is a bias.
     alpha : ndarray of shape (m,)
         Output weights.
-    """
-
-    U: np.ndarray
-    gates: np.ndarray
-    alpha: np.ndarray
-
-    def contributions(self, points: np.ndarray) -> np.ndarray:
-        """Return each neuron's part (m, k) of the output at points (k, f)."""
-        inputs = np.column_stack([points, np.ones(len(points))]).T  # (f + 1, k)
-        return self.alpha[:, None] * (self.U @ inputs) * (self.gates @ inputs >= 0)
-
-
-def live_neurons(net: nn.Module, features: int, columns: int | None = None) -> DrawnNeurons:
-    """Return the neurons of a two-layer network on `features` inputs that are not zero.
-
-    `columns` is how many columns the network is given; a column beyond the features is a bias.
     """
     inner_bias = False
     if isinstance(net, TwoLayerGatedReLU):
@@ -92,16 +66,9 @@ def live_neurons(net: nn.Module, features: int, columns: int | None = None) -> D
             "Pass the X that it was trained on."
         )
     live = (U.abs().amax(dim=1) > 0) & (alpha != 0)
-    return DrawnNeurons(
-        U=split_bias(U[live], features),
-        gates=split_bias(gates[live], features),
-        alpha=numpy(alpha[live]),
-    )
-
-
-def split_bias(rows: Tensor, features: int) -> np.ndarray:
-    """Return weights (m, c) as (m, features + 1): what is beyond the features adds to one bias."""
-    return numpy(torch.cat([rows[:, :features], rows[:, features:].sum(1, keepdim=True)], dim=1))
+    gates = gates[live]
+    biases = gates[:, features:].sum(1, keepdim=True)
+    return numpy(torch.cat([gates[:, :features], biases], dim=1)), numpy(alpha[live])
 
 
 def numpy(values: Tensor) -> np.ndarray:
@@ -115,16 +82,9 @@ def evaluate(net: nn.Module, points: np.ndarray) -> np.ndarray:
     return numpy(outputs(net, torch.from_numpy(points).to(like)))
 
 
-def bias_column(data: np.ndarray, bias: bool | None, features: int) -> bool:
+def bias_column(data: np.ndarray, features: int) -> bool:
     """Return whether the last column of (n, d) is a bias, or refuse data of other dimension."""
-    bias = None if bias is None else check_flag(bias, "bias")
-    ones = bool((data[:, -1] == 1).all()) and data.shape[1] > 1
-    if bias and not ones:
-        raise InputError(
-            f"bias=True but the last column of X (shape {data.shape}) is not all ones. Append a "
-            "column of ones, or leave bias out."
-        )
-    has_bias = ones if bias is None else bias
+    has_bias = bool((data[:, -1] == 1).all()) and data.shape[1] > 1
     found = data.shape[1] - has_bias
     if found != features:
         other = {1: "plot_function", 2: "plot_input_cells"}.get(found)
@@ -174,22 +134,20 @@ def neuron_kinks(net: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     >>> kinks.tolist(), signs.tolist()
     ([0.5, 1.0], [-1.0, 1.0])
     """
-    neurons = live_neurons(net, features=1)
-    slopes, offsets = neurons.gates.T
+    return kinks_of(*live_neurons(net, features=1))
+
+
+def kinks_of(gates: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the kinks of neurons (m, 2) of one feature, increasing, and their output signs."""
+    slopes, offsets = gates.T
     sloped = slopes != 0
     kinks = -offsets[sloped] / slopes[sloped] + 0.0  # + 0.0 turns -0.0 into 0.0
     order = np.argsort(kinks, kind="stable")
-    return kinks[order], np.sign(neurons.alpha[sloped][order])
+    return kinks[order], np.sign(alpha[sloped][order])
 
 
 def plot_function(
-    net: nn.Module,
-    X: Any,
-    y: Any,
-    ax: Axes | None = None,
-    bias: bool | None = None,
-    contributions: bool = False,
-    legend: bool = True,
+    net: nn.Module, X: Any, y: Any, ax: Axes | None = None, legend: bool = True
 ) -> Axes:
     r"""Draw a learned function of one feature with its data and the neurons' kinks.
 
@@ -206,10 +164,6 @@ def plot_function(
         Targets.
     ax : Axes, optional
         Where to draw; a new figure by default.
-    bias : bool, optional
-        Whether the last column is a bias; by default it is when there are two and it is all ones.
-    contributions : bool
-        Also draw each neuron's own :math:`\alpha_j (w_j x + b_j)_+`, thin.
     legend : bool
         Explain the marks.
 
@@ -235,9 +189,8 @@ def plot_function(
     ('$x$', '$f(x)$')
     """
     X, y = (part.double().cpu().numpy() for part in check_data(X, y))
-    has_bias = bias_column(X, bias, features=1)
-    neurons = live_neurons(net, 1, columns=X.shape[1])
-    kinks, signs = neuron_kinks(net)
+    has_bias = bias_column(X, features=1)
+    kinks, signs = kinks_of(*live_neurons(net, 1, columns=X.shape[1]))
     x = X[:, 0]
     margin = 0.08 * float(_spread(x))
     low, high = x.min() - margin, x.max() + margin
@@ -247,11 +200,6 @@ def plot_function(
     inputs = with_ones(line[:, None], has_bias)
 
     ax = axes_for(ax, (6.0, 3.6))
-    if check_flag(contributions, "contributions"):
-        parts = neurons.contributions(line[:, None])  # (m, k)
-        for part, weight in zip(parts, neurons.alpha, strict=True):
-            colour, dash = (POSITIVE, "-") if weight > 0 else (NEGATIVE, "--")
-            ax.plot(line, part, color=colour, lw=0.8, ls=dash, alpha=0.9, label="_neuron")
     ax.plot(x, y, "o", color=GREY, ms=4.5, label="data")
     ax.plot(line, evaluate(net, inputs), color=POSITIVE, lw=2, ls="-", label="network")
     ax.set_xlim(low, high)
@@ -278,15 +226,7 @@ def plot_function(
     return ax
 
 
-def plot_input_cells(
-    net: nn.Module,
-    X: Any,
-    y: Any,
-    ax: Axes | None = None,
-    bias: bool | None = None,
-    resolution: int = 200,
-    colorbar: bool = True,
-) -> Axes:
+def plot_input_cells(net: nn.Module, X: Any, y: Any, ax: Axes | None = None) -> Axes:
     r"""Draw a learned piecewise-linear map of two features with its activation cells.
 
     Filled contours show f. White lines :math:`u_j^T x = 0` are the neurons' boundaries, solid for
@@ -303,12 +243,6 @@ def plot_input_cells(
         Targets.
     ax : Axes, optional
         Where to draw; a new figure by default.
-    bias : bool, optional
-        Whether the last column is a bias; by default it is when it is all ones.
-    resolution : int
-        Points of the grid along each axis.
-    colorbar : bool
-        Draw the scale of f beside the axes.
 
     Returns
     -------
@@ -328,19 +262,18 @@ def plot_input_cells(
     >>> U = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
     >>> network = cl.TwoLayerReLU(U, torch.tensor([1.0, -1.0]))
     >>> X, y = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]), np.array([0.0, 1.0, 0.0])
-    >>> ax = plots.plot_input_cells(network, X, y, resolution=20)
+    >>> ax = plots.plot_input_cells(network, X, y)
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('$x_1$', '$x_2$')
     """
     X, y = (part.double().cpu().numpy() for part in check_data(X, y))
-    resolution = check_positive_int(resolution, "resolution", minimum=2)
-    has_bias = bias_column(X, bias, features=2)
-    neurons = live_neurons(net, 2, columns=X.shape[1])
+    has_bias = bias_column(X, features=2)
+    gates, alpha = live_neurons(net, 2, columns=X.shape[1])
     margin = 0.1 * _spread(X[:, :2])
     low, high = X[:, :2].min(axis=0) - margin, X[:, :2].max(axis=0) + margin
-    grid = np.meshgrid(*np.linspace(low, high, resolution).T)
+    grid = np.meshgrid(*np.linspace(low, high, GRID).T)
     points = with_ones(np.stack([axis.ravel() for axis in grid], axis=1), has_bias)
-    values = evaluate(net, points).reshape(resolution, resolution)
+    values = evaluate(net, points).reshape(GRID, GRID)
 
     ax = axes_for(ax, (5.6, 4.4))
     bottom, top = min(values.min(), y.min()), max(values.max(), y.max())
@@ -349,7 +282,7 @@ def plot_input_cells(
     levels = MaxNLocator(nbins=18).tick_values(bottom, top)
     filled = ax.contourf(*grid, values, levels=levels, cmap="viridis")
     corners = np.array([low, (low[0], high[1]), high, (high[0], low[1])])
-    for row, weight in zip(neurons.gates, neurons.alpha, strict=True):
+    for row, weight in zip(gates, alpha, strict=True):
         side = with_ones(corners, True) @ row
         if side.min() < 0 < side.max():
             ax.add_line(boundary(row, low, high, dashed=bool(weight < 0)))
@@ -357,10 +290,9 @@ def plot_input_cells(
     dots.set_norm(filled.norm)
     dots.set(edgecolor="white", linewidth=0.9, path_effects=outline(2.2))
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel="$x_1$", ylabel="$x_2$")
-    if check_flag(colorbar, "colorbar"):
-        with style():
-            scale = ax.figure.colorbar(filled, ax=ax, label="$f(x)$", ticks=levels[::2])
-        scale.outline.set_visible(False)
+    with style():
+        scale = ax.figure.colorbar(filled, ax=ax, label="$f(x)$", ticks=levels[::2])
+    scale.outline.set_visible(False)
     return ax
 
 

@@ -136,11 +136,6 @@ def active_colour(mask: np.ndarray) -> str:
     return to_hex(ACTIVE(float(np.mean(mask))))
 
 
-def pattern_label(mask: np.ndarray) -> str:
-    """Return an activation pattern (n,) as text, ``0110``; sample 1 comes first."""
-    return "".join("1" if active else "0" for active in mask)
-
-
 def arrows(ax: Axes, tails: np.ndarray, steps: np.ndarray, color: Any, width: float) -> None:
     """Draw arrows from `tails` (k, 2) by `steps` (k, 2), both in data units."""
     ax.quiver(
@@ -156,9 +151,10 @@ def arrows(ax: Axes, tails: np.ndarray, steps: np.ndarray, color: Any, width: fl
 
 
 def outer_label(ax: Axes, place: np.ndarray, direction: np.ndarray, mask: np.ndarray) -> None:
-    """Write a pattern (n,) at `place` so that it extends away along the unit `direction`.
+    """Write a pattern (n,) at `place`, ``0110``, away along the unit `direction`.
 
-    Long patterns run along the direction, so that labels side by side need little room.
+    Sample 1 comes first. Long patterns run along the direction, so that labels side by side need
+    little room.
     """
     right, up = direction
     if len(mask) <= SHORT_PATTERN:
@@ -172,7 +168,7 @@ def outer_label(ax: Axes, place: np.ndarray, direction: np.ndarray, mask: np.nda
     ax.text(
         place[0],
         place[1],
-        pattern_label(mask),
+        "".join("1" if active else "0" for active in mask),
         ha=sideways,
         va=upright,
         rotation=turn,

@@ -136,9 +136,7 @@ def plot_polygon(data: np.ndarray, ax: Axes) -> Axes:
         middles = sectors.mean(axis=1)
         out = np.stack([np.cos(middles), np.sin(middles)], axis=1)  # (P, 2)
         for corner, span, colour in zip(corners, np.degrees(sectors), colours, strict=True):
-            cone = Wedge(tuple(corner), 0.13 * size, *span, facecolor=colour, alpha=0.42)
-            cone.set(linewidth=0, label="_cone")
-            ax.add_patch(cone)
+            ax.add_patch(Wedge(tuple(corner), 0.13 * size, *span, lw=0, fc=colour, alpha=0.42))
         arrows(ax, corners, 0.15 * size * out, colours, width=0.006)
         if len(sectors) <= MAX_LABELS:
             for corner, direction, mask in zip(corners, out, masks, strict=True):

@@ -35,7 +35,6 @@ def pictured(draw_it: Any) -> Any:
     return call
 
 
-BIAS = st.sampled_from((None, True, False))
 AX = {"ax": st.none()}
 
 
@@ -50,12 +49,9 @@ entry("plot_cells", pictured(plots.plot_cells), one("X", (5, 2)), options=AX)
 entry("plot_zonotope", pictured(plots.plot_zonotope), one("X", (5, 3)), options=AX)
 entry(
     "plot_function", pictured(plots.plot_function), shown(),
-    options={"bias": BIAS, "contributions": st.booleans(), "legend": st.booleans(), **AX},
+    options={"legend": st.booleans(), **AX},
 )  # fmt: skip
-entry(
-    "plot_input_cells", pictured(plots.plot_input_cells), shown(),
-    options={"bias": BIAS, "resolution": st.integers(2, 9), "colorbar": st.booleans(), **AX},
-)  # fmt: skip
+entry("plot_input_cells", pictured(plots.plot_input_cells), shown(), options=AX)
 entry("cell_sectors", plots.cell_sectors, one("X", (6, 2)))
 
 

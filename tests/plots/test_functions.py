@@ -1,17 +1,15 @@
-"""Learned functions: kinks, contributions, boundaries, and what is refused."""
+"""Learned functions: kinks, boundaries, and what is refused."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from matplotlib.colors import to_hex
 from torch import nn
 
 import convexlib as cl
 from convexlib import plots
 from convexlib.errors import InputError
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU
-from tests.helpers.refusals import COUNT, EYE, ONE, refused
+from tests.helpers.refusals import COUNT, ONE, refused
 
 X1 = np.column_stack([np.linspace(-2, 2, 9), np.ones(9)])
 Y1 = np.abs(X1[:, 0])
@@ -28,47 +26,40 @@ def labelled(artists, label):
     return [artist for artist in artists if artist.get_label() == label]
 
 
-def test_kinks_are_where_the_live_neurons_switch():
-    kinks, signs = plots.neuron_kinks(relu_net(U1, ALPHA1))
-    np.testing.assert_allclose(kinks, [-0.5, 1.0, 10.0])
-    np.testing.assert_array_equal(signs, [1, -1, 1])
-
-
-def test_kinks_without_bias_are_at_zero():
-    kinks, signs = plots.neuron_kinks(relu_net([[2.0], [-1.0]], [1.0, -1.0]))
-    assert kinks.tolist() == [0.0, 0.0]
-    assert not np.signbit(kinks).any()
-    assert sorted(signs) == [-1, 1]
-
-
-def test_kinks_of_a_gated_network_are_those_of_its_gates():
-    U, gates = torch.tensor([[1.0, 5.0]]), torch.tensor([[2.0, -3.0]])
-    kinks, _ = plots.neuron_kinks(TwoLayerGatedReLU(U, torch.ones(1), gates))
-    assert kinks.tolist() == [1.5]
-
-
-def test_kinks_of_a_sequential_network_count_every_bias():
+def biased_net():
     net = nn.Sequential(nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 1)).double()
     with torch.no_grad():
         net[0].weight.copy_(torch.tensor([[2.0, 1.0]]))
         net[0].bias.fill_(3.0)
         net[2].weight.fill_(-1.0)
+    return net
+
+
+GATES = TwoLayerGatedReLU(torch.tensor([[1.0, 5.0]]), torch.ones(1), torch.tensor([[2.0, -3.0]]))
+KINKS = {
+    "where the live neurons switch": (relu_net(U1, ALPHA1), [-0.5, 1.0, 10.0], [1, -1, 1]),
+    "without bias at zero": (relu_net([[2.0], [-1.0]], [1.0, -1.0]), [0.0, 0.0], [1, -1]),
+    "where the gates switch": (GATES, [1.5], [1]),
+    "every bias counts": (biased_net(), [-2.0], [-1]),
+}
+
+
+@pytest.mark.parametrize("name", KINKS)
+def test_kinks_and_signs(name):
+    net, expected, expected_signs = KINKS[name]
     kinks, signs = plots.neuron_kinks(net)
-    assert kinks.tolist() == [-2.0]
-    assert signs.tolist() == [-1]
+    np.testing.assert_allclose(kinks, expected)
+    assert signs.tolist() == expected_signs
+    assert not np.signbit(kinks[kinks == 0]).any()
 
 
 def test_function_marks_the_kinks_in_view_by_sign(drawn):
     ax = drawn(plots.plot_function(relu_net(U1, ALPHA1), X1, Y1))
-    up, down = (
-        labelled(ax.lines, r"kink, $\alpha_j > 0$"),
-        labelled(ax.lines, r"kink, $\alpha_j < 0$"),
-    )
-    assert [line.get_xdata().tolist() for line in up] == [[-0.5]]
-    assert [line.get_xdata().tolist() for line in down] == [[1.0]]
-    assert (up[0].get_marker(), down[0].get_marker()) == ("^", "v")
     names = [text.get_text() for text in ax.get_legend().get_texts()]
     assert names == ["data", "network", r"kink, $\alpha_j > 0$", r"kink, $\alpha_j < 0$"]
+    for name, kink, marker in zip(names[2:], (-0.5, 1.0), "^v", strict=True):
+        (line,) = labelled(ax.lines, name)
+        assert (line.get_xdata().tolist(), line.get_marker()) == ([kink], marker)
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
@@ -85,41 +76,13 @@ def test_function_draws_the_network_and_the_data(kind):
     assert ax.get_xlim()[1] < 10
 
 
-@pytest.mark.parametrize("gated", [False, True])
-def test_contributions_add_up_to_the_network(gated):
-    net = relu_net(U1, ALPHA1)
-    if gated:
-        net = TwoLayerGatedReLU(net.U, net.alpha, torch.randn(6, 2).to(net.U))
-    ax = plots.plot_function(net, X1, Y1, contributions=True)
-    parts = labelled(ax.lines, "_neuron")
-    assert len(parts) == 4
-    (fit,) = labelled(ax.lines, "network")
-    np.testing.assert_allclose(sum(p.get_ydata() for p in parts), fit.get_ydata(), atol=1e-12)
-    assert {to_hex(part.get_color()) for part in parts} == set(plots.COLOURS[:2])
-
-
 def test_float32_and_zero_networks_are_drawn(drawn):
     net = TwoLayerReLU(torch.zeros(0, 1), torch.zeros(0))
     ax = drawn(plots.plot_function(net, X1[:, :1], Y1))
     (fit,) = labelled(ax.lines, "network")
     assert not fit.get_ydata().any()
-    drawn(
-        plots.plot_input_cells(TwoLayerReLU(torch.zeros(0, 2), torch.zeros(0)), PLANE, np.zeros(8))
-    )
-
-
-@pytest.mark.parametrize(
-    ("X", "bias", "message"),
-    [
-        (np.eye(3), None, r"\(3, 3\), which is 3 features and no bias column; expected 1 feature"),
-        (np.eye(2), None, r"2 features and no bias column.*Use plot_input_cells"),
-        (np.eye(2), True, "bias=True but the last column"),
-        (X1, False, "2 features and no bias column"),
-    ],
-)
-def test_function_needs_one_feature(X, bias, message):
-    with pytest.raises(InputError, match=message):
-        plots.plot_function(relu_net(U1, ALPHA1), X, np.zeros(len(X)), bias=bias)
+    zero = TwoLayerReLU(torch.zeros(0, 2), torch.zeros(0))
+    drawn(plots.plot_input_cells(zero, PLANE, np.zeros(8)))
 
 
 # Maps of two features.
@@ -132,7 +95,7 @@ ALPHA2 = [1.0, -1.0, 0.5, 1.0]
 
 def test_boundaries_lie_on_the_neurons_lines(drawn):
     net = relu_net(U2, ALPHA2)
-    ax = drawn(plots.plot_input_cells(net, WITH_ONES, np.zeros(8), resolution=20))
+    ax = drawn(plots.plot_input_cells(net, WITH_ONES, np.zeros(8)))
     lines = labelled(ax.lines, "_boundary")
     assert len(lines) == 3  # the fourth neuron switches far out of view
     for line, row, weight in zip(lines, U2, ALPHA2, strict=False):
@@ -144,16 +107,15 @@ def test_boundaries_lie_on_the_neurons_lines(drawn):
 
 def test_map_without_bias_has_lines_through_the_origin(drawn):
     net = relu_net([[1.0, -0.5], [0.3, 1.0]], [1.0, 1.0])
-    ax = drawn(plots.plot_input_cells(net, PLANE, np.ones(8), resolution=10, colorbar=False))
+    ax = drawn(plots.plot_input_cells(net, PLANE, np.ones(8)))
     for line in labelled(ax.lines, "_boundary"):
         (a, b), (c, d) = line.get_xydata()
         assert a * d - b * c == pytest.approx(0, abs=1e-12)
-    assert len(ax.figure.axes) == 1
 
 
 def test_data_and_map_share_one_scale(drawn):
     net, y = relu_net(U2, ALPHA2), np.linspace(-60, 60, 8)
-    ax = drawn(plots.plot_input_cells(net, WITH_ONES, y, resolution=10))
+    ax = drawn(plots.plot_input_cells(net, WITH_ONES, y))
     dots = ax.collections[-1]
     np.testing.assert_array_equal(dots.get_offsets(), PLANE)
     np.testing.assert_array_equal(dots.get_array(), y)
@@ -164,26 +126,12 @@ def test_data_and_map_share_one_scale(drawn):
     assert ax.figure.axes[1].get_ylabel() == "$f(x)$"
 
 
-@pytest.mark.parametrize(
-    ("X", "message"),
-    [
-        (X1, "1 feature and a bias column.*Use plot_function"),
-        (np.eye(4), "4 features and no bias column; expected 2 features"),
-    ],
-)
-def test_map_needs_two_features(X, message):
-    with pytest.raises(InputError, match=message):
-        plots.plot_input_cells(relu_net(U2, ALPHA2), X, np.zeros(len(X)))
-
-
 @pytest.mark.parametrize("at", [0.0, 0.3, 1e19])
-def test_samples_that_all_agree_are_drawn(at):
+def test_samples_that_all_agree_are_drawn(at, drawn):
     network = cl.TwoLayerReLU(ONE, ONE[0])
-    ax = plots.plot_function(network, np.full((2, 1), at), [0.0, 1.0], bias=False)
-    ax.figure.canvas.draw()
+    ax = drawn(plots.plot_function(network, np.full((2, 1), at), [0.0, 1.0]))
     low, high = ax.get_xlim()
     assert low < at < high
-    plt.close(ax.figure)
 
 
 REFUSALS = [
@@ -193,11 +141,15 @@ REFUSALS = [
      InputError, r"takes 3 columns; expected 1 or 2"),
     (lambda: plots.plot_function(nn.Linear(2, 1), X1, Y1),
      InputError, "net is a Linear; expected a TwoLayerReLU"),
-    (lambda: plots.plot_input_cells(relu_net(U2, ALPHA2), WITH_ONES, np.zeros(8), resolution=1),
-     InputError, "resolution is 1; expected an integer >= 2"),
     (lambda: plots.neuron_kinks(relu_net([[np.nan]], [1.0])),
      InputError, "first layer of net contains 1"),
-    (lambda: plots.plot_function(TwoLayerReLU(ONE, ONE[0]), EYE[:, :1], COUNT, bias=EYE),
-     InputError, "bias is"),
+    (lambda: plots.plot_function(relu_net(U1, ALPHA1), np.eye(3), COUNT),
+     InputError, r"\(3, 3\), which is 3 features and no bias column; expected 1 feature"),
+    (lambda: plots.plot_function(relu_net(U1, ALPHA1), np.eye(2), COUNT[:2]),
+     InputError, "2 features and no bias column.*Use plot_input_cells"),
+    (lambda: plots.plot_input_cells(relu_net(U2, ALPHA2), X1, Y1),
+     InputError, "1 feature and a bias column.*Use plot_function"),
+    (lambda: plots.plot_input_cells(relu_net(U2, ALPHA2), np.eye(4), Y1[:4]),
+     InputError, "4 features and no bias column; expected 2 features"),
 ]  # fmt: skip
 test_refusals = refused(REFUSALS)

@@ -16,8 +16,9 @@ from convexlib.errors import InputError
 from tests.helpers.refusals import EYE, refused
 
 
-def labelled(artists, label):
-    return [artist for artist in artists if artist.get_label() == label]
+def wedges(ax):
+    """The cells of `plot_cells`, or the normal cones of `plot_zonotope`."""
+    return [patch for patch in ax.patches if isinstance(patch, Wedge)]
 
 
 def polygon_area(corners):
@@ -39,7 +40,7 @@ def test_polygon_has_the_volume_of_the_zonotope(planar, drawn):
 
 def test_normal_cones_are_the_cells_and_arrows_maximise_at_their_vertex(fan, drawn):
     ax = drawn(plots.plot_zonotope(fan))
-    cones = labelled(ax.patches, "_cone")
+    cones = wedges(ax)
     sectors, _ = plots.cell_sectors(fan)
     np.testing.assert_allclose([(c.theta1, c.theta2) for c in cones], np.degrees(sectors))
     corners = np.array([cone.center for cone in cones])
@@ -51,11 +52,12 @@ def test_normal_cones_are_the_cells_and_arrows_maximise_at_their_vertex(fan, dra
 
 
 def test_a_vertex_has_the_colour_of_its_cell(fan):
-    cells = plots.plot_cells(fan)
-    cones = labelled(plots.plot_zonotope(fan).patches, "_cone")
-    wedges = [patch for patch in cells.patches if isinstance(patch, Wedge)]
-    assert [to_hex(c.get_facecolor()) for c in cones] == [to_hex(w.get_facecolor()) for w in wedges]
-    assert len({to_hex(cone.get_facecolor()) for cone in cones}) == 5  # 0 to 4 active samples
+    cells, cones = (
+        [to_hex(patch.get_facecolor()) for patch in wedges(picture)]
+        for picture in (plots.plot_cells(fan), plots.plot_zonotope(fan))
+    )
+    assert cones == cells
+    assert len(set(cones)) == 5  # 0 to 4 active samples
 
 
 @pytest.mark.parametrize("d", [2, 3, 4])
