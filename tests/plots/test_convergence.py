@@ -49,19 +49,15 @@ def test_gap_is_relative_and_on_a_log_axis(drawn):
     )
 
 
-def test_a_result_is_read_by_its_history():
+def test_a_result_is_read_by_its_history_and_drawn_on_given_axes():
     result = Result(
         *(torch.zeros(1), 1.25, 1.25, 0.0, torch.zeros(1), Status.CONVERGED, "fista", 3, 1.5),
         history=tuple(HISTORY),
     )
-    ax = plots.plot_convergence(result)
-    assert curve(ax, "primal value").get_ydata().tolist() == [4.0, 2.0, 1.5, 1.25]
-
-
-def test_convergence_draws_on_given_axes():
     _, given = plt.subplots()
-    assert plots.plot_convergence(HISTORY, ax=given) is given
+    assert plots.plot_convergence(result, ax=given) is given
     assert len(plt.get_fignums()) == 1
+    assert curve(given, "primal value").get_ydata().tolist() == [4.0, 2.0, 1.5, 1.25]
 
 
 def test_band_is_minimum_median_maximum_over_seeds():
@@ -77,20 +73,6 @@ def test_runs_with_their_own_clocks_count_with_their_latest_value():
     assert band[2].tolist() == [9, 8, 5, 4]
 
 
-@pytest.mark.parametrize(
-    ("seconds", "objective", "message"),
-    [
-        ([1, 2, 3], [1, 2], r"seconds has shape \(3,\) and objective \(2,\)"),
-        ([[1, 2]], [1, 2, 3], r"seconds has shape \(1, 2\)"),
-        ([], [], r"T >= 1"),
-        ([[0, 1], [2, 3]], [[1, 1], [1, 1]], "share no time"),
-    ],
-)
-def test_bands_refuse_what_does_not_fit(seconds, objective, message):
-    with pytest.raises(InputError, match=message):
-        plots.seed_band(seconds, objective)
-
-
 def test_training_is_measured_from_the_dual_bound(drawn):
     curves = {"SGD": ([1, 2], [[12.0, 11.0], [16.0, 13.0]]), "convex": ([1, 2], [11.0, 10.0])}
     ax = drawn(plots.plot_training(curves, optimum=10.1, dual=10.0))
@@ -104,9 +86,8 @@ def test_training_is_measured_from_the_dual_bound(drawn):
 
 
 def test_training_without_a_bound_shows_the_objective(drawn):
-    ax = drawn(
-        plots.plot_training({"Adam": ([1, 2], [3.0, 2.0])}, 1.0, log_time=True, legend=False)
-    )
+    curves = {"Adam": ([1, 2], [3.0, 2.0])}
+    ax = drawn(plots.plot_training(curves, 1.0, log_time=True, legend=False))
     assert curve(ax, "Adam").get_ydata().tolist() == [3.0, 2.0]
     assert set(curve(ax, "certified optimum").get_ydata()) == {1.0}
     assert ax.get_xscale() == "log"
@@ -116,17 +97,14 @@ def test_training_without_a_bound_shows_the_objective(drawn):
 def test_methods_differ_in_colour_and_dash():
     curves = {str(index): ([1, 2], [3.0, 2.0]) for index in range(5)}
     ax = plots.plot_training(curves, 1.0)
-    looks = [(line.get_color(), str(line._unscaled_dash_pattern)) for line in ax.lines[:5]]
-    assert len({colour for colour, _ in looks}) == 5
-    assert len({dash for _, dash in looks}) == 5
+    assert len({line.get_color() for line in ax.lines[:5]}) == 5
+    assert len({str(line._unscaled_dash_pattern) for line in ax.lines[:5]}) == 5
 
 
-def test_diverged_runs_leave_the_axes():
+def test_diverged_runs_leave_the_axes(drawn):
     values = [[1.0, 1e308, np.inf], [2.0, 1e308, np.nan]]
-    ax = plots.plot_training({"a": (COUNT, values)}, optimum=0.5, dual=-1e307)
-    ax.figure.canvas.draw()
+    ax = drawn(plots.plot_training({"a": (COUNT, values)}, optimum=0.5, dual=-1e307))
     assert np.isfinite(ax.lines[0].get_ydata()).sum() == 1
-    plt.close(ax.figure)
 
 
 REFUSALS = [
@@ -141,6 +119,11 @@ REFUSALS = [
     (lambda: plots.plot_convergence("ab"), InputError, "history is str; expected a R"),
     (lambda: plots.plot_convergence(HISTORY, optimum=EYE), InputError, "optimum is"),
     (lambda: plots.plot_convergence(HISTORY, gap=EYE), InputError, "gap is .*True or False"),
+    (lambda: plots.seed_band([1, 2, 3], [1, 2]),
+     InputError, r"seconds has shape \(3,\) and objective \(2,\)"),
+    (lambda: plots.seed_band([[1, 2]], [1, 2, 3]), InputError, r"seconds has shape \(1, 2\)"),
+    (lambda: plots.seed_band([], []), InputError, "T >= 1"),
+    (lambda: plots.seed_band([[0, 1], [2, 3]], np.ones((2, 2))), InputError, "share no time"),
     (lambda: plots.seed_band(COUNT + 0j, COUNT), InputError, "seconds has dtype complex128"),
     (lambda: plots.seed_band(COUNT, torch.ones(2, 3, device="meta")),
      InputError, "objective is on device meta"),

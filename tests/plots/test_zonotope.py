@@ -117,18 +117,13 @@ def test_half_of_the_facets_face_the_viewer(drawn):
     assert len(solid.get_paths()) == 6
 
 
-def test_zonotope_needs_two_or_three_columns_and_fitting_axes():
-    with pytest.raises(InputError, match=r"\(2, 4\); plot_zonotope needs 2 or 3 columns"):
-        plots.plot_zonotope(np.ones((2, 4)))
-    _, flat = plt.subplots()
-    with pytest.raises(InputError, match="projection 'rectilinear'; expected '3d'"):
-        plots.plot_zonotope(np.eye(3), ax=flat)
-    solid = plt.figure().add_subplot(projection="3d")
-    with pytest.raises(InputError, match="projection '3d'; expected 'rectilinear'"):
-        plots.plot_zonotope(np.eye(2), ax=solid)
-
-
 REFUSALS = [
+    (lambda: plots.plot_zonotope(np.ones((2, 4))),
+     InputError, r"\(2, 4\); plot_zonotope needs 2 or 3 columns"),
+    (lambda: plots.plot_zonotope(np.eye(3), ax=plt.figure().add_subplot()),
+     InputError, "projection 'rectilinear'; expected '3d'"),
+    (lambda: plots.plot_zonotope(np.eye(2), ax=plt.figure().add_subplot(projection="3d")),
+     InputError, "projection '3d'; expected 'rectilinear'"),
     (lambda: plots.zonotope_facets("squared"), InputError, "vertices has dtype"),
     (lambda: plots.zonotope_facets(1e150 * np.eye(3)),
      InputError, "largest entry of vertices is 1.0e.150"),
