@@ -61,7 +61,7 @@ def _part(path: Path, content: bytes) -> Iterator[Path]:
 def sweep(folder: Path) -> None:
     """Remove the temporary files of writers that have ended; those of running ones stay."""
     for part in folder.glob(f"*{SUFFIX}"):
-        with suppress(OSError):  # another process sweeps as well
+        with suppress(OSError):  # another process sweeps as well, or the writer is somebody else's
             if _abandoned(part):
                 part.unlink()
 
@@ -77,8 +77,6 @@ def _abandoned(part: Path) -> bool:
         os.kill(int(named["pid"]), 0)
     except ProcessLookupError:
         return True
-    except PermissionError:  # it runs, and belongs to somebody else
-        return False
     return False
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
+import io
 import lzma
 import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from convexlib.datasets import files, manifest
 from convexlib.datasets.files import pooch
@@ -101,9 +99,8 @@ def _member(source: Source, member: str, entry: Entry) -> bytes:
     name = source.url.rsplit("/", 1)[-1]
     archive = _retrieve(source, files.cache_dir() / "archives" / name)
     try:
-        opened = _zip_member if zipfile.is_zipfile(archive) else _tar_member
-        with opened(archive, member) as stream:
-            content = stream.read(entry.size + 1)
+        read = _zip_member if zipfile.is_zipfile(archive) else _tar_member
+        content = read(archive, member, entry.size + 1)
     except KeyError as error:
         raise SourceError(f"the archive has no member {member}") from error
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
@@ -116,86 +113,54 @@ def _member(source: Source, member: str, entry: Entry) -> bytes:
     return content
 
 
-@contextlib.contextmanager
-def _zip_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
+def _zip_member(archive: Path, member: str, size: int) -> bytes:
     with zipfile.ZipFile(archive) as opened, opened.open(member) as stream:
-        yield stream
+        return stream.read(size)
 
 
-@contextlib.contextmanager
-def _tar_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
-    with tarfile.open(archive, "r:*") as opened:
+def _tar_member(archive: Path, member: str, size: int) -> bytes:
+    with tarfile.open(archive) as opened:
         for info in opened:
             # The folder that an archive puts above its members differs between copies of it.
             if info.isfile() and f"/{info.name}".endswith(f"/{member}"):
                 stream = opened.extractfile(info)
-                if stream is not None:
-                    yield stream
-                    return
+                assert stream is not None  # as of every file
+                return stream.read(size)
     raise KeyError(member)
 
 
 def _retrieve(source: Source, path: Path) -> Path:
-    """Download one address to `path` with pooch: verified first, then renamed into place."""
-
-    def get(url: str, output: str, owner: Any) -> None:
-        with open(output, "wb") as stream:
-            bar = sys.stderr.isatty() and source.size > BAR
-            downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK, timeout=TIMEOUT)
-            try:
-                downloader(url, _Limited(stream, source.size), owner)
-            except DataError:
-                raise
-            except (OSError, ValueError) as error:
-                # A failed connection has a chain of causes; only the last one helps the reader.
-                reason = str(error).rsplit("): ", 1)[-1].removesuffix('"))')
-                raise SourceError(reason) from error
-
+    """Download one address to `path`; what is there already must be an archive of many files."""
+    if source.sha256 is None and path.is_file():
+        return path
+    bar = sys.stderr.isatty() and source.size > BAR
+    get = pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK, timeout=TIMEOUT)
+    stream = _Limited(source.size)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _quiet():
-            pooch.retrieve(
-                source.url,
-                known_hash=source.sha256 and f"sha256:{source.sha256}",
-                fname=path.name,
-                path=path.parent,
-                downloader=get,
-            )
-    except DataError:
-        raise
-    except ValueError as error:  # pooch names both hashes, and has deleted what was sent
-        raise SourceError(str(error).split(". Deleted")[0]) from error
-    except OSError as error:
-        raise files.disk_error(path, error) from error
+        get(source.url, stream, None)
+    except (OSError, ValueError) as error:
+        # A failed connection has a chain of causes; only the last one helps the reader.
+        reason = str(error).rsplit("): ", 1)[-1].removesuffix('"))')
+        raise SourceError(reason) from error
+    content = stream.getvalue()
+    found = files.digest(content)
+    if source.sha256 not in (None, found):
+        raise SourceError(
+            f"SHA256 hash of downloaded file ({path.name}) does not match the known hash: "
+            f"expected sha256:{source.sha256} but got {found}"
+        )
+    files.write(path, content)
     return path
 
 
-class _Limited:
-    """A file to write into that refuses more than `size` bytes."""
+class _Limited(io.BytesIO):
+    """Memory that refuses more than `size` bytes."""
 
-    def __init__(self, stream: IO[bytes], size: int) -> None:
-        self.stream, self.size, self.left = stream, size, size
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
 
-    def write(self, chunk: bytes) -> None:
-        self.left -= len(chunk)
-        if self.left < 0:
+    def write(self, chunk: Any) -> int:
+        if self.tell() + len(chunk) > self.size:
             raise SourceError(f"it sends more than the expected {self.size} bytes")
-        try:
-            self.stream.write(chunk)
-        except OSError as error:
-            raise files.disk_error(Path(self.stream.name), error) from error
-
-    def flush(self) -> None:
-        """Do nothing: the file is flushed when it is closed."""
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep pooch's notes about single files off the screen."""
-    logger = pooch.get_logger()
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+        return super().write(chunk)

@@ -90,18 +90,16 @@ def read(entry: Entry, place: Place) -> bytes:
     if label == rebuild.SCIKIT_LEARN:
         return _rebuilt(entry, path, raw)
     content = decompress(raw, entry.size) if path.suffix == ".xz" else raw
+    if content is not None and digest(content) == entry.sha256:
+        return content
+    problem, expected = f"its sha256 is {digest(raw if content is None else content)}", entry.sha256
     if content is None:
-        problem = f"it does not decompress to {entry.size} bytes, its sha256 is {digest(raw)}"
+        problem = f"it does not decompress to {entry.size} bytes, {problem}"
         expected = entry.stored_sha256 or f"content of sha256 {entry.sha256}"
-    else:
-        problem = f"its sha256 is {digest(content)}"
-        expected = entry.sha256
-    if content is None or digest(content) != entry.sha256:
-        raise DataError(
-            f"{path} is not the file that the manifest names: {problem}, expected {expected}. "
-            f"{repair(entry, label)}"
-        )
-    return content
+    raise DataError(
+        f"{path} is not the file that the manifest names: {problem}, expected {expected}. "
+        f"{repair(entry, label)}"
+    )
 
 
 def _rebuilt(entry: Entry, path: Path, raw: bytes) -> bytes:
@@ -179,12 +177,7 @@ def write(path: Path, content: bytes) -> None:
         atomic.sweep(path.parent)
         atomic.write(path, content)
     except OSError as error:
-        raise disk_error(path, error) from error
-
-
-def disk_error(path: Path, error: OSError) -> DataError:
-    """Return the error for a file or folder that cannot be written."""
-    return DataError(
-        f"{path} cannot be written ({error.strerror or error}). Free some space or permit writing "
-        "there; set XDG_CACHE_HOME to keep downloads in another folder."
-    )
+        raise DataError(
+            f"{path} cannot be written ({error.strerror or error}). Free some space or permit "
+            "writing there; set XDG_CACHE_HOME to keep downloads in another folder."
+        ) from error

@@ -40,7 +40,8 @@ def validated(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
         raise InputError(
             f"X has 0 feature(s) (shape=({shape[0]}, 0)) while a minimum of 1 is required. {_TABLE}"
         )
-    given = (detached(part) for part in (X, *y))
+    # A tensor without its graph, which scikit-learn's checks could not read.
+    given = (part.detach() if isinstance(part, Tensor) else part for part in (X, *y))
     try:
         # Its test for finite values adds up inf and -inf, of which numpy would warn.
         with np.errstate(invalid="ignore"):
@@ -53,11 +54,6 @@ def validated(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
             f"the data hold the text {found[1][:60]}; expected numbers. Encode categories as "
             f"numbers first. {_TABLE}"
         ) from error
-
-
-def detached(values: Any) -> Any:
-    """A tensor without its graph, which scikit-learn's checks could not read; else as it is."""
-    return values.detach() if isinstance(values, Tensor) else values
 
 
 def check_device(name: Any) -> torch.device:

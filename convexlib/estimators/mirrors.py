@@ -12,13 +12,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from convexlib.checks import as_tensor, check_tol
 from convexlib.errors import ConvergenceWarning, InputError
-from convexlib.estimators.common import (
-    Array,
-    check_device,
-    evaluate,
-    validated,
-    warn_of_gap,
-)
+from convexlib.estimators.common import Array, check_device, evaluate, validated, warn_of_gap
 from convexlib.problems.mirrors import Mirrors
 from convexlib.solvers.solve import solve
 

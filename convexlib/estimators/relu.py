@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -28,15 +27,10 @@ from convexlib.checks import (
     check_tol,
 )
 from convexlib.errors import ConvergenceWarning, InputError
-from convexlib.estimators.common import (
-    Array,
-    check_device,
-    evaluate,
-    validated,
-    warn_of_gap,
-)
+from convexlib.estimators.common import Array, check_device, evaluate, validated, warn_of_gap
 from convexlib.losses import LOSSES
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, side_by_side
+from convexlib.networks.two_layer import linear
 from convexlib.pricing import row_space
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.problems.vector_output import VectorOutput
@@ -44,6 +38,9 @@ from convexlib.result import Result, relative_gap
 from convexlib.solvers.solve import solve
 
 _ADVICE = "raise max_iter to improve it, and max_nodes to prove more where the rank is at most 5"
+_ROUNDS, _UNPROVEN_ROUNDS = 100, 3  # of column generation: where a proof can end, and above
+_STEPS = 600  # of Newton's method in all rounds; most data that are well scaled need fewer
+_SEEDED_COLUMNS = 3  # above this many, patterns start from a trained network
 _APART = 100.0  # ratio of the sizes of two features from which on scale is worth a word
 
 
@@ -51,6 +48,7 @@ class ConvexReLU(BaseEstimator):
     """Fits one program per column of targets; the subclasses say what the arguments mean."""
 
     network_: nn.Sequential
+    certificate_: Certificate | list[Certificate] | None
 
     def __init__(
         self,
@@ -77,28 +75,91 @@ class ConvexReLU(BaseEstimator):
 
     def _train(self, X: Array, Y: Array, loss: str) -> None:
         """Check the arguments, train, and keep what is known."""
+        check_beta(self.beta)
         tol = check_tol(self.tol)
-        limit = None if self.max_iter is None else check_positive_int(self.max_iter, "max_iter")
-        settings = Settings(
-            beta=check_beta(self.beta),
-            loss=loss,
-            gated=check_flag(self.gated, "gated"),
-            fit_bias=check_flag(self.fit_bias, "fit_bias"),
-            n_patterns=check_positive_int(self.n_patterns, "n_patterns"),
-            tol=tol,
-            max_iter=limit,
-            max_nodes=check_positive_int(self.max_nodes, "max_nodes", minimum=0),
-            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
-        )
+        check_flag(self.gated, "gated")
+        check_flag(self.fit_bias, "fit_bias")
+        check_positive_int(self.n_patterns, "n_patterns")
+        check_positive_int(self.max_nodes, "max_nodes", minimum=0)
+        if self.max_iter is not None:
+            check_positive_int(self.max_iter, "max_iter")
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         device = check_device(self.device)
-        trained = train(as_tensor(X, "X").to(device), as_tensor(Y, "y").to(device), settings)
-        self.network_ = trained.network
-        self.n_neurons_ = trained.n_neurons
-        self.gap_ = trained.gap
-        self.n_iter_ = max(1, *(result.n_iter for result in trained.results))
-        self.result_: Result | list[Result] = _single(trained.results)
-        self.certificate_: Certificate | list[Certificate] | None = _single(trained.certificates)
-        warn_of_gap(self, trained.results, trained.gaps, tol, _ADVICE + _on_scale(X))
+        inputs, targets = as_tensor(X, "X").to(device), as_tensor(Y, "y").to(device)
+        train = self._train_gated if self.gated else self._train_relu
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # `warn_of_gap` speaks for all
+            results, gaps = train(inputs, targets, loss, seed)
+        self.n_iter_ = max(1, *(result.n_iter for result in results))
+        self.result_: Result | list[Result] = results[0] if len(results) == 1 else results
+        warn_of_gap(self, results, gaps, tol, _ADVICE + _on_scale(X))
+
+    def _train_gated(
+        self, X: Tensor, Y: Tensor, loss: str, seed: int
+    ) -> tuple[list[Result], list[float]]:
+        """One program for all outputs; its own gap is the proof."""
+        data = _with_ones(X) if self.fit_bias else X
+        program = VectorOutput(
+            data,
+            Y,
+            beta=self.beta,
+            arrangements=_sampled_patterns(data, self.n_patterns, seed),
+            gated=True,
+            loss=loss,
+        )
+        result = solve(program, tol=self.tol)
+        network = program.to_network(result)
+        assert isinstance(network, TwoLayerGatedReLU)
+        layers: list[nn.Module] = [nn.ConstantPad1d((0, 1), 1.0)] if self.fit_bias else []
+        self.network_, self.n_neurons_ = nn.Sequential(*layers, network), network.n_neurons
+        self.gap_, self.certificate_ = result.gap, None
+        return [result], [result.gap]
+
+    def _train_relu(
+        self, X: Tensor, Y: Tensor, loss: str, seed: int
+    ) -> tuple[list[Result], list[float]]:
+        """One program for each column of Y (n, c), and the networks side by side."""
+        data = _with_ones(X) if self.fit_bias else X
+        rank = row_space(data)[0].shape[1]
+        rounds, steps = _ROUNDS if rank <= BRANCHING_RANK else _UNPROVEN_ROUNDS, _STEPS
+        if self.max_iter is not None:
+            rounds, steps = self.max_iter, _STEPS * self.max_iter
+        networks, results, certificates = [], [], []
+        for targets in Y.T:
+            targets = targets.contiguous()
+            problem = TwoLayer(data, targets, beta=self.beta, arrangements="generate", loss=loss)
+            result = solve(
+                problem,
+                tol=self.tol,
+                max_iter=rounds,
+                max_steps=steps,
+                max_nodes=self.max_nodes,
+                directions=linear_neurons(problem),
+                seeding="adam" if rank > _SEEDED_COLUMNS else "none",
+                seed=seed,
+            )
+            network = problem.to_network(result)
+            certificate = certify(
+                _as_layers(network, self.fit_bias),
+                X,
+                targets,
+                beta=self.beta,
+                loss=loss,
+                z=result.z,
+                refine=False,
+                max_nodes=self.max_nodes,
+            )
+            networks.append(network)
+            results.append(result)
+            certificates.append(certificate)
+        joint = networks[0] if len(networks) == 1 else side_by_side(networks)
+        self.network_, self.n_neurons_ = _as_layers(joint, self.fit_bias), joint.n_neurons
+        self.gap_ = relative_gap(
+            sum(certificate.primal for certificate in certificates),
+            sum(certificate.dual for certificate in certificates),
+        )
+        self.certificate_ = certificates[0] if len(certificates) == 1 else certificates
+        return results, [certificate.relative_gap for certificate in certificates]
 
     def _outputs(self, X: Any) -> Array:
         """Outputs (n, c) of the network."""
@@ -118,13 +179,6 @@ def _on_scale(X: Array) -> str:
         "largest and the program is hard: scale them (sklearn's StandardScaler), which is another "
         "penalty and usually the one that is meant"
     )
-
-
-def _single(values: list[Any]) -> Any:
-    """A list of several, the only one, or None."""
-    if len(values) == 1:
-        return values[0]
-    return values or None
 
 
 class ConvexReLURegressor(RegressorMixin, ConvexReLU):
@@ -372,133 +426,20 @@ class ConvexReLUClassifier(ClassifierMixin, ConvexReLU):
         return result
 
 
-_ROUNDS, _UNPROVEN_ROUNDS = 100, 3  # of column generation: where a proof can end, and above
-_STEPS = 600  # of Newton's method in all rounds; most data that are well scaled need fewer
-_SEEDED_COLUMNS = 3  # above this many, patterns start from a trained network
+def _with_ones(X: Tensor) -> Tensor:
+    """The data with a column of ones."""
+    return torch.cat([X, X.new_ones(len(X), 1)], dim=1)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The checked arguments of an estimator."""
-
-    beta: float
-    loss: str
-    gated: bool
-    fit_bias: bool
-    n_patterns: int
-    tol: float
-    max_iter: int | None
-    max_nodes: int
-    seed: int
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """A network on the data as given, and what is known about it, per output.
-
-    Gated networks have one result for all outputs and no certificate: the gap of their own program
-    is the proof.
-    """
-
-    network: nn.Sequential
-    n_neurons: int
-    results: list[Result]
-    certificates: list[Certificate]
-
-    @property
-    def gaps(self) -> list[float]:
-        """The relative gap of every program, as it is proven in the end."""
-        proven = self.certificates or self.results
-        return [one.relative_gap if isinstance(one, Certificate) else one.gap for one in proven]
-
-    @property
-    def gap(self) -> float:
-        """The relative gap of all outputs together."""
-        if not self.certificates:
-            return self.results[0].gap
-        primal = sum(certificate.primal for certificate in self.certificates)
-        return relative_gap(primal, sum(certificate.dual for certificate in self.certificates))
-
-
-def train(X: Tensor, Y: Tensor, settings: Settings) -> Trained:
-    """Solve one program per column of Y (n, c) and put the networks side by side.
-
-    The solvers' warnings are left to the caller, who knows the estimator's arguments.
-    """
-    data = torch.cat([X, X.new_ones(len(X), 1)], dim=1) if settings.fit_bias else X
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the caller gives its own
-        if settings.gated:
-            return _gated(data, Y, settings)
-        return _relu(X, data, Y, settings)
-
-
-def _gated(data: Tensor, Y: Tensor, settings: Settings) -> Trained:
-    program = VectorOutput(
-        data,
-        Y,
-        beta=settings.beta,
-        arrangements=_sampled_patterns(data, settings),
-        gated=True,
-        loss=settings.loss,
-    )
-    result = solve(program, tol=settings.tol)
-    network = program.to_network(result)
-    assert isinstance(network, TwoLayerGatedReLU)
-    layers: list[nn.Module] = [nn.ConstantPad1d((0, 1), 1.0)] if settings.fit_bias else []
-    return Trained(nn.Sequential(*layers, network), network.n_neurons, [result], [])
-
-
-def _sampled_patterns(data: Tensor, settings: Settings) -> Arrangements:
+def _sampled_patterns(data: Tensor, n_patterns: int, seed: int) -> Arrangements:
     """Gaussian gates and the gate 0, which is open everywhere: a linear neuron."""
-    drawn = sample_arrangements(data, settings.n_patterns, seed=settings.seed)
+    drawn = sample_arrangements(data, n_patterns, seed=seed)
     partial = drawn.masks.any(dim=1) & ~drawn.masks.all(dim=1)
     masks, gates = drawn.masks[partial], drawn.gates[partial]
     return Arrangements(
         torch.cat([masks.new_ones(1, len(data)), masks]),
         torch.cat([gates.new_zeros(1, data.shape[1]), gates]),
     )
-
-
-def _relu(X: Tensor, data: Tensor, Y: Tensor, settings: Settings) -> Trained:
-    rank = row_space(data)[0].shape[1]
-    rounds, steps = _ROUNDS if rank <= BRANCHING_RANK else _UNPROVEN_ROUNDS, _STEPS
-    if settings.max_iter is not None:
-        rounds, steps = settings.max_iter, _STEPS * max(settings.max_iter, 1)
-    networks, results, certificates = [], [], []
-    for targets in Y.T:
-        targets = targets.contiguous()
-        problem = TwoLayer(
-            data, targets, beta=settings.beta, arrangements="generate", loss=settings.loss
-        )
-        result = solve(
-            problem,
-            tol=settings.tol,
-            max_iter=rounds,
-            max_steps=steps,
-            max_nodes=settings.max_nodes,
-            directions=linear_neurons(problem),
-            seeding="adam" if rank > _SEEDED_COLUMNS else "none",
-            seed=settings.seed,
-        )
-        network = problem.to_network(result)
-        certificates.append(
-            certify(
-                _as_layers(network, settings.fit_bias),
-                X,
-                targets,
-                beta=settings.beta,
-                loss=settings.loss,
-                z=result.z,
-                refine=False,
-                max_nodes=settings.max_nodes,
-            )
-        )
-        networks.append(network)
-        results.append(result)
-    joint = networks[0] if len(networks) == 1 else side_by_side(networks)
-    layers = _as_layers(joint, settings.fit_bias)
-    return Trained(layers, joint.n_neurons, results, certificates)
 
 
 def linear_neurons(problem: TwoLayer) -> Tensor:
@@ -529,18 +470,5 @@ def _as_layers(network: TwoLayerReLU, has_bias: bool) -> nn.Sequential:
     if not len(U):  # torch warns of layers without neurons: one of weight zero stands in
         U, alpha = U.new_zeros(1, U.shape[1]), alpha.new_zeros(1, *alpha.shape[1:])
     last = alpha.reshape(len(U), -1).T  # (c, m)
-    if has_bias:
-        return nn.Sequential(_linear(U[:, :-1], U[:, -1]), nn.ReLU(), _linear(last))
-    return nn.Sequential(_linear(U), nn.ReLU(), _linear(last))
-
-
-def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
-    """A layer with given weights."""
-    size = weight.shape[1], weight.shape[0]
-    # Not initialised: that would draw from torch's global generator.
-    layer = nn.utils.skip_init(nn.Linear, *size, bias=bias is not None, dtype=weight.dtype)
-    layer.to(weight.device)
-    layer.weight = nn.Parameter(weight.clone())
-    if bias is not None:
-        layer.bias = nn.Parameter(bias.clone())
-    return layer
+    first = linear(U[:, :-1], U[:, -1]) if has_bias else linear(U)
+    return nn.Sequential(first, nn.ReLU(), linear(last))
