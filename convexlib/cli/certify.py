@@ -14,15 +14,7 @@ from convexlib.certify import Certificate, MissingNeuron, certify, missing_neuro
 from convexlib.certify.dispatch import REGULARIZERS, depth_of
 from convexlib.checks import check_beta, check_positive_int, check_real, readable_count
 from convexlib.cli.console import DONE, FAILED, complain, device
-from convexlib.cli.files import (
-    ACTIVATIONS,
-    LAST,
-    Table,
-    check_writable,
-    load_network,
-    load_table,
-    write,
-)
+from convexlib.cli.files import Table, check_writable, load_network, load_table, write
 from convexlib.errors import InputError
 from convexlib.losses import LOSSES, get_loss
 from convexlib.networks import TwoLayerReLU, outputs
@@ -59,14 +51,14 @@ def add_certify(commands: Any) -> None:
     )
     parser.add_argument(
         "--activation",
-        choices=ACTIVATIONS,
+        choices=("relu",),  # that have certificates
         help="between the layers of an nn.Sequential, and nothing behind the last: a state_dict "
         "does not tell",
     )
     parser.add_argument("--loss", choices=tuple(LOSSES), default="squared")
     parser.add_argument("--regularizer", choices=REGULARIZERS, help='default: "weight decay"')
     parser.add_argument(
-        "--target", default=LAST, metavar="NAME", help="column of the targets (default: last)"
+        "--target", default="last", metavar="NAME", help="column of the targets (default: last)"
     )
     parser.add_argument(
         "--no-header", action="store_true", help="the first line is data; columns are 0, 1, ..."

@@ -15,7 +15,6 @@ import io
 import math
 import os
 import re
-import stat
 import warnings
 import zipfile
 from collections import Counter
@@ -34,6 +33,7 @@ from convexlib.checks import as_tensor, check_finite
 from convexlib.datasets import atomic
 from convexlib.errors import ConvexlibError, DataError, InputError
 from convexlib.networks import ParallelReLU, TwoLayerGatedReLU, TwoLayerReLU
+from convexlib.networks.two_layer import linear
 
 MAX_BYTES = 256 * 2**20
 
@@ -48,16 +48,13 @@ def read_bytes(path: Path, what: str) -> bytes:
     InputError
         If it is empty or larger than 256 MB.
     """
+    if os.path.isdir(path):  # unlike those of Path, these two never raise
+        raise DataError(f"{what} {path} is a directory; expected a file.")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise DataError(f"{what} {path} is not a regular file; expected the path of one.")
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise DataError(f"{what} {path} is a directory; expected a file.")
-        if not stat.S_ISREG(mode):
-            raise DataError(f"{what} {path} is not a regular file; expected the path of one.")
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
-    except DataError:
-        raise
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
         raise DataError(f"{what} {path} cannot be read ({reason(error)}).") from error
     if not content:
@@ -84,7 +81,6 @@ def check_writable(path: Path) -> None:
 
 def write(path: Path, content: bytes) -> None:
     """Write a file in one move, so that no half of one is ever left."""
-    check_writable(path)
     try:
         atomic.write(path, content)
     except OSError as error:
@@ -96,7 +92,6 @@ def reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-LAST = "last"
 MAX_CELLS = 20_000_000
 
 
@@ -112,7 +107,7 @@ class Table:
 
 def load_table(
     path: Path,
-    target: str = LAST,
+    target: str = "last",
     *,
     header: bool = True,
     delimiter: str = ",",
@@ -256,7 +251,7 @@ def _column(target: str, names: list[str], path: Path) -> int:
     """The index of the target; a column may itself be called "last"."""
     if target in names:
         return names.index(target)
-    if target == LAST:
+    if target == "last":
         return len(names) - 1
     shown = ", ".join(name[:40] for name in names[:8]) + (", ..." if len(names) > 8 else "")
     raise InputError(
@@ -273,9 +268,6 @@ _HOW = "Save it with torch.save(network.state_dict(), path)."
 _LAYER = re.compile(r"(0|[1-9][0-9]{0,2})\.(weight|bias)")
 _INNER = re.compile(r"inner\.(0|[1-9][0-9]{0,2})")
 _SHOWN = 8  # keys in a message
-
-
-ACTIVATIONS = ("relu",)  # that have certificates
 
 
 def load_network(path: Path, activation: str | None = None) -> nn.Module:
@@ -359,20 +351,18 @@ def _checked(state: Any, path: Path) -> dict[str, Tensor]:
                 f"{path} is a checkpoint with the weights under {key!r}; expected them alone. Save "
                 f"them with torch.save(torch.load(path, weights_only=True)[{key!r}], new_path)."
             )
-    wrong = [key for key, value in state.items() if not isinstance(key, str) or not _plain(value)]
-    if wrong or not state:
-        text = f"the entry {str(wrong[0])[:40]!r} is no dense tensor" if wrong else "it is empty"
-        raise InputError(f"{path}: {text}; {_EXPECTED}. {_HOW}")
+    if not state:
+        raise InputError(f"{path}: it is empty; {_EXPECTED}. {_HOW}")
+    for key, value in state.items():
+        dense = isinstance(value, Tensor) and value.layout == torch.strided and value.is_cpu
+        if not isinstance(key, str) or not dense:
+            raise InputError(
+                f"{path}: the entry {str(key)[:40]!r} is no dense tensor; {_EXPECTED}. {_HOW}"
+            )
     # A view can have more entries than its file has bytes.
     if sum(tensor.numel() for tensor in state.values()) * 8 > MAX_BYTES:
         raise InputError(f"{path} stands for more than {MAX_BYTES // 2**20} MB of weights.")
     return state
-
-
-def _plain(value: Any) -> bool:
-    return (
-        isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
-    )
 
 
 def build(state: dict[str, Tensor], activation: str | None = None) -> nn.Module:
@@ -433,15 +423,13 @@ def _own(tensors: dict[str, Tensor]) -> nn.Module:
 
 def _sequential(tensors: dict[str, Tensor]) -> nn.Sequential:
     """Linear layers with ReLUs between them."""
-    numbers = sorted({int(name.split(".")[0]) for name in tensors})
-    weights = [tensors.get(f"{number}.weight") for number in numbers]
-    if numbers != list(range(0, 2 * len(numbers), 2)) or any(weight is None for weight in weights):
-        raise _unknown(set(tensors))
+    count = len({name.split(".")[0] for name in tensors})
     layers: list[nn.Module] = []
     width = None
-    for number, weight in zip(numbers, weights, strict=True):
-        assert weight is not None
-        bias = tensors.get(f"{number}.bias")
+    for number in range(0, 2 * count, 2):  # each a Linear, and a ReLU behind it
+        weight, bias = tensors.get(f"{number}.weight"), tensors.get(f"{number}.bias")
+        if weight is None:
+            raise _unknown(set(tensors))
         if weight.ndim != 2 or 0 in weight.shape or width not in (None, weight.shape[1]):
             wanted = "(neurons, features)" if width is None else f"(neurons, {width})"
             raise InputError(
@@ -453,9 +441,5 @@ def _sequential(tensors: dict[str, Tensor]) -> nn.Sequential:
                 f"{number}.bias has shape {tuple(bias.shape)}; expected ({width},), one per row of "
                 f"{number}.weight."
             )
-        layer = nn.utils.skip_init(nn.Linear, weight.shape[1], width, bias is not None)
-        layer.weight = nn.Parameter(weight.clone())
-        if bias is not None:
-            layer.bias = nn.Parameter(bias.clone())
-        layers += [layer, nn.ReLU()]
+        layers += [linear(weight, bias), nn.ReLU()]
     return nn.Sequential(*layers[:-1])

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["probe", "sweep", "write"]
-
 SUFFIX = ".part"
 WRITER = re.compile(rf"\.(?P<node>[^.]*)\.(?P<pid>\d+){re.escape(SUFFIX)}$")
 ABANDONED = 3600.0  # seconds; a file is written in far less

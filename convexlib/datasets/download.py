@@ -130,9 +130,13 @@ def _tar_member(archive: Path, member: str, size: int) -> bytes:
 
 
 def _retrieve(source: Source, path: Path) -> Path:
-    """Download one address to `path`; what is there already must be an archive of many files."""
-    if source.sha256 is None and path.is_file():
+    """Download one address to `path`, unless it is there: verified first, then written."""
+    if path.is_file() and source.sha256 in (None, files.digest(path.read_bytes())):
         return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # said before the download
+        raise files.disk_error(path, error) from error
     bar = sys.stderr.isatty() and source.size > BAR
     get = pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK, timeout=TIMEOUT)
     stream = _Limited(source.size)

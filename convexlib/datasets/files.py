@@ -123,8 +123,6 @@ def decompress(raw: bytes, size: int) -> bytes | None:
     try:
         # At most one byte too many is produced: a small file may not fill the memory.
         content = decoder.decompress(raw, max_length=size + 1)
-        while not (decoder.eof or decoder.needs_input) and len(content) <= size:
-            content += decoder.decompress(b"", max_length=size + 1 - len(content))
     except lzma.LZMAError:
         return None
     return content if decoder.eof and not decoder.unused_data else None
@@ -177,7 +175,12 @@ def write(path: Path, content: bytes) -> None:
         atomic.sweep(path.parent)
         atomic.write(path, content)
     except OSError as error:
-        raise DataError(
-            f"{path} cannot be written ({error.strerror or error}). Free some space or permit "
-            "writing there; set XDG_CACHE_HOME to keep downloads in another folder."
-        ) from error
+        raise disk_error(path, error) from error
+
+
+def disk_error(path: Path, error: OSError) -> DataError:
+    """Return the error for a file or folder that cannot be written."""
+    return DataError(
+        f"{path} cannot be written ({error.strerror or error}). Free some space or permit writing "
+        "there; set XDG_CACHE_HOME to keep downloads in another folder."
+    )

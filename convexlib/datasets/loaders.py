@@ -23,8 +23,6 @@ from convexlib.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["autoregression", "list_uci", "load_ecg", "load_ecg_beats", "load_nyse", "load_uci"]
-
 ECG_RATE = 360.0  # Hz
 
 

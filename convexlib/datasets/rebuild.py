@@ -18,8 +18,6 @@ from pathlib import Path
 import numpy as np
 import sklearn
 
-__all__ = ["INSTALLED", "SCIKIT_LEARN", "Recipe", "installed", "rebuild"]
-
 SCIKIT_LEARN = "scikit-learn"
 MISSING = ("?", "")
 
@@ -103,9 +101,7 @@ def labels(cells: list[str], recipe: Recipe) -> list[int]:
     """Return the classes as numbers."""
     if recipe.bins:
         return [int(np.searchsorted(recipe.bins, float(cell), side="right")) for cell in cells]
-    if recipe.classes is not None:
-        return [list(recipe.classes).index(cell) for cell in cells]
-    ordered = sorted(set(cells), key=lambda cell: (len(cell), cell))
+    ordered = list(recipe.classes or sorted(set(cells), key=lambda cell: (len(cell), cell)))
     return [ordered.index(cell) for cell in cells]
 
 

@@ -16,8 +16,6 @@ from convexlib.estimators.common import Array, check_device, evaluate, validated
 from convexlib.problems.mirrors import Mirrors
 from convexlib.solvers.solve import solve
 
-__all__ = ["MirrorRegressor"]
-
 
 class MirrorRegressor(RegressorMixin, BaseEstimator):
     r"""Regression of one variable with a deep narrow network, trained to its global optimum.

@@ -12,8 +12,6 @@ from convexlib.checks import check_matrix, check_scale
 from convexlib.errors import InputError
 from convexlib.plots.style import GREY, TAG, active_colour, arrows, axes_for, outer_label
 
-__all__ = ["cell_sectors", "plot_cells"]
-
 MAX_LABELS = 16
 MAX_ARROWS = 24
 ANGLE_TOLERANCE = 1e-13

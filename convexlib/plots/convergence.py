@@ -13,8 +13,6 @@ from convexlib.errors import InputError
 from convexlib.plots.style import COLOURS, DASHES, GREY, NEGATIVE, POSITIVE, axes_for, legend_above
 from convexlib.result import Record, Result
 
-__all__ = ["plot_convergence", "plot_training", "seed_band"]
-
 _TOP = 1e300  # what diverged beyond this counts as infinite: matplotlib's ticks overflow there
 BOUND_TOLERANCE = 1e-7
 

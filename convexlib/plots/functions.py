@@ -16,8 +16,6 @@ from convexlib.errors import InputError, NotCertifiableError
 from convexlib.networks import TwoLayerGatedReLU, outputs, read_two_layer
 from convexlib.plots.style import GREY, NEGATIVE, POSITIVE, axes_for, legend_above, outline, style
 
-__all__ = ["neuron_kinks", "plot_function", "plot_input_cells"]
-
 GRID = 200  # points of a map along each axis
 
 

@@ -23,8 +23,6 @@ from matplotlib.patheffects import AbstractPathEffect, withStroke
 
 from convexlib.errors import InputError
 
-__all__ = ["COLOURS", "GREY", "STYLE", "style", "use_style"]
-
 GREY = "#7b7b7b"
 BLUE, VERMILLION, GREEN, PURPLE, BROWN = "#1878b8", "#d55e00", "#009e73", "#c8719f", "#a17c1b"
 COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, BROWN)

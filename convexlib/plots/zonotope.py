@@ -16,13 +16,10 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from scipy.spatial import ConvexHull
 
 from convexlib.arrangements import enumerate_arrangements
-from convexlib.arrangements.zonotope import zonotope_vertices
 from convexlib.checks import check_matrix, check_scale
 from convexlib.errors import InputError
 from convexlib.plots.cells import MAX_LABELS, cell_sectors
 from convexlib.plots.style import ACTIVE, GREY, active_colour, arrows, axes_for, outer_label
-
-__all__ = ["plot_zonotope", "zonotope_facets", "zonotope_vertices"]
 
 MAX_CONES = 60
 

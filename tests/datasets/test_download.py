@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from convexlib import datasets
-from convexlib.datasets import download, files
+from convexlib.datasets import files
 from convexlib.datasets.manifest import Entry, Source
 from convexlib.errors import DataError
 from tests.helpers.datafiles import (
@@ -189,13 +189,10 @@ def test_a_full_disk_is_named(server, monkeypatch: pytest.MonkeyPatch) -> None:
     address, served = server
     (served / "file").write_text(TABLE)
 
-    class Full(io.BytesIO):
-        name = "full"
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        def write(self, _: object) -> int:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(download, "open", lambda *_: Full(), raising=False)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DataError, match="No space left on device.*Free some space"):
         datasets.fetch(one_source("tiny", f"{address}/file"))
     assert [path for path in files.cache_dir().rglob("*") if path.is_file()] == []
@@ -209,8 +206,12 @@ def test_a_damaged_file_that_cannot_be_replaced_is_named(
     entry = one_source("ecg", f"{address}/ecg.dat")
     raw = flip(folders / "ecg.dat", 0)
 
-    def refuse(*_: object) -> None:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    replace = Path.replace
+
+    def refuse(part: Path, path: Path) -> None:
+        if path.parent == folders:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        replace(part, path)
 
     monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(DataError, match=f"ecg.dat cannot be written .*sha256 is {sha256(raw)}"):
