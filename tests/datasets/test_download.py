@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,17 +90,17 @@ def test_fetch_puts_back_a_file_that_ships(name: str, damage: str, folders: Path
     LOADERS[name]()
 
 
-def test_fetch_leaves_an_intact_file_alone(folders: Path) -> None:
-    before = (folders / "ecg.dat").stat().st_mtime_ns
-    assert datasets.fetch(datasets.catalogue()["ecg"]) == ("data", folders / "ecg.dat")
-    assert (folders / "ecg.dat").stat().st_mtime_ns == before
-
-
-def test_fetch_puts_back_a_file_from_the_cache(folders: Path, tmp_path: Path) -> None:
-    (tmp_path / "cache").mkdir()
-    shutil.move(folders / "ecg.dat", tmp_path / "cache")
-    assert datasets.fetch(datasets.catalogue()["ecg"]) == ("data", folders / "ecg.dat")
-    assert (folders / "ecg.dat").read_bytes() == (tmp_path / "cache" / "ecg.dat").read_bytes()
+@pytest.mark.parametrize("damage", [flip, Path.unlink, Path.exists])
+def test_fetch_puts_back_a_file_from_the_cache(damage: Any, folders: Path, tmp_path: Path) -> None:
+    here, cached = folders / "ecg.dat", tmp_path / "cache" / "ecg.dat"
+    cached.parent.mkdir()
+    shutil.copy(here, cached)
+    before = here.stat().st_mtime_ns
+    damage(here)
+    assert datasets.fetch(datasets.catalogue()["ecg"]) == ("data", here)
+    assert here.read_bytes() == cached.read_bytes()
+    # One that is intact is left alone.
+    assert (here.stat().st_mtime_ns == before) == (damage is Path.exists)
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
