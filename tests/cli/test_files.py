@@ -159,57 +159,31 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         load_network(bomb)
 
 
-def test_paths_that_are_no_files(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is a directory"):
-        load_network(tmp_path)
-    with pytest.raises(DataError, match="No such file"):
-        load_network(tmp_path / "nothing.pt")
-    with pytest.raises(DataError, match="cannot be read"):
-        load_network(Path("a\0b"))
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)  # opening it would wait for ever
-    with pytest.raises(DataError, match="not a regular file"):
-        load_network(pipe)
-    (tmp_path / "empty.pt").touch()
-    with pytest.raises(InputError, match="is empty"):
-        load_network(tmp_path / "empty.pt")
-    closed = saved(tmp_path / "closed.pt", {})
-    closed.chmod(0)
-    if not os.access(closed, os.R_OK):  # a superuser reads everything
-        with pytest.raises(DataError, match="Permission denied"):
-            load_network(closed)
+PATHS = {
+    "folder": (Path.mkdir, DataError, "is a directory"),
+    "nothing": (lambda path: None, DataError, "No such file"),
+    "a\0b": (lambda path: None, DataError, "cannot be read"),
+    "pipe": (os.mkfifo, DataError, "not a regular file"),  # opening it would wait for ever
+    "empty": (Path.touch, InputError, "is empty"),
+}
 
 
-def archive_of(value: object) -> bytes:
-    stream = io.BytesIO()
-    torch.save(value, stream)
-    return stream.getvalue()
+@pytest.mark.parametrize("name", PATHS, ids=ascii)
+def test_paths_that_are_no_files(name: str, tmp_path: Path) -> None:
+    make, error, message = PATHS[name]
+    make(tmp_path / name)
+    with pytest.raises(error, match=message):
+        load_network(tmp_path / name)
 
 
-GOOD = archive_of(sequential(2, 3, 1).state_dict())
-
-
-def read_or_refuse(content: bytes, path: Path) -> None:
-    """A network, or one of our errors, and nothing else."""
-    path.write_bytes(content)
-    refusal, network = "", None
-    try:
-        network = load_network(path, "relu")
-    except ConvexlibError as error:
-        refusal = str(error)
-    assert len(refusal) < 2000
-    if network is not None:
-        assert all(bool(torch.isfinite(p).all()) for p in network.parameters())
-
-
-@given(content=st.binary(max_size=300))
-def test_any_bytes(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
-    read_or_refuse(content, tmp_path_factory.getbasetemp() / "bytes.pt")
+STREAM = io.BytesIO()
+torch.save(sequential(2, 3, 1).state_dict(), STREAM)
+GOOD = STREAM.getvalue()
 
 
 @settings(max_examples=150)
 @given(places=st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), max_size=12),
-       end=st.integers(1, len(GOOD)))  # fmt: skip
+       end=st.one_of(st.just(len(GOOD)), st.integers(1, len(GOOD))))  # fmt: skip
 def test_any_damage(
     places: list[tuple[int, int]], end: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -217,19 +191,13 @@ def test_any_damage(
     for place, byte in places:
         content[place] = byte
     path = tmp_path_factory.getbasetemp() / "damaged.pt"
-    read_or_refuse(bytes(content), path)
-    read_or_refuse(bytes(content[:end]), path)
-
-
-@settings(max_examples=150)
-@given(pickled=st.binary(max_size=200))
-def test_any_pickle_in_an_archive(pickled: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(GOOD)) as good, zipfile.ZipFile(stream, "w") as archive:
-        for entry in good.infolist():
-            inner = entry.filename.endswith("data.pkl")
-            archive.writestr(entry.filename, pickled if inner else good.read(entry))
-    read_or_refuse(stream.getvalue(), tmp_path_factory.getbasetemp() / "pickle.pt")
+    path.write_bytes(content[:end])
+    try:
+        network = load_network(path, "relu")
+    except ConvexlibError as error:
+        assert len(str(error)) < 2000  # noqa: PT017
+        return
+    assert all(bool(torch.isfinite(p).all()) for p in network.parameters())
 
 
 NAMES = st.sampled_from(
@@ -250,13 +218,10 @@ def tensors(draw: st.DrawFn) -> torch.Tensor:
 @settings(max_examples=200)
 @given(state=st.dictionaries(NAMES, tensors(), max_size=5))
 def test_any_state_dict(state: dict[str, torch.Tensor]) -> None:
-    refusal = ""
     try:
         network = build(OrderedDict(state), "relu")
     except ConvexlibError as error:
-        refusal = str(error)
-    assert len(refusal) < 2000
-    if refusal:
+        assert len(str(error)) < 2000  # noqa: PT017
         return
     left = {key for key in state if not key.endswith("num_batches_tracked")}
     assert set(network.state_dict()) == left
@@ -316,17 +281,13 @@ def test_the_same_table_in_other_files(content: bytes, file) -> None:
     assert table.features == ("a", "y")
 
 
-def test_without_a_header_columns_have_numbers(file) -> None:
-    path = file("1,2,3\n4,5,6\n")
-    assert load_table(path, header=False).target == "2"
-    table = load_table(path, "0", header=False)
+def test_columns_without_names_have_numbers_and_one_may_be_called_last(file) -> None:
+    table = load_table(file("1,2,3\n4,5,6\n"), "0", header=False)
     np.testing.assert_array_equal(table.y, [1.0, 4.0])
     assert table.features == ("1", "2")
-
-
-def test_a_column_may_be_called_last(file) -> None:
-    assert load_table(file("last,b\n1,2\n")).target == "last"
-    np.testing.assert_array_equal(load_table(file("last,b\n1,2\n")).y, [1.0])
+    table = load_table(file("last,b\n1,2\n"))
+    np.testing.assert_array_equal(table.y, [1.0])
+    assert table.target == "last"
 
 
 REFUSED_TABLES = {
@@ -388,43 +349,11 @@ def test_the_size_is_limited(file, monkeypatch: pytest.MonkeyPatch) -> None:
         load_table(file("a,b\n1,2\n3,4\n5,6\n"))
 
 
-@settings(max_examples=200)
-@given(
-    content=st.one_of(
-        st.binary(max_size=60),
-        st.text(alphabet='ab,;"\n\r\t 0123.e-_\0\ufeffé', max_size=60).map(str.encode),
-    ),
-    header=st.booleans(),
-    target=st.sampled_from(["last", "a", "0", ""]),
-    delimiter=st.sampled_from([",", ";", "e", "\0", "é"]),
-)
-def test_any_content(
-    content: bytes, header: bool, target: str, delimiter: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:  # fmt: skip
-    path = tmp_path_factory.getbasetemp() / "any.csv"
-    path.write_bytes(content)
-    refusal = ""
-    try:
-        table = load_table(path, target, header=header, delimiter=delimiter)
-    except ConvexlibError as error:
-        refusal = str(error)
-    assert len(refusal) < 1000
-    if refusal:
-        return
-    assert np.isfinite(table.X).all()
-    assert np.isfinite(table.y).all()
-    assert table.X.shape == (len(table.y), len(table.features))
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @settings(max_examples=100)
-@given(
-    rows=st.lists(
-        st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=3, max_size=3),
-        min_size=1,
-        max_size=5,
-    )
-)
+@given(rows=st.lists(st.lists(FLOATS, min_size=3, max_size=3), min_size=1, max_size=5))
 def test_every_table_of_floats_is_read_exactly(
     rows: list[list[float]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

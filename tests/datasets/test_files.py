@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from convexlib import datasets
+from convexlib.datasets import rebuild
 from convexlib.errors import DataError
-from tests.helpers.datafiles import TABLE
 
+INSTALLED = dict(rebuild.INSTALLED)
 pytestmark = pytest.mark.usefixtures("folders")
 
 
@@ -22,18 +23,19 @@ def test_a_broken_manifest_is_refused(content: str, folders: Path) -> None:
 def test_the_places_are_searched_in_order(
     folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CONVEXLIB_MIRROR", str(tmp_path / "mirror"))
-    entry = datasets.catalogue()["tiny"]
-    for label, folder in (
-        ("cache", tmp_path / "cache"),
-        ("mirror", tmp_path / "mirror"),
-        ("data", folders),
-    ):
-        (folder / "uci").mkdir(parents=True)
-        if label == "cache":
-            (tmp_path / "mirror").mkdir()
-        (folder / "uci" / "tiny_R.dat").write_text(TABLE)
-        assert datasets.locate(entry) == (label, folder / "uci" / "tiny_R.dat")
+    (mirror := tmp_path / "mirror").mkdir()
+    monkeypatch.setenv("CONVEXLIB_MIRROR", str(mirror))
+    monkeypatch.setattr(rebuild, "INSTALLED", INSTALLED)
+    entry = datasets.catalogue()["wine"]
+    label, _ = datasets.locate(entry)
+    assert label == "scikit-learn"
+    for label, folder in (("cache", tmp_path / "cache"), ("mirror", mirror), ("data", folders)):
+        path = folder / "uci" / "wine_R.dat"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        assert datasets.locate(entry) == (label, path)
+        path.rename(path.with_name("wine_R.dat.xz"))  # one that is compressed counts as well
+        assert datasets.locate(entry) == (label, path.with_name("wine_R.dat.xz"))
 
 
 @pytest.mark.parametrize(

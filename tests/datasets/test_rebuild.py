@@ -1,7 +1,6 @@
 """Tables rebuilt from raw ones: the coding on a table made by hand, and those of scikit-learn."""
 
 import csv
-import lzma
 from pathlib import Path
 
 import numpy as np
@@ -61,19 +60,6 @@ def test_scikit_learn_gives_the_table_of_the_manifest(name: str) -> None:
     expected = (raw.data - raw.data.mean(axis=0)) / raw.data.std(axis=0, ddof=1)
     np.testing.assert_allclose(X, expected, rtol=1e-5, atol=1e-5)  # the table has six digits
     np.testing.assert_array_equal(labels if name == "wine" else 1 - labels, raw.target)
-
-
-def test_a_copy_comes_before_scikit_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = datasets.catalogue()["wine"]
-    content = datasets.read(entry, datasets.locate(entry))
-    for label in ("cache", "mirror"):
-        path = tmp_path / label / "uci" / "wine_R.dat.xz"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(lzma.compress(content))
-        monkeypatch.setenv("CONVEXLIB_MIRROR", str(tmp_path / "mirror"))
-        if label == "cache":
-            monkeypatch.delenv("CONVEXLIB_MIRROR")
-        assert datasets.locate(entry) == (label, path)
 
 
 @pytest.mark.parametrize(

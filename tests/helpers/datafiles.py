@@ -61,9 +61,15 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def flipped(raw: bytes, position: int) -> bytes:
+    """The same bytes but for one."""
+    changed = bytearray(raw)
+    changed[position] ^= 0x20
+    return bytes(changed)
+
+
 def flip(path: Path, position: int = 0) -> bytes:
     """Change one byte of a file and return its new content."""
-    raw = bytearray(path.read_bytes())
-    raw[position] ^= 0x20
+    raw = flipped(path.read_bytes(), position)
     path.write_bytes(raw)
-    return bytes(raw)
+    return raw
