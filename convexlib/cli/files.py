@@ -266,7 +266,6 @@ _EXPECTED = (
 )
 _HOW = "Save it with torch.save(network.state_dict(), path)."
 _LAYER = re.compile(r"(0|[1-9][0-9]{0,2})\.(weight|bias)")
-_INNER = re.compile(r"inner\.(0|[1-9][0-9]{0,2})")
 _SHOWN = 8  # keys in a message
 
 
@@ -415,10 +414,10 @@ def _own(tensors: dict[str, Tensor]) -> nn.Module:
         return TwoLayerReLU(U, alpha)
     if set(rest) == {"gates"}:
         return TwoLayerGatedReLU(U, alpha, rest["gates"])
-    inner = [rest.get(f"inner.{level}") for level in range(len(rest))]
-    if not all(_INNER.fullmatch(name) for name in rest) or any(level is None for level in inner):
+    inner = [f"inner.{level}" for level in range(len(rest))]
+    if set(rest) != set(inner):
         raise _unknown(set(tensors))
-    return ParallelReLU(U, [level for level in inner if level is not None], alpha)
+    return ParallelReLU(U, [rest[name] for name in inner], alpha)
 
 
 def _sequential(tensors: dict[str, Tensor]) -> nn.Sequential:

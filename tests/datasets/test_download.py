@@ -9,7 +9,7 @@ import shutil
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,21 +21,15 @@ from convexlib import datasets
 from convexlib.datasets import files
 from convexlib.datasets.manifest import Entry, Source
 from convexlib.errors import DataError
-from tests.helpers.datafiles import (
-    LOADERS,
-    SHIPPED,
-    TABLE,
-    flip,
-    point_sources_at,
-    sha256,
-)
+from tests.helpers.datafiles import LOADERS, SHIPPED, TABLE, flip, point_sources_at, sha256
 
 pytestmark = pytest.mark.usefixtures("folders")
+Serve = Callable[[str, bytes], str]
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """Serve a folder on this machine; return its address and path."""
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Serve files on this machine: a function from a name and a content to the address."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -43,10 +37,15 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
     folder = tmp_path / "served"
     folder.mkdir()
+
+    def offer(name: str, content: bytes) -> str:
+        (folder / name).write_bytes(content)
+        return f"http://127.0.0.1:{running.server_port}/{name}"
+
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield f"http://127.0.0.1:{running.server_port}", folder
+        yield offer
         running.shutdown()
         thread.join()
 
@@ -58,33 +57,25 @@ def one_source(name: str, url: str, **fields: object) -> Entry:
     return dataclasses.replace(entry, sources=(dataclasses.replace(default, **fields),))
 
 
-def test_a_table_is_downloaded_once(folders: Path, tmp_path: Path, server) -> None:
-    address, served = server
-    point_sources_at(folders, address)
-    (served / "tiny_R.dat").write_text(TABLE)
+def test_a_table_is_downloaded_once(folders: Path, tmp_path: Path, serve) -> None:
+    address = serve("tiny_R.dat", TABLE.encode())
+    point_sources_at(folders, address.rpartition("/")[0])
     for _ in range(2):
         X, _ = datasets.load_uci("tiny")
         assert X.shape == (3, 2)
-        (served / "tiny_R.dat").unlink(missing_ok=True)
-    assert datasets.locate(datasets.catalogue()["tiny"]) == (
-        "cache",
-        tmp_path / "cache/uci/tiny_R.dat",
-    )
+        serve("tiny_R.dat", b"another file")
+    place = datasets.locate(datasets.catalogue()["tiny"])
+    assert place == ("cache", tmp_path / "cache/uci/tiny_R.dat")
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-@pytest.mark.parametrize("damage", ["flipped", "missing"])
-def test_fetch_puts_back_a_file_that_ships(name: str, damage: str, folders: Path, server) -> None:
-    address, served = server
+@pytest.mark.parametrize("damage", [flip, Path.unlink])
+def test_fetch_puts_back_a_file_that_ships(name: str, damage: Any, folders: Path, serve) -> None:
     path = folders / SHIPPED[name]
     intact = path.read_bytes()
-    entry = one_source(name, f"{address}/content")
     content = lzma.decompress(intact) if path.suffix == ".xz" else intact
-    (served / "content").write_bytes(content)
-    if damage == "flipped":
-        flip(path, 100)
-    else:
-        path.unlink()
+    entry = one_source(name, serve("content", content))
+    damage(path)
     assert datasets.fetch(entry) == ("data", path)
     assert datasets.read(entry, ("data", path)) == content
     LOADERS[name]()
@@ -104,25 +95,23 @@ def test_fetch_puts_back_a_file_from_the_cache(damage: Any, folders: Path, tmp_p
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_one_member_is_read_from_an_archive(kind: str, folders: Path, server) -> None:
-    address, served = server
+def test_one_member_is_read_from_an_archive(kind: str, folders: Path, serve) -> None:
     content = (folders / "ecg.dat").read_bytes()
-    archive = served / "archive"
+    stream = io.BytesIO()
     if kind == "zip":
-        with zipfile.ZipFile(archive, "w") as opened:
+        with zipfile.ZipFile(stream, "w") as opened:
             opened.writestr("../escape", b"x")
             opened.writestr("some/ecg.dat", content)
     else:
-        with tarfile.open(archive, "w:gz") as opened:
+        with tarfile.open(fileobj=stream, mode="w:gz") as opened:
             for member, data in (("../../escape", b"x"), ("top/some/ecg.dat", content)):
                 info = tarfile.TarInfo(member)
                 info.size = len(data)
                 opened.addfile(info, io.BytesIO(data))
     flip(folders / "ecg.dat", 0)
-    raw = archive.read_bytes()
-    entry = one_source(
-        "ecg", f"{address}/archive", size=len(raw), sha256=sha256(raw), member="some/ecg.dat"
-    )
+    raw = stream.getvalue()
+    fields = {"size": len(raw), "sha256": sha256(raw), "member": "some/ecg.dat"}
+    entry = one_source("ecg", serve("archive", raw), **fields)
     assert datasets.fetch(entry) == ("data", folders / "ecg.dat")
     assert (folders / "ecg.dat").read_bytes() == content
     assert not list(folders.parent.rglob("escape"))
@@ -140,31 +129,28 @@ def test_one_member_is_read_from_an_archive(kind: str, folders: Path, server) ->
     ids=["wrong", "endless", "absent", "no archive"],
 )
 def test_a_bad_download_leaves_nothing_behind(
-    content: bytes | None, fields: dict, reason: str, server
+    content: bytes | None, fields: dict, reason: str, serve
 ) -> None:
-    address, served = server
-    if content is not None:
-        (served / "file").write_bytes(content)
-    entry = one_source("tiny", f"{address}/file", **fields)
+    address = serve("file", content or b"")
+    entry = one_source("tiny", address + ("" if content else "/absent"), **fields)
     with pytest.raises(DataError, match=reason):
         datasets.fetch(entry)
     assert [path for path in files.cache_dir().rglob("*") if path.is_file()] == []
 
 
-def test_an_archive_without_the_member_is_refused(server) -> None:
-    address, served = server
-    with zipfile.ZipFile(served / "file", "w") as opened:
+def test_an_archive_without_the_member_is_refused(serve) -> None:
+    with zipfile.ZipFile(stream := io.BytesIO(), "w") as opened:
         opened.writestr("other", b"x")
-    entry = one_source("tiny", f"{address}/file", size=10**4, sha256=None, member="a")
+    address = serve("file", stream.getvalue())
+    entry = one_source("tiny", address, size=10**4, sha256=None, member="a")
     with pytest.raises(DataError, match="the archive has no member a"):
         datasets.fetch(entry)
 
 
-def test_the_next_source_is_tried_and_all_are_named(server) -> None:
-    address, served = server
-    (served / "good").write_text(TABLE)
-    first, second = (one_source("tiny", f"{address}/{name}").sources[0] for name in ("bad", "good"))
-    entry = dataclasses.replace(datasets.catalogue()["tiny"], sources=(first, second))
+def test_the_next_source_is_tried(serve) -> None:
+    good = one_source("tiny", serve("good", TABLE.encode()))
+    bad = one_source("tiny", serve("bad", b"another file"))
+    entry = dataclasses.replace(good, sources=bad.sources + good.sources)
     assert datasets.read(entry, datasets.fetch(entry)) == TABLE.encode()
 
 
@@ -178,33 +164,26 @@ def test_without_a_network_every_source_is_named() -> None:
     assert "`convexlib data fetch wine`" in message
 
 
-def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, server) -> None:
-    address, served = server
-    (served / "file").write_text(TABLE)
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, serve) -> None:
     (tmp_path / "cache").write_text("a file, not a folder")
     with pytest.raises(DataError, match=r"tiny_R\.dat cannot be written .*XDG_CACHE_HOME"):
-        datasets.fetch(one_source("tiny", f"{address}/file"))
+        datasets.fetch(one_source("tiny", serve("file", TABLE.encode())))
 
 
-def test_a_full_disk_is_named(server, monkeypatch: pytest.MonkeyPatch) -> None:
-    address, served = server
-    (served / "file").write_text(TABLE)
-
+def test_a_full_disk_is_named(serve, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DataError, match="No space left on device.*Free some space"):
-        datasets.fetch(one_source("tiny", f"{address}/file"))
+        datasets.fetch(one_source("tiny", serve("file", TABLE.encode())))
     assert [path for path in files.cache_dir().rglob("*") if path.is_file()] == []
 
 
 def test_a_damaged_file_that_cannot_be_replaced_is_named(
-    folders: Path, server, monkeypatch: pytest.MonkeyPatch
+    folders: Path, serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address, served = server
-    shutil.copy(folders / "ecg.dat", served)
-    entry = one_source("ecg", f"{address}/ecg.dat")
+    entry = one_source("ecg", serve("ecg.dat", (folders / "ecg.dat").read_bytes()))
     raw = flip(folders / "ecg.dat", 0)
 
     replace = Path.replace

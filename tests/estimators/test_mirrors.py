@@ -1,13 +1,9 @@
 """`MirrorRegressor` against the Lasso that it stands for, and as scikit-learn uses it."""
 
-import pickle
-
 import cvxpy as cp
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
@@ -64,9 +60,6 @@ def test_every_kind_of_network_is_that_of_the_problem(arguments):
     with torch.no_grad():
         outputs = estimator.network_(torch.from_numpy(x))
     np.testing.assert_allclose(outputs.numpy(), estimator.predict(x), rtol=0, atol=1e-12)
-    again = pickle.loads(pickle.dumps(estimator))
-    assert (again.predict(x) == estimator.predict(x)).all()
-    assert clone(estimator).get_params() == estimator.get_params()
 
 
 def test_scale_of_x_goes_into_beta():
@@ -76,16 +69,11 @@ def test_scale_of_x_goes_into_beta():
     np.testing.assert_allclose(one.predict(x), two.predict(10 * x), rtol=0, atol=1e-8)
 
 
-def test_columns_frames_and_searches():
+def test_parameters_are_searched():
     x, y = steps(40)
     grid = {"beta": [0.1, 1e3], "depth": [2, 3]}
     search = GridSearchCV(cl.MirrorRegressor(), grid, cv=4).fit(x[:, None], y)
     assert search.best_params_["beta"] == 0.1
-    frame = pd.DataFrame({"day": x})
-    estimator = cl.MirrorRegressor(beta=0.1).fit(frame, y)
-    assert list(estimator.feature_names_in_) == ["day"]
-    plain = cl.MirrorRegressor(beta=0.1).fit(x, y).predict(x)
-    np.testing.assert_allclose(estimator.predict(frame), plain, rtol=0, atol=1e-12)
 
 
 def test_at_beta_max_the_network_is_the_mean():
