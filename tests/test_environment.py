@@ -57,8 +57,8 @@ for program, words in [(cli, w) for w in lines] + [(experiments, w) for w in oth
 @pytest.mark.c_locale
 @pytest.mark.slow
 def test_every_command_prints_where_only_ascii_can_be(tmp_path: Path) -> None:
-    """Tables with a plus-minus sign, names of columns and data sets that ASCII lacks."""
-    model, data = tmp_path / "m.pt", tmp_path / "data.csv"
+    """Tables with a plus-minus sign, names of files, columns and data sets that ASCII lacks."""
+    model, data = tmp_path / "mödel.pt", tmp_path / "data.csv"
     torch.manual_seed(0)
     torch.save(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).state_dict(), model)
     data.write_text("é,ß,ı\n1,2,3\n2,1,0\n0,1,1\n", encoding="utf-8")

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import matplotlib as mpl
 import pytest
 
 from convexlib import plots
@@ -16,20 +15,6 @@ from tests.helpers.contrast import contrast
 def test_colours_are_readable_on_light_and_dark_pages(page):
     assert contrast(plots.GREY, page) >= 4.2
     assert min(contrast(colour, page) for colour in plots.COLOURS) >= 3.0
-
-
-def test_style_is_transparent_and_is_undone():
-    before = mpl.rcParams.copy()
-    with plots.style():
-        assert mpl.rcParams["figure.facecolor"] == "none"
-        assert mpl.rcParams["text.color"] == plots.GREY
-    assert mpl.rcParams == before
-
-
-def test_use_style_stays():
-    with mpl.rc_context():
-        plots.use_style()
-        assert mpl.rcParams["axes.labelcolor"] == plots.GREY
 
 
 def test_new_figures_have_the_style_without_asking(fan):
