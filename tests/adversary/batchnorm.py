@@ -1,30 +1,27 @@
 """Attacks on the chapter on batch normalisation."""
 
-from __future__ import annotations
-
-import warnings
 from math import sqrt
 
 import numpy as np
 import torch
+from torch import nn
 
 import convexlib as cl
-from convexlib.errors import ConvergenceWarning
 from tests.adversary.search import Draw, Floats, attack, refute
-from tests.adversary.two_layer import all_masks, best_neuron, relu
+from tests.adversary.shared import all_masks, best_neuron, dual, relu, rows_of, solved
 from tests.helpers.batchnorm import objective_by_hand
 from tests.helpers.references import program_value
 
 Weights = tuple[Floats, Floats, Floats, Floats]
 
 
-def varied(draw: Draw, most: int = 6, features: int = 3) -> Floats | None:
+def varied(draw: Draw, most: int = 6, features: int = 3) -> Floats:
     """Samples that are not all equal, with a mean, whose rank is beyond doubt."""
     n, d = draw.size(2, most), draw.size(1, features)
     X = draw.matrix(n, d) + draw.choice(0.0, 1.0) * draw.rng.standard_normal(d)
     values = np.linalg.svd(X - X.mean(axis=0), compute_uv=False)
-    if values[0] < 1e-9 or ((values < 1e-2 * values[0]) & (values > 1e-13 * values[0])).any():
-        return None
+    doubtful = (values < 1e-2 * values[0]) & (values > 1e-13 * values[0])
+    draw.assume(values[0] >= 1e-9 and not doubtful.any())
     return X
 
 
@@ -64,29 +61,26 @@ def objective(weights: Weights, X: Floats, y: Floats, beta: float, eps: float = 
     return float(0.5 * residual @ residual + 0.5 * beta * decay)
 
 
-def solved(problem: cl.TwoLayer, tol: float) -> cl.Result:
-    """The library's solution; an optimum of zero has no relative gap to reach."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return cl.solve(problem, tol=tol)
+def mapped_weights(network: nn.Sequential, n: int) -> Weights:
+    """Those of a network that a solution was mapped to, for n samples."""
+    first, norm, _, last = network
+    parts = first.weight, norm.weight * sqrt(n), norm.bias * sqrt(n), last.weight[0]
+    return tuple(part.detach().numpy() for part in parts)
 
 
 def share(draw: Draw, y: Floats) -> float:
     """A beta between a thousandth of a bound on beta_max and a little above it."""
     largest = max(np.linalg.norm(relu(y)), np.linalg.norm(relu(-y)))
-    return float(10.0 ** draw.rng.uniform(-3, 0.1)) * (float(largest) or 1.0)
+    return draw.power(-3, 0.1) * (float(largest) or 1.0)
 
 
 @attack("batchnorm-whitening")
-def neurons(draw: Draw) -> float:
+def neurons(draw: Draw) -> None:
     """A normalised neuron is U's with |s| the size of scale and shift, and every s is one."""
-    X = varied(draw)
-    if X is None:
-        return 0.0
-    X = X * draw.scale()
+    X = varied(draw) * draw.scale()
     U, S, V = compact(X)
     data = white(X)
-    excess = np.abs(data.T @ data - np.eye(data.shape[1])).max() / 1e-12
+    draw.same(data.T @ data, np.eye(data.shape[1]), 1e-12)
     W, gamma, delta, _ = network(draw, X.shape[1], 5)
     q = W @ V * S
     sizes = np.linalg.norm(q, axis=1)
@@ -96,143 +90,115 @@ def neurons(draw: Draw) -> float:
     reach = float(np.abs(s).max(initial=0.0)) or 1.0
     # Rounding of the mean is magnified where the mean is large beside what varies.
     slack = 1e-9 * (1.0 + np.abs(X).max() / S[-1])
-    off = np.abs(hidden(W, gamma, delta, X) - relu(data @ s.T)).max(initial=0.0)
-    excess = max(excess, off / (slack * reach))
-    lengths = np.sum(s**2, axis=1) - gamma**2 - delta**2
-    excess = max(excess, np.abs(lengths).max(initial=0.0) / (1e-12 * reach**2))
+    draw.same(hidden(W, gamma, delta, X), relu(data @ s.T), slack * reach)
+    draw.same(np.sum(s**2, axis=1), gamma**2 + delta**2, 1e-12 * reach**2)
     # Every s: part 3 of the lemma.
     a, b = draw.rng.standard_normal(U.shape[1]), draw.rng.standard_normal()
     back = hidden((V / S @ a)[None], np.array([np.linalg.norm(a)]), np.array([b]), X)[:, 0]
-    direct = relu(data @ np.append(a, b))
-    return float(max(excess, np.abs(back - direct).max() / slack))
+    draw.same(back, relu(data @ np.append(a, b)), slack)
 
 
 @attack("batchnorm-program")
-def program(draw: Draw) -> float:
+def program(draw: Draw) -> None:
     """The program has the value of the network it is mapped to, and no network is below."""
     X = varied(draw, 4, 2)
-    if X is None:
-        return 0.0
-    y = draw.targets(len(X)) * draw.scale(3.0)
+    n = len(X)
+    y = draw.targets(n) * draw.scale(3.0)
     X = X * draw.scale(3.0)
     beta = share(draw, y)
     size = y @ y + beta**2
-    value = program_value(white(X), y / sqrt(size), beta / sqrt(size), all_masks(len(X))) * size
+    value = program_value(white(X), y / sqrt(size), beta / sqrt(size), all_masks(n)) * size
     problem = cl.BatchNorm(X, y, beta=beta)
     result = solved(problem, 1e-9)
-    excess = abs(result.value - value) / (1e-6 * size)
+    draw.same(result.value, value, 1e-6 * size)
     mapped = problem.to_network(result)
-    by_hand = objective_by_hand(mapped, X, y, beta) if len(mapped[3].weight[0]) else result.value
-    excess = max(excess, abs(by_hand - result.value) / (1e-8 * size))
-    parts = mapped[0].weight, mapped[1].weight * sqrt(len(X)), mapped[1].bias * sqrt(len(X))
-    tuned = tuple(p.detach().numpy() for p in (*parts, mapped[3].weight[0]))
+    if len(mapped[3].weight[0]):
+        draw.same(objective_by_hand(mapped, X, y, beta), result.value, 1e-8 * size)
+    tuned = mapped_weights(mapped, n)
     for weights in (network(draw, X.shape[1], 4), tuned):
-        moved = tuple(part + 0.01 * draw.rng.standard_normal(part.shape) for part in weights)
-        excess = max(excess, (result.dual - objective(moved, X, y, beta)) / (1e-9 * size))
-    used = int((np.abs(tuned[3]) > 0).sum())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        few = cl.prune_neurons(cl.TwoLayerReLU(*unnormalised(tuned, X)), torch.from_numpy(white(X)))
-    return float(max(excess, 2.0 * (used > 0 and len(few.alpha) > len(X))))
-
-
-def unnormalised(weights: Weights, X: Floats) -> tuple[torch.Tensor, torch.Tensor]:
-    """The two-layer network on U' with the same outputs."""
-    W, gamma, delta, alpha = weights
+        near = objective(draw.near(weights, 0.01), X, y, beta)
+        draw.below(result.dual, near, 1e-9 * size)
+    # The two-layer network on U' with the same outputs.
+    W, gamma, delta, alpha = tuned
     _, S, V = compact(X)
     q = W @ V * S
     q = q / np.maximum(np.linalg.norm(q, axis=1, keepdims=True), 1e-300)
-    return torch.from_numpy(np.column_stack([gamma[:, None] * q, delta])), torch.from_numpy(alpha)
+    U = np.column_stack([gamma[:, None] * q, delta])
+    plain = cl.TwoLayerReLU(torch.from_numpy(U), torch.from_numpy(alpha))
+    draw.true(len(cl.prune_neurons(plain, torch.from_numpy(white(X))).alpha) <= n)
 
 
 @refute("batchnorm-program", "the program may list the patterns of X instead of those of U'")
-def patterns_of_samples(draw: Draw) -> float:
+def patterns_of_samples(draw: Draw) -> None:
     """Positive samples on a line have two patterns, and the optimum needs more."""
     x = draw.rng.uniform(0.5, 3.0, (draw.size(3, 5), 1))
     y = draw.rng.standard_normal(len(x))
-    data = white(x)
     whole, few = (
-        program_value(data, y, 0.05, masks)
+        program_value(white(x), y, 0.05, masks)
         for masks in (all_masks(len(x)), np.array([[True] * len(x), [False] * len(x)]))
     )
-    return (few - whole) / (1e-4 * whole)
+    draw.below(few, whole, 1e-4 * whole)
 
 
 @attack("batchnorm-invariance")
-def invariance(draw: Draw) -> float:
+def invariance(draw: Draw) -> None:
     """Another basis and another origin of the features change neither value nor outputs."""
     X = varied(draw, 6, 2)
-    if X is None:
-        return 0.0
     d = X.shape[1]
     A = np.linalg.qr(draw.rng.standard_normal((d, d)))[0] * 10.0 ** draw.rng.uniform(-2, 2, d)
     moved = X @ A + draw.rng.standard_normal(d) * np.abs(X @ A).max()
     y = draw.targets(len(X))
     beta = share(draw, y)
     problems = [cl.BatchNorm(Z, y, beta=beta) for Z in (X, moved)]
-    results = [solved(problem, 1e-10) for problem in problems]
+    one, other = (solved(problem, 1e-10) for problem in problems)
     size = y @ y + beta**2
-    excess = abs(results[0].value - results[1].value) / (1e-8 * size)
-    fits = [p.fitted(r.weights).numpy() for p, r in zip(problems, results, strict=True)]
-    gaps = sum(max(r.value - r.dual, 0.0) for r in results)
-    slack = sqrt(2.0 * gaps) + sqrt(2.0 * max(results[0].value - results[1].dual, 0.0))
-    return float(max(excess, np.linalg.norm(fits[0] - fits[1]) / (2 * slack + 1e-6 * sqrt(size))))
+    draw.same(one.value, other.value, 1e-8 * size)
+    gaps = max(one.value - one.dual, 0.0) + max(other.value - other.dual, 0.0)
+    slack = sqrt(2.0 * gaps) + sqrt(2.0 * max(one.value - other.dual, 0.0))
+    fits = [p.fitted(r.weights) for p, r in zip(problems, (one, other), strict=True)]
+    draw.same(torch.dist(*fits), 0.0, 2 * slack + 1e-6 * sqrt(size))
 
 
 @attack("batchnorm-patterns")
-def patterns(draw: Draw) -> float:
+def patterns(draw: Draw) -> None:
     """U' and [X, 1] span one space, whose sign vectors are the patterns."""
     X = varied(draw, 5, 3)
-    if X is None:
-        return 0.0
-    ones = np.column_stack([X, np.ones(len(X))])
-    data = white(X)
-    # Each in the span of the other.
-    off = max(
-        np.abs(a - b @ np.linalg.lstsq(b, a, rcond=1e-10)[0]).max() / (np.abs(a).max() or 1.0)
-        for a, b in ((ones, data), (data, ones))
-    )
-    found = {tuple(row) for row in cl.BatchNorm(X, X[:, 0], beta=1.0).arrangements.masks.tolist()}
+    ones, data = np.column_stack([X, np.ones(len(X))]), white(X)
+    for a, b in ((ones, data), (data, ones)):  # each in the span of the other
+        inside = b @ np.linalg.lstsq(b, a, rcond=1e-10)[0]
+        draw.same(inside, a, 1e-9 * (np.abs(a).max() or 1.0))
+    found = rows_of(cl.BatchNorm(X, X[:, 0], beta=1.0).arrangements.masks)
     drawn = data @ draw.rng.standard_normal((data.shape[1], 300))
-    clear = drawn[:, np.abs(drawn).min(axis=0) > 1e-9].T >= 0
-    missing = sum(tuple(row) not in found for row in clear.tolist())
-    generic = 2.0 * (len(found) > cl.count_bound(len(X), data.shape[1]))
-    return float(max(off / 1e-9, 2.0 * missing, generic))
+    draw.true(rows_of(drawn[:, np.abs(drawn).min(axis=0) > 1e-9].T >= 0) <= found)
+    draw.true(len(found) <= cl.count_bound(len(X), data.shape[1]))
 
 
 @attack("batchnorm-eps")
-def positive_eps(draw: Draw) -> float:
+def positive_eps(draw: Draw) -> None:
     """With eps > 0 no network is below the optimum, which a large first layer approaches."""
     X = varied(draw, 5, 2)
-    if X is None:
-        return 0.0
     y = draw.targets(len(X))
-    beta, eps = share(draw, y), float(10.0 ** draw.rng.uniform(-8, 1))
+    beta, eps = share(draw, y), draw.power(-8, 1)
     problem = cl.BatchNorm(X, y, beta=beta)
     result = solved(problem, 1e-9)
     size = y @ y + beta**2
-    mapped = problem.to_network(result)
-    root = sqrt(len(X))
-    parts = mapped[0].weight, mapped[1].weight * root, mapped[1].bias * root, mapped[3].weight[0]
-    W, gamma, delta, alpha = (part.detach().numpy() for part in parts)
-    excess = 0.0
-    for weights in ((W, gamma, delta, alpha), network(draw, X.shape[1], 4)):
-        excess = max(excess, (result.dual - objective(weights, X, y, beta, eps)) / (1e-9 * size))
-    far = objective((1e6 * (1 + sqrt(eps)) * W, gamma, delta, alpha), X, y, beta, eps)
-    return float(max(excess, (far - result.value) / (1e-6 * size)))
+    W, *rest = mapped_weights(problem.to_network(result), len(X))
+    for weights in ((W, *rest), network(draw, X.shape[1], 4)):
+        draw.below(result.dual, objective(weights, X, y, beta, eps), 1e-9 * size)
+    far = objective((1e6 * (1 + sqrt(eps)) * W, *rest), X, y, beta, eps)
+    draw.below(far, result.value, 1e-6 * size)
 
 
 @refute("batchnorm-eps", "with eps > 0 the infimum is never attained")
-def attained(draw: Draw) -> float:
+def attained(draw: Draw) -> None:
     """Where the targets are constant a neuron without scale is optimal, and eps is not felt."""
     X = draw.rng.standard_normal((draw.size(2, 5), draw.size(1, 3)))
-    n, eps = len(X), float(10.0 ** draw.rng.uniform(-6, 0))
+    n, eps = len(X), draw.power(-6, 0)
     c = draw.rng.uniform(1.0, 2.0)
     y, beta = np.full(n, c), 0.5 * c * sqrt(n)
     size = np.array([sqrt(c * sqrt(n) - beta)])
     reached = objective((np.ones((1, X.shape[1])), 0 * size, size, size), X, y, beta, eps)
-    lowest = solved(cl.BatchNorm(X, y, beta=beta), 1e-10).dual
-    return float(1e-8 * reached / (max(reached - lowest, 0.0) + 1e-12 * reached))
+    draw.true(reached > solved(cl.BatchNorm(X, y, beta=beta), 1e-10).dual + 1e-8 * reached)
 
 
 def formula(Y: Floats, beta: float) -> float:
@@ -241,88 +207,76 @@ def formula(Y: Floats, beta: float) -> float:
     return float(np.where(parts > beta, beta * parts - 0.5 * beta**2, 0.5 * parts**2).sum())
 
 
-def full_rank(draw: Draw) -> Floats | None:
+def full_rank(draw: Draw) -> Floats:
     """Samples in general position in as many dimensions as there can be, not too flat."""
     n = draw.size(2, 6)
     X = draw.rng.standard_normal((n, n - 1 + draw.size(0, 2)))
     values = np.linalg.svd(X - X.mean(axis=0), compute_uv=False)[: n - 1]
-    return X * draw.scale() if values[-1] > 1e-2 * values[0] else None
+    draw.assume(values[-1] > 1e-2 * values[0])
+    return X * draw.scale()
 
 
 @attack("batchnorm-closed-form")
-def closed_form(draw: Draw) -> float:
+def closed_form(draw: Draw) -> None:
     """The formula's network attains it, its dual point proves it, at any rank it is a bound."""
     X = full_rank(draw)
-    if X is None:
-        return 0.0
     y = draw.targets(len(X)) * draw.scale(3.0)
     beta = share(draw, y)
     value, size = formula(y[:, None], beta), y @ y + beta**2
     form = cl.batchnorm_closed_form(X, y, beta=beta)
     z = form.z.numpy()
-    excess = max(
-        abs(form.value - value) / (1e-10 * size),
-        abs(objective_by_hand(form.network, X, y, beta) - value) / (1e-8 * size),
-        abs(y @ z - 0.5 * z @ z - value) / (1e-10 * size),
-        (best_neuron(white(X), z) - beta) / (1e-9 * sqrt(size)),
-    )
+    draw.same([form.value, dual(z, y)], value, 1e-10 * size)
+    draw.same(objective_by_hand(form.network, X, y, beta), value, 1e-8 * size)
+    draw.below(best_neuron(white(X), z), beta, 1e-9 * sqrt(size))
     parts = sum(np.linalg.norm(relu(part)) > beta * (1 + 1e-12) for part in (y, -y))
-    live = int((form.network[3].weight.abs().max(dim=0).values > 0).sum())
-    excess = max(excess, 2.0 * (live != parts))
+    draw.true(int((form.network[3].weight.abs().max(dim=0).values > 0).sum()) == parts)
     flat = varied(draw)
-    if flat is None:
-        return float(excess)
     y = draw.targets(len(flat))
     beta = share(draw, y)
-    value = formula(y[:, None], beta)
-    networks = [network(draw, flat.shape[1], 4)]
-    found = solved(cl.BatchNorm(flat, y, beta=beta), 1e-6)
-    lowest = min(objective(networks[0], flat, y, beta), found.value)
-    return float(max(excess, (value - lowest) / (1e-9 * (y @ y + beta**2))))
+    reached = objective(network(draw, flat.shape[1], 4), flat, y, beta)
+    found = solved(cl.BatchNorm(flat, y, beta=beta), 1e-6).value
+    draw.below(formula(y[:, None], beta), min(reached, found), 1e-9 * (y @ y + beta**2))
 
 
 @refute("batchnorm-closed-form", "the formula gives the optimum for every X")
-def low_rank(draw: Draw) -> float:
+def low_rank(draw: Draw) -> None:
     """With fewer directions than samples have the optimum is larger."""
     X = draw.rng.standard_normal((draw.size(4, 6), 1))
     y = draw.rng.standard_normal(len(X))
     beta = 0.05 * float(np.linalg.norm(y))
-    gap = solved(cl.BatchNorm(X, y, beta=beta), 1e-8).dual - formula(y[:, None], beta)
-    return gap / (1e-3 * float(y @ y))
+    optimum = solved(cl.BatchNorm(X, y, beta=beta), 1e-8).dual
+    draw.below(optimum, formula(y[:, None], beta), 1e-3 * float(y @ y))
 
 
 @attack("batchnorm-vector")
-def vector_outputs(draw: Draw) -> float:
+def vector_outputs(draw: Draw) -> None:
     """With one entry in each row the columns' networks are optimal together."""
     X = full_rank(draw)
-    if X is None:
-        return 0.0
     n, K = len(X), draw.size(1, 3)
     Y = np.eye(K)[draw.rng.integers(K, size=n)]
     if draw.rng.random() < 0.5:
         Y *= draw.targets(n)[:, None] * draw.scale(3.0)
-    beta = 10.0 ** draw.rng.uniform(-2, 0.2) * (np.linalg.norm(Y, axis=0).max() or 1.0)
+    beta = draw.power(-2, 0.2) * (np.linalg.norm(Y, axis=0).max() or 1.0)
     value, size = formula(Y, beta), np.sum(Y**2) + beta**2
     form = cl.batchnorm_closed_form(X, Y, beta=beta)
     Z = form.z.numpy()
     # |Z^T p| <= beta |p| for p >= 0: on the samples of one column the others vanish.
     rows = np.abs(draw.rng.standard_normal((500, n))) * (draw.rng.random((500, n)) < 0.7)
     rows = np.vstack([rows, relu(Y).T, relu(-Y).T])
-    over = np.linalg.norm(rows @ Z, axis=1) - beta * np.linalg.norm(rows, axis=1)
-    shared = [np.sum(Z * Y) - 0.5 * np.sum(Z**2), form.value]
-    shared.append(objective_by_hand(form.network, X, Y, beta))
-    off = max(abs(found - value) for found in shared) / (1e-8 * size)
+    top = np.abs(rows).max() * (np.abs(Z).max() + beta) or 1.0
+    limits = beta * np.linalg.norm(rows, axis=1)
+    draw.below(np.linalg.norm(rows @ Z, axis=1), limits, 1e-9 * n * top)
+    reached = objective_by_hand(form.network, X, Y, beta)
+    draw.same([dual(Z, Y), form.value, reached], value, 1e-8 * size)
     # Networks whose neurons share their outputs.
     P, A = relu(white(X) @ draw.rng.standard_normal((n, 4))), draw.rng.standard_normal((4, K))
-    A *= 10.0 ** draw.rng.uniform(-2, 0)
+    A *= draw.power(-2, 0)
     price = np.linalg.norm(P, axis=0) @ np.linalg.norm(A, axis=1)  # at most that of the neurons
-    reached = 0.5 * np.sum((P @ A - Y) ** 2) + beta * price
-    top = np.abs(rows).max() * (np.abs(Z).max() + beta) or 1.0
-    return float(max(over.max() / (1e-9 * n * top), off, (value - reached) / (1e-9 * size)))
+    draw.below(value, 0.5 * np.sum((P @ A - Y) ** 2) + beta * price, 1e-9 * size)
 
 
 @refute("batchnorm-vector", "the columns' closed forms add up for all targets")
-def shared_neurons(draw: Draw) -> float:
+def shared_neurons(draw: Draw) -> None:
     """Equal columns share a neuron, which is cheaper."""
     n, K = draw.size(1, 6), draw.size(1, 3)
     y = np.abs(draw.rng.standard_normal(n)) + 0.1
@@ -330,22 +284,20 @@ def shared_neurons(draw: Draw) -> float:
     # One neuron y / |y| with equal output weights.
     length = sqrt(K) * float(np.linalg.norm(y))
     one = beta * length - 0.5 * beta**2
-    return (formula(np.tile(y[:, None], (1, K)), beta) - one) / (1e-3 * one)
+    draw.below(formula(np.tile(y[:, None], (1, K)), beta), one, 1e-3 * one)
 
 
 @attack("batchnorm-descent")
-def descent(draw: Draw) -> float:
+def descent(draw: Draw) -> None:
     """A gradient step moves coordinate i of S V^T w by sigma_i^2 times its gradient."""
     X = varied(draw)
-    if X is None:
-        return 0.0
     n, (U, S, V) = len(X), compact(X)
     W, gamma, delta, alpha = (torch.from_numpy(p) for p in network(draw, X.shape[1], 3))
-    y, rate = torch.from_numpy(draw.targets(n)), float(10.0 ** draw.rng.uniform(-3, 0))
+    y, rate = torch.from_numpy(draw.targets(n)), draw.power(-3, 0)
     data, white_data = torch.from_numpy(X - X.mean(axis=0)), torch.from_numpy(U)
     lengths = (data @ W.T).norm(dim=0)
-    if (lengths < 1e-3 * W.norm(dim=1) * S[0]).any():
-        return 0.0  # a neuron that is almost constant has a gradient of no moderate size
+    # A neuron that is almost constant has a gradient of no moderate size.
+    draw.assume((lengths >= 1e-3 * W.norm(dim=1) * S[0]).all())
 
     def loss(inner: torch.Tensor) -> torch.Tensor:
         normal = inner / inner.norm(dim=0)
@@ -360,6 +312,5 @@ def descent(draw: Draw) -> float:
     stepped = (W.detach() - rate * slope) @ right * sizes
     predicted = a.detach() - rate * sizes**2 * white_slope
     reach = a.detach().abs().max() + rate * S[0] ** 2 * white_slope.abs().max()
-    # And the start: the rows of V have length one.
-    start = np.abs(np.linalg.norm(V, axis=0) - 1.0).max() / 1e-12
-    return float(max(start, (stepped - predicted).abs().max() / (1e-10 * reach)))
+    draw.same(stepped, predicted, 1e-10 * reach)
+    draw.same(np.linalg.norm(V, axis=0), 1.0, 1e-12)  # and the start

@@ -1,9 +1,5 @@
 """Attacks on the chapter on certificates."""
 
-from __future__ import annotations
-
-import itertools
-
 import cvxpy as cp
 import numpy as np
 import torch
@@ -11,27 +7,20 @@ from scipy.optimize import minimize_scalar
 
 import convexlib as cl
 from tests.adversary.search import Draw, Floats, attack, refute
-from tests.adversary.two_layer import (
+from tests.adversary.shared import (
+    Blocks,
     all_masks,
     best_neuron,
+    convex_loss,
     interior_point,
+    loss_at,
     relu,
     solved,
-    times,
+    unit,
+    weights_of,
 )
 
 LOSSES = ("squared", "logistic", "squared hinge", "absolute")
-
-
-def loss_at(name: str, f: Floats, y: Floats) -> float:
-    """The loss of outputs."""
-    if name == "squared":
-        return float(0.5 * ((f - y) ** 2).sum())
-    if name == "logistic":
-        return float(np.logaddexp(0.0, -y * f).sum())
-    if name == "squared hinge":
-        return float(0.5 * (relu(1 - y * f) ** 2).sum())
-    return float(np.abs(f - y).sum())
 
 
 def dual_of_loss(name: str, z: Floats, y: Floats) -> float:
@@ -67,7 +56,7 @@ class Case:
         self.loss, self.biased = draw.choice(*losses), draw.choice(True, False)
         self.X = draw.matrix(n, d) * draw.scale(3)
         self.y = draw.targets(n) if self.loss in ("squared", "absolute") else draw.labels(n)
-        self.beta = float(10.0 ** draw.rng.uniform(-3, 1)) * (np.abs(self.X).max() or 1.0)
+        self.beta = draw.power(-3, 1) * (np.abs(self.X).max() or 1.0)
         self.U, self.alpha = draw.weights(m, d), draw.weights(m)
         self.b = float(draw.choice(0.0, draw.rng.standard_normal())) if self.biased else 0.0
         draw.note(f"{self.loss}, beta {self.beta:.1e}, bias {self.b:.1e}")
@@ -77,14 +66,20 @@ class Case:
         """Outputs."""
         return relu(self.X @ self.U.T) @ self.alpha + self.b
 
-    def penalty(self) -> float:
-        """beta / 2 times all squared weights."""
-        squares = (self.U**2).sum() + (self.alpha**2).sum() + self.b**2
-        return float(0.5 * self.beta * squares)
+    @property
+    def sizes(self) -> tuple[Floats, Floats]:
+        """Of the neurons: the norms of the inner and the outer weights."""
+        return np.linalg.norm(self.U, axis=1), np.abs(self.alpha)
+
+    @property
+    def z(self) -> Floats:
+        """The dual point of a differentiable loss at the outputs."""
+        return slope(self.loss, self.f, self.y)
 
     def objective(self) -> float:
-        """Loss and penalty."""
-        return loss_at(self.loss, self.f, self.y) + self.penalty()
+        """The loss and beta / 2 times all squared weights."""
+        squares = (self.U**2).sum() + (self.alpha**2).sum() + self.b**2
+        return loss_at(self.loss, self.f, self.y) + float(0.5 * self.beta * squares)
 
     def dual(self, z: Floats) -> float:
         """d(1)."""
@@ -93,90 +88,83 @@ class Case:
 
 
 @attack("certify-bound")
-def bound(draw: Draw) -> float:
+def bound(draw: Draw) -> None:
     """Every admissible multiple of every z is below every network; the best one is the formula."""
     case = Case(draw)
     y, beta, n = case.y, case.beta, len(case.y)
     z = draw.choice(y, draw.rng.standard_normal(n), np.abs(draw.rng.standard_normal(n)) * y)
-    if case.loss in ("squared", "logistic", "squared hinge"):
-        z = draw.choice(z, slope(case.loss, case.f, y))
+    if case.loss != "absolute":
+        z = draw.choice(z, case.z)
     g = best_neuron(case.X, z)
     B = g * draw.choice(1.0, 1.0, 2.0) + 1e-12 * np.abs(z) @ np.linalg.norm(case.X, axis=1)
     own = case.objective()
     limit = beta / B if B > 0 else 1e3
     scales = limit * np.append(draw.rng.random(20), [0.0, 1.0])
-    values = np.array([case.dual(s * z) for s in scales])
-    missed = times(values.max() - own, 1e-9 * (1 + own))
+    values = [case.dual(s * z) for s in scales]
+    draw.below(values, own, 1e-9 * (1 + own))
     if case.loss == "squared" and z.any():
         curvature = z @ z + (z.sum() ** 2 / beta if case.biased else 0.0)
         s = min(limit, max(y @ z, 0.0) / curvature)
-        missed = max(missed, times(values.max() - case.dual(s * z), 1e-9 * (1 + y @ y)))
-    return missed
+        draw.below(values, case.dual(s * z), 1e-9 * (1 + y @ y))
 
 
 @refute("certify-bound", "the residual bounds the optimum as it is, without scaling")
-def without_scaling(draw: Draw) -> float:
+def without_scaling(draw: Draw) -> None:
     """A neuron that exceeds beta makes d(1) larger than the objective of a better network."""
     case = Case(draw, ("squared",))
     problem = cl.TwoLayer(case.X, case.y, beta=case.beta)
     case.biased, case.b = False, 0.0
-    return times(case.dual(case.y - case.f) - solved(problem).value, 1e-6 * (1 + case.y @ case.y))
+    draw.below(case.dual(case.z), solved(problem).value, 1e-6 * (1 + case.y @ case.y))
 
 
 @attack("certify-parts")
-def parts(draw: Draw) -> float:
+def parts(draw: Draw) -> None:
     """P - d(1) is the sum of the parts, which are positive where z is feasible, 0 at an optimum."""
     case = Case(draw, LOSSES[:3])
     if draw.rng.random() < 0.3:  # an optimum: of a program without an output bias
         case.loss, case.biased, case.b = "squared", False, 0.0
         problem = cl.TwoLayer(case.X, draw.targets(len(case.y)), beta=case.beta)
         case.y = problem.y.numpy()
-        result = solved(problem, tol=1e-10)
-        network = problem.to_network(result)
-        case.U, case.alpha = network.U.detach().numpy(), network.alpha.detach().numpy()
-    beta, X = case.beta, case.X
-    z = slope(case.loss, case.f, case.y)
-    sizes, outs = np.linalg.norm(case.U, axis=1), np.abs(case.alpha)
+        case.U, case.alpha = weights_of(problem.to_network(solved(problem, tol=1e-10)))
+    beta, X, z = case.beta, case.X, case.z
+    sizes, outs = case.sizes
     unbalanced = 0.5 * beta * (sizes - outs) ** 2
     unmet = beta * sizes * outs - (relu(X @ case.U.T).T @ z) * case.alpha
     off = 0.5 * beta * (case.b - z.sum() / beta) ** 2 if case.biased else 0.0
     own = case.objective()
     total = float((unbalanced + unmet).sum() + off)
     terms = own + np.abs(unmet).sum() + off + abs(case.dual(z)) + np.abs(z) @ np.abs(case.f)
-    missed = times(abs(own - case.dual(z) - total), 1e-9 * terms)
+    draw.same(own - case.dual(z), total, 1e-9 * terms)
     if best_neuron(X, z) <= beta:
-        missed = max(missed, times(-(unbalanced + unmet).min(initial=0.0), 1e-9 * terms))
+        draw.below(0.0, unbalanced + unmet, 1e-9 * terms)
     if not case.biased and case.loss == "squared":
         # The gap bounds the parts where z is feasible, and z is so up to the root of the gap.
         value = cl.TwoLayer(X, case.y, beta=beta)
         left = max(own - solved(value, tol=1e-10).dual, 0.0)
         spread = np.linalg.norm(X, 2) * np.sqrt(2 * left) * (sizes @ outs)
         if left <= 1e-8 * own:  # an optimum
-            missed = max(missed, times(abs(total) - 2 * left - spread, 1e-7 * terms))
-    return missed
+            draw.below(abs(total), 2 * left + spread, 1e-7 * terms)
 
 
 @refute("certify-parts", "where g(z) > beta a direction is missing that the network does not have")
-def own_neuron_too_small(draw: Draw) -> float:
+def own_neuron_too_small(draw: Draw) -> None:
     """The only neuron that exceeds beta may be there already."""
     x, y = np.abs(draw.rng.standard_normal(2)) + 0.1
     beta = 0.5 * x * y
     size = draw.rng.uniform(0, 0.3) * (y - beta / x) / x  # of the neuron x -> relu(x) size
-    z = y - size * x
-    here, elsewhere = z * relu(np.array(x)), 0.0  # u = 1 and u = -1 are all directions
-    return float(here / beta) if elsewhere <= beta else 0.0
+    # u = 1 and u = -1 are all directions, and the second has z a = 0.
+    draw.below((y - size * x) * relu(x), beta, 1e-9 * beta)
 
 
 @attack("certify-missing")
-def missing(draw: Draw) -> float:
+def missing(draw: Draw) -> None:
     """A neuron helps if and only if its z^T a exceeds beta, and by the formula."""
     case = Case(draw, LOSSES[:3])
-    X, y, beta, loss, f = case.X, case.y, case.beta, case.loss, case.f
-    z = slope(loss, f, y)
+    X, y, beta, loss, f, z = case.X, case.y, case.beta, case.loss, case.f, case.z
     u = draw.rng.standard_normal(X.shape[1])
     if draw.rng.random() < 0.5 and len(X) > 1:
         u = X[draw.rng.integers(len(X))] + 1e-3 * u  # a sample's own direction
-    a = draw.choice(1.0, -1.0) * relu(X @ u / np.linalg.norm(u))
+    a = draw.choice(1.0, -1.0) * relu(X @ unit(u))
     rate = float(z @ a) - beta
     start = loss_at(loss, f, y)
 
@@ -189,39 +177,34 @@ def missing(draw: Draw) -> float:
     gain = max(-float(found.fun), 0.0)
     # phi is a difference of losses, known up to their rounding.
     rounding = 1e-13 * (1 + start + np.abs(z) @ np.abs(a) * 4 * top + beta * 4 * top)
-    missed = times(gain, rounding) if rate <= 0 else 0.0
+    if rate <= 0:
+        draw.below(gain, 0.0, rounding)
     if loss == "squared":
         formula = max(rate, 0.0) ** 2 / (2 * a @ a) if a.any() else 0.0
-        missed = max(missed, times(abs(gain - formula), 1e-7 * formula + rounding))
+        draw.same(gain, formula, 1e-7 * formula + rounding)
     # A smooth loss keeps at least half of the linear gain over a step of rate over curvature.
     elif rate > 0:
-        missed = max(missed, times(0.5 * rate * top + phi(top), rounding))
+        draw.below(0.5 * rate * top, -phi(top), rounding)
     # And some neuron helps if and only if g exceeds beta: the best one is among those in cones.
     if best_neuron(X, z) <= beta:
-        missed = max(missed, times(rate, 1e-9 * (beta + np.abs(z) @ np.abs(a))))
-    return missed
+        draw.below(rate, 0.0, 1e-9 * (beta + np.abs(z) @ np.abs(a)))
 
 
 @refute("certify-missing", "the neuron that exceeds beta most is the one that gains most")
-def fastest_is_best(draw: Draw) -> float:
+def fastest_is_best(draw: Draw) -> None:
     """A large image overshoots: the gain divides by its square."""
-    x = np.array([10.0 ** draw.rng.uniform(0, 2), -1.0])
+    x = np.array([draw.power(0, 2), -1.0])
     z = np.abs(draw.rng.standard_normal(2)) / np.abs(x)
-    beta = 0.5 * (z * np.abs(x)).max()
     heights = z * np.abs(x)  # of u = 1 and u = -1
-    gains = relu(heights - beta) ** 2 / (2 * x**2)
-    return float(gains.max() / (gains[heights.argmax()] * (1 + 1e-9)))
+    gains = relu(heights - 0.5 * heights.max()) ** 2 / (2 * x**2)
+    fastest = gains[heights.argmax()]
+    draw.below(gains, fastest, 1e-9 * fastest)
 
 
-@attack("certify-polish")
-def polish(draw: Draw) -> float:
-    """Balance, merge, own patterns, all patterns: the objective never rises, for any loss."""
-    case = Case(draw, ("squared", "squared hinge", "absolute"), most=4)
+def rewritten(draw: Draw, case: Case) -> tuple[list[float], list[float]]:
+    """Objectives along the steps of polishing, and by how much each may be above the last one."""
     X, y, beta = case.X, case.y, case.beta
-    n, d = X.shape
-    steps = [case.objective()]
-    sizes, outs = np.linalg.norm(case.U, axis=1), np.abs(case.alpha)
-    gained = 0.5 * beta * ((sizes - outs) ** 2).sum()
+    sizes, outs = case.sizes
     live = (sizes > 0) & (outs > 0)
     vectors, signs = (case.U * outs[:, None])[live], np.sign(case.alpha[live])
 
@@ -230,42 +213,41 @@ def polish(draw: Draw) -> float:
         price = np.linalg.norm(vectors, axis=1).sum()
         return loss_at(case.loss, f, y) + beta * (price + 0.5 * case.b**2)
 
-    steps.append(of(vectors, signs))
-    scale = 1 + steps[0]
-    missed = times(abs(steps[0] - steps[1] - gained), 1e-9 * scale)
     patterns = X @ vectors.T >= 0  # (n, m)
     keys = [(*pattern.tolist(), sign) for pattern, sign in zip(patterns.T, signs, strict=True)]
-    merged = {key: np.zeros(d) for key in keys}
+    merged = {key: np.zeros(X.shape[1]) for key in keys}
     for key, vector in zip(keys, vectors, strict=True):
         merged[key] += vector
-    blocks = np.array([*merged.values()]).reshape(-1, d)
+    blocks = np.array([*merged.values()]).reshape(-1, X.shape[1])
+    steps = [case.objective(), of(vectors, signs)]
     steps.append(of(blocks, np.array([key[-1] for key in merged])))
-    own = np.unique(patterns, axis=1).T if len(vectors) else np.zeros((1, n), dtype=bool)
+    scale = 1 + steps[0]
     slack = [1e-9 * scale] * 2
     if draw.rng.random() < 0.5:  # the programs take most of the time
+        own = np.unique(patterns, axis=1).T if len(vectors) else np.zeros((1, len(y)), dtype=bool)
         size = np.abs(X).max() or 1.0
-        for masks in (own, all_masks(n)):
-            D, A, cost = masks.astype(float), X / size, beta / size
-            V, W, c = cp.Variable((len(D), d)), cp.Variable((len(D), d)), cp.Variable()
-            made = cp.sum(cp.multiply(D.T, A @ (V - W).T), axis=1) + c
-            price = cp.sum(cp.norm(V, axis=1)) + cp.sum(cp.norm(W, axis=1))
-            cones = [cp.multiply(2 * D - 1, block @ A.T) >= 0 for block in (V, W)]
-            error = {
-                "squared": cp.sum_squares(made - y) / 2,
-                "squared hinge": cp.sum(cp.square(cp.pos(1 - cp.multiply(y, made)))) / 2,
-                "absolute": cp.norm(made - y, 1),
-            }[case.loss]
-            goal = cp.Minimize(error + cost * price + 0.5 * beta * cp.square(c))
+        for masks in (own, all_masks(len(y))):
+            made, c = Blocks(X / size, masks), cp.Variable()
+            error = convex_loss(case.loss, made.outputs + c, y)
+            goal = error + beta / size * made.price + 0.5 * beta * cp.square(c)
             fixed = [] if case.biased else [c == 0]
-            steps.append(interior_point(cp.Problem(goal, [*cones, *fixed])))
+            program = cp.Problem(cp.Minimize(goal), [*made.cones, *fixed])
+            steps.append(interior_point(program))
             slack.append(1e-6 * scale)
-    for (before, after), allowed in zip(itertools.pairwise(steps), slack, strict=True):
-        missed = max(missed, times(after - before, allowed))
-    if case.loss == "squared" and not case.biased and len(case.U) and draw.rng.random() < 0.3:
+    return steps, slack
+
+
+@attack("certify-polish")
+def polish(draw: Draw) -> None:
+    """Balance, merge, own patterns, all patterns: the objective never rises, for any loss."""
+    case = Case(draw, ("squared", "squared hinge", "absolute"), most=4)
+    steps, slack = rewritten(draw, case)
+    draw.below(steps[1:], steps[:-1], slack)
+    scale, (sizes, outs) = 1 + steps[0], case.sizes
+    draw.same(steps[0] - steps[1], 0.5 * case.beta * ((sizes - outs) ** 2).sum(), 1e-9 * scale)
+    if case.loss == "squared" and not case.biased and draw.rng.random() < 0.3:
         network = cl.TwoLayerReLU(torch.from_numpy(case.U), torch.from_numpy(case.alpha))
-        found = cl.polish(network, X, y, beta=beta, max_nodes=20_000)
+        found = cl.polish(network, case.X, case.y, beta=case.beta, max_nodes=20_000)
         reached = [stage.objective for stage in found.stages]
-        risen = max(after - before for before, after in itertools.pairwise(reached))
-        above = found.certificate.dual - found.certificate.primal
-        missed = max(missed, times(risen, 1e-12 * scale), times(above, 1e-9 * scale))
-    return missed
+        draw.below(reached[1:], reached[:-1], 1e-12 * scale)
+        draw.below(found.certificate.dual, found.certificate.primal, 1e-9 * scale)

@@ -1,31 +1,20 @@
 """Attacks on the chapter on generative models and attention."""
 
-from __future__ import annotations
-
-import warnings
-
 import numpy as np
 
 import convexlib as cl
-from convexlib.errors import ConvergenceWarning
 from tests.adversary.search import Draw, Floats, attack, refute
-
-
-def solve(problem: cl.Attention | cl.TwoLayer, tol: float) -> cl.Result:
-    """The library's solution; where the optimum is zero no gap relative to it can be reached."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return cl.solve(problem, tol=tol)
+from tests.adversary.shared import relu, rows_of, solved, weights_of
 
 
 @attack("generative-denoising")
-def denoising(draw: Draw) -> float:
+def denoising(draw: Draw) -> None:
     """The two risks differ by the same constant for any two functions: exact sums on a grid."""
     atoms = draw.rng.standard_normal(draw.size(1, 4)) * draw.scale(3)
     if draw.rng.random() < 0.3:
         atoms[:] = atoms[0]
     shares = draw.rng.dirichlet(np.ones(len(atoms)))
-    sigma = float(10.0 ** draw.rng.uniform(-1, 1)) * max(float(np.ptp(atoms)), 1.0)
+    sigma = draw.power(-1, 1) * max(float(np.ptp(atoms)), 1.0)
     grid = np.linspace(atoms.min() - 12 * sigma, atoms.max() + 12 * sigma, 4001)
     step = grid[1] - grid[0]
     noise = (grid - atoms[:, None]) / sigma  # (k, grid): the epsilon that leads from an atom there
@@ -45,59 +34,51 @@ def denoising(draw: Draw) -> float:
         exact = (joint.sum(axis=0) * (s - score) ** 2).sum() * step
         risks.append((noisy, exact))
     (one, first), (two, second) = risks
-    return float(abs((one - first) - (two - second)) / (1e-10 * (one + two)))
+    draw.same(one - first, two - second, 1e-10 * (one + two))
 
 
 @attack("generative-score")
-def score(draw: Draw) -> float:
+def score(draw: Draw) -> None:
     """2n patterns of distinct samples; no score network is below the two-layer program."""
     n = draw.size(1, 7)
     x = draw.rng.standard_normal(n)
     if draw.rng.random() < 0.3:
         x = np.unique(draw.rng.integers(-4, 5, n)).astype(float)
     n = len(x)
-    sigma = float(10.0 ** draw.rng.uniform(-2, 2))
-    noise = draw.rng.standard_normal(n)
+    sigma, noise = draw.power(-2, 2), draw.rng.standard_normal(n)
     noisy, target = x + sigma * noise, -noise / sigma
     X = np.stack([noisy, np.ones(n)], axis=1)
-    largest = np.abs(target) @ np.linalg.norm(X, axis=1)
-    beta = float(10.0 ** draw.rng.uniform(-3, 0)) * largest
+    beta = draw.power(-3, 0) * np.abs(target) @ np.linalg.norm(X, axis=1)
     problem = cl.TwoLayer(X, target, beta=beta)
     # The samples to the right of a cut, and those to the left of one.
     right = noisy >= np.append(np.sort(noisy), np.inf)[:, None]
-    if {tuple(m) for m in problem.arrangements.masks.tolist()} != {
-        tuple(m) for m in np.vstack([right, ~right]).tolist()
-    } or len(problem.arrangements.masks) != 2 * n:
-        return 2.0
-    result = solve(problem, 1e-8)
+    draw.true(rows_of(problem.arrangements.masks) == rows_of(np.vstack([right, ~right])))
+    draw.true(problem.n_patterns == 2 * n)
+    result = solved(problem)
 
     def risk(u: Floats, b: Floats, alpha: Floats) -> float:
         s = np.maximum(noisy[:, None] * u + b, 0) @ alpha
         decay = 0.5 * beta * float((u**2).sum() + (b**2).sum() + (alpha**2).sum())
         return 0.5 * float(((s + noise / sigma) ** 2).sum()) + decay
 
-    made = problem.to_network(result)
-    U, alpha = made.U.detach().numpy(), made.alpha.detach().numpy()
+    U, alpha = weights_of(problem.to_network(result))
     size = 1e-9 * float(target @ target)
-    worst = abs(risk(*U.T, alpha) - result.value) / size
+    draw.same(risk(*U.T, alpha), result.value, size)
+    grown = np.concatenate([np.vstack([*U.T, alpha]), np.zeros((3, 2))], axis=1)
     for _ in range(10):
-        spread = 10.0 ** draw.rng.uniform(-4, 1)
-        parts = np.concatenate([np.vstack([*U.T, alpha]), np.zeros((3, 2))], axis=1)
-        moved = parts + spread * draw.rng.standard_normal(parts.shape)
-        worst = max(worst, (result.dual - risk(*moved)) / size)
-    return float(worst)
+        (moved,) = draw.near([grown], draw.power(-4, 1))
+        draw.below(result.dual, risk(*moved), size)
 
 
 @refute("generative-score", "n noisy samples in one dimension have 2n patterns")
-def tied_samples(draw: Draw) -> float:
+def tied_samples(draw: Draw) -> None:
     """Equal samples are one."""
     x = draw.rng.integers(-2, 3, draw.size(2, 6)).astype(float)
-    cells = cl.enumerate_arrangements(np.stack([x, np.ones(len(x))], axis=1)).masks
-    return 2.0 if len(cells) < 2 * len(x) else 0.0
+    draw.true(len(cl.enumerate_arrangements(np.stack([x, np.ones(len(x))], axis=1))) == 2 * len(x))
 
 
 @attack("generative-unbounded")
-def unbounded(draw: Draw) -> float:
+def unbounded(draw: Draw) -> None:
     """Below the critical beta feasible blocks, and networks near them, fall in proportion to t."""
     n = draw.size(1, 6)
     x = draw.rng.standard_normal(n) * draw.scale(2)
@@ -106,21 +87,18 @@ def unbounded(draw: Draw) -> float:
     k = int(np.abs(x).argmin())
     beta = float(draw.rng.uniform(0, 0.99)) / (2 * np.hypot(1, x[k]))
     rows = np.stack([x, np.ones(n)], axis=1)
-    worst = 0.0
+    known = rows_of(cl.enumerate_arrangements(rows).masks)
+    masks = np.stack([x > x[k], x >= x[k]])  # both are cells, and u lies in them
+    draw.true(rows_of(masks) <= known)
+    after, from_k = masks.astype(float)
     for t in 10.0 ** draw.rng.uniform(0, 5, 3):
         u = t * np.array([1.0, -x[k]])
-        after, from_k = (x > x[k]).astype(float), (x >= x[k]).astype(float)
-        masks = {tuple(m) for m in cl.enumerate_arrangements(rows).masks.tolist()}
-        rounding = 1e-14 * t * (1 + np.abs(x).max())
-        for mask in (after, from_k):  # both are cells, and u lies in them
-            outside = ((2 * mask - 1) * (rows @ u) < -rounding).any()
-            if tuple(mask.astype(bool)) not in masks or outside:
-                return 2.0
+        draw.below(-(2.0 * masks - 1) * (rows @ u), 0.0, 1e-14 * t * (1 + np.abs(x).max()))
         outputs = (after - from_k) * (rows @ u)
         value = 0.5 * (outputs**2).sum() + (after.sum() - from_k.sum()) * t
         value += 2 * beta * np.linalg.norm(u)
         promised = -t * (1 - 2 * beta * np.hypot(1, x[k]))
-        worst = max(worst, (value - promised) / (1e-10 * t))
+        draw.below(value, promised, 1e-10 * t)
         # Networks: hinges a little to the right and left, so that one misses x_k, rounding or not.
         gaps = np.diff(np.unique(x))
         tilt = 1e-6 / t * min(1.0, float(gaps.min(initial=1.0)))
@@ -129,12 +107,11 @@ def unbounded(draw: Draw) -> float:
         slopes = [(rows @ v >= 0).sum() * v[0] for v in neurons]
         value = 0.5 * ((hidden[0] - hidden[1]) ** 2).sum() + slopes[0] - slopes[1]
         value += beta * sum(np.linalg.norm(v) for v in neurons)
-        worst = max(worst, (value - promised) / (1e-4 * t))
-    return float(worst)
+        draw.below(value, promised, 1e-4 * t)
 
 
 @refute("generative-unbounded", "score matching with weight decay has a minimum")
-def has_a_minimum(draw: Draw) -> float:
+def has_a_minimum(draw: Draw) -> None:
     """Two neurons that cancel everywhere but at one sample, ten times as large, gain ten times."""
     x = draw.rng.standard_normal(draw.size(1, 6))
     beta = float(draw.rng.uniform(0.01, 1))
@@ -147,7 +124,7 @@ def has_a_minimum(draw: Draw) -> float:
         slope = t * ((inner >= 0) @ [1.0, -1.0]).sum()
         values.append(0.5 * (output**2).sum() + slope + beta * np.hypot(t, b).sum())
     falls = np.diff(values)  # without bound, if the second is ten times the first
-    return 2.0 if falls[0] < 0 and falls[1] < 9 * falls[0] else 0.0
+    draw.true(falls[0] >= 0 or falls[1] >= 9 * falls[0])
 
 
 def critics(draw: Draw) -> tuple[Floats, Floats, Floats]:
@@ -161,7 +138,7 @@ def critics(draw: Draw) -> tuple[Floats, Floats, Floats]:
 
 
 @attack("generative-critic")
-def critic(draw: Draw) -> float:
+def critic(draw: Draw) -> None:
     """No critic within the budget is above the spectral norm or the dual norm; one attains it."""
     real, fake, z = critics(draw)
     both = np.vstack([real, fake])
@@ -171,7 +148,7 @@ def critic(draw: Draw) -> float:
     dual = cl.TwoLayer(both, z, beta=1.0).beta_max()
     square = (both**2).sum(axis=1).max()
     top = vectors[:, np.abs(values).argmax()]
-    worst = abs(abs(z @ (both @ top) ** 2) - spectral) / (1e-12 * square or 1e-300)
+    draw.same(abs(z @ (both @ top) ** 2), spectral, 1e-12 * square)
     # The kinks of z.(Xu)_+ in the plane are where a sample is orthogonal to u: likely best places.
     for _ in range(20):
         m = draw.size(1, 4)
@@ -179,17 +156,13 @@ def critic(draw: Draw) -> float:
         u /= np.linalg.norm(u, axis=1, keepdims=True)
         alpha = draw.rng.standard_normal(m)
         alpha /= max(np.abs(alpha).sum(), 1e-300) * draw.rng.uniform(1, 1.5)
-        quadratic = z @ ((both @ u.T) ** 2 @ alpha)
-        relu = z @ (np.maximum(both @ u.T, 0) @ alpha)
-        worst = max(worst, (abs(quadratic) - spectral) / (1e-12 * square or 1e-300))
-        worst = max(worst, (abs(relu) - dual) / (1e-9 * np.sqrt(square) or 1e-300))
-    best = 0.0  # the maximum over a cell is that of a linear function: attained at its own slope
-    for mask in cl.enumerate_arrangements(both).masks.double().numpy():
-        u = (mask * z) @ both
-        for sign in (1.0, -1.0):
-            size = np.linalg.norm(u) or 1.0
-            best = max(best, abs(z @ np.maximum(both @ (sign * u / size), 0)))
-    return float(max(worst, (best - dual) / (1e-9 * np.sqrt(square) or 1e-300)))
+        draw.below(abs(z @ ((both @ u.T) ** 2 @ alpha)), spectral, 1e-12 * square)
+        draw.below(abs(z @ (relu(both @ u.T) @ alpha)), dual, 1e-9 * np.sqrt(square))
+    # The maximum over a cell is that of a linear function: attained at its own slope.
+    for mask in cl.enumerate_arrangements(both).masks.numpy():
+        slope = (mask * z) @ both
+        u = slope / (np.linalg.norm(slope) or 1.0)
+        draw.below(np.abs(z @ relu(both @ np.stack([u, -u]).T)), dual, 1e-9 * np.sqrt(square))
 
 
 def generator(values: Floats, vectors: Floats, beta: float) -> tuple[Floats, float, int]:
@@ -218,7 +191,7 @@ def moments(draw: Draw) -> tuple[Floats, Floats, Floats]:
 
 
 @attack("generative-linear")
-def linear(draw: Draw) -> float:
+def linear(draw: Draw) -> None:
     """No W is below the shrunken components, in the game and under a limit on the spectral norm."""
     Sigma, values, vectors = moments(draw)
     beta = float(draw.choice(2 / draw.size(1, 6), draw.rng.uniform(0.1, 4)))
@@ -233,28 +206,25 @@ def linear(draw: Draw) -> float:
         return float(np.linalg.norm(Sigma - W @ W.T, 2)), float((W**2).sum())
 
     distance, cost = played(W)
-    worst = abs(distance + 0.5 * beta * cost - value) / size
-    worst = max(worst, (played(shrunken)[0] - level) / size)
+    draw.same(distance + 0.5 * beta * cost, value, size)
+    draw.below(played(shrunken)[0], level, size)
     for _ in range(20):
-        spread = np.sqrt(values[0] or 1.0) * 10.0 ** draw.rng.uniform(-6, 0.3)
+        spread = np.sqrt(values[0] or 1.0) * draw.power(-6, 0.3)
         start = draw.choice(W, shrunken, np.zeros_like(W))
-        moved = start + spread * draw.rng.standard_normal(W.shape)
-        distance, cost = played(moved)
-        worst = max(worst, (value - distance - 0.5 * beta * cost) / size)
+        distance, cost = played(*draw.near([start], spread))
+        draw.below(value, distance + 0.5 * beta * cost, size)
         # Whatever its spectral norm is, the shrunken components reach it with no more weight.
-        least = np.maximum(values - distance, 0.0).sum()
-        worst = max(worst, (least - cost) / (10 * size))
-    return float(worst)
+        draw.below(np.maximum(values - distance, 0.0).sum(), cost, 10 * size)
 
 
 @refute("generative-linear", "a weight decay of 2/k keeps exactly k components")
-def exactly_k(draw: Draw) -> float:
+def exactly_k(draw: Draw) -> None:
     """Equal or zero eigenvalues leave fewer."""
     _, values, vectors = moments(draw)
     k = draw.size(1, 5)
     W, _, _ = generator(values, vectors, 2.0 / k)
     kept = int((np.linalg.norm(W, axis=0) > 0).sum())
-    return 2.0 if k <= len(values) and kept != k else 0.0
+    draw.true(k > len(values) or kept == k)
 
 
 def attended(tokens: Floats, Q: Floats, V: Floats, H: Floats) -> Floats:
@@ -277,17 +247,16 @@ def instance(draw: Draw, gates: int = 0) -> cl.Attention:
     patterns = cl.sample_arrangements(cl.token_pairs(tokens), gates, seed=0) if gates else None
     problem = cl.Attention(tokens, Y, beta=1.0, arrangements=patterns)
     top = problem.beta_max()
-    return problem.with_beta(float(10.0 ** draw.rng.uniform(-2, 0.2)) * top or 1.0)
+    return problem.with_beta(draw.power(-2, 0.2) * top or 1.0)
 
 
 @attack("generative-attention")
-def attention(draw: Draw) -> float:
+def attention(draw: Draw) -> None:
     """The mapped-back heads have the program's value, no heads are below its dual value."""
     gates = draw.choice(0, 0, 3)
     problem = instance(draw, gates)
-    result = solve(problem, 1e-8)
-    heads = problem.to_network(result)
-    Q, V, H = (part.detach().numpy() for part in (heads.Q, heads.V, heads.gates))
+    result = solved(problem)
+    Q, V, H = weights_of(problem.to_network(result), "Q", "V", "gates")
     tokens, c = problem.X.numpy(), problem.y.shape[1]
     Y = problem.y.numpy().reshape(*tokens.shape[:2], c)
     d = tokens.shape[2]
@@ -296,23 +265,20 @@ def attention(draw: Draw) -> float:
         misfit = attended(tokens, Q, V, H) - Y
         return float(0.5 * (misfit**2).sum() + 0.5 * problem.beta * ((Q**2).sum() + (V**2).sum()))
 
-    size = 1e-9 * float((Y**2).sum()) + 1e-200
-    worst = abs(objective(Q, V, H) - result.value) / size
+    size = 1e-9 * float((Y**2).sum())
+    draw.same(objective(Q, V, H), result.value, size)
     known = problem.arrangements.gates.numpy().reshape(-1, d, d)
-    if len(Q) > len(known) * min(d * d, d * c):
-        return 2.0
+    draw.true(len(Q) <= len(known) * min(d * d, d * c))
+    grown = np.concatenate([Q, np.zeros((1, d, d))]), np.concatenate([V, np.zeros((1, d, c))])
     for _ in range(4):
-        spread = 10.0 ** draw.rng.uniform(-3, 0) * (np.abs(Q).max(initial=0.0) or 1.0)
+        spread = draw.power(-3, 0) * (np.abs(Q).max(initial=0.0) or 1.0)
         more = known[draw.rng.integers(0, len(known), 1)]
-        grown = [np.concatenate([Q, np.zeros((1, d, d))]), np.concatenate([V, np.zeros((1, d, c))])]
-        moved = [part + spread * draw.rng.standard_normal(part.shape) for part in grown]
-        value = objective(*moved, np.concatenate([H, more]))
-        worst = max(worst, (result.dual - value) / size)
-    return float(worst)
+        value = objective(*draw.near(grown, spread), np.concatenate([H, more]))
+        draw.below(result.dual, value, size)
 
 
 @refute("generative-attention", "linear attention with any number of heads is that program")
-def one_head(draw: Draw) -> float:
+def one_head(draw: Draw) -> None:
     """One head is a group Lasso for every direction of its V: all of them, on a fine grid."""
     n, s, d = 6, 3, 2
     tokens = draw.rng.standard_normal((n, s, d))
@@ -320,7 +286,7 @@ def one_head(draw: Draw) -> float:
     Y = attended(tokens, *planted, np.zeros((2, d, d)))
     problem = cl.Attention(tokens, Y, beta=1.0)
     problem = problem.with_beta(0.01 * problem.beta_max())
-    best = np.inf
+    best = 0.5 * (Y**2).sum()
     for angle in np.linspace(0, np.pi, 200):
         v = np.array([np.cos(angle), np.sin(angle)])
         B = (problem.maps[0].numpy() @ v).reshape(n * s, d * d)  # outputs are B vec(Q)
@@ -329,12 +295,12 @@ def one_head(draw: Draw) -> float:
         low, high = 1e-12, 1e12  # beta / |q| is where its product with |q| is beta
         for _ in range(100):
             middle = np.sqrt(low * high)
-            low, high = (
-                (middle, high)
-                if middle * np.linalg.norm(y / (values + middle)) < problem.beta
-                else (low, middle)
-            )
+            if middle * np.linalg.norm(y / (values + middle)) < problem.beta:
+                low = middle
+            else:
+                high = middle
         q = axes @ (y / (values + high))
         value = 0.5 * ((B @ q - Y.ravel()) ** 2).sum() + problem.beta * np.linalg.norm(q)
-        best = min(best, value, 0.5 * (Y**2).sum())
-    return float((best / solve(problem, 1e-8).value - 1) / 1e-2)
+        best = min(best, value)
+    program = solved(problem).value
+    draw.below(best, program, 1e-2 * program)

@@ -1,8 +1,5 @@
 """Attacks on the chapter on geometric algebra."""
 
-from __future__ import annotations
-
-import warnings
 from fractions import Fraction
 from itertools import combinations, product
 from math import comb, log, pi
@@ -13,16 +10,8 @@ from scipy.optimize import linprog, nnls
 from scipy.spatial import ConvexHull, QhullError
 
 import convexlib as cl
-from convexlib.errors import ConvergenceWarning
 from tests.adversary.search import Draw, Floats, attack, refute
-from tests.adversary.two_layer import relu
-
-
-def solved(problem: cl.WedgeLasso | cl.TwoLayer, tol: float) -> cl.Result:
-    """The library's solution; an optimum of zero has no relative gap to reach."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return cl.solve(problem, tol=tol)
+from tests.adversary.shared import relu, sided, solved, weights_of
 
 
 def exact_determinant(rows: list[list[int]]) -> int:
@@ -37,7 +26,7 @@ def exact_determinant(rows: list[list[int]]) -> int:
 
 
 @attack("geometry-cross")
-def cross(draw: Draw) -> float:
+def cross(draw: Draw) -> None:
     """Products with the vector of cofactors are determinants, and its length is a volume."""
     d = draw.size(1, 4)
     U, x = draw.rng.integers(-3, 4, (d - 1, d)), draw.rng.integers(-3, 4, d)
@@ -47,35 +36,29 @@ def cross(draw: Draw) -> float:
     minors = [[row[:i] + row[i + 1 :] for row in rows] for i in range(d)]
     cofactors = [(-1) ** i * exact_determinant(minor) for i, minor in enumerate(minors)]
     volume = exact_determinant([x.tolist(), *rows])
-    gram = exact_determinant((U @ U.T).tolist())
-    wrong = sum(a * b for a, b in zip(x.tolist(), cofactors, strict=True)) != volume
-    wrong |= sum(a * a for a in cofactors) != gram
+    draw.true(sum(a * b for a, b in zip(x.tolist(), cofactors, strict=True)) == volume)
+    draw.true(sum(a * a for a in cofactors) == exact_determinant((U @ U.T).tolist()))
     # The library's product of the same rows at another scale, which is exact in powers of two.
     power = draw.size(-20, 20)
     found = cl.cross_product(np.ldexp(U.astype(float), power)).numpy()
     size = np.prod(np.linalg.norm(U, axis=1)) or 1.0
-    off = np.abs(np.ldexp(found, -power * (d - 1)) - cofactors).max() / (1e-13 * d * size)
-    return float(max(off, 2.0 * wrong))
+    draw.same(np.ldexp(found, -power * (d - 1)), cofactors, 1e-13 * d * size)
 
 
 @attack("geometry-volume")
-def volume(draw: Draw) -> float:
+def volume(draw: Draw) -> None:
     """The volume of the hull of all sums of samples is the sum of determinants."""
-    n, d = draw.size(1, 6), draw.size(1, 3)
-    X = draw.matrix(n, d)
+    X = draw.samples(6)
+    n, d = X.shape
     total = sum(abs(np.linalg.det(X[list(rows)])) for rows in combinations(range(n), d))
     sums = np.array(list(product([0.0, 1.0], repeat=n))) @ X
-    if d == 1:
-        hull = float(np.ptp(sums))
-    else:
-        try:
-            hull = float(ConvexHull(sums).volume)
-        except QhullError:  # flat
-            hull = 0.0
+    try:
+        hull = float(ConvexHull(sums).volume) if d > 1 else float(np.ptp(sums))
+    except QhullError:  # flat
+        hull = 0.0
     size = draw.scale()
     library = cl.zonotope_volume(X * size) / size**d
-    reach = np.abs(X).sum() ** d or 1.0
-    return float(max(abs(total - hull), abs(total - library)) / (1e-11 * reach))
+    draw.same([hull, library], total, 1e-11 * (np.abs(X).sum() ** d or 1.0))
 
 
 def wedges(rows: Floats, d: int, norm: int) -> Floats:
@@ -113,75 +96,71 @@ def best_of_ball(A: Floats, z: Floats, d: int) -> float:
 
 
 @attack("geometry-exact")
-def exact(draw: Draw) -> float:
+def exact(draw: Draw) -> None:
     """The dual constraint of all neurons is that of the dictionary, and no network is below."""
     n, d = draw.size(1, 3), draw.size(1, 2)
     X, z = draw.matrix(n, d), draw.targets(n)
     atoms = wedges(np.vstack([X, np.eye(d)]), d, 1)
     own = float(np.abs(z @ relu(X @ atoms.T)).max(initial=0.0))
-    reach = float(np.abs(z) @ np.abs(X).max(axis=1)) or 1.0
-    excess = abs(best_of_ball(X, z, d) - own) / (1e-9 * reach)
+    slack = 1e-9 * (float(np.abs(z) @ np.abs(X).max(axis=1)) or 1.0)
+    draw.same(best_of_ball(X, z, d), own, slack)
     size, height = draw.scale(3.0), draw.scale(3.0)
     problem = cl.WedgeLasso(X * size, z * height, beta=1.0)
-    excess = max(excess, abs(problem.beta_max() / (size * height) - own) / (1e-9 * reach))
-    excess = max(excess, 2.0 * (len(atoms) > 2 * comb(n + d, d - 1)))
-    if own == 0.0:
-        return excess
+    draw.same(problem.beta_max() / (size * height), own, slack)
+    draw.true(len(atoms) <= 2 * comb(n + d, d - 1))
+    draw.assume(own > 0.0)
     # A network that explains the data, with the balanced penalty of the l1 norm.
-    beta = 10.0 ** draw.rng.uniform(-3, 0) * own
+    beta = draw.power(-3, 0) * own
     lasso = solved(cl.WedgeLasso(X, z, beta=beta), 1e-9)
     plain = cl.TwoLayer(X, z, beta=beta)
-    network = plain.to_network(solved(plain, 1e-6))
-    U, alpha = network.U.detach().numpy(), network.alpha.detach().numpy()
+    U, alpha = weights_of(plain.to_network(solved(plain, 1e-6)))
     fit = relu(X @ U.T) @ alpha
     objective = 0.5 * np.sum((fit - z) ** 2) + beta * np.abs(U).sum(axis=1) @ np.abs(alpha)
-    return float(max(excess, (lasso.dual - objective) / (1e-9 * (objective + z @ z))))
+    draw.below(lasso.dual, objective, 1e-9 * (objective + z @ z))
 
 
 @attack("geometry-samples")
-def flat_samples(draw: Draw) -> float:
+def flat_samples(draw: Draw) -> None:
     """Of the flat samples of the proof no wedge reaches more than the part eps."""
-    d, norm, eps = draw.size(2, 5), draw.size(1, 2), float(10.0 ** draw.rng.uniform(-4, 0))
+    d, norm, eps = draw.size(2, 5), draw.size(1, 2), draw.power(-4, 0)
     X = eps * np.eye(d)
     X[:, 0] = 1.0
     X[0] = np.eye(d)[0]
-    atoms = wedges(X, d, norm)
-    best = float(np.abs(np.ones(d) @ relu(X @ atoms.T)).max())
-    excess = 1.0 + (best - eps * d) / (1e-9 * d)  # e_1 outputs 1 at all d samples
+    # e_1 outputs 1 at all d samples.
+    draw.below(np.ones(d) @ relu(X @ wedges(X, d, norm).T), eps * d, 1e-9 * d)
     # With free biases: 2 e_1 + eps e_j, e_1 and 0.
     half = eps / 2
     Y = np.vstack([np.zeros(d), half * np.eye(d)])
     Y[2:, 0], Y[1] = 2.0, np.eye(d)[0]
     z = np.concatenate([[d - 1.0, -2.0 * (d - 1)], np.ones(d - 1)])
     B = np.column_stack([Y, np.ones(d + 1)])
-    best = float(np.abs(z @ relu(B @ wedges(B, d, norm).T)).max())
     shown = z @ relu(Y[:, 0] - 1.0)
-    return max(excess, 1.0 + (best - eps * shown) / (1e-9 * d), abs(shown - (d - 1)) / 1e-12)
+    draw.below(np.abs(z @ relu(B @ wedges(B, d, norm).T)), eps * shown, 1e-9 * d)
+    draw.same(shown, d - 1, 1e-12)
 
 
 @refute("geometry-samples", "with an l1 penalty wedge products of the samples alone are exact")
-def samples_alone(draw: Draw) -> float:
+def samples_alone(draw: Draw) -> None:
     """They may miss a part of the dual constraint, so that another value is optimal."""
     n, d = draw.size(2, 4), draw.size(2, 3)
     X, z = draw.matrix(max(n, d), d), draw.rng.standard_normal(max(n, d))
-    if np.linalg.matrix_rank(X) < d:
-        return 0.0
+    draw.assume(np.linalg.matrix_rank(X) == d)
     data, whole = (
         float(np.abs(z @ relu(X @ wedges(rows, d, 1).T)).max())
         for rows in (X, np.vstack([X, np.eye(d)]))
     )
-    return (whole - data) / (1e-6 * whole) if whole > 0 else 0.0
+    draw.below(whole, data, 1e-6 * whole)
 
 
 @refute("geometry-euclidean", "for the Euclidean penalty no finite dictionary is ever exact")
-def exact_on_a_line(draw: Draw) -> float:
+def exact_on_a_line(draw: Draw) -> None:
     """In one dimension +-1 is: the two programs have one value."""
     n, d = draw.size(2, 6), draw.size(1, 2)
     X, y = draw.rng.standard_normal((n, d)), draw.rng.standard_normal(n)
     beta = 0.1 * cl.TwoLayer(X, y, beta=1.0).beta_max()
     lasso = solved(cl.WedgeLasso(X, y, beta=beta, norm=2), 1e-10)
     optimum = solved(cl.TwoLayer(X, y, beta=beta), 1e-10)
-    return float(1e-8 * optimum.value / (abs(lasso.value - optimum.value) + 1e-300))
+    draw.true(abs(lasso.value - optimum.value) >= 1e-8 * optimum.value)
 
 
 def hull_distance(rays: Floats) -> float:
@@ -200,93 +179,81 @@ def cells_of(X: Floats) -> list[Floats]:
     sides = rows @ rays.T
     sides[np.abs(sides) < 1e-9] = 0.0
     masks = cl.enumerate_arrangements(X).masks.numpy()[:, np.linalg.norm(X, axis=1) > 0]
-    return [rays[(np.where(mask, 1.0, -1.0)[:, None] * sides >= 0).all(axis=0)] for mask in masks]
+    return [rays[(sided(mask, sides) >= 0).all(axis=0)] for mask in masks]
 
 
 @attack("geometry-euclidean")
-def euclidean(draw: Draw) -> float:
+def euclidean(draw: Draw) -> None:
     """p* <= p_hat <= p*(beta / rho) <= p* / rho, with the bounds on rho."""
     n, d = draw.size(1, 5), draw.size(1, 3)
     X, y = draw.matrix(max(n, d), d), draw.targets(max(n, d))
     values = np.linalg.svd(X, compute_uv=False)
-    if values[-1] < 1e-2 * values[0] or not y.any():
-        return 0.0
+    draw.assume(values[-1] >= 1e-2 * values[0] and y.any())
     cells = cells_of(X)
     rho = min(hull_distance(rays) for rays in cells)
-    if rho < 1e-3:
-        return 0.0
-    excess = (rho - 1.0) / 1e-9
+    draw.assume(rho >= 1e-3)
+    draw.below(rho, 1.0, 1e-9)
     widest = min(float((rays @ rays.T).min()) for rays in cells)
-    if widest > 0:
-        excess = max(excess, (widest**0.5 - rho) / 1e-9)
+    draw.below(max(widest, 0.0) ** 0.5, rho, 1e-9)
     if d == 2:
         angles = np.sort(np.arctan2(X[:, 1], X[:, 0])[np.abs(X).max(axis=1) > 0] % pi)
         gap = np.diff(np.append(angles, angles[0] + pi)).max()
-        excess = max(excess, abs(np.cos(gap / 2) - rho) / 1e-6)
+        draw.same(np.cos(gap / 2), rho, 1e-6)
     size, height = draw.scale(2.0), draw.scale(2.0)
     X, y = X * size, y * height
     largest = cl.TwoLayer(X, y, beta=1.0).beta_max()
-    beta = float(10.0 ** draw.rng.uniform(-2, 0.1)) * (largest or 1.0)
+    beta = draw.power(-2, 0.1) * (largest or 1.0)
     lasso = solved(cl.WedgeLasso(X, y, beta=beta, norm=2), 1e-8)
     best, looser = (solved(cl.TwoLayer(X, y, beta=b), 1e-8) for b in (beta, beta / rho))
-    slack = 1e-7 * best.value + 1e-300
-    chain = (best.dual - lasso.value, lasso.dual - looser.value, looser.dual - best.value / rho)
-    return float(max(excess, max(chain) / slack))
+    duals = [best.dual, lasso.dual, looser.dual]
+    draw.below(duals, [lasso.value, looser.value, best.value / rho], 1e-7 * best.value)
 
 
 @attack("geometry-narrow")
-def narrow(draw: Draw) -> float:
+def narrow(draw: Draw) -> None:
     """No cell is as wide as has the probability 1e-6; in the plane that is known exactly."""
     d = draw.size(1, 3)
     n = draw.size(max(2 * d, 10), 40)
     # The angle at which 4 C(n, d-1)^2 (1 - theta / pi)^(n - 2(d-1)) is 1e-6.
     share = 1.0 - np.exp((log(1e-6) - log(4 * comb(n, d - 1) ** 2)) / (n - 2 * (d - 1)))
-    X = draw.rng.standard_normal((n, d))
-    least = min(float((rays @ rays[0]).min()) for rays in unseparated(X))
-    widest = float(np.arccos(np.clip(least, -1, 1)))
-    excess = widest / (pi * share)
+    widest = np.arccos(np.clip(least_product(draw.rng.standard_normal((n, d))), -1, 1))
+    draw.true(widest <= pi * share)
     theta = Fraction(draw.size(1, 99), 100)  # in units of pi
     n = draw.size(2, 30)
     exact = sum(
         (-1) ** (k + 1) * comb(n, k) * max(1 - k * theta, Fraction(0)) ** (n - 1)
         for k in range(1, n + 1)
     )  # of the largest of n gaps between uniform points on a circle
-    bound = 4 * n**2 * (1 - theta) ** (n - 2)
-    return max(excess, float(exact / bound) if bound else 0.0)
+    draw.true(exact <= 4 * n**2 * (1 - theta) ** (n - 2))
 
 
-def unseparated(X: Floats) -> list[Floats]:
-    """Every ray, and after it those that no sample separates from it."""
+def least_product(X: Floats) -> float:
+    """The least product of two rays that no sample separates."""
     rays = wedges(X, X.shape[1], 2)
     sides = X @ rays.T
     sides = np.where(np.abs(sides) < 1e-9, 0.0, np.sign(sides))
     together = np.abs(sides).T @ np.abs(sides) == sides.T @ sides
-    return [np.vstack([rays[k], rays[row]]) for k, row in enumerate(together)]
+    return float((rays @ rays.T)[together].min())
 
 
 @refute("geometry-narrow", "with 12 samples for every dimension some cell still has a right angle")
-def still_wide(draw: Draw) -> float:
+def still_wide(draw: Draw) -> None:
     """The widest angle of three-dimensional cells for 36 Gaussian samples is far below."""
-    X = draw.rng.standard_normal((36, 3))
-    least = min(float((rays @ rays[0]).min()) for rays in unseparated(X))
-    return 1.0 + least / 1e-9
+    draw.below(least_product(draw.rng.standard_normal((36, 3))), 0.0, 1e-9)
 
 
 @attack("geometry-bias")
-def free_biases(draw: Draw) -> float:
+def free_biases(draw: Draw) -> None:
     """For dual vectors of sum zero the anchored wedges reach the best of all biased neurons."""
     n, d = draw.size(1, 3), draw.size(1, 2)
-    X, z = draw.matrix(n, d), draw.targets(n)
-    z = z - z.mean() if np.ptp(z) else np.zeros(n)
-    found = [0.0]
+    X, z = draw.matrix(n, d), draw.centred(n)
+    own = 0.0
     for anchor in range(n):
         rows = np.vstack([np.delete(X, anchor, axis=0) - X[anchor], np.eye(d)])
-        atoms = wedges(rows, d, 1)
-        found.append(float(np.abs(z @ relu((X - X[anchor]) @ atoms.T)).max(initial=0.0)))
-    own = max(found)
-    A = np.column_stack([X, np.ones(n)])
-    reach = float(np.abs(z) @ (np.abs(X).max(axis=1) + 1.0)) or 1.0
-    excess = abs(best_of_ball(A, z, d) - own) / (1e-8 * reach)
+        heights = np.abs(z @ relu((X - X[anchor]) @ wedges(rows, d, 1).T))
+        own = heights.max(initial=own)
+    slack = 1e-8 * (float(np.abs(z) @ (np.abs(X).max(axis=1) + 1.0)) or 1.0)
+    draw.same(best_of_ball(np.column_stack([X, np.ones(n)]), z, d), own, slack)
     size = draw.scale(3.0)
-    library = cl.WedgeLasso(X * size, z, beta=1.0, bias=True).dual_norm(torch.from_numpy(z)) / size
-    return float(max(excess, abs(library - own) / (1e-8 * reach)))
+    library = cl.WedgeLasso(X * size, z, beta=1.0, bias=True).dual_norm(torch.from_numpy(z))
+    draw.same(library / size, own, slack)

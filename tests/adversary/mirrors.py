@@ -1,8 +1,5 @@
 """Attacks on the chapter on one-dimensional networks."""
 
-from __future__ import annotations
-
-import warnings
 from itertools import combinations, pairwise, product
 from math import cbrt, prod
 
@@ -11,20 +8,14 @@ import torch
 from scipy.optimize import linprog
 
 import convexlib as cl
-from convexlib.errors import ConvergenceWarning
 from convexlib.solvers.interpolation import interpolation_norm
 from convexlib.solvers.lasso import optimal_set
 from tests.adversary.search import Draw, Floats, attack, refute
+from tests.adversary.shared import dual, scaled, solved, weights_of
+from tests.helpers.mirrors import act, make
+from tests.helpers.references import least_norm
 
-SLOPE = 0.3  # of the leaky ReLU
 ACTIVATIONS = ("relu", "abs", "leaky")
-
-
-def act(values: Floats, activation: str) -> Floats:
-    """ReLU, absolute value or leaky ReLU."""
-    if activation == "abs":
-        return np.abs(values)
-    return np.where(values > 0, values, (SLOPE if activation == "leaky" else 0.0) * values)
 
 
 def inputs(draw: Draw, most: int, least: int = 1, decades: float = 4.0) -> Floats:
@@ -46,23 +37,9 @@ def inputs(draw: Draw, most: int, least: int = 1, decades: float = 4.0) -> Float
     return x * draw.scale(decades)
 
 
-def centred(draw: Draw, n: int) -> Floats:
-    """A dual vector (n,) with the sum zero."""
-    z = draw.targets(n)
-    return z - z.mean() if np.ptp(z) else np.zeros(n)
-
-
-def solve(problem: cl.Mirrors, tol: float) -> cl.Result:
-    """The library's solution; where the optimum is zero no gap relative to it can be reached."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return cl.solve(problem, tol=tol)
-
-
 def mirrors(x: Floats, y: Floats, beta: float, depth: int, activation: str) -> cl.Mirrors:
     """The library's problem; beta 1 stands in where a part of nothing was asked for."""
-    slope = {"slope": SLOPE} if activation == "leaky" else {}
-    return cl.Mirrors(x, y, beta=beta or 1.0, depth=depth, activation=activation, **slope)
+    return make(x, y, (activation, depth, None), beta or 1.0)
 
 
 def chains(x: Floats, signs: Floats, biases: Floats, activation: str) -> Floats:
@@ -99,10 +76,14 @@ def steepest(draw: Draw, x: Floats, z: Floats, layers: int, activation: str) -> 
     return float(best.max())
 
 
-def exceeded(x: Floats, z: Floats, found: float, bound: float) -> float:
-    """By how much a correlation is above its bound, in units of its rounding."""
-    rounding = 1e-12 * np.abs(z).sum() * max(float(np.abs(x).max()), 1e-300)
-    return (found - bound) / (rounding or 1e-300)
+def no_better(draw: Draw, x: Floats, z: Floats, units: tuple[int, str], columns: Floats) -> None:
+    """No unit of so many layers exceeds the largest correlation of some columns."""
+    draw.below(steepest(draw, x, z, *units), np.abs(columns.T @ z).max(), rounding(x, z))
+
+
+def rounding(x: Floats, z: Floats) -> float:
+    """Of a correlation."""
+    return 1e-12 * np.abs(z).sum() * float(np.abs(x).max())
 
 
 def ramps(x: Floats, activation: str) -> Floats:
@@ -122,11 +103,8 @@ def folds(x: Floats, midpoints: bool = True) -> Floats:
 
 def clips(x: Floats) -> Floats:
     """The clipped ramps between samples (n, k); one column of zeros where there is no pair."""
-    low, high = (
-        (np.array(ends) for ends in zip(*combinations(np.sort(x), 2), strict=True))
-        if (len(x) > 1)
-        else (x, x)
-    )
+    pairs = [*combinations(np.sort(x), 2)] or [(x[0], x[0])]
+    low, high = np.array(pairs).T
     return np.clip(x[:, None], low, high) - low
 
 
@@ -140,8 +118,15 @@ def anchored(x: Floats, layers: int) -> Floats:
     return found.T
 
 
+def dictionary(x: Floats, depth: int, activation: str) -> Floats:
+    """The columns of the theorem for two or three layers."""
+    if depth == 2:
+        return ramps(x, activation)
+    return {"relu": clips, "abs": folds, "leaky": lambda x: anchored(x, 2)}[activation](x)
+
+
 @attack("mirrors-price")
-def price(draw: Draw) -> float:
+def price(draw: Draw) -> None:
     """Rescaled units keep their function, cost no less than the product, and balanced ones that."""
     depth, activation = draw.size(2, 5), draw.choice(*ACTIVATIONS)
     x, w, b = inputs(draw, 4), draw.weights(depth), draw.weights(depth - 1)
@@ -152,25 +137,21 @@ def price(draw: Draw) -> float:
             h = act(w[layer] * h + b[layer], activation)
         return w[-1] * h
 
-    def outputs_and_price(factors: Floats) -> tuple[Floats, float]:
-        scaled, shifts = w * factors, b * np.cumprod(factors[:-1])
-        return function(scaled, shifts), float((np.abs(scaled) ** depth).sum() / depth)
-
-    least = prod(np.abs(w))
+    outputs, least = function(w, b), prod(np.abs(w))
     if least == 0:  # a constant, for nothing
-        return float(np.ptp(function(w, b)) / (1e-12 * np.abs(function(w, b)).max() or 1e-300))
+        draw.below(np.ptp(outputs), 0.0, 1e-12 * np.abs(outputs).max())
+        return
     free = 10.0 ** draw.rng.uniform(-2, 2, depth)
-    level = least ** (1 / depth)
-    worst = 0.0
-    for factors in (free / np.prod(free) ** (1 / depth), level / np.abs(w)):
-        outputs, cost = outputs_and_price(factors)
-        # Rounding is that of the sums of weight times input and bias inside of a unit.
-        size = prod(np.abs(w)) * np.abs(x).max() + sum(
-            abs(b[i]) * prod(np.abs(w[i + 1 :])) for i in range(depth - 1)
-        )
-        worst = max(worst, np.abs(outputs - function(w, b)).max() / (1e-12 * size))
-        worst = max(worst, (least - cost) / (1e-12 * least))
-    return float(max(worst, abs(cost - least) / (1e-12 * least)))
+    # Rounding is that of the sums of weight times input and bias inside of a unit.
+    size = least * np.abs(x).max() + sum(
+        abs(b[i]) * prod(np.abs(w[i + 1 :])) for i in range(depth - 1)
+    )
+    for factors in (free / np.prod(free) ** (1 / depth), least ** (1 / depth) / np.abs(w)):
+        scaled, shifts = w * factors, b * np.cumprod(factors[:-1])
+        cost = float((np.abs(scaled) ** depth).sum() / depth)
+        draw.same(function(scaled, shifts), outputs, 1e-12 * size)
+        draw.below(least, cost, 1e-12 * least)
+    draw.same(cost, least, 1e-12 * least)  # of the balanced one
 
 
 def objective(x: Floats, y: Floats, beta: float, activation: str, network: list[Floats]) -> float:
@@ -185,107 +166,79 @@ def objective(x: Floats, y: Floats, beta: float, activation: str, network: list[
 
 
 @attack("mirrors-lasso")
-def lasso(draw: Draw) -> float:
+def lasso(draw: Draw) -> None:
     """The mapped-back network has the Lasso's value, and no network is below a dual value."""
     activation = draw.choice(*ACTIVATIONS)
     depth = 2 if activation == "abs" and draw.rng.random() < 0.3 else draw.size(2, 3)
     x = inputs(draw, 6, decades=6)
     y = draw.targets(len(x)) * draw.scale(6)
     problem = mirrors(x, y, 1.0, depth, activation)
-    top = problem.beta_max()
-    problem = problem.with_beta(float(10.0 ** draw.rng.uniform(-4, 0.3)) * top or 1.0)
-    result = solve(problem, tol=1e-9)
-    made = problem.to_network(result)
-    parts = [made.weights, made.biases, made.alpha, made.bias]
-    best = [part.detach().numpy() for part in parts]
-    A = (
-        {2: ramps, 3: lambda x, _: clips(x)}[depth](x, activation)
-        if activation == "relu"
-        else (
-            ramps(x, activation)
-            if depth == 2
-            else folds(x)
-            if activation == "abs"
-            else anchored(x, 2)
-        )
-    )
-    z = result.z.numpy()
+    problem = problem.with_beta(draw.power(-4, 0.3) * problem.beta_max() or 1.0)
+    result = solved(problem, tol=1e-9)
+    best = weights_of(problem.to_network(result), "weights", "biases", "alpha", "bias")
+    A, z = dictionary(x, depth, activation), result.z.numpy()
     z = z - z.mean()
-    largest = np.abs(A.T @ z).max()
-    z = z * min(1.0, problem.beta / largest) if largest > 0 else z
-    dual = y @ z - 0.5 * z @ z
-    size = 1e-10 * (0.5 * ((y - y.mean()) ** 2).sum()) + 1e-15 * (y @ y) + 1e-200
-    reached = objective(x, y, problem.beta, activation, best)
-    worst = abs(reached - dual) / size
-    for _ in range(20):  # networks about the optimum, with idle units to spare
-        spread = 10.0 ** draw.rng.uniform(-5, 0.5)
-        grown = [np.concatenate([part, np.zeros((*part.shape[:-1], 2))], -1) for part in best[:3]]
-        moved = [
-            part + spread * draw.rng.standard_normal(part.shape) * (np.abs(part).max(initial=0) + 1)
-            for part in (*grown, best[3])
-        ]
-        worst = max(worst, (dual - objective(x, y, problem.beta, activation, moved)) / size)
-    return float(worst)
+    bound = dual(scaled(z, np.abs(A.T @ z).max(), problem.beta), y)
+    size = 1e-10 * (0.5 * ((y - y.mean()) ** 2).sum()) + 1e-15 * (y @ y)
+    draw.same(objective(x, y, problem.beta, activation, best), bound, size)
+    # Networks about the optimum, with idle units to spare.
+    grown = [np.concatenate([part, np.zeros((*part.shape[:-1], 2))], -1) for part in best[:3]]
+    for _ in range(20):
+        moved = draw.near([*grown, best[3]], draw.power(-5, 0.5), relative=True)
+        draw.below(bound, objective(x, y, problem.beta, activation, moved), size)
 
 
 @attack("mirrors-two-layers")
-def two_layers(draw: Draw) -> float:
+def two_layers(draw: Draw) -> None:
     """No unit of two layers has a larger correlation than the ramps at the samples."""
     x, activation = inputs(draw, 8), draw.choice(*ACTIVATIONS)
-    z = centred(draw, len(x))
-    bound = float(np.abs(ramps(x, activation).T @ z).max())
-    return exceeded(x, z, steepest(draw, x, z, 1, activation), bound)
+    z = draw.centred(len(x))
+    no_better(draw, x, z, (1, activation), ramps(x, activation))
 
 
 @attack("mirrors-vertices")
-def vertices(draw: Draw) -> float:
+def vertices(draw: Draw) -> None:
     """No unit has a larger correlation than those whose biases solve kink equations."""
     activation = draw.choice(*ACTIVATIONS)
     depth = draw.size(2, 5 if activation == "relu" else 4)
     x = inputs(draw, 5, least=2)
-    z = centred(draw, len(x))
+    z = draw.centred(len(x))
     bound = mirrors(x, z, 1.0, depth, activation).dual_norm(torch.from_numpy(z))
     # Near ties make some of the equations nearly dependent: the biases lose digits.
-    return exceeded(x, z, steepest(draw, x, z, depth - 1, activation), bound) / 10
+    draw.below(steepest(draw, x, z, depth - 1, activation), bound, 10 * rounding(x, z))
 
 
 @attack("mirrors-abs")
-def absolute_values(draw: Draw) -> float:
+def absolute_values(draw: Draw) -> None:
     """Three layers of absolute values: data points and midpoints are enough."""
     x = inputs(draw, 6)
-    z = centred(draw, len(x))
-    return exceeded(x, z, steepest(draw, x, z, 2, "abs"), float(np.abs(folds(x).T @ z).max()))
+    no_better(draw, x, draw.centred(len(x)), (2, "abs"), folds(x))
 
 
 @refute("mirrors-abs", "with three layers of |.|, folds at data points alone are enough")
-def folds_at_data(draw: Draw) -> float:
+def folds_at_data(draw: Draw) -> None:
     """A fold at the midpoint of two samples, where they coincide, may be better."""
     x = inputs(draw, 6, least=5)
-    found = []
     for _ in range(10):
         z = draw.rng.standard_normal(len(x))
         z -= z.mean()
-        bound = float(np.abs(folds(x, midpoints=False).T @ z).max())
-        found.append(exceeded(x, z, float(np.abs(folds(x).T @ z).max()), bound))
-    return max(found)
+        at_data, found = (np.abs(folds(x, midpoints).T @ z).max() for midpoints in (False, True))
+        draw.below(found, at_data, rounding(x, z))
 
 
 @attack("mirrors-leaky")
-def leaky(draw: Draw) -> float:
+def leaky(draw: Draw) -> None:
     """Leaky units of any depth: biases at the samples are enough."""
     layers = draw.size(1, 3)
     x = inputs(draw, {1: 7, 2: 6, 3: 4}[layers])
-    z = centred(draw, len(x))
-    bound = float(np.abs(anchored(x, layers).T @ z).max())
-    return exceeded(x, z, steepest(draw, x, z, layers, "leaky"), bound)
+    no_better(draw, x, draw.centred(len(x)), (layers, "leaky"), anchored(x, layers))
 
 
 @attack("mirrors-relu")
-def deep_relu(draw: Draw) -> float:
+def deep_relu(draw: Draw) -> None:
     """No narrow ReLU unit of any depth has a larger correlation than a clipped ramp."""
     x, layers = inputs(draw, 7), draw.size(2, 6)
-    z = centred(draw, len(x))
-    return exceeded(x, z, steepest(draw, x, z, layers, "relu"), float(np.abs(clips(x).T @ z).max()))
+    no_better(draw, x, draw.centred(len(x)), (layers, "relu"), clips(x))
 
 
 def folding_unit(x: Floats, t: float, a: float, c: float) -> tuple[Floats, float]:
@@ -302,54 +255,45 @@ def folding_unit(x: Floats, t: float, a: float, c: float) -> tuple[Floats, float
 
 
 @attack("mirrors-width-two")
-def width_two(draw: Draw) -> float:
+def width_two(draw: Draw) -> None:
     """A unit t (|x - a| - c)_+ costs 4^(1/3) |t|, rescaled no less; three samples show the gap."""
     t, a, c = draw.rng.standard_normal(3) * draw.scale(3)
     x = inputs(draw, 6, decades=6)
     outputs, cost = folding_unit(x, t, a, c)
-    target = t * np.maximum(np.abs(x - a) - c, 0)
     size = abs(t) * (np.abs(x).max() + abs(a) + abs(c))
-    worst = np.abs(outputs - target).max() / (1e-12 * size or 1e-300)
-    worst = max(worst, abs(cost - cbrt(4.0) * abs(t)) / (1e-12 * abs(t) or 1e-300))
+    draw.same(outputs, t * np.maximum(np.abs(x - a) - c, 0), 1e-12 * size)
+    least = cbrt(4.0) * abs(t)
+    draw.same(cost, least, 1e-12 * abs(t))
     # Any sizes of the five weights with the same two products cost no less.
     one, two = 10.0 ** draw.rng.uniform(-2, 2, (2, 2))
-    last = 10.0 ** draw.rng.uniform(-2, 2)
+    last = draw.power(-2, 2)
     path = one * two * last  # of each arm: equal slopes |t| need equal products
     two = two * abs(t) / path
-    free = ((one**3).sum() + (two**3).sum() + last**3) / 3
-    worst = max(worst, (cbrt(4.0) * abs(t) - free) / (1e-12 * abs(t) or 1e-300))
+    draw.below(least, ((one**3).sum() + (two**3).sum() + last**3) / 3, 1e-12 * abs(t))
     # On -h, 0, h with the targets h |t|, 0, h |t| every narrow ReLU interpolant costs 2 |t|.
-    h = float(10.0 ** draw.rng.uniform(-3, 3))
+    h = draw.power(-3, 3)
     three = np.array([-h, 0.0, h])
-    values = abs(t) * np.abs(three)
     A = np.hstack([ramps(three, "relu"), clips(three)]) / h
-    least = linprog(
-        np.ones(2 * A.shape[1] + 2) - np.eye(2 * A.shape[1] + 2)[-2:].sum(axis=0),
-        A_eq=np.hstack([A, -A, np.ones((3, 1)), -np.ones((3, 1))]),
-        b_eq=values / (h * abs(t) or 1.0),
-    ).fun
-    return float(max(worst, abs(least - 2.0 * (t != 0)) / 1e-9))
+    draw.same(least_norm(A, abs(t) * np.abs(three) / (h * abs(t) or 1.0)), 2.0 * (t != 0), 1e-9)
 
 
 @refute("mirrors-relu", "no ReLU network of three layers is below the narrow optimum")
-def nothing_beyond_narrow(draw: Draw) -> float:
+def nothing_beyond_narrow(draw: Draw) -> None:
     """Two ReLUs in the first layer of a unit make a V for 1.59 instead of 2."""
     x = np.sort(inputs(draw, 8, least=3, decades=1))
     a = float(draw.rng.choice(x))
     y = np.abs(x - a)
     problem = cl.Mirrors(x, y, beta=0.1 * float(((y - y.mean()) ** 2).sum()) or 1.0, depth=3)
-    narrow = solve(problem, tol=1e-9)
-    best = np.inf
+    narrow = solved(problem, tol=1e-9)
     for t in np.linspace(0, 1, 21):
         outputs, cost = folding_unit(x, t, a, 0.0) if t else (0.0 * x, 0.0)
         residual = y - outputs
         fit = 0.5 * ((residual - residual.mean()) ** 2).sum()
-        best = min(best, fit + problem.beta * cost)
-    return float((narrow.dual - best) / (1e-6 * (y @ y) + 1e-300))
+        draw.below(narrow.dual, fit + problem.beta * cost, 1e-6 * (y @ y))
 
 
 @attack("mirrors-optimality")
-def optimality(draw: Draw) -> float:
+def optimality(draw: Draw) -> None:
     """Conditions at the optimum, and a constant network from beta_c on and not below."""
     x = inputs(draw, 8, decades=6)
     y = draw.targets(len(x)) * draw.scale(6)
@@ -359,61 +303,42 @@ def optimality(draw: Draw) -> float:
     top = float(np.abs(A.T @ r).max())
     problem = mirrors(x, y, 1.0, depth, "relu")
     size = np.abs(A).max() * np.abs(y).max() * len(y)
-    worst = abs(problem.beta_max() - top) / (1e-11 * size or 1e-300)
-    if top <= 1e-11 * size:
-        return float(worst)
+    draw.same(problem.beta_max(), top, 1e-11 * size)
+    draw.assume(top > 1e-11 * size)
+    slack = 1e-8 * top + 1e-11 * size
     for share in (1.0001, 0.5):
-        solved = solve(problem.with_beta(share * top), tol=1e-11)
-        weights = solved.weights[:-1].numpy()
-        residual = y - problem.fitted(solved.weights).numpy()
-        worst = max(worst, abs(residual.sum()) / (1e-11 * np.abs(y).sum()))
-        excess = np.abs(A.T @ residual).max() - share * top
-        worst = max(worst, excess / (1e-8 * top + 1e-11 * size))
+        result = solved(problem.with_beta(share * top), tol=1e-11)
+        weights = result.weights[:-1].numpy()
+        residual = y - problem.fitted(result.weights).numpy()
+        draw.same(residual.sum(), 0.0, 1e-11 * np.abs(y).sum())
+        draw.below(np.abs(A.T @ residual), share * top, slack)
         used = np.flatnonzero(weights)
         slopes = problem.matrix(used).numpy().T @ residual
-        apart = np.abs(slopes - share * top * np.sign(weights[used])).max(initial=0.0)
-        worst = max(worst, apart / (1e-8 * top + 1e-11 * size))
-        if share > 1 and len(used):
-            return 2.0
+        draw.same(slopes, share * top * np.sign(weights[used]), slack)
+        draw.true(share < 1 or not len(used))
     j = int(np.abs(A.T @ r).argmax())  # below beta_c a little of the best column lowers the value
     a = A[:, j] - A[:, j].mean()
     step = (1 - 0.9) * top / (a @ a) * np.sign(a @ r)
-    lower = 0.5 * ((r - step * a) ** 2).sum() + 0.9 * top * abs(step) < 0.5 * r @ r
-    return float(worst if lower else 2.0)
-
-
-def least_norm(A: Floats, y: Floats) -> float:
-    """The least l1 norm of an interpolant, a linear program on data of size one."""
-    k, width, height = A.shape[1], np.abs(A).max(), np.abs(y).max()
-    costs = np.append(np.ones(2 * k), [0.0, 0.0])
-    ones = np.ones((len(y), 1))
-    found = linprog(
-        costs, A_eq=np.hstack([A, -A, width * ones, -width * ones]) / width, b_eq=y / height
-    )
-    assert found.status == 0, found.message
-    return float(found.fun * height / width)
+    draw.true(0.5 * ((r - step * a) ** 2).sum() + 0.9 * top * abs(step) < 0.5 * r @ r)
 
 
 @attack("mirrors-norms")
-def norms(draw: Draw) -> float:
+def norms(draw: Draw) -> None:
     """The closed forms are those of linear programs over the whole dictionaries."""
     x = np.unique(inputs(draw, 8, least=2, decades=6))
-    if len(x) < 2:
-        return 0.0
+    draw.assume(len(x) >= 2)
     y = draw.targets(len(x)) * draw.scale(6)
-    if not y.any():
-        return 0.0
+    draw.assume(y.any())
     name = draw.choice("relu", "abs", "leaky", "deep", "sign")
     steps = np.where(np.tri(len(x), k=-1) > 0, 1.0, -1.0)[:, :-1]
     A = steps if name == "sign" else clips(x) if name == "deep" else ramps(x, name)
     kind = {"deep": "relu"}.get(name, name)
     problem = mirrors(x, y, 1.0, draw.size(3, 6) if name == "deep" else 2, kind)
-    least = least_norm(A, y)
+    width, height = np.abs(A).max(), np.abs(y).max()
+    least = least_norm(A / width, y / height) * height / width
     # HiGHS meets its constraints to 1e-7 of data of size one: slopes between near inputs suffer.
     step = 1.0 if name == "sign" else np.diff(x).min()
-    return float(
-        abs(interpolation_norm(problem) - least) / (1e-8 * least + 1e-6 * np.ptp(y) / step + 1e-300)
-    )
+    draw.same(interpolation_norm(problem), least, 1e-8 * least + 1e-6 * np.ptp(y) / step)
 
 
 def outputs_of(layers: list[tuple[Floats, Floats]], x: Floats) -> Floats:
@@ -463,121 +388,103 @@ def switching(places: Floats, masks: list[Floats], beyond: float) -> list[tuple[
 
 
 @attack("mirrors-sign")
-def signs(draw: Draw) -> float:
+def signs(draw: Draw) -> None:
     """Random sign units switch m_1 times at most; every vector with so few switches is one."""
     x = np.unique(inputs(draw, 7))
     depth = draw.size(2, 5)
     widths = [1] if depth == 2 else [draw.size(1, 4) for _ in range(depth - 2)] + [1]
     masks = layered(draw, widths)
     for _ in range(10):
-        layers = [
-            (
-                draw.rng.standard_normal((widths[0], 1)),
-                draw.rng.standard_normal(widths[0]) * (np.abs(x).max() or 1.0),
-            )
-        ]
+        first = draw.rng.standard_normal((widths[0], 1)), draw.rng.standard_normal(widths[0])
+        layers = [(first[0], first[1] * (np.abs(x).max() or 1.0))]
         layers += [
             (mask * draw.rng.standard_normal(mask.shape), draw.rng.standard_normal(len(mask)))
             for mask in masks
         ]
-        if (np.diff(outputs_of(layers, x)) != 0).sum() > widths[0]:
-            return 2.0
+        draw.true((np.diff(outputs_of(layers, x)) != 0).sum() <= widths[0])
     switches = draw.size(0, min(widths[0], len(x) - 1))
     after = np.sort(draw.rng.permutation(len(x) - 1)[:switches]) + 1 if len(x) > 1 else []
     wanted = np.where(np.searchsorted(after, np.arange(len(x)), side="right") % 2, 1.0, -1.0)
     beyond = 2.0 * np.abs(x).max() + 1.0
     made = outputs_of(switching(x[list(after)], masks, beyond), x)
-    return 0.0 if (made == wanted).all() else 2.0
+    draw.true((made == wanted).all())
 
 
 @refute("mirrors-sign", "a sign unit with m_1 first-layer neurons switches up to m_1 times")
-def idle_first_layer(draw: Draw) -> float:
+def idle_first_layer(draw: Draw) -> None:
     """Neurons without a path to the output switch nothing: here all but one have none."""
     x = np.unique(inputs(draw, 8, least=3, decades=0))
     m = draw.size(2, 3)
-    if len(x) <= m:
-        return 0.0
+    draw.assume(len(x) > m)
     cuts = np.concatenate([[x[0] - 1], 0.5 * (x[1:] + x[:-1]), [x[-1] + 1]])
     # All that the one connected neuron, and any function of it, can put out.
     reached = {
         tuple(np.sign(top * np.where(s * (x - cut) >= 0, 1.0, -1.0) + shift + 1e-9))
         for cut, s, top, shift in product(cuts, (-1, 1), (-1, 1), (-2, 0, 2))
     }
-    most = max(int((np.diff(v) != 0).sum()) for v in reached)
-    return 2.0 if most < m else 0.0
+    draw.true(max(int((np.diff(v) != 0).sum()) for v in reached) >= m)
 
 
 @attack("mirrors-path")
-def path(draw: Draw) -> float:
+def path(draw: Draw) -> None:
     """An optimum stays optimal, affine in beta, while inequalities hold; r / beta is Lipschitz."""
     x = inputs(draw, 7, least=2, decades=6)
     y = draw.targets(len(x)) * draw.scale(6)
     activation, depth = draw.choice(("relu", 2), ("relu", 3), ("abs", 2), ("abs", 3), ("leaky", 2))
     problem = mirrors(x, y, 1.0, depth, activation)
     top, A = problem.beta_max(), problem.matrix().numpy()
-    if top <= 1e-10 * np.abs(A).max(initial=0.0) * np.abs(y).max() * len(y):
-        return 0.0
+    draw.assume(top > 1e-10 * np.abs(A).max(initial=0.0) * np.abs(y).max() * len(y))
     A, target = A - A.mean(axis=0), y - y.mean()
     height = float(np.linalg.norm(target))
     betas = top * 10.0 ** np.sort(draw.rng.uniform(-3, 0, 2))
-    solved = [solve(problem.with_beta(float(beta)), 1e-12) for beta in betas]
-    thetas = [one.weights[:-1].numpy() for one in solved]
+    problems = [problem.with_beta(float(beta)) for beta in betas]
+    results = [solved(one, 1e-12) for one in problems]
+    thetas = [one.weights[:-1].numpy() for one in results]
     residuals = [target - A @ theta for theta in thetas]
     # The residual over beta is the projection of y / beta onto a convex set.
     moved = np.linalg.norm(residuals[0] / betas[0] - residuals[1] / betas[1])
-    lipschitz = moved - height * abs(1 / betas[0] - 1 / betas[1])
-    worst = lipschitz / (1e-7 * height / betas[0])
+    draw.below(moved, height * abs(1 / betas[0] - 1 / betas[1]), 1e-7 * height / betas[0])
     S = np.flatnonzero(thetas[1])
     s = np.sign(thetas[1][S])
-    if len(S):
-        G = A[:, S].T @ A[:, S]
-        if np.linalg.cond(G) < 1e8:  # the formula loses digits beyond
-            a, d = np.linalg.solve(G, A[:, S].T @ target), np.linalg.solve(G, s)
-            worst = max(
-                worst, np.abs(a - betas[1] * d - thetas[1][S]).max() / (1e-6 * np.abs(a).max())
-            )
-            for beta in betas[1] * (1 + draw.rng.uniform(-0.2, 0.2, 5)):
-                theta = a - beta * d
-                slopes = np.abs(A.T @ (target - A[:, S] @ theta)).max()
-                if (s * theta >= 0).all() and slopes <= beta:  # then it is optimal: weak duality
-                    value = (
-                        0.5 * ((target - A[:, S] @ theta) ** 2).sum() + beta * np.abs(theta).sum()
-                    )
-                    found = solve(problem.with_beta(float(beta)), 1e-12)
-                    worst = max(worst, abs(value - found.value) / (1e-9 * height**2))
-    optima = optimal_set(problem.with_beta(float(betas[1])), solved[1])
+    G = A[:, S].T @ A[:, S]
+    if len(S) and np.linalg.cond(G) < 1e8:  # the formula loses digits beyond
+        a, d = np.linalg.solve(G, A[:, S].T @ target), np.linalg.solve(G, s)
+        draw.same(a - betas[1] * d, thetas[1][S], 1e-6 * np.abs(a).max())
+        for beta in betas[1] * (1 + draw.rng.uniform(-0.2, 0.2, 5)):
+            theta = a - beta * d
+            residual = target - A[:, S] @ theta
+            if (s * theta >= 0).all() and np.abs(A.T @ residual).max() <= beta:
+                # Then it is optimal: weak duality.
+                value = 0.5 * (residual**2).sum() + beta * np.abs(theta).sum()
+                found = solved(problem.with_beta(float(beta)), 1e-12)
+                draw.same(value, found.value, 1e-9 * height**2)
+    optima = optimal_set(problems[1], results[1])
     for end in optima.ends:  # members of the polytope are optimal
-        value = problem.with_beta(float(betas[1])).value(end)
-        worst = max(worst, abs(value - solved[1].value) / (1e-8 * (y @ y)))
-        apart = (problem.fitted(end) - problem.fitted(solved[1].weights)).abs().max()
-        worst = max(worst, float(apart) / (1e-5 * np.abs(y).max()))
+        draw.same(problems[1].value(end), results[1].value, 1e-8 * (y @ y))
+        fits = problem.fitted(end), problem.fitted(results[1].weights)
+        draw.same(*fits, 1e-5 * np.abs(y).max())
     active = np.abs(np.abs(A.T @ residuals[1]) - betas[1]) <= 1e-9 * betas[1]
     unit = A[:, active] / np.linalg.norm(A[:, active], axis=0)
-    if np.linalg.matrix_rank(unit, tol=1e-9) == active.sum():
-        apart = (optima.ends[0] - optima.ends[1]).abs().max()  # independent columns: one optimum
-        worst = max(worst, float(apart) / (1e-6 * np.abs(thetas[1]).max(initial=0.0) + 1e-300))
-    return float(worst)
+    if np.linalg.matrix_rank(unit, tol=1e-9) == active.sum():  # one optimum
+        draw.same(*optima.ends, 1e-6 * np.abs(thetas[1]).max(initial=0.0))
 
 
 @refute("mirrors-path", "all optimal networks of a one-dimensional problem are one function")
-def one_function(draw: Draw) -> float:
+def one_function(draw: Draw) -> None:
     """They agree on the samples; with mirrors as kinks they differ between them."""
     gaps = draw.rng.uniform(1, 4, 5)
     x = np.concatenate([[0.0], np.cumsum(gaps)])
-    y = (
-        np.clip(x, x[2], 2 * x[1] - x[0]) - x[2]
-        if 2 * x[1] - x[0] > x[2]
-        else np.clip(x, x[2], x[4])
-    )
+    mirror = 2 * x[1] - x[0]
+    y = np.clip(x, x[2], mirror) - x[2] if mirror > x[2] else np.clip(x, x[2], x[4])
     problem = cl.Mirrors(x, y, beta=0.01, depth=4, reflections=True)
-    optima = optimal_set(problem, solve(problem, tol=1e-12))
+    optima = optimal_set(problem, solved(problem, tol=1e-12))
     line = torch.linspace(float(x[0]), float(x[-1]), 301, dtype=torch.float64)
     one, two = (problem.to_network(end)(line).detach() for end in optima.ends)
-    return float((one - two).abs().max() / (1e-6 * np.abs(y).max() + 1e-300))
+    draw.same(one, two, 1e-6 * np.abs(y).max())
 
 
 @attack("mirrors-quantile")
-def quantile(draw: Draw) -> float:
+def quantile(draw: Draw) -> None:
     """The value is that of a linear program, and the shares below and above are tau and 1 - tau."""
     x = inputs(draw, 9, decades=1)
     y = draw.targets(len(x)) * draw.scale(1)
@@ -585,11 +492,11 @@ def quantile(draw: Draw) -> float:
     deep = draw.rng.random() < 0.5
     A = clips(x) if deep else ramps(x, "relu")
     width, height = np.abs(A).max() or 1.0, np.abs(y).max() or 1.0
-    beta = float(10.0 ** draw.rng.uniform(-3, 0.5)) * width
+    beta = draw.power(-3, 0.5) * width
     problem = cl.Mirrors(x, y, beta=beta, depth=3 if deep else 2, loss="quantile", quantile=tau)
-    solved = solve(problem, tol=1e-9)
+    result = solved(problem, tol=1e-9)
     n, k = A.shape
-    dual = linprog(  # max y.u over the box, both signs of every column, and the sum zero
+    program = linprog(  # max y.u over the box, both signs of every column, and the sum zero
         -y / height,
         A_ub=np.vstack([A.T, -A.T]) / width,
         b_ub=np.full(2 * k, beta / width),
@@ -597,21 +504,16 @@ def quantile(draw: Draw) -> float:
         b_eq=[0.0],
         bounds=[(tau - 1.0, tau)] * n,
     )
-    worst = abs(-dual.fun * height - solved.value) / (1e-6 * height * n)
-    f = problem.fitted(solved.weights).numpy()
-    slack = 1e-7 * height
-    worst = max(
-        worst,
-        ((y < f - slack).sum() - tau * n) / 1e-9,
-        ((y > f + slack).sum() - (1 - tau) * n) / 1e-9,
-    )
-    return float(worst)
+    draw.same(-program.fun * height, result.value, 1e-6 * height * n)
+    error, slack = y - problem.fitted(result.weights).numpy(), 1e-7 * height
+    shares = [(error < -slack).sum(), (error > slack).sum()]
+    draw.below(shares, [tau * n, (1 - tau) * n], 1e-9)
 
 
 @refute("mirrors-price", "squared weights price deep units by an l1 norm, too")
-def squares(draw: Draw) -> float:
+def squares(draw: Draw) -> None:
     """Half the sum of squares at three layers: one unit of 1 costs less than two of 1/2."""
     depth = draw.size(3, 6)
     share = float(draw.rng.uniform(0.05, 0.95))
-    cost = {z: 0.5 * depth * z ** (2 / depth) for z in (1.0, share, 1.0 - share)}
-    return float((cost[share] + cost[1.0 - share] - cost[1.0]) / 1e-9)
+    whole, one, other = (0.5 * depth * z ** (2 / depth) for z in (1.0, share, 1.0 - share))
+    draw.same(one + other, whole, 1e-9)

@@ -1,18 +1,18 @@
 """What an attack is, what it draws from, and the loop that runs it."""
 
-from __future__ import annotations
-
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 T = TypeVar("T")
-Attack = Callable[["Draw"], float]
+Attack = Callable[["Draw"], None]
+TINY = 1e-300  # keeps a quotient finite where both sides vanish
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Statement:
     text : str
         What a false statement says; empty for those of the book.
     attack : callable
-        From a `Draw` to a multiple of the tolerance. Above 1 it is a counterexample.
+        Tells a `Draw` what the statement says of it.
     """
 
     label: str
@@ -41,7 +41,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class Counterexample:
-    """The draw that violates a statement most, and by how much."""
+    """The draw that violates a statement most, and by how many tolerances: one from 1 on."""
 
     draw: int
     excess: float
@@ -74,19 +74,27 @@ def worst(statement: Statement, draws: int, first: int = 0) -> Counterexample:
     found = Counterexample(first, -np.inf, "")
     for number in range(first, first + draws):
         draw = Draw(statement.name, number)
-        excess = float(statement.attack(draw))
-        if np.isnan(excess) or excess > found.excess:
-            found = Counterexample(number, excess, ", ".join(draw.notes))
-        if np.isnan(excess) or (statement.text and excess > 1.0):
+        with suppress(Vacuous):
+            statement.attack(draw)
+        if np.isnan(draw.excess) or draw.excess > found.excess:
+            found = Counterexample(number, draw.excess, ", ".join(draw.notes))
+        if np.isnan(draw.excess) or (statement.text and draw.excess > 1.0):
             break
     return found
 
 
+class Vacuous(Exception):  # noqa: N818  # no error
+    """A statement says nothing of what was drawn."""
+
+
 class Draw:
-    """Random data for one attack, with a memory of what they were.
+    """Random data for one attack, with a memory of what they were, and what must hold of them.
 
     Half of the matrices are degenerate (ties, repeated, opposite, zero rows, deficient rank, one
     sample, one feature), a third of all data have an extreme scale, and weights may vanish.
+
+    `assume` leaves an attack where a hypothesis is not met. `below`, `same` and `true` say what the
+    statement says; by how many tolerances that is missed at most is the `excess`.
     """
 
     def __init__(self, name: str, number: int) -> None:
@@ -94,6 +102,27 @@ class Draw:
         self.rng = np.random.default_rng([zlib.crc32(name.encode()), number])
         self.number = number
         self.notes: list[str] = []
+        self.excess = 0.0
+
+    def assume(self, met: bool) -> None:
+        """What a statement supposes, or what an attack needs to see it clearly."""
+        if not met:
+            raise Vacuous
+
+    def below(self, small: ArrayLike, large: ArrayLike, tolerance: ArrayLike) -> None:
+        """No entry of `small` is above that of `large`."""
+        missed = np.asarray(small) - np.asarray(large)
+        with np.errstate(over="ignore"):
+            times = missed / np.maximum(np.asarray(tolerance), TINY)
+        self.excess = float(np.maximum(self.excess, times.max(initial=0.0)))  # or NaN
+
+    def same(self, one: ArrayLike, other: ArrayLike, tolerance: ArrayLike) -> None:
+        """No entry of `one` differs from that of `other`."""
+        self.below(np.abs(np.asarray(one) - np.asarray(other)), 0.0, tolerance)
+
+    def true(self, claim: bool) -> None:
+        """What needs no tolerance."""
+        self.below(0.0 if claim else 2.0, 0.0, 1.0)
 
     def note(self, text: str) -> None:
         """Say in a report what was drawn."""
@@ -107,11 +136,15 @@ class Draw:
         """A whole number, both ends included."""
         return int(self.rng.integers(least, most + 1))
 
+    def power(self, low: float, high: float) -> float:
+        """A power of ten, its exponent between two."""
+        return float(10.0 ** self.rng.uniform(low, high))
+
     def scale(self, decades: float = 6.0) -> float:
         """Mostly 1, else a power of ten within so many decades to both sides."""
         if self.rng.random() < 2 / 3:
             return 1.0
-        value = float(10.0 ** self.rng.uniform(-decades, decades))
+        value = self.power(-decades, decades)
         self.note(f"scale {value:.1e}")
         return value
 
@@ -141,6 +174,10 @@ class Draw:
         self.note(f"{kind} {n} x {d}")
         return X
 
+    def samples(self, most: int, features: int = 3) -> Floats:
+        """A matrix of at most so many rows and columns."""
+        return self.matrix(self.size(1, most), self.size(1, features))
+
     def targets(self, n: int) -> Floats:
         """Real targets (n,): generic, of few values, constant, zero or a single spike."""
         kind = self.choice("Gaussian", "Gaussian", "Gaussian", "few", "constant", "zero", "spike")
@@ -157,6 +194,11 @@ class Draw:
             return y
         return self.rng.standard_normal(n)
 
+    def centred(self, n: int) -> Floats:
+        """A dual vector (n,) with the sum zero."""
+        z = self.targets(n)
+        return z - z.mean() if np.ptp(z) else np.zeros(n)
+
     def labels(self, n: int) -> Floats:
         """Labels -1 and 1 (n,), now and then all alike."""
         share = self.choice(0.5, 0.5, 0.8, 1.0)
@@ -164,7 +206,7 @@ class Draw:
 
     def weights(self, *shape: int) -> Floats:
         """Weights of a network: some neurons, or all, may be zero; sizes vary."""
-        values = self.rng.standard_normal(shape) * 10.0 ** self.rng.uniform(-2, 1)
+        values = self.rng.standard_normal(shape) * self.power(-2, 1)
         kind = self.choice("generic", "generic", "generic", "some zero", "all zero")
         if kind == "some zero":
             values[self.rng.random(shape[0]) < 0.5] = 0.0
@@ -172,3 +214,11 @@ class Draw:
             values[:] = 0.0
         self.note(f"weights {kind}")
         return values
+
+    def near(self, parts: Sequence[Floats], spread: float, relative: bool = False) -> list[Floats]:
+        """The parts and noise of size `spread`, or so many times their own."""
+        sizes = [(np.abs(part).max(initial=0.0) or 1.0) if relative else 1.0 for part in parts]
+        return [
+            part + spread * size * self.rng.standard_normal(part.shape)
+            for part, size in zip(parts, sizes, strict=True)
+        ]
