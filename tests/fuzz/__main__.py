@@ -1,7 +1,5 @@
 """Fuzz the public surface: `python -m tests.fuzz --inputs 12000`, see CONTRIBUTING.md."""
 
-from __future__ import annotations
-
 import argparse
 import faulthandler
 import resource

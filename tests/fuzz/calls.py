@@ -1,8 +1,7 @@
 """How inputs become calls: sound arguments, of which some are then made wrong."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,22 +14,18 @@ from tests.fuzz.valid import valid
 Arguments = dict[str, Any]
 Bundle = st.SearchStrategy[Arguments]
 
-ENTRIES: dict[str, Entry] = {}
 
-
+@dataclass(frozen=True)
 class Entry:
     """A door of the library: the public names behind it, and the strategy of its inputs."""
 
-    def __init__(
-        self,
-        name: str,
-        covers: tuple[str, ...],
-        cases: st.SearchStrategy[Case],
-        share: float,
-        limit: float,
-    ) -> None:
-        self.name, self.covers, self.cases, self.share = name, covers, cases, share
-        self.limit = limit
+    covers: tuple[str, ...]
+    cases: st.SearchStrategy[Case]
+    share: float
+    limit: float
+
+
+ENTRIES: dict[str, Entry] = {}
 
 
 def entry(
@@ -81,7 +76,7 @@ def entry(
             estimator, arguments,
         )  # fmt: skip
 
-    ENTRIES[name] = Entry(name, covers or (name,), cases(), share, limit)
+    ENTRIES[name] = Entry(covers or (name,), cases(), share, limit)
 
 
 def spoil(draw: st.DrawFn, arguments: Arguments, names: list[str]) -> None:

@@ -1,7 +1,5 @@
 """Data as people have them: sound, degenerate, of any scale, dtype and container, or wrong."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any

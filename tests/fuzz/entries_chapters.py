@@ -1,7 +1,5 @@
 """Inputs for what the chapters import beside `solve`: limits, paths, prices."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,7 @@ from tests.fuzz.calls import Arguments, entry
 from tests.fuzz.data import numbers, sizes
 from tests.fuzz.entries_networks import NODES
 from tests.fuzz.entries_problems import FEW, TASK, TOLS, tasks
-from tests.fuzz.valid import valid
+from tests.fuzz.valid import best_network
 
 MIRRORS = tasks(("Mirrors", "Mirrors", "Mirrors", "TwoLayer"))
 
@@ -61,7 +59,7 @@ entry(
 entry(
     "train_parallel", of_problem(train_parallel), tasks(("ThreeLayer", "PathRegularized")),
     kept=TASK, always=("n_subnetworks", "n_steps"),
-    check=lambda training: valid(training.best_network),
+    check=best_network,
     options={"n_subnetworks": st.integers(1, 3), "n_steps": st.integers(1, 3), "n_records": FEW},
 )  # fmt: skip
 

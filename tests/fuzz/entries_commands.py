@@ -1,7 +1,5 @@
 """Command lines: an exit code and one line of text, whatever is typed."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json
@@ -91,13 +89,18 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 
 
 @st.composite
+def some(draw: st.DrawFn, options: dict[str, tuple[str, ...]], most: int) -> list[str]:
+    """Up to so many options with values."""
+    names = draw(st.lists(st.sampled_from(list(options)), max_size=most))
+    return [f"{name}={draw(st.sampled_from(options[name]))}" for name in names]
+
+
+@st.composite
 def certifying(draw: st.DrawFn) -> Arguments:
     """A model, a table, and options of which most are sound."""
     words = [f"--beta={draw(st.sampled_from(NUMBERS[:1] * 12 + NUMBERS))}"]
     words += draw(st.sampled_from([["--activation=relu"]] * 9 + [[], ["--activation=tanh"]]))
-    for _ in range(draw(st.integers(0, 2))):
-        option = draw(st.sampled_from(sorted(OPTIONS)))
-        words.append(f"{option}={draw(st.sampled_from(OPTIONS[option]))}")
+    words += draw(some(OPTIONS, 2))
     if draw(st.integers(0, 5)) == 4:
         words.append("--no-header")
     return {"model": draw(models()), "data": draw(texts()), "words": words}
@@ -113,13 +116,9 @@ def certified(model: bytes, data: bytes, words: list[str]) -> None:
 
 
 entry(
-    "convexlib certify",
-    certified,
-    certifying(),
-    share=6.0,
-    kept=("model", "data", "words"),
+    "convexlib certify", certified, certifying(), share=6.0, kept=("model", "data", "words"),
     may_warn=NAMED,
-)
+)  # fmt: skip
 
 
 @st.composite
@@ -160,33 +159,28 @@ def tabled(name: str, content: bytes | None, words: list[str]) -> None:
 
 
 entry(
-    "experiments table",
-    tabled,
-    altered(),
-    share=3.0,
-    kept=("name", "content", "words"),
+    "experiments table", tabled, altered(), share=3.0, kept=("name", "content", "words"),
     may_warn=NAMED,
-)
+)  # fmt: skip
+
+
+RUNNING: dict[str, tuple[str, ...]] = {
+    "--device": ("cpu", "cuda", "meta", "x"),
+    "--jobs": ("1", "0", "-1", "x"),
+    "--seeds": ("0", "0-2", "2-0", "0,0", "-1", "x", "0-"),
+    "--seed": ("0", "-1", "x", str(10**30)),
+    "--check": ("0", "x", "2"),
+    "--cluster": ("", "nowhere"),
+    "--data": ("", "nowhere.csv", "/dev/null"),
+    "--set": ("", "x", "ratio=0.5", "beta=2", "seeds=0,1", "part=x", "a=nan"),
+}
 
 
 @st.composite
 def checks(draw: st.DrawFn) -> Arguments:
     """Options of `run` that cannot be met, as there are no records and no cluster."""
     words = [draw(st.sampled_from((*sorted(experiments.EXPERIMENTS), "other")))]
-    for _ in range(draw(st.integers(0, 3))):
-        option, values = draw(
-            st.sampled_from(
-                (
-                    ("--device", ("cpu", "cuda", "meta", "x")), ("--jobs", ("1", "0", "-1", "x")),
-                    ("--seeds", ("0", "0-2", "2-0", "0,0", "-1", "x", "0-")),
-                    ("--seed", ("0", "-1", "x", str(10**30))), ("--check", ("0", "x", "2")),
-                    ("--cluster", ("", "nowhere")), ("--data", ("", "nowhere.csv", "/dev/null")),
-                    ("--set", ("", "x", "ratio=0.5", "beta=2", "seeds=0,1", "part=x", "a=nan")),
-                )
-            )
-        )  # fmt: skip
-        words.append(f"{option}={draw(st.sampled_from(values))}")
-    return {"words": words}
+    return {"words": words + draw(some(RUNNING, 3))}
 
 
 def run_checked(words: list[str]) -> None:
@@ -202,14 +196,6 @@ entry(
 )  # fmt: skip
 
 
-@st.composite
-def names(draw: st.DrawFn) -> Arguments:
-    """Data sets, real or not; what would be downloaded meets a closed door."""
-    known = st.sampled_from(("ecg", "nyse", "wine", "iris", "uci", "winee", "../x", "é", "", "\0"))
-    action = draw(st.sampled_from(("list", "verify", "fetch", "lst")))
-    return {"action": action, "names": draw(st.lists(known, max_size=2))}
-
-
 def data(action: str, names: list[str]) -> None:
     """`convexlib data`."""
     if action == "fetch" and (not names or "uci" in names):
@@ -218,4 +204,12 @@ def data(action: str, names: list[str]) -> None:
         typed("data", action, *names)
 
 
-entry("convexlib data", data, names(), kept=("action", "names"), share=1.0, may_warn=NAMED)
+# Data sets, real or not; what would be downloaded meets a closed door.
+SETS = st.sampled_from(("ecg", "nyse", "wine", "iris", "uci", "winee", "../x", "é", "", "\0"))
+entry(
+    "convexlib data", data,
+    st.fixed_dictionaries({
+        "action": st.sampled_from(("list", "verify", "fetch", "lst")),
+        "names": st.lists(SETS, max_size=2),
+    }), kept=("action", "names"), may_warn=NAMED,
+)  # fmt: skip

@@ -1,7 +1,5 @@
 """Inputs for what reads the files of others: networks and tables."""
 
-from __future__ import annotations
-
 import io
 import pickle
 import zipfile
@@ -19,22 +17,8 @@ from tests.fuzz.calls import entry
 from tests.fuzz.entries_networks import filled
 
 CELLS = (
-    "1",
-    "-2.5",
-    "1e3",
-    "nan",
-    "inf",
-    "",
-    " 7 ",
-    "a",
-    "1_0",
-    "١",
-    "0x1",
-    '"1"',
-    '"',
-    "1e400",
-    "\0",
-)
+    "1", "-2.5", "1e3", "nan", "inf", "", " 7 ", "a", "1_0", "١", "0x1", '"1"', '"', "1e400", "\0",
+)  # fmt: skip
 
 
 class Bomb:
@@ -71,29 +55,23 @@ def damaged(draw: st.DrawFn, content: bytes) -> bytes:
 @st.composite
 def models(draw: st.DrawFn, d: int = 2) -> bytes:
     """The content of a .pt file: sound, damaged, of something else, or with code in it."""
-    kind = draw(
-        st.sampled_from(("sound",) * 6 + ("damaged",) * 4 + ("other", "code", "zip", "any"))
-    )
+    kinds = ("sound",) * 6 + ("damaged",) * 4 + ("other", "code", "zip", "any")
+    kind = draw(st.sampled_from(kinds))
     network = sequential(d, draw(st.integers(1, 3)), draw(st.booleans()), draw(st.integers(0, 9)))
     state: Any = network.state_dict()
     if kind == "code":
         value = Bomb() if draw(st.booleans()) else {"0.weight": Bomb()}
         return draw(st.sampled_from((archive_of(value), pickle.dumps(value))))
     if kind == "other":
-        return archive_of(
-            draw(
-                st.sampled_from(
-                    (
-                        network, list(state), {"a": state["0.weight"]}, {}, None, "text",
-                        OrderedDict({key: value.double() * 1e300 for key, value in state.items()}),
-                        OrderedDict({**state, "2.weight": torch.ones(1, 7)}),
-                        {"U": torch.ones(2, d), "alpha": torch.full((2,), torch.nan)},
-                        {"U": torch.ones(2, d), "alpha": torch.ones(2)},
-                        {"U": torch.ones(1).expand(2**30, d), "alpha": torch.ones(1)},
-                    )
-                )
-            )
+        others = (
+            network, list(state), {"a": state["0.weight"]}, {}, None, "text",
+            OrderedDict({key: value.double() * 1e300 for key, value in state.items()}),
+            OrderedDict({**state, "2.weight": torch.ones(1, 7)}),
+            {"U": torch.ones(2, d), "alpha": torch.full((2,), torch.nan)},
+            {"U": torch.ones(2, d), "alpha": torch.ones(2)},
+            {"U": torch.ones(1).expand(2**30, d), "alpha": torch.ones(1)},
         )  # fmt: skip
+        return archive_of(draw(st.sampled_from(others)))
     if kind == "zip":
         stream = io.BytesIO()
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:

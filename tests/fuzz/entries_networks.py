@@ -1,7 +1,5 @@
 """Inputs for networks, certificates and estimators."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ import convexlib as cl
 from convexlib import networks
 from tests.fuzz.calls import Arguments, entry
 from tests.fuzz.data import betas, contained, numbers, sizes, targets
-from tests.fuzz.entries_problems import DEPTHS, FEW, LIMITS, LOSSES, SEEDS, SHAPES, TOLS
+from tests.fuzz.entries_problems import DEPTHS, FEW, LIMITS, LOSSES, MIRRORS, SEEDS, TOLS
 from tests.fuzz.valid import valid
 
 NODES = st.sampled_from((0, 1, 30, 1000))
@@ -55,19 +53,16 @@ def made(draw: st.DrawFn, d: int) -> nn.Module:
     elif kind == "list":
         network = nn.ModuleList([network, nn.Sequential(first, nn.ReLU(), nn.Linear(m, 1, bias))])
     elif kind == "odd":
-        network = draw(
-            st.sampled_from(
-                (
-                    nn.Linear(d, 1), nn.ReLU(), nn.Sequential(), nn.ModuleList(), nn.LSTM(d, 1),
-                    nn.Sequential(first, nn.Tanh(), nn.Linear(m, 1)),
-                    nn.Sequential(first, nn.ReLU(), nn.Linear(m + 1, 1)),
-                    nn.Sequential(first, nn.ReLU(), nn.Linear(m, 2)),
-                    nn.Sequential(first, nn.ReLU(), nn.Dropout(), nn.Linear(m, 1)),
-                    nn.Sequential(nn.LazyLinear(3), nn.ReLU(), nn.LazyLinear(1)),
-                    cl.TwoLayerReLU(torch.ones(m, d), torch.ones(m, 2)),
-                )
-            )
+        odd = (
+            nn.Linear(d, 1), nn.ReLU(), nn.Sequential(), nn.ModuleList(), nn.LSTM(d, 1),
+            nn.Sequential(first, nn.Tanh(), nn.Linear(m, 1)),
+            nn.Sequential(first, nn.ReLU(), nn.Linear(m + 1, 1)),
+            nn.Sequential(first, nn.ReLU(), nn.Linear(m, 2)),
+            nn.Sequential(first, nn.ReLU(), nn.Dropout(), nn.Linear(m, 1)),
+            nn.Sequential(nn.LazyLinear(3), nn.ReLU(), nn.LazyLinear(1)),
+            cl.TwoLayerReLU(torch.ones(m, d), torch.ones(m, 2)),
         )  # fmt: skip
+        network = draw(st.sampled_from(odd))
         if any(isinstance(p, nn.UninitializedParameter) for p in network.parameters()):
             return network
     return filled(network, draw(st.integers(0, 99)), draw(WEIGHTS), draw(DTYPES))
@@ -81,18 +76,16 @@ def trained(draw: st.DrawFn, beta: bool = True, y: bool = True) -> Arguments:
     width = d if draw(st.integers(0, 9)) != 5 else d + 1
     X, t = contained(draw, X, draw(targets(X)))
     arguments = {"network": draw(made(width)), "X": X}
-    if y:
-        arguments["y"] = t
-    if beta:
-        arguments["beta"] = draw(betas())
-    return arguments
+    arguments |= {"y": t} if y else {}
+    return arguments | ({"beta": draw(betas())} if beta else {})
 
 
 REGULARIZERS = st.sampled_from((None, "weight decay", "three layers", "path"))
-CERTIFYING = {"loss": LOSSES, "regularizer": REGULARIZERS, "max_nodes": NODES}
+LOSS = {"loss": LOSSES, "regularizer": REGULARIZERS, "max_nodes": NODES}
+CERTIFYING = {**LOSS, "refine": st.booleans(), "max_units": LIMITS}
 entry(
     "certify", cl.certify, trained(), share=6.0, covers=("certify", "Certificate"),
-    options={**CERTIFYING, "refine": st.booleans(), "max_units": LIMITS},
+    options=CERTIFYING,
 )  # fmt: skip
 
 
@@ -107,10 +100,7 @@ def with_a_point(draw: st.DrawFn) -> Arguments:
     return {**arguments, "z": size * z}
 
 
-entry(
-    "certify a dual point", cl.certify, with_a_point(), always=("max_nodes",),
-    options={**CERTIFYING, "refine": st.booleans(), "max_units": LIMITS},
-)  # fmt: skip
+entry("certify a dual point", cl.certify, with_a_point(), always=("max_nodes",), options=CERTIFYING)
 entry(
     "certify_batchnorm", cl.certify_batchnorm, trained(),
     options={"refine": st.booleans(), "max_nodes": NODES},
@@ -132,18 +122,14 @@ def improves(polished: cl.Polished) -> None:
 
 entry(
     "polish", cl.polish, trained(), share=2.0, covers=("polish", "Polished", "Stage"),
-    options={**CERTIFYING, "rounds": st.integers(0, 3), "tol": TOLS}, check=improves,
+    options={**LOSS, "rounds": st.integers(0, 3), "tol": TOLS}, check=improves,
 )  # fmt: skip
 entry("prune_neurons", cl.prune_neurons, trained(beta=False, y=False))
 
 
-@st.composite
-def only_network(draw: st.DrawFn) -> Arguments:
-    """A network alone."""
-    return {"network": draw(made(draw(st.integers(1, 3))))}
-
-
-entry("path_norm", cl.path_norm, only_network())
+ALONE = st.integers(1, 3).flatmap(made)  # a network without data
+ONLY_NETWORK = st.fixed_dictionaries({"network": ALONE})
+entry("path_norm", cl.path_norm, ONLY_NETWORK)
 
 
 def unrolled(network: Any, **options: Any) -> Any:
@@ -152,7 +138,7 @@ def unrolled(network: Any, **options: Any) -> Any:
     return found if all(bool(torch.isfinite(p).all()) for p in network.parameters()) else None
 
 
-entry("as_parallel", unrolled, only_network(), options={"max_leaves": LIMITS})
+entry("as_parallel", unrolled, ONLY_NETWORK, options={"max_leaves": LIMITS})
 
 
 @st.composite
@@ -221,12 +207,9 @@ def split(vectors: Any, signs: Any) -> Any:
 
 
 entry(
-    "balanced",
-    split,
-    rows(),
-    covers=("balanced", "Neurons", "side_by_side"),
+    "balanced", split, rows(), covers=("balanced", "Neurons", "side_by_side"),
     kept=("vectors", "signs"),
-)
+)  # fmt: skip
 
 
 @st.composite
@@ -308,11 +291,8 @@ entry(
 entry(
     "MirrorRegressor", fitted(cl.MirrorRegressor), fits(one=True), estimator=True, may_warn=WARNS,
     options={
-        "beta": betas(), "depth": DEPTHS, "widths": SHAPES, "tol": TOLS, "max_iter": FEW,
-        "activation": st.sampled_from(("relu", "abs", "leaky", "sign", "threshold")),
-        "slope": st.sampled_from((0.1, 0.9)), "reflections": st.booleans(),
-        "loss": st.sampled_from(("squared", "quantile")),
-        "quantile": st.sampled_from((0.5, 0.01)), "max_features": LIMITS,
+        **MIRRORS, "beta": betas(), "depth": DEPTHS, "tol": TOLS, "max_iter": FEW,
+        "slope": st.sampled_from((0.1, 0.9)), "quantile": st.sampled_from((0.5, 0.01)),
         "device": st.sampled_from(("cpu", "meta")), "random_state": SEEDS,
     }, share=2.0,
 )  # fmt: skip

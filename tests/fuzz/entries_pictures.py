@@ -1,7 +1,5 @@
 """Inputs for pictures, losses, and the solvers of chapters that `solve` does not offer."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -15,22 +13,20 @@ from convexlib.arrangements import zonotope as geometry
 from convexlib.result import Record
 from convexlib.training import OPTIMIZERS, train
 from tests.fuzz.calls import Arguments, entry
-from tests.fuzz.data import betas, contained, numbers, one, sizes, tables, targets
-from tests.fuzz.entries_networks import trained
-from tests.fuzz.entries_problems import FEW, LOSSES, SEEDS
-from tests.fuzz.valid import drawn, valid
+from tests.fuzz.data import numbers, one, sizes
+from tests.fuzz.entries_networks import ALONE, trained
+from tests.fuzz.entries_problems import LOSSES, with_beta
+from tests.fuzz.valid import best_network, drawn, valid
 
 
 def pictured(draw_it: Any) -> Any:
     """The same call, its figure closed even where it fails."""
 
-    def call(**arguments: Any) -> Any:
+    def call(**arguments: Any) -> None:
         try:
-            result = draw_it(**arguments)
-            drawn(result)
+            drawn(draw_it(**arguments))
         finally:
             plt.close("all")
-        return None
 
     return call
 
@@ -55,23 +51,9 @@ entry("plot_input_cells", pictured(plots.plot_input_cells), shown(), options=AX)
 entry("cell_sectors", plots.cell_sectors, one("X", (6, 2)))
 
 
-@st.composite
-def nets(draw: st.DrawFn) -> Arguments:
-    """A network alone."""
-    return {"net": draw(trained(beta=False, y=False))["network"]}
-
-
-entry("neuron_kinks", plots.neuron_kinks, nets())
-
-
-@st.composite
-def corners(draw: st.DrawFn) -> Arguments:
-    """Points whose hull may be flat."""
-    points = draw(numbers((draw(st.integers(1, 7)), 3)))
-    return {"vertices": points}
-
-
-entry("zonotope_facets", plots.zonotope_facets, corners())
+entry("neuron_kinks", plots.neuron_kinks, st.fixed_dictionaries({"net": ALONE}))
+CORNERS = st.integers(1, 7).flatmap(lambda n: numbers((n, 3)))  # their hull may be flat
+entry("zonotope_facets", plots.zonotope_facets, st.fixed_dictionaries({"vertices": CORNERS}))
 
 
 @st.composite
@@ -122,19 +104,14 @@ def styled() -> None:
 entry("style", styled, covers=("style", "use_style"), share=0.2)
 
 
-def normals(X: Any) -> Any:
-    """Of checked rows, as the library calls it."""
-    return geometry.subset_normals(X)
-
-
 @st.composite
 def nonzero_rows(draw: st.DrawFn) -> Arguments:
     """Rows as `subset_normals` demands them."""
     X = draw(numbers(draw(sizes(5, 3)), hostile=False))
-    return {"X": X[np.abs(X).max(axis=1) > 0]}
+    return {"rows": X[np.abs(X).max(axis=1) > 0]}
 
 
-entry("subset_normals", normals, nonzero_rows(), kept=("X",))
+entry("subset_normals", geometry.subset_normals, nonzero_rows(), kept=("rows",))
 
 
 @st.composite
@@ -171,19 +148,12 @@ entry(
 @st.composite
 def descents(draw: st.DrawFn) -> Arguments:
     """A table, and a grid of runs."""
-    return {
-        **draw(tables(6, 3)), "beta": draw(betas()), "width": draw(st.integers(1, 3)),
-        "n_steps": draw(st.integers(1, 5)),
-    }  # fmt: skip
-
-
-def finite_networks(training: Any) -> None:
-    """The best network is finite; a curve may end in infinity."""
-    valid(training.best_network)
+    runs = {"width": draw(st.integers(1, 3)), "n_steps": draw(st.integers(1, 5))}
+    return {**draw(with_beta(6, 3)), **runs}
 
 
 entry(
-    "train", train, descents(), check=finite_networks,
+    "train", train, descents(), check=best_network,
     options={
         "optimizer": st.sampled_from(OPTIMIZERS), "loss": LOSSES,
         "rates": st.sampled_from(((0.1,), (1e-3, 1.0), (1e6,), [])),
@@ -194,11 +164,5 @@ entry(
 )  # fmt: skip
 
 
-def of_signal(signal: Any, **options: Any) -> Any:
-    """Rows of past values."""
-    return list(cl.datasets.autoregression(signal, **options))
-
-
-entry("autoregression", of_signal, one("signal", (9,)), options={"lags": st.integers(1, 4)},
-      always=("lags",))  # fmt: skip
-_ = (FEW, SEEDS, contained, sizes, targets)
+entry("autoregression", cl.datasets.autoregression, one("signal", (9,)),
+      options={"lags": st.integers(1, 4)}, always=("lags",))  # fmt: skip

@@ -1,7 +1,5 @@
 """Inputs for the problems, their patterns and units, and the solvers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -89,6 +87,11 @@ GATED = {"gated": st.booleans(), "loss": LOSSES, "max_patterns": LIMITS}
 UNITS: dict[str, Any] = {
     "units": st.sampled_from((None, "generate")), "max_units": LIMITS, "width": SHAPES,
 }  # fmt: skip
+MIRRORS: dict[str, Any] = {
+    "activation": st.sampled_from(("relu", "abs", "leaky", "sign", "threshold")),
+    "widths": SHAPES, "reflections": st.booleans(), "max_features": LIMITS,
+    "loss": st.sampled_from(("squared", "quantile")),
+}  # fmt: skip
 PROBLEMS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "TwoLayer": (cl.TwoLayer, two_layer(), GATED),
     "VectorOutput": (
@@ -102,22 +105,15 @@ PROBLEMS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         cl.BatchNorm, two_layer(), {"truncate": st.integers(1, 3), "max_patterns": LIMITS}
     ),
     "Mirrors": (
-        cl.Mirrors,
-        with_beta(8, 1, "x"),
+        cl.Mirrors, with_beta(8, 1, "x"),
         {
-            "depth": st.integers(2, 5),
-            "activation": st.sampled_from(("relu", "abs", "leaky", "sign", "threshold")),
+            **MIRRORS, "depth": st.integers(2, 5),
             "slope": st.sampled_from((0.1, 0.5, 1 - 1e-16, 1e-300)),
-            "widths": SHAPES,
-            "reflections": st.booleans(),
-            "loss": st.sampled_from(("squared", "quantile")),
             "quantile": st.sampled_from((0.5, 0.1, 1e-12, 1 - 1e-16)),
-            "max_features": LIMITS,
         },
     ),
     "WedgeLasso": (
-        cl.WedgeLasso,
-        with_beta(6, 3),
+        cl.WedgeLasso, with_beta(6, 3),
         {
             "norm": st.sampled_from((1, 2)), "atoms": st.sampled_from(("exact", "data")),
             "bias": st.booleans(), "max_wedges": LIMITS,

@@ -1,7 +1,5 @@
 """Inputs for records of experiments, and for data files and their manifest."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path
@@ -73,15 +71,9 @@ entry(
 
 def settings(profile: str, device: str = "cpu", seeds: Any = None) -> list[dict[str, Any]]:
     """Configurations of two parts, with values of every kind."""
-    common = {
-        "device": device,
-        "seeds": list(seeds or (0, 1)),
-        "ratio": 0.1,
-        "size": 3,
-        "top": None,
-    }
+    common = {"device": device, "seeds": list(seeds or (0, 1)), "ratio": 0.1, "size": 3}
     return [
-        {**common, "part": "a", "rates": {"x": [0.1, 0.2]}, "on": True},
+        {**common, "top": None, "part": "a", "rates": {"x": [0.1, 0.2]}, "on": True},
         {**common, "part": "b", "loss": "squared", "top": 3 if profile == "quick" else None},
     ]
 
@@ -101,9 +93,7 @@ def varied(changes: Any, profile: Any = "quick", data: Any = None) -> Any:
     return [record["seconds"] for record in found]
 
 
-KEYS = st.sampled_from(
-    ("ratio", "beta", "size", "top", "rates", "rates.x", "part", "loss", "on", "x")
-)
+KEYS = ("ratio", "beta", "size", "top", "rates", "rates.x", "part", "loss", "on", "x")
 VALUES = st.one_of(
     st.integers(-3, 3), st.floats(), st.booleans(), st.none(), st.lists(st.floats(), max_size=2),
     st.sampled_from(("a", "b", "squared", "", [1, 2], (0.1,), {"x": 1}, 10**400, object(), b"x")),
@@ -111,7 +101,7 @@ VALUES = st.one_of(
 
 entry(
     "run_experiment", varied,
-    st.fixed_dictionaries({"changes": st.dictionaries(KEYS, VALUES, max_size=3)}),
+    st.fixed_dictionaries({"changes": st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=3)}),
     options={
         "profile": st.sampled_from(("quick", "full", "other", None)),
         "data": st.sampled_from((None, "nowhere.csv", "", "\0")),
@@ -158,12 +148,14 @@ entry("store", stored, copies(), kept=("name", "content"), share=0.5,
       covers=("read", "catalogue", "Entry"))  # fmt: skip
 
 
+MANIFEST = {"manifest": "manifest.toml", "uci_manifest": "uci_manifest.csv"}
+
+
 @st.composite
 def manifests(draw: st.DrawFn) -> Arguments:
     """The two files of the manifest, damaged or not."""
     there = manifest.data_dir()
-    names = ("manifest.toml", "uci_manifest.csv")
-    return {name.split(".")[0]: draw(damaged((there / name).read_bytes())) for name in names}
+    return {name: draw(damaged((there / file).read_bytes())) for name, file in MANIFEST.items()}
 
 
 def catalogue(**contents: bytes) -> Any:
@@ -171,8 +163,8 @@ def catalogue(**contents: bytes) -> Any:
     before = manifest.data_dir
     place = sandbox.folder() / "data"
     place.mkdir(exist_ok=True)
-    for path in ("manifest.toml", "uci_manifest.csv"):
-        (place / path).write_bytes(contents[path.split(".")[0]])
+    for name, file in MANIFEST.items():
+        (place / file).write_bytes(contents[name])
     manifest.data_dir = lambda: place
     try:
         return len(datasets.catalogue())
@@ -180,7 +172,7 @@ def catalogue(**contents: bytes) -> Any:
         manifest.data_dir = before
 
 
-entry("catalogue", catalogue, manifests(), kept=("manifest", "uci_manifest"), share=0.5)
+entry("catalogue", catalogue, manifests(), kept=tuple(MANIFEST), share=0.5)
 
 
 def loaded(name: Any) -> Any:

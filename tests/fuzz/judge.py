@@ -10,8 +10,6 @@ Errors on purpose are those of `convexlib.errors`. Of Python's and scikit-learn'
 Warnings are errors, but for ConvergenceWarning and what an entry says that it may give.
 """
 
-from __future__ import annotations
-
 import re
 import signal
 import time

@@ -1,7 +1,5 @@
 """The summary of a long run that is kept in results/fuzz: what was tried, and what came of it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import platform

@@ -1,7 +1,5 @@
 """A place where commands and loaders may do what they like: own folders, no network."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Iterator

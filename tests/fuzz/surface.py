@@ -1,7 +1,5 @@
 """The public names, and which of them take no input that could be fuzzed."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 

@@ -1,7 +1,5 @@
 """What must hold of a result, by its type: finite numbers, and bounds on their side."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 
 import convexlib as cl
 from convexlib.problems.base import Problem
+from convexlib.training import Training
 
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4}  # relative
 
@@ -24,26 +23,15 @@ def valid(value: Any) -> None:
         if isinstance(value, kinds):
             check(value)
             return
-    if isinstance(value, Axes):
-        drawn(value)
-    elif is_dataclass(value):
+    if is_dataclass(value):
         for entry in fields(value):
             valid(getattr(value, entry.name))
 
 
-def a_number(value: float) -> None:
-    """Finite."""
-    assert math.isfinite(value), f"got {value}"
-
-
-def a_tensor(value: Tensor) -> None:
-    """Finite."""
-    assert bool(torch.isfinite(value).all()), "a tensor that is not finite"
-
-
-def an_array(value: np.ndarray) -> None:
+def finite(value: float | Tensor | np.ndarray) -> None:
     """Finite where it holds numbers."""
-    assert value.dtype.kind not in "fc" or np.isfinite(value).all(), "an array that is not finite"
+    array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    assert array.dtype.kind not in "fc" or np.isfinite(array).all(), "not finite"
 
 
 def items(value: Any) -> None:
@@ -60,7 +48,7 @@ def drawn(ax: Axes) -> None:
 
 def patterns(value: cl.Arrangements) -> None:
     """Patterns are distinct, and gates finite and no longer than one."""
-    a_tensor(value.gates)
+    finite(value.gates)
     assert value.masks.dtype == torch.bool
     assert len(torch.unique(value.masks, dim=0)) == len(value)
     assert math.isfinite(value.perturbation)
@@ -104,8 +92,13 @@ def missing(value: cl.MissingNeuron) -> None:
 def network(value: nn.Module) -> None:
     """Finite parameters."""
     for parameter in value.parameters():
-        a_tensor(parameter)
+        finite(parameter)
     repr(value)
+
+
+def best_network(value: Training) -> None:
+    """The best network is finite; a curve of values may end in infinity."""
+    network(value.best_network)
 
 
 def problem(value: Problem) -> None:
@@ -117,20 +110,17 @@ def problem(value: Problem) -> None:
     z = value.dual_scaling(value.loss.dual_point(value.fitted(zeros), value.y))
     dual, objective = value.dual_value(z), value.value(zeros)
     valid([z, dual])
-    assert dual <= objective + ROUNDING[value.y.dtype] * abs(objective), (
-        "weak duality fails at zero"
-    )
-    made = value.to_network(zeros)
-    network(made)
+    slack = ROUNDING[value.y.dtype] * abs(objective)
+    assert dual <= objective + slack, "weak duality fails at zero"
+    network(value.to_network(zeros))
     repr(value)
     assert type(value.with_beta(value.beta)) is type(value)
 
 
 CHECKS: list[tuple[Any, Any]] = [
     ((bool, int, str, bytes, type(None)), lambda value: None),
-    (float, a_number),
-    (Tensor, a_tensor),
-    (np.ndarray, an_array),
+    ((float, Tensor, np.ndarray), finite),
+    (Axes, drawn),
     (cl.Status, str),
     (cl.Arrangements, patterns),
     (cl.Result, result),
