@@ -80,7 +80,7 @@ class Program:
 
     def random(self, draw: Draw, size: float = 1.0) -> Floats:
         """Blocks in their cones, some of them zero."""
-        w = size * draw.rng.standard_normal((len(self.A), self.A.shape[2]))
+        w = size * draw.normal(len(self.A), self.A.shape[2])
         w[draw.rng.random(len(w)) < 0.3] = 0.0
         return self.prox(w, 0.0)
 
@@ -89,7 +89,7 @@ def program(draw: Draw, cones: bool | None = None) -> Program:
     """Some patterns of some gates, repeated and empty ones among them, with cones or without."""
     n, d = draw.size(1, 6), draw.size(1, 3)
     X, y = draw.matrix(n, d) * draw.scale(), draw.targets(n) * draw.scale()
-    gates = draw.rng.standard_normal((draw.size(1, 4), d))
+    gates = draw.normal(draw.size(1, 4), d)
     if draw.rng.random() < 0.2:
         gates[0] = gates[-1]
     cones = draw.rng.random() < 0.6 if cones is None else cones
@@ -157,7 +157,7 @@ def gap(draw: Draw) -> None:
     """F(w) - d(z) is the sum of terms that the proposition names, none of them negative."""
     problem = program(draw)
     y, w = problem.y, rival(draw, problem)
-    noise = draw.rng.standard_normal(len(y))
+    noise = draw.normal(len(y))
     z = problem.feasible(draw.choice(y - problem.fitted(w), y, noise))
     slack = problem.beta * np.linalg.norm(w, axis=1) - (w * problem.correlations(z)).sum(axis=1)
     terms = 0.5 * length(y - problem.fitted(w) - z) ** 2 + slack.sum()
@@ -190,7 +190,7 @@ def cone(draw: Draw) -> Floats:
         draw.note(f"no cone, d = {d}")
         return np.zeros((0, d))
     X = draw.matrix(draw.size(1, 6), d)
-    return sided(X @ draw.rng.standard_normal(d) >= 0, X)
+    return sided(X @ draw.normal(d) >= 0, X)
 
 
 @attack("algorithms-prox")
@@ -207,7 +207,7 @@ def project_then_shrink(draw: Draw) -> None:
 
     others = [np.zeros_like(x), 0.5 * best, 2.0 * best, projected(N, x)]
     for part in (1e-4, 1e-2, 1.0):
-        noise = part * size * draw.rng.standard_normal((10, len(x)))
+        noise = part * size * draw.normal(10, len(x))
         others += [projected(N, best + e) for e in noise]
     draw.below(value(best), min(map(value, others)), 1e-12 * size**2)
     draw.below(-N @ best, 0.0, 1e-9 * size * np.abs(N).max(initial=1))
@@ -228,7 +228,7 @@ def one_step(draw: Draw) -> None:
     problem, ell = curved(draw)
     ell *= draw.choice(1.0, 1.0, 1.7)
     u, v = rival(draw, problem), rival(draw, problem)
-    v = v + draw.choice(0.0, 1.0) * (length(v) + 1.0) * draw.rng.standard_normal(v.shape)
+    v = v + draw.choice(0.0, 1.0) * (length(v) + 1.0) * draw.normal(*v.shape)
     new = problem.step(v, ell)
     right = problem.value(u) + 0.5 * ell * (length(u - v) ** 2 - length(u - new) ** 2)
     scale = problem.value(u) + problem.value(new) + ell * (length(u - v) ** 2 + length(new) ** 2)
@@ -245,7 +245,7 @@ def attack_rate(
     problem, ell = curved(draw)
     start, u = rival(draw, problem), rival(draw, problem)
     if draw.rng.random() < 0.3:  # outside of the cones
-        start = start + length(u) * draw.rng.standard_normal(u.shape)
+        start = start + length(u) * draw.normal(*u.shape)
     base, radius = problem.value(u), length(start - u) ** 2
     scale = 1e-10 * (base + ell * radius + length(problem.y) ** 2)
     values = [problem.value(w) for w in islice(method(problem, start), 30)]
@@ -307,7 +307,7 @@ def attack_admm(draw: Draw, first: int) -> None:
     star_h = np.concatenate([problem.fitted(w), w.ravel()])
     star_s = np.concatenate([-z, problem.correlations(z).ravel()]) / rho
     size = length(star_h) + length(star_s) + length(problem.y)
-    h, s = (draw.choice(0.0, 1.0, 3.0) * size * draw.rng.standard_normal(len(B)) for _ in range(2))
+    h, s = (draw.choice(0.0, 1.0, 3.0) * size * draw.normal(len(B)) for _ in range(2))
     basis, _ = np.linalg.qr(B)
     for k in range(30):
         x = basis @ (basis.T @ (h - s))
@@ -358,11 +358,11 @@ def by_faces(N: Floats, c: Floats) -> Floats:
 def multipliers(draw: Draw) -> None:
     """Any nonnegative multipliers bound the projection's length, and the best ones attain it."""
     X = draw.samples(6)
-    N = sided(X @ draw.rng.standard_normal(X.shape[1]) >= 0, X)
-    c = draw.rng.standard_normal(X.shape[1]) * draw.scale()
+    N = sided(X @ draw.normal(X.shape[1]) >= 0, X)
+    c = draw.normal(X.shape[1]) * draw.scale()
     exact = length(by_faces(N, c))
     size = length(c) * draw.choice(0.0, 0.1, 1.0)
-    some = [size * np.abs(draw.rng.standard_normal(len(N))) for _ in range(20)]
+    some = [size * np.abs(draw.normal(len(N))) for _ in range(20)]
     draw.below(exact, [length(c + N.T @ values) for values in some], 1e-8 * length(c))
     draw.same(length(projected(N, c)), exact, 1e-8 * length(c))
 
@@ -377,7 +377,7 @@ def envelope(draw: Draw) -> None:
     p = prox(N, x, t)
     c, size = x - p, length(x) + t
     draw.below(length(projected(N, c)), t, 1e-10 * size)
-    for other in size * draw.rng.standard_normal((20, d)) * draw.choice(0.1, 1.0, 10.0):
+    for other in size * draw.normal(20, d) * draw.choice(0.1, 1.0, 10.0):
         inside = other * min(1.0, t / (length(projected(N, other)) + TINY))
         draw.below(p @ (inside - c), 0.0, 1e-10 * size**2)
     h = 1e-4 * size
@@ -429,7 +429,7 @@ def jacobian(draw: Draw) -> None:
     """Where multipliers can be positive on what is active, differences of prox agree with J."""
     N = cone(draw)
     d = N.shape[1]
-    x = draw.rng.standard_normal(d)
+    x = draw.normal(d)
     t = draw.choice(0.0, 0.3, 1.0) * draw.rng.random()
     p = projected(N, x)
     rows = N / np.maximum(np.linalg.norm(N, axis=1, keepdims=True), TINY)
@@ -457,7 +457,7 @@ def jacobian(draw: Draw) -> None:
 def kinks_of_faces(draw: Draw) -> None:
     """Not on a facet, where a constraint is active and its multiplier zero."""
     N = cone(draw)
-    x = projected(N, draw.rng.standard_normal(N.shape[1]))  # a point of the cone: all are zero
+    x = projected(N, draw.normal(N.shape[1]))  # a point of the cone: all are zero
     h = 1e-6 * (length(x) + 1.0)
     for e in np.eye(len(x)):
         ahead, behind = prox(N, x + h * e, 0.0) - x, x - prox(N, x - h * e, 0.0)
@@ -482,12 +482,12 @@ def columns(draw: Draw) -> None:
     beta = draw.power(-3, 0.1) * (best_neuron(X, y)[0] or 1.0)
     everything = cl.TwoLayer(X, y, beta=beta)
     best = cl.solve(everything, tol=1e-9)
-    z = draw.choice(1.0, 0.1, 10.0) * draw.rng.standard_normal(n)
+    z = draw.choice(1.0, 0.1, 10.0) * draw.normal(n)
     z = draw.choice(z, y, best.z.numpy())
     height = best_neuron(X, z)[0] * draw.choice(1.0, 1.0, 1.5)
     scale = 0.5 * float(y @ y) or 1.0
     draw.below(dual(z * min(1.0, beta / (height or beta)), y), best.value, 1e-8 * scale)
-    gates = draw.rng.standard_normal((1, d))
+    gates = draw.normal(1, d)
     for number in range(len(everything.masks) + 2):
         masks = torch.from_numpy(X @ gates.T >= 0).T.contiguous()
         listed = cl.Arrangements(masks, torch.from_numpy(gates))
@@ -521,12 +521,12 @@ def bound_on_a_cone(draw: Draw) -> None:
     n, d = draw.size(1, 7), draw.size(1, 4)
     X = draw.matrix(n, d) * draw.scale()
     z, width = draw.targets(n), draw.power(-2, 0.5)
-    R = draw.rng.standard_normal(d) + width * draw.rng.standard_normal((draw.size(1, d + 1), d))
-    R = R * np.exp(draw.rng.standard_normal((len(R), 1)))  # of any length
+    R = draw.normal(d) + width * draw.normal(draw.size(1, d + 1), d)
+    R = R * np.exp(draw.normal(len(R), 1))  # of any length
     tau, size = draw.rng.random(n), np.abs(z) @ np.linalg.norm(X, axis=1)
     tau = draw.choice(tau, np.zeros(n), np.ones(n))
-    w = draw.choice(0.0, 0.3, 1.0) * size * draw.rng.standard_normal(d)
-    e = projected(R, draw.rng.standard_normal(d)) + 0.1 * R.mean(axis=0)
+    w = draw.choice(0.0, 0.3, 1.0) * size * draw.normal(d)
+    e = projected(R, draw.normal(d)) + 0.1 * R.mean(axis=0)
     draw.assume(length(e) > 0.0 and bool((R @ e > 1e-9 * length(e)).all()))
     bound = cone_bound(R, X, z, tau, w, e / length(e))
     shares = draw.rng.exponential(1.0, (300, len(R))) * (draw.rng.random((300, len(R))) < 0.7)
@@ -572,7 +572,7 @@ def branch_and_bound(draw: Draw) -> None:
     z, d = draw.targets(len(X)), X.shape[1]
     z = draw.choice(z, z, -np.abs(z))
     size = np.abs(z) @ np.linalg.norm(X, axis=1)
-    u = draw.rng.standard_normal((500, d))
+    u = draw.normal(500, d)
     if d == 2:
         u = np.vstack([u, best_neuron(X, relu(z))[1], best_neuron(X, z)[1], -best_neuron(X, z)[1]])
     heights = relu((u / np.linalg.norm(u, axis=1, keepdims=True)) @ X.T) @ z

@@ -18,7 +18,7 @@ Weights = tuple[Floats, Floats, Floats, Floats]
 def varied(draw: Draw, most: int = 6, features: int = 3) -> Floats:
     """Samples that are not all equal, with a mean, whose rank is beyond doubt."""
     n, d = draw.size(2, most), draw.size(1, features)
-    X = draw.matrix(n, d) + draw.choice(0.0, 1.0) * draw.rng.standard_normal(d)
+    X = draw.matrix(n, d) + draw.choice(0.0, 1.0) * draw.normal(d)
     values = np.linalg.svd(X - X.mean(axis=0), compute_uv=False)
     doubtful = (values < 1e-2 * values[0]) & (values > 1e-13 * values[0])
     draw.assume(values[0] >= 1e-9 and not doubtful.any())
@@ -40,7 +40,7 @@ def white(X: Floats) -> Floats:
 
 def network(draw: Draw, d: int, m: int) -> Weights:
     """Weights W (m, d), gamma, delta and alpha (m,); whole neurons and scales may vanish."""
-    W, parts = draw.rng.standard_normal((m, d)), draw.weights(3, m)
+    W, parts = draw.normal(m, d), draw.weights(3, m)
     return W, parts[0], parts[1], parts[2]
 
 
@@ -93,7 +93,7 @@ def neurons(draw: Draw) -> None:
     draw.same(hidden(W, gamma, delta, X), relu(data @ s.T), slack * reach)
     draw.same(np.sum(s**2, axis=1), gamma**2 + delta**2, 1e-12 * reach**2)
     # Every s: part 3 of the lemma.
-    a, b = draw.rng.standard_normal(U.shape[1]), draw.rng.standard_normal()
+    a, b = draw.normal(U.shape[1]), draw.normal()
     back = hidden((V / S @ a)[None], np.array([np.linalg.norm(a)]), np.array([b]), X)[:, 0]
     draw.same(back, relu(data @ np.append(a, b)), slack)
 
@@ -132,7 +132,7 @@ def program(draw: Draw) -> None:
 def patterns_of_samples(draw: Draw) -> None:
     """Positive samples on a line have two patterns, and the optimum needs more."""
     x = draw.rng.uniform(0.5, 3.0, (draw.size(3, 5), 1))
-    y = draw.rng.standard_normal(len(x))
+    y = draw.normal(len(x))
     whole, few = (
         program_value(white(x), y, 0.05, masks)
         for masks in (all_masks(len(x)), np.array([[True] * len(x), [False] * len(x)]))
@@ -145,8 +145,8 @@ def invariance(draw: Draw) -> None:
     """Another basis and another origin of the features change neither value nor outputs."""
     X = varied(draw, 6, 2)
     d = X.shape[1]
-    A = np.linalg.qr(draw.rng.standard_normal((d, d)))[0] * 10.0 ** draw.rng.uniform(-2, 2, d)
-    moved = X @ A + draw.rng.standard_normal(d) * np.abs(X @ A).max()
+    A = np.linalg.qr(draw.normal(d, d))[0] * 10.0 ** draw.rng.uniform(-2, 2, d)
+    moved = X @ A + draw.normal(d) * np.abs(X @ A).max()
     y = draw.targets(len(X))
     beta = share(draw, y)
     problems = [cl.BatchNorm(Z, y, beta=beta) for Z in (X, moved)]
@@ -168,7 +168,7 @@ def patterns(draw: Draw) -> None:
         inside = b @ np.linalg.lstsq(b, a, rcond=1e-10)[0]
         draw.same(inside, a, 1e-9 * (np.abs(a).max() or 1.0))
     found = rows_of(cl.BatchNorm(X, X[:, 0], beta=1.0).arrangements.masks)
-    drawn = data @ draw.rng.standard_normal((data.shape[1], 300))
+    drawn = data @ draw.normal(data.shape[1], 300)
     draw.true(rows_of(drawn[:, np.abs(drawn).min(axis=0) > 1e-9].T >= 0) <= found)
     draw.true(len(found) <= cl.count_bound(len(X), data.shape[1]))
 
@@ -192,7 +192,7 @@ def positive_eps(draw: Draw) -> None:
 @refute("batchnorm-eps", "with eps > 0 the infimum is never attained")
 def attained(draw: Draw) -> None:
     """Where the targets are constant a neuron without scale is optimal, and eps is not felt."""
-    X = draw.rng.standard_normal((draw.size(2, 5), draw.size(1, 3)))
+    X = draw.normal(draw.size(2, 5), draw.size(1, 3))
     n, eps = len(X), draw.power(-6, 0)
     c = draw.rng.uniform(1.0, 2.0)
     y, beta = np.full(n, c), 0.5 * c * sqrt(n)
@@ -210,7 +210,7 @@ def formula(Y: Floats, beta: float) -> float:
 def full_rank(draw: Draw) -> Floats:
     """Samples in general position in as many dimensions as there can be, not too flat."""
     n = draw.size(2, 6)
-    X = draw.rng.standard_normal((n, n - 1 + draw.size(0, 2)))
+    X = draw.normal(n, n - 1 + draw.size(0, 2))
     values = np.linalg.svd(X - X.mean(axis=0), compute_uv=False)[: n - 1]
     draw.assume(values[-1] > 1e-2 * values[0])
     return X * draw.scale()
@@ -241,8 +241,8 @@ def closed_form(draw: Draw) -> None:
 @refute("batchnorm-closed-form", "the formula gives the optimum for every X")
 def low_rank(draw: Draw) -> None:
     """With fewer directions than samples have the optimum is larger."""
-    X = draw.rng.standard_normal((draw.size(4, 6), 1))
-    y = draw.rng.standard_normal(len(X))
+    X = draw.normal(draw.size(4, 6), 1)
+    y = draw.normal(len(X))
     beta = 0.05 * float(np.linalg.norm(y))
     optimum = solved(cl.BatchNorm(X, y, beta=beta), 1e-8).dual
     draw.below(optimum, formula(y[:, None], beta), 1e-3 * float(y @ y))
@@ -261,7 +261,7 @@ def vector_outputs(draw: Draw) -> None:
     form = cl.batchnorm_closed_form(X, Y, beta=beta)
     Z = form.z.numpy()
     # |Z^T p| <= beta |p| for p >= 0: on the samples of one column the others vanish.
-    rows = np.abs(draw.rng.standard_normal((500, n))) * (draw.rng.random((500, n)) < 0.7)
+    rows = np.abs(draw.normal(500, n)) * (draw.rng.random((500, n)) < 0.7)
     rows = np.vstack([rows, relu(Y).T, relu(-Y).T])
     top = np.abs(rows).max() * (np.abs(Z).max() + beta) or 1.0
     limits = beta * np.linalg.norm(rows, axis=1)
@@ -269,7 +269,7 @@ def vector_outputs(draw: Draw) -> None:
     reached = objective_by_hand(form.network, X, Y, beta)
     draw.same([dual(Z, Y), form.value, reached], value, 1e-8 * size)
     # Networks whose neurons share their outputs.
-    P, A = relu(white(X) @ draw.rng.standard_normal((n, 4))), draw.rng.standard_normal((4, K))
+    P, A = relu(white(X) @ draw.normal(n, 4)), draw.normal(4, K)
     A *= draw.power(-2, 0)
     price = np.linalg.norm(P, axis=0) @ np.linalg.norm(A, axis=1)  # at most that of the neurons
     draw.below(value, 0.5 * np.sum((P @ A - Y) ** 2) + beta * price, 1e-9 * size)
@@ -279,7 +279,7 @@ def vector_outputs(draw: Draw) -> None:
 def shared_neurons(draw: Draw) -> None:
     """Equal columns share a neuron, which is cheaper."""
     n, K = draw.size(1, 6), draw.size(1, 3)
-    y = np.abs(draw.rng.standard_normal(n)) + 0.1
+    y = np.abs(draw.normal(n)) + 0.1
     beta = 0.5 * float(np.linalg.norm(y))
     # One neuron y / |y| with equal output weights.
     length = sqrt(K) * float(np.linalg.norm(y))

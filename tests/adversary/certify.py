@@ -58,7 +58,7 @@ class Case:
         self.y = draw.targets(n) if self.loss in ("squared", "absolute") else draw.labels(n)
         self.beta = draw.power(-3, 1) * (np.abs(self.X).max() or 1.0)
         self.U, self.alpha = draw.weights(m, d), draw.weights(m)
-        self.b = float(draw.choice(0.0, draw.rng.standard_normal())) if self.biased else 0.0
+        self.b = float(draw.choice(0.0, draw.normal())) if self.biased else 0.0
         draw.note(f"{self.loss}, beta {self.beta:.1e}, bias {self.b:.1e}")
 
     @property
@@ -92,7 +92,7 @@ def bound(draw: Draw) -> None:
     """Every admissible multiple of every z is below every network; the best one is the formula."""
     case = Case(draw)
     y, beta, n = case.y, case.beta, len(case.y)
-    z = draw.choice(y, draw.rng.standard_normal(n), np.abs(draw.rng.standard_normal(n)) * y)
+    z = draw.choice(y, draw.normal(n), np.abs(draw.normal(n)) * y)
     if case.loss != "absolute":
         z = draw.choice(z, case.z)
     g = best_neuron(case.X, z)
@@ -149,7 +149,7 @@ def parts(draw: Draw) -> None:
 @refute("certify-parts", "where g(z) > beta a direction is missing that the network does not have")
 def own_neuron_too_small(draw: Draw) -> None:
     """The only neuron that exceeds beta may be there already."""
-    x, y = np.abs(draw.rng.standard_normal(2)) + 0.1
+    x, y = np.abs(draw.normal(2)) + 0.1
     beta = 0.5 * x * y
     size = draw.rng.uniform(0, 0.3) * (y - beta / x) / x  # of the neuron x -> relu(x) size
     # u = 1 and u = -1 are all directions, and the second has z a = 0.
@@ -161,7 +161,7 @@ def missing(draw: Draw) -> None:
     """A neuron helps if and only if its z^T a exceeds beta, and by the formula."""
     case = Case(draw, LOSSES[:3])
     X, y, beta, loss, f, z = case.X, case.y, case.beta, case.loss, case.f, case.z
-    u = draw.rng.standard_normal(X.shape[1])
+    u = draw.normal(X.shape[1])
     if draw.rng.random() < 0.5 and len(X) > 1:
         u = X[draw.rng.integers(len(X))] + 1e-3 * u  # a sample's own direction
     a = draw.choice(1.0, -1.0) * relu(X @ unit(u))
@@ -194,7 +194,7 @@ def missing(draw: Draw) -> None:
 def fastest_is_best(draw: Draw) -> None:
     """A large image overshoots: the gain divides by its square."""
     x = np.array([draw.power(0, 2), -1.0])
-    z = np.abs(draw.rng.standard_normal(2)) / np.abs(x)
+    z = np.abs(draw.normal(2)) / np.abs(x)
     heights = z * np.abs(x)  # of u = 1 and u = -1
     gains = relu(heights - 0.5 * heights.max()) ** 2 / (2 * x**2)
     fastest = gains[heights.argmax()]

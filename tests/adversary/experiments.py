@@ -5,7 +5,7 @@ import torch
 
 import convexlib as cl
 from tests.adversary.search import Draw, Floats, attack, refute
-from tests.adversary.shared import relu, rows_of, weights_of
+from tests.adversary.shared import network, relu, rows_of, weights_of
 
 
 def price(X: Floats, y: Floats, beta: float, U: Floats, alpha: Floats) -> tuple[float, float]:
@@ -22,10 +22,9 @@ def instance(draw: Draw) -> tuple[Floats, Floats, float]:
     return X, y, draw.power(-4, 0.2) * (largest or 1.0)
 
 
-def network(draw: Draw, X: Floats, y: Floats) -> tuple[Floats, Floats]:
+def rival(draw: Draw, X: Floats, y: Floats) -> tuple[Floats, Floats]:
     """Weights whose outputs have about the size of the targets, some of them zero."""
-    m = draw.size(1, 5)
-    U, alpha = draw.weights(m, X.shape[1]), draw.weights(m)
+    U, alpha = network(draw, X, 5)
     height = np.abs(relu(X @ U.T) @ alpha).max(initial=0.0)
     size = np.sqrt(np.abs(y).max() / height) if height > 0 else 1.0
     return size * U, size * alpha
@@ -41,9 +40,9 @@ def patterns(X: Floats, gates: Floats) -> cl.Arrangements:
 def sampled_patterns(draw: Draw) -> None:
     """More patterns cost nothing, those of a network are as good as it is, and gates are better."""
     X, y, beta = instance(draw)
-    U, alpha = network(draw, X, y)
+    U, alpha = rival(draw, X, y)
     reached = sum(price(X, y, beta, U, alpha))
-    gates = draw.rng.standard_normal((draw.size(1, 4), X.shape[1]))
+    gates = draw.normal(draw.size(1, 4), X.shape[1])
     sets = (gates, False), (U, False), (np.vstack([gates, U]), False), (gates, True)
     drawn, own, both, free = (
         cl.solve(cl.TwoLayer(X, y, beta=beta, arrangements=patterns(X, u), gated=gated), tol=1e-8)
@@ -62,9 +61,9 @@ def learned_patterns(draw: Draw) -> None:
     """One with other patterns may be: here a single neuron that explains the targets."""
     n, d = draw.size(3, 6), draw.size(2, 3)
     X = draw.matrix(n, d)
-    u = draw.rng.standard_normal(d)
+    u = draw.normal(d)
     y = relu(X @ u)
-    some = patterns(X, draw.rng.standard_normal((2, d)))
+    some = patterns(X, draw.normal(2, d))
     optimum = cl.solve(cl.TwoLayer(X, y, beta=0.01, arrangements=some), tol=1e-8).dual
     side = np.sqrt(np.linalg.norm(u))
     reached = sum(price(X, y, 0.01, u[None] / side, np.array([side])))
@@ -110,8 +109,8 @@ def smaller_starts(draw: Draw) -> None:
 def remembered_starts(draw: Draw) -> None:
     """What the fit does not need shrinks by 1 - eta beta in a step, and by nothing else."""
     n, m = draw.size(2, 6), 10
-    X, y = np.column_stack([draw.rng.standard_normal(n), np.ones(n)]), draw.targets(n)
-    U, alpha = draw.rng.standard_normal((m, 2)), draw.rng.standard_normal(m)
+    X, y = np.column_stack([draw.normal(n), np.ones(n)]), draw.targets(n)
+    U, alpha = draw.normal(m, 2), draw.normal(m)
     beta, rates, rows = 0.01, np.full(300, 0.003), np.ones((300, n))
     one, other = (
         sum(price(X, y, beta, *descent(X, y, beta, (s * U, s * alpha), rates, rows)))
@@ -131,10 +130,10 @@ def loss_costs_decay(draw: Draw) -> None:
     for _ in range(8):
         if draw.rng.random() < 0.5:  # the optimum of another beta fits better, or decays more
             other = problem.with_beta(beta * draw.power(-2, 1))
-            rival = weights_of(other.to_network(cl.solve(other, tol=1e-6)))
+            weights = weights_of(other.to_network(cl.solve(other, tol=1e-6)))
         else:
-            rival = network(draw, X, y)
-        their_loss, their_decay = price(X, y, beta, *rival)
+            weights = rival(draw, X, y)
+        their_loss, their_decay = price(X, y, beta, *weights)
         scale = 1e-10 * (loss + their_loss + decay + their_decay + float(y @ y))
         draw.below(loss - (their_decay - decay) - epsilon, their_loss, scale)
 

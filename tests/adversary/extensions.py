@@ -7,6 +7,7 @@ import numpy as np
 import convexlib as cl
 from tests.adversary.search import Draw, Floats, attack, refute
 from tests.adversary.shared import (
+    at_part,
     dual,
     objective,
     projected,
@@ -19,9 +20,9 @@ from tests.adversary.shared import (
 )
 
 
-def part_of(draw: Draw, largest: float, lowest: float = -3.0) -> float:
+def part_of(draw: Draw, largest: float) -> float:
     """A beta that is a part of beta_max, or somewhat above it; 1 where that is nothing."""
-    return draw.power(lowest, 0.2) * largest or 1.0
+    return draw.power(-3, 0.2) * largest or 1.0
 
 
 def l1_balls(y: Floats, beta: float) -> Floats:
@@ -61,8 +62,8 @@ def threshold(draw: Draw) -> None:
     draw.same(price(U, s, a), best, size)
     for _ in range(20):
         m, spread = draw.size(0, 3), draw.power(-5, 0)
-        hinges = draw.rng.choice(np.append(x, draw.rng.standard_normal(3)), m)  # on samples, too
-        signs = draw.rng.choice([-1.0, 1.0], m)
+        hinges = draw.rng.choice(np.append(x, draw.normal(3)), m)  # on samples, too
+        signs = draw.signs(m)
         more = np.stack([signs, -signs * hinges], axis=1)
         grown = np.concatenate([np.stack([s, a]), np.zeros((2, m))], axis=1)
         (moved,) = draw.near([grown], spread * np.abs(y).max() ** 0.5)
@@ -73,7 +74,7 @@ def threshold(draw: Draw) -> None:
 def open_cells(draw: Draw) -> None:
     """Without a bias u = 0 is active on all samples, which no cell need be."""
     n = draw.size(2, 6)
-    X, y = draw.rng.standard_normal((n, 1)), np.abs(draw.rng.standard_normal(n))
+    X, y = draw.normal(n, 1), np.abs(draw.normal(n))
     beta = 0.1 * y.sum()
     cells = cl.enumerate_arrangements(X)
     over_cells = solved(cl.Threshold(X, y, beta=beta, arrangements=cells), 1e-9)
@@ -99,7 +100,7 @@ def deep_threshold(draw: Draw) -> None:
         first = (X @ w >= t).astype(float)
         return (first @ V.T >= c).astype(float)
 
-    w = draw.rng.standard_normal((d, n)) if n > 1 else np.ones((d, 1))
+    w = draw.normal(d, n) if n > 1 else np.ones((d, 1))
     w[:] = w[:, :1]  # one direction for all: nested patterns
     heights = X @ w[:, 0]
     order = np.argsort(heights)
@@ -118,7 +119,7 @@ def deep_threshold(draw: Draw) -> None:
         draw.below(beta * np.abs(a).sum(), beta * norm, size)
     for _ in range(20):
         m = draw.size(1, 3)
-        parts = [draw.rng.standard_normal(shape) for shape in ((d, n), n, (m, n), m)]
+        parts = [draw.normal(*shape) for shape in ((d, n), (n,), (m, n), (m,))]
         columns = outputs(*parts)
         a = np.linalg.lstsq(columns, y, rcond=None)[0] * draw.rng.uniform(0, 1)
         price = 0.5 * ((columns @ a - y) ** 2).sum() + beta * np.abs(a).sum()
@@ -128,7 +129,7 @@ def deep_threshold(draw: Draw) -> None:
 @refute("threshold-deep", "threshold networks with two hidden layers need no biases for that")
 def without_biases(draw: Draw) -> None:
     """Positive multiples of one sample are on one side of every hyperplane through the origin."""
-    y = draw.rng.standard_normal(draw.size(2, 5))
+    y = draw.normal(draw.size(2, 5))
     program = dual(l1_balls(y, 0.1 * np.abs(y).max()), y)
     # Every network has equal outputs on x, 2x, 3x, ...: the best constant, even for nothing.
     draw.below(0.5 * ((y - y.mean()) ** 2).sum(), program, 1e-6 * (y @ y))
@@ -140,8 +141,7 @@ def convolution(draw: Draw) -> None:
     n, K, h = draw.size(1, 3), draw.size(1, 3), draw.size(1, 2)
     patches = draw.matrix(n * K, h).reshape(n, K, h) * draw.scale(3)
     y = draw.targets(n) * draw.scale(3)
-    problem = cl.Convolution(patches, y, beta=1.0)
-    problem = problem.with_beta(part_of(draw, problem.beta_max()))
+    problem = at_part(draw, cl.Convolution(patches, y, beta=1.0), -3, 0.2)
     result = solved(problem)
     z = result.z.numpy()
     # Rows of M in one vector: z_i / K for every patch of sample i. In the plane all directions.
@@ -174,7 +174,7 @@ def convolution(draw: Draw) -> None:
 def gated_is_lower(draw: Draw) -> None:
     """Few gates can fit less than the ReLU network does."""
     n = draw.size(2, 6)
-    patches, y = draw.rng.standard_normal((n, 2, 2)), draw.rng.standard_normal(n)
+    patches, y = draw.normal(n, 2, 2), draw.normal(n)
     full = cl.Convolution(patches, y, beta=1.0)
     full = full.with_beta(0.1 * full.beta_max())
     gates = cl.sample_arrangements(patches.reshape(-1, 2), 1, seed=draw.number)
@@ -257,8 +257,7 @@ def kernel_learning(draw: Draw) -> None:
     """No weights of kernels are below the group Lasso, its norms attain it, steps never rise."""
     n, d = draw.size(1, 6), draw.size(1, 2)
     X, y = draw.matrix(n, d) * draw.scale(2), draw.targets(n) * draw.scale(2)
-    problem = cl.TwoLayer(X, y, beta=1.0, gated=True)
-    problem = problem.with_beta(part_of(draw, problem.beta_max(), -2))
+    problem = at_part(draw, cl.TwoLayer(X, y, beta=1.0, gated=True), -2, 0.2)
     result, kernels = solved(problem, 1e-9), Kernels(problem)
     eta = np.linalg.norm(result.weights[0].numpy(), axis=1)
     reached, _ = kernels.learned(eta)
@@ -279,7 +278,7 @@ def kernel_learning(draw: Draw) -> None:
 @refute("ntk-mkl", "reweighting ends at the optimum from any start")
 def reweighting(draw: Draw) -> None:
     """A weight of zero stays zero: the kernels that a start lacks are lost."""
-    X, y = draw.rng.standard_normal((5, 2)), draw.rng.standard_normal(5)
+    X, y = draw.normal(5, 2), draw.normal(5)
     problem = cl.TwoLayer(X, y, beta=1.0, gated=True)
     problem = problem.with_beta(0.1 * problem.beta_max())
     kernels = Kernels(problem)
@@ -311,8 +310,7 @@ def optima(draw: Draw) -> tuple[cl.TwoLayer, cl.Result, cl.OptimalSet, float]:
     else:
         X, y = draw.matrix(n, 2), draw.targets(n)
     X, y = X * draw.scale(2), y * draw.scale(2)
-    problem = cl.TwoLayer(X, y, beta=1.0)
-    problem = problem.with_beta(draw.power(-2, -0.05) * problem.beta_max() or 1.0)
+    problem = at_part(draw, cl.TwoLayer(X, y, beta=1.0), -2, -0.05)
     result = solved(problem, 1e-12)
     gap = max(result.value - result.dual, 1e-15 * result.value)
     known = float(np.sqrt(2 * gap) * np.linalg.norm(X, 2) / problem.beta)
@@ -328,7 +326,7 @@ def of_use(found: cl.OptimalSet, known: float) -> bool:
 
 def vertex(draw: Draw, found: cl.OptimalSet) -> Floats:
     """The best optimum for random costs."""
-    return found.vertex(found.images.new_tensor(draw.rng.standard_normal(len(found))))
+    return found.vertex(found.images.new_tensor(draw.normal(len(found))))
 
 
 @attack("optimal-set")
@@ -394,7 +392,7 @@ def straight_line(draw: Draw) -> None:
     problem = cl.TwoLayer(X, y, beta=0.2)
     result = solved(problem, 1e-10)
     found = cl.optimal_set(problem, result)
-    costs = result.z.new_tensor(draw.rng.standard_normal(len(found)))
+    costs = result.z.new_tensor(draw.normal(len(found)))
     both = [weights_of(problem.to_network(found.weights(found.vertex(c)))) for c in (costs, -costs)]
     U, alpha = (0.5 * np.concatenate(pair) for pair in zip(*both, strict=True))
     draw.below(objective(X, y, 0.2, U, alpha), result.value, 1e-6)
@@ -438,7 +436,7 @@ def parallel_linear(draw: Draw) -> None:
     draw.same(powers(made), quasi, rounding)
     # Training with orthonormal columns: everything is a matter of singular values.
     n = draw.size(d, d + 3)
-    Q = np.linalg.qr(draw.rng.standard_normal((n, d)))[0]
+    Q = np.linalg.qr(draw.normal(n, d))[0]
     Y = draw.matrix(n, c) * draw.scale(3)
     P, tau, R = np.linalg.svd(Q.T @ Y, full_matrices=False)
     beta = part_of(draw, float(tau.max()))
@@ -465,7 +463,7 @@ def parallel_linear(draw: Draw) -> None:
 @refute("parallel-linear", "standard linear networks of three layers always have a duality gap")
 def always_a_gap(draw: Draw) -> None:
     """Where the parallel solution has rank one there is none."""
-    tau = np.sort(np.abs(draw.rng.standard_normal(2)))[::-1]
+    tau = np.sort(np.abs(draw.normal(2)))[::-1]
     beta = float(draw.rng.uniform(0, 1)) * tau[0]
     kept = np.maximum(tau - beta, 0.0)
     parallel = 0.5 * ((kept - tau) ** 2).sum() + beta * kept.sum()
@@ -512,10 +510,9 @@ def parallel_relu(draw: Draw) -> None:
         m = draw.size(1, 3)
         shapes = [(1, m), *[(m, m)] * (L - 2), (m, 1)]
         spread = draw.power(-3, 0.5)
-        tried = [[spread * draw.rng.standard_normal(s) for s in shapes] for _ in range(K)]
+        tried = [[spread * draw.normal(*s) for s in shapes] for _ in range(K)]
         moved = [
-            [W + spread * draw.rng.standard_normal(W.shape) * np.abs(W) for W in layers]
-            for layers in made
+            [W + spread * draw.normal(*W.shape) * np.abs(W) for W in layers] for layers in made
         ]
         draw.below(bound, [price(tried), price(moved), price(moved + tried)], size)
 
@@ -523,7 +520,7 @@ def parallel_relu(draw: Draw) -> None:
 @refute("parallel-relu", "the minimum is attained for every finite convex loss")
 def any_convex_loss(draw: Draw) -> None:
     """A linear loss that falls faster than the price grows has no minimum."""
-    x = np.abs(draw.rng.standard_normal(draw.size(1, 4))) + 0.1
+    x = np.abs(draw.normal(draw.size(1, 4))) + 0.1
     beta = float(draw.rng.uniform(0, 0.9)) * x.sum()
     values = [-t * x.sum() + beta * t for t in (1.0, 1e3, 1e6)]  # ell(f) = -sum f, f = t x_+
     falling = values[0] > values[1] > values[2] and values[2] < -1e3 * abs(values[0])

@@ -4,13 +4,13 @@ import numpy as np
 
 import convexlib as cl
 from tests.adversary.search import Draw, Floats, attack, refute
-from tests.adversary.shared import relu, rows_of, solved, weights_of
+from tests.adversary.shared import at_part, relu, rows_of, solved, weights_of
 
 
 @attack("generative-denoising")
 def denoising(draw: Draw) -> None:
     """The two risks differ by the same constant for any two functions: exact sums on a grid."""
-    atoms = draw.rng.standard_normal(draw.size(1, 4)) * draw.scale(3)
+    atoms = draw.normal(draw.size(1, 4)) * draw.scale(3)
     if draw.rng.random() < 0.3:
         atoms[:] = atoms[0]
     shares = draw.rng.dirichlet(np.ones(len(atoms)))
@@ -28,7 +28,7 @@ def denoising(draw: Draw) -> None:
     score[seen] = log_density(grid[seen] + 1e-20j * sigma).imag / (1e-20 * sigma)  # no difference
     risks = []
     for _ in range(2):
-        a, b, c = draw.rng.standard_normal(3) * 10.0 ** draw.rng.uniform(-1, 1)
+        a, b, c = draw.normal(3) * 10.0 ** draw.rng.uniform(-1, 1)
         s = (a * np.sin(grid / sigma + b) + c * grid / sigma) / sigma
         noisy = (joint * (s + noise / sigma) ** 2).sum() * step
         exact = (joint.sum(axis=0) * (s - score) ** 2).sum() * step
@@ -41,11 +41,11 @@ def denoising(draw: Draw) -> None:
 def score(draw: Draw) -> None:
     """2n patterns of distinct samples; no score network is below the two-layer program."""
     n = draw.size(1, 7)
-    x = draw.rng.standard_normal(n)
+    x = draw.normal(n)
     if draw.rng.random() < 0.3:
         x = np.unique(draw.rng.integers(-4, 5, n)).astype(float)
     n = len(x)
-    sigma, noise = draw.power(-2, 2), draw.rng.standard_normal(n)
+    sigma, noise = draw.power(-2, 2), draw.normal(n)
     noisy, target = x + sigma * noise, -noise / sigma
     X = np.stack([noisy, np.ones(n)], axis=1)
     beta = draw.power(-3, 0) * np.abs(target) @ np.linalg.norm(X, axis=1)
@@ -81,7 +81,7 @@ def tied_samples(draw: Draw) -> None:
 def unbounded(draw: Draw) -> None:
     """Below the critical beta feasible blocks, and networks near them, fall in proportion to t."""
     n = draw.size(1, 6)
-    x = draw.rng.standard_normal(n) * draw.scale(2)
+    x = draw.normal(n) * draw.scale(2)
     if draw.rng.random() < 0.4:
         x = x[draw.rng.integers(0, max(n // 2, 1), n)]
     k = int(np.abs(x).argmin())
@@ -113,7 +113,7 @@ def unbounded(draw: Draw) -> None:
 @refute("generative-unbounded", "score matching with weight decay has a minimum")
 def has_a_minimum(draw: Draw) -> None:
     """Two neurons that cancel everywhere but at one sample, ten times as large, gain ten times."""
-    x = draw.rng.standard_normal(draw.size(1, 6))
+    x = draw.normal(draw.size(1, 6))
     beta = float(draw.rng.uniform(0.01, 1))
     k, values = int(np.abs(x).argmin()), []
     for t in (10.0, 100.0, 1000.0):
@@ -152,9 +152,9 @@ def critic(draw: Draw) -> None:
     # The kinks of z.(Xu)_+ in the plane are where a sample is orthogonal to u: likely best places.
     for _ in range(20):
         m = draw.size(1, 4)
-        u = draw.rng.standard_normal((m, both.shape[1])) + draw.choice(0.0, 3.0) * top
+        u = draw.normal(m, both.shape[1]) + draw.choice(0.0, 3.0) * top
         u /= np.linalg.norm(u, axis=1, keepdims=True)
-        alpha = draw.rng.standard_normal(m)
+        alpha = draw.normal(m)
         alpha /= max(np.abs(alpha).sum(), 1e-300) * draw.rng.uniform(1, 1.5)
         draw.below(abs(z @ ((both @ u.T) ** 2 @ alpha)), spectral, 1e-12 * square)
         draw.below(abs(z @ (relu(both @ u.T) @ alpha)), dual, 1e-9 * np.sqrt(square))
@@ -186,7 +186,7 @@ def moments(draw: Draw) -> tuple[Floats, Floats, Floats]:
         values[:] = 0.0
     draw.note(f"{kind} spectrum of {d}")
     values = np.sort(values)[::-1] * draw.scale()
-    vectors = np.linalg.qr(draw.rng.standard_normal((d, d)))[0]
+    vectors = np.linalg.qr(draw.normal(d, d))[0]
     return (vectors * values) @ vectors.T, values, vectors
 
 
@@ -245,9 +245,7 @@ def instance(draw: Draw, gates: int = 0) -> cl.Attention:
     tokens = draw.matrix(n * s, d).reshape(n, s, d) * draw.scale(2)
     Y = draw.targets(n * s * c).reshape(n, s, c) * draw.scale(3)
     patterns = cl.sample_arrangements(cl.token_pairs(tokens), gates, seed=0) if gates else None
-    problem = cl.Attention(tokens, Y, beta=1.0, arrangements=patterns)
-    top = problem.beta_max()
-    return problem.with_beta(draw.power(-2, 0.2) * top or 1.0)
+    return at_part(draw, cl.Attention(tokens, Y, beta=1.0, arrangements=patterns), -2, 0.2)
 
 
 @attack("generative-attention")
@@ -281,8 +279,8 @@ def attention(draw: Draw) -> None:
 def one_head(draw: Draw) -> None:
     """One head is a group Lasso for every direction of its V: all of them, on a fine grid."""
     n, s, d = 6, 3, 2
-    tokens = draw.rng.standard_normal((n, s, d))
-    planted = draw.rng.standard_normal((2, d, d)), draw.rng.standard_normal((2, d, 1))
+    tokens = draw.normal(n, s, d)
+    planted = draw.normal(2, d, d), draw.normal(2, d, 1)
     Y = attended(tokens, *planted, np.zeros((2, d, d)))
     problem = cl.Attention(tokens, Y, beta=1.0)
     problem = problem.with_beta(0.01 * problem.beta_max())

@@ -6,12 +6,12 @@ from math import comb, log, pi
 
 import numpy as np
 import torch
-from scipy.optimize import linprog, nnls
+from scipy.optimize import linprog
 from scipy.spatial import ConvexHull, QhullError
 
 import convexlib as cl
 from tests.adversary.search import Draw, Floats, attack, refute
-from tests.adversary.shared import relu, sided, solved, weights_of
+from tests.adversary.shared import hull_distance, relu, sided, solved, weights_of
 
 
 def exact_determinant(rows: list[list[int]]) -> int:
@@ -143,7 +143,7 @@ def flat_samples(draw: Draw) -> None:
 def samples_alone(draw: Draw) -> None:
     """They may miss a part of the dual constraint, so that another value is optimal."""
     n, d = draw.size(2, 4), draw.size(2, 3)
-    X, z = draw.matrix(max(n, d), d), draw.rng.standard_normal(max(n, d))
+    X, z = draw.matrix(max(n, d), d), draw.normal(max(n, d))
     draw.assume(np.linalg.matrix_rank(X) == d)
     data, whole = (
         float(np.abs(z @ relu(X @ wedges(rows, d, 1).T)).max())
@@ -156,19 +156,11 @@ def samples_alone(draw: Draw) -> None:
 def exact_on_a_line(draw: Draw) -> None:
     """In one dimension +-1 is: the two programs have one value."""
     n, d = draw.size(2, 6), draw.size(1, 2)
-    X, y = draw.rng.standard_normal((n, d)), draw.rng.standard_normal(n)
+    X, y = draw.normal(n, d), draw.normal(n)
     beta = 0.1 * cl.TwoLayer(X, y, beta=1.0).beta_max()
     lasso = solved(cl.WedgeLasso(X, y, beta=beta, norm=2), 1e-10)
     optimum = solved(cl.TwoLayer(X, y, beta=beta), 1e-10)
     draw.true(abs(lasso.value - optimum.value) >= 1e-8 * optimum.value)
-
-
-def hull_distance(rays: Floats) -> float:
-    """The distance of 0 from the hull of unit vectors, by nonnegative least squares."""
-    # The nearest point of the hull, from min |R^T m|^2 + (sum m - 1)^2 over m >= 0.
-    stacked = np.vstack([rays.T, np.ones(len(rays))])
-    m, _ = nnls(stacked, np.append(np.zeros(rays.shape[1]), 1.0))
-    return float(np.linalg.norm(rays.T @ m) / m.sum())
 
 
 def cells_of(X: Floats) -> list[Floats]:
@@ -216,7 +208,7 @@ def narrow(draw: Draw) -> None:
     n = draw.size(max(2 * d, 10), 40)
     # The angle at which 4 C(n, d-1)^2 (1 - theta / pi)^(n - 2(d-1)) is 1e-6.
     share = 1.0 - np.exp((log(1e-6) - log(4 * comb(n, d - 1) ** 2)) / (n - 2 * (d - 1)))
-    widest = np.arccos(np.clip(least_product(draw.rng.standard_normal((n, d))), -1, 1))
+    widest = np.arccos(np.clip(least_product(draw.normal(n, d)), -1, 1))
     draw.true(widest <= pi * share)
     theta = Fraction(draw.size(1, 99), 100)  # in units of pi
     n = draw.size(2, 30)
@@ -239,7 +231,7 @@ def least_product(X: Floats) -> float:
 @refute("geometry-narrow", "with 12 samples for every dimension some cell still has a right angle")
 def still_wide(draw: Draw) -> None:
     """The widest angle of three-dimensional cells for 36 Gaussian samples is far below."""
-    draw.below(least_product(draw.rng.standard_normal((36, 3))), 0.0, 1e-9)
+    draw.below(least_product(draw.normal(36, 3)), 0.0, 1e-9)
 
 
 @attack("geometry-bias")

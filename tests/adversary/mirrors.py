@@ -11,7 +11,7 @@ import convexlib as cl
 from convexlib.solvers.interpolation import interpolation_norm
 from convexlib.solvers.lasso import optimal_set
 from tests.adversary.search import Draw, Floats, attack, refute
-from tests.adversary.shared import dual, scaled, solved, weights_of
+from tests.adversary.shared import at_part, dual, scaled, solved, weights_of
 from tests.helpers.mirrors import act, make
 from tests.helpers.references import least_norm
 
@@ -21,7 +21,7 @@ ACTIVATIONS = ("relu", "abs", "leaky")
 def inputs(draw: Draw, most: int, least: int = 1, decades: float = 4.0) -> Floats:
     """Inputs (n,): Gaussian, on a grid (mirrors meet data), with ties, near ties, far off."""
     n = draw.size(least, most)
-    x: Floats = draw.rng.standard_normal(n)
+    x: Floats = draw.normal(n)
     kind = draw.choice("Gaussian", "Gaussian", "grid", "ties", "near", "far", "equal")
     if kind == "grid":
         x = draw.rng.integers(-3, 4, n).astype(float)
@@ -37,9 +37,9 @@ def inputs(draw: Draw, most: int, least: int = 1, decades: float = 4.0) -> Float
     return x * draw.scale(decades)
 
 
-def mirrors(x: Floats, y: Floats, beta: float, depth: int, activation: str) -> cl.Mirrors:
-    """The library's problem; beta 1 stands in where a part of nothing was asked for."""
-    return make(x, y, (activation, depth, None), beta or 1.0)
+def mirrors(x: Floats, y: Floats, depth: int, activation: str) -> cl.Mirrors:
+    """The library's problem, whose beta is still to be chosen."""
+    return make(x, y, (activation, depth, None), 1.0)
 
 
 def chains(x: Floats, signs: Floats, biases: Floats, activation: str) -> Floats:
@@ -172,8 +172,7 @@ def lasso(draw: Draw) -> None:
     depth = 2 if activation == "abs" and draw.rng.random() < 0.3 else draw.size(2, 3)
     x = inputs(draw, 6, decades=6)
     y = draw.targets(len(x)) * draw.scale(6)
-    problem = mirrors(x, y, 1.0, depth, activation)
-    problem = problem.with_beta(draw.power(-4, 0.3) * problem.beta_max() or 1.0)
+    problem = at_part(draw, mirrors(x, y, depth, activation), -4, 0.3)
     result = solved(problem, tol=1e-9)
     best = weights_of(problem.to_network(result), "weights", "biases", "alpha", "bias")
     A, z = dictionary(x, depth, activation), result.z.numpy()
@@ -203,7 +202,7 @@ def vertices(draw: Draw) -> None:
     depth = draw.size(2, 5 if activation == "relu" else 4)
     x = inputs(draw, 5, least=2)
     z = draw.centred(len(x))
-    bound = mirrors(x, z, 1.0, depth, activation).dual_norm(torch.from_numpy(z))
+    bound = mirrors(x, z, depth, activation).dual_norm(torch.from_numpy(z))
     # Near ties make some of the equations nearly dependent: the biases lose digits.
     draw.below(steepest(draw, x, z, depth - 1, activation), bound, 10 * rounding(x, z))
 
@@ -220,7 +219,7 @@ def folds_at_data(draw: Draw) -> None:
     """A fold at the midpoint of two samples, where they coincide, may be better."""
     x = inputs(draw, 6, least=5)
     for _ in range(10):
-        z = draw.rng.standard_normal(len(x))
+        z = draw.normal(len(x))
         z -= z.mean()
         at_data, found = (np.abs(folds(x, midpoints).T @ z).max() for midpoints in (False, True))
         draw.below(found, at_data, rounding(x, z))
@@ -257,7 +256,7 @@ def folding_unit(x: Floats, t: float, a: float, c: float) -> tuple[Floats, float
 @attack("mirrors-width-two")
 def width_two(draw: Draw) -> None:
     """A unit t (|x - a| - c)_+ costs 4^(1/3) |t|, rescaled no less; three samples show the gap."""
-    t, a, c = draw.rng.standard_normal(3) * draw.scale(3)
+    t, a, c = draw.normal(3) * draw.scale(3)
     x = inputs(draw, 6, decades=6)
     outputs, cost = folding_unit(x, t, a, c)
     size = abs(t) * (np.abs(x).max() + abs(a) + abs(c))
@@ -301,7 +300,7 @@ def optimality(draw: Draw) -> None:
     A = ramps(x, "relu") if depth == 2 else clips(x)
     r = y - y.mean()
     top = float(np.abs(A.T @ r).max())
-    problem = mirrors(x, y, 1.0, depth, "relu")
+    problem = mirrors(x, y, depth, "relu")
     size = np.abs(A).max() * np.abs(y).max() * len(y)
     draw.same(problem.beta_max(), top, 1e-11 * size)
     draw.assume(top > 1e-11 * size)
@@ -333,7 +332,7 @@ def norms(draw: Draw) -> None:
     steps = np.where(np.tri(len(x), k=-1) > 0, 1.0, -1.0)[:, :-1]
     A = steps if name == "sign" else clips(x) if name == "deep" else ramps(x, name)
     kind = {"deep": "relu"}.get(name, name)
-    problem = mirrors(x, y, 1.0, draw.size(3, 6) if name == "deep" else 2, kind)
+    problem = mirrors(x, y, draw.size(3, 6) if name == "deep" else 2, kind)
     width, height = np.abs(A).max(), np.abs(y).max()
     least = least_norm(A / width, y / height) * height / width
     # HiGHS meets its constraints to 1e-7 of data of size one: slopes between near inputs suffer.
@@ -395,12 +394,9 @@ def signs(draw: Draw) -> None:
     widths = [1] if depth == 2 else [draw.size(1, 4) for _ in range(depth - 2)] + [1]
     masks = layered(draw, widths)
     for _ in range(10):
-        first = draw.rng.standard_normal((widths[0], 1)), draw.rng.standard_normal(widths[0])
+        first = draw.normal(widths[0], 1), draw.normal(widths[0])
         layers = [(first[0], first[1] * (np.abs(x).max() or 1.0))]
-        layers += [
-            (mask * draw.rng.standard_normal(mask.shape), draw.rng.standard_normal(len(mask)))
-            for mask in masks
-        ]
+        layers += [(mask * draw.normal(*mask.shape), draw.normal(len(mask))) for mask in masks]
         draw.true((np.diff(outputs_of(layers, x)) != 0).sum() <= widths[0])
     switches = draw.size(0, min(widths[0], len(x) - 1))
     after = np.sort(draw.rng.permutation(len(x) - 1)[:switches]) + 1 if len(x) > 1 else []
@@ -431,7 +427,7 @@ def path(draw: Draw) -> None:
     x = inputs(draw, 7, least=2, decades=6)
     y = draw.targets(len(x)) * draw.scale(6)
     activation, depth = draw.choice(("relu", 2), ("relu", 3), ("abs", 2), ("abs", 3), ("leaky", 2))
-    problem = mirrors(x, y, 1.0, depth, activation)
+    problem = mirrors(x, y, depth, activation)
     top, A = problem.beta_max(), problem.matrix().numpy()
     draw.assume(top > 1e-10 * np.abs(A).max(initial=0.0) * np.abs(y).max() * len(y))
     A, target = A - A.mean(axis=0), y - y.mean()

@@ -5,7 +5,7 @@ from scipy.optimize import brentq
 
 import convexlib as cl
 from tests.adversary.search import Draw, Floats, attack, refute
-from tests.adversary.shared import loss_at, objective, solved
+from tests.adversary.shared import loss_at, network, objective, solved
 
 
 def best_linear(X: Floats, y: Floats, price: float) -> tuple[float, Floats]:
@@ -51,7 +51,7 @@ def linear(draw: Draw) -> None:
     name = draw.choice("squared", "logistic", "squared hinge")
     if name != "squared":
         y, beta = draw.labels(len(X)), beta / (np.abs(y).max() or 1.0)
-    w = draw.choice(0.0, 1.0) * draw.rng.standard_normal(X.shape[1]) * draw.scale(2)
+    w = draw.choice(0.0, 1.0) * draw.normal(X.shape[1]) * draw.scale(2)
     if name == "squared" and draw.rng.random() < 0.7:
         w = best_linear(X, y, 2 * beta)[1]
     size = np.linalg.norm(w)
@@ -80,9 +80,8 @@ def odd(draw: Draw) -> None:
     slack = 1e-9 * (y @ y)  # the solver's gap aside, which both sides of the bracket hold
     draw.below(result.dual, best, slack)
     # And no network is below, whatever its weights.
-    m = draw.size(1, 5)
-    U, alpha = draw.weights(m, X.shape[1]), draw.weights(m)
-    draw.below(best, [result.value, objective(X, y, beta, U, alpha)], slack)
+    own = objective(X, y, beta, *network(draw, X, 5))
+    draw.below(best, [result.value, own], slack)
 
 
 @refute("own-data-odd", "the same with a bias")
@@ -99,7 +98,7 @@ def with_a_bias(draw: Draw) -> None:
 def any_samples(draw: Draw) -> None:
     """Where the model has one sign one neuron is enough, for |w|."""
     X, _, _ = case(draw)
-    y = X @ draw.rng.standard_normal(X.shape[1])
+    y = X @ draw.normal(X.shape[1])
     draw.assume(y.any())
     beta = 0.1 * np.linalg.norm(X.T @ y)
     best = best_linear(X, y, 2 * beta)[0]

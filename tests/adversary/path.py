@@ -63,7 +63,7 @@ def theorem(draw: Draw) -> None:
     draw.same(objective(X, y, beta, networks), result.value, 1e-9 * result.value)
     size = np.abs(y).max() / (np.abs(X).max() or 1.0)
     for level in (1e-4, 1e-2, 1.0):
-        extra = [draw.rng.standard_normal(s) for s in ((2, X.shape[1]), (1, 2), (1, 1))]
+        extra = [draw.normal(*s) for s in ((2, X.shape[1]), (1, 2), (1, 1))]
         extra[0] *= level * size
         moved = [draw.near(weights, level, relative=True) for weights in networks]
         draw.below(result.dual, objective(X, y, beta, [*moved, extra]), 1e-9 * result.value)
@@ -202,15 +202,15 @@ def positive(draw: Draw) -> None:
     """Root m times a two-layer maximum bounds trees of every shape."""
     X = draw.samples(6, 2) * draw.scale()
     n, d = X.shape
-    z = draw.rng.standard_normal(n) * (draw.rng.random(n) < 0.8)
+    z = draw.normal(n) * (draw.rng.random(n) < 0.8)
     widths = draw.choice((2,), (3,), (2, 2), (1, 2), (3, 2), (2, 2, 2))
     m = nodes = prod(widths)
-    U = draw.rng.standard_normal((500, m, d))
+    U = draw.normal(500, m, d)
     U[draw.rng.random((500, m)) < 0.2] = 0.0
     values = relu(np.einsum("td,kjd->kjt", X, U))
     for children in widths:
         nodes //= children
-        signs = draw.rng.choice([-1.0, 1.0], (500, nodes, children))
+        signs = draw.signs(500, nodes, children)
         signs[:100] = 1.0
         values = relu(np.einsum("kpc,kpct->kpt", signs, values.reshape(500, nodes, children, n)))
     bound = np.sqrt(m) * max(planar_maximum(X, relu(z)), planar_maximum(X, relu(-z)))
@@ -232,7 +232,7 @@ def exact_at_every_depth(draw: Draw) -> None:
 def merit(draw: Draw) -> None:
     """At beta / sqrt 2 weight decay separates it as well: a matter of scale."""
     corners = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
-    X = np.column_stack([corners + 0.1 * draw.rng.standard_normal((4, 2)), np.ones(4)])
+    X = np.column_stack([corners + 0.1 * draw.normal(4, 2), np.ones(4)])
     y, beta = np.array([1.0, -1.0, -1.0, 1.0]), float(draw.rng.uniform(1.3, 1.7))
     units = cl.enumerate_units(X)
 

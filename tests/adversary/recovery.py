@@ -11,13 +11,13 @@ from experiments.recovery import spikes
 from tests.adversary.search import Draw, Floats, attack, refute
 from tests.adversary.shared import (
     PRECISE,
-    Blocks,
     all_masks,
     best_neuron,
     bound_on_cells,
     depth_of_cone,
     interior_point,
     relu,
+    relu_norm,
     unit,
 )
 from tests.helpers.references import least_norm
@@ -30,11 +30,11 @@ def teacher(draw: Draw) -> tuple[list[Floats], Floats]:
     n, d, k = draw.size(1, 7), draw.size(1, 3), draw.size(1, 2)
     X = draw.matrix(n, d) * draw.scale(3.0)
     kind = draw.choice("patterns", "patterns", "masks")
-    gates = draw.rng.standard_normal((k + draw.size(0, 6), d))
+    gates = draw.normal(k + draw.size(0, 6), d)
     masks = X @ gates.T >= 0 if kind == "patterns" else draw.rng.random((n, len(gates))) < 0.5
     if draw.rng.random() < 0.2:
         masks[:, 0] = True  # a skip connection
-    weights = draw.rng.standard_normal((k, d)) * 10.0 ** draw.rng.uniform(-1, 1, (k, 1))
+    weights = draw.normal(k, d) * 10.0 ** draw.rng.uniform(-1, 1, (k, 1))
     draw.note(f"{k} of {len(gates)} {kind}")
     blocks = masks.T[:, :, None] * X
     # What is attacked is homogeneous.
@@ -92,7 +92,7 @@ def planted(draw: Draw, most: int) -> tuple[Floats, Floats, Floats]:
     """Samples, a unit neuron inside its cell, not on a wall, and its active rows."""
     d = draw.size(1, 3)
     X = draw.matrix(draw.size(1, most), d)
-    w = unit(draw.rng.standard_normal(d))
+    w = unit(draw.normal(d))
     inner = X @ w
     draw.assume((np.abs(inner[np.abs(X).max(axis=1) > 0]) >= 1e-3).all())
     return X, w, (inner > 0)[:, None] * X
@@ -132,9 +132,9 @@ def small_beta(draw: Draw) -> None:
 
 def hidden(draw: Draw) -> tuple[list[Floats], Floats, float]:
     """Gates for a linear teacher that has a certificate, though the shortest one fails."""
-    X = draw.rng.standard_normal((draw.size(3, 6), 2))
-    w = unit(draw.rng.standard_normal(2))
-    H = np.vstack([np.zeros(2), draw.rng.standard_normal((6, 2))])
+    X = draw.normal(draw.size(3, 6), 2)
+    w = unit(draw.normal(2))
+    H = np.vstack([np.zeros(2), draw.normal(6, 2)])
     blocks = [(X @ h >= 0)[:, None] * X for h in H]
     shortest = X @ np.linalg.solve(X.T @ X, w)
     worst = max(float(np.linalg.norm(block.T @ shortest)) for block in blocks[1:])
@@ -162,7 +162,7 @@ def whitened(draw: Draw) -> tuple[Floats, Floats]:
     d = draw.size(1, 3)
     X = draw.matrix(draw.size(d, 6), d)
     U, values, _ = np.linalg.svd(X, full_matrices=False)
-    w = unit(draw.rng.standard_normal(d))
+    w = unit(draw.normal(d))
     draw.assume(values[-1] > 1e-3 * values[0] and np.abs(U @ w).min() >= 1e-4)
     return U, w
 
@@ -178,7 +178,7 @@ def whitened_gates(draw: Draw) -> None:
     draw.below(np.linalg.norm(blocks, axis=1), strict, 1e-12)
     if draw.number % 4 == 0:
         n, d = draw.size(1, 5), draw.size(1, 3)
-        Z = draw.rng.standard_normal((n, d))
+        Z = draw.normal(n, d)
         found = np.array([depth_of_cone((2.0 * mask - 1.0)[:, None] * Z) for mask in all_masks(n)])
         if not ((found > 1e-9) & (found < 1e-6)).any():
             draw.true((found > 1e-6).sum() == bound_on_cells(n, d))
@@ -188,7 +188,7 @@ def whitened_gates(draw: Draw) -> None:
 def ambiguous(draw: Draw) -> None:
     """Half of the draws at n = 2d lie in a halfspace."""
     d = draw.size(2, 3)
-    draw.below(depth_of_cone(draw.rng.standard_normal((2 * d, d))), 0.0, 1e-6)
+    draw.below(depth_of_cone(draw.normal(2 * d, d)), 0.0, 1e-6)
 
 
 @attack("recovery-cones")
@@ -219,13 +219,6 @@ def active(draw: Draw) -> None:
     draw.true(np.linalg.norm(shorter) < 1.0)
 
 
-def relu_norm(X: Floats, y: Floats) -> float:
-    """The least sum of norms of ReLU networks with outputs y."""
-    blocks = Blocks(X, all_masks(len(X)))
-    goal = cp.Problem(cp.Minimize(blocks.price), [blocks.outputs == y, *blocks.cones])
-    return interior_point(goal)
-
-
 def relu_certificate(X: Floats, A: Floats, w: Floats) -> tuple[float, Floats]:
     """The least of the largest |z^T (Xu)_+| over all certificates, by duality in every cone."""
     n = len(X)
@@ -243,7 +236,7 @@ def relu_certificate(X: Floats, A: Floats, w: Floats) -> tuple[float, Floats]:
 def among_all_neurons(draw: Draw) -> None:
     """A certificate decides whether the neuron has the least norm, the condition at small beta."""
     X, w, A = planted(draw, 4)
-    least = relu_norm(X, relu(X @ w))
+    least, _ = relu_norm(X, relu(X @ w))
     spans = np.linalg.norm(np.linalg.pinv(A, rcond=1e-8) @ (A @ w) - w) < 1e-8
     best, z = relu_certificate(X, A, w) if spans else (np.inf, np.zeros(len(X)))
     draw.below(least, 1.0, 1e-7)  # the teacher is feasible
@@ -271,12 +264,12 @@ def among_all_neurons(draw: Draw) -> None:
 @refute("recovery-relu", "where the condition over all neurons fails the neuron is not recovered")
 def recovered_without_condition(draw: Draw) -> None:
     """Another certificate does it: the least norm is the teacher's."""
-    X = draw.rng.standard_normal((5, 2))
-    w = unit(draw.rng.standard_normal(2))
+    X = draw.normal(5, 2)
+    w = unit(draw.normal(2))
     A = (X @ w > 0)[:, None] * X
     draw.assume(np.linalg.svd(A, compute_uv=False)[-1] >= 0.1)
     draw.assume(best_neuron(X, A @ np.linalg.solve(A.T @ A, w)) > 1.0 + 1e-3)
-    draw.true(relu_norm(X, relu(X @ w)) < 1.0 - 1e-6)
+    draw.true(relu_norm(X, relu(X @ w))[0] < 1.0 - 1e-6)
 
 
 def kinks(draw: Draw) -> tuple[Floats, Floats, Floats, Floats, Floats]:
@@ -286,12 +279,10 @@ def kinks(draw: Draw) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     k = draw.size(1, 3)
     gaps = np.sort(draw.rng.integers(1, n - 2, k))
     places = np.sort(x[gaps] + draw.rng.uniform(0.1, 0.9, k) * (x[gaps + 1] - x[gaps]))
-    amplitudes = draw.rng.uniform(0.2, 1.0, k) * draw.choice(
-        draw.rng.choice([-1.0, 1.0], k), np.ones(k)
-    )
+    amplitudes = draw.rng.uniform(0.2, 1.0, k) * draw.choice(draw.signs(k), np.ones(k))
     draw.note(f"{n} samples, {k} kinks")
     scale = draw.scale(3.0)
-    return x * scale, places * scale, amplitudes, draw.rng.choice([-1.0, 1.0], k), gaps
+    return x * scale, places * scale, amplitudes, draw.signs(k), gaps
 
 
 def least_ramps(x: Floats, y: Floats, more: Floats) -> float:

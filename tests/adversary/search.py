@@ -140,6 +140,14 @@ class Draw:
         """A power of ten, its exponent between two."""
         return float(10.0 ** self.rng.uniform(low, high))
 
+    def normal(self, *shape: int) -> Floats:
+        """Standard normal numbers."""
+        return self.rng.standard_normal(shape or None)
+
+    def signs(self, *shape: int) -> Floats:
+        """Numbers -1 and 1."""
+        return self.rng.choice([-1.0, 1.0], shape)
+
     def scale(self, decades: float = 6.0) -> float:
         """Mostly 1, else a power of ten within so many decades to both sides."""
         if self.rng.random() < 2 / 3:
@@ -150,29 +158,22 @@ class Draw:
 
     def matrix(self, n: int, d: int) -> Floats:
         """Samples (n, d) of moderate size; `scale` is the caller's."""
-        X: Floats = self.rng.standard_normal((n, d))
-        kind = self.choice(
-            *["Gaussian"] * 8,
-            "integers", "signs", "repeated", "opposite", "zero row", "collinear", "rank", "bias",
-        )  # fmt: skip
-        if kind == "integers":
-            X = self.rng.integers(-2, 3, (n, d)).astype(float)
-        elif kind == "signs":
-            X = self.rng.choice([-1.0, 1.0], (n, d))
-        elif kind == "repeated":
-            X = X[self.rng.integers(0, max(n // 2, 1), n)]
-        elif kind == "opposite":
-            X[n // 2 :] = -X[: n - n // 2]
-        elif kind == "zero row":
-            X[self.rng.integers(n)] = 0.0
-        elif kind == "collinear":
-            X = self.rng.uniform(0.1, 3.0, (n, 1)) * X[self.rng.integers(0, max(n // 2, 1), n)]
-        elif kind == "rank":
-            X = X[:, :1] @ self.rng.standard_normal((1, d))
-        elif kind == "bias":
-            X[:, -1] = 1.0
+        X, half = self.normal(n, d), max(n // 2, 1)
+        degenerate = {
+            "integers": lambda: self.rng.integers(-2, 3, (n, d)).astype(float),
+            "signs": lambda: self.signs(n, d),
+            "repeated": lambda: X[self.rng.integers(0, half, n)],
+            "opposite": lambda: np.concatenate([X[: n // 2], -X[: n - n // 2]]),
+            "zero row": lambda: np.where(np.arange(n)[:, None] == self.rng.integers(n), 0.0, X),
+            "collinear": lambda: (
+                self.rng.uniform(0.1, 3.0, (n, 1)) * X[self.rng.integers(0, half, n)]
+            ),
+            "rank": lambda: X[:, :1] @ self.normal(1, d),
+            "bias": lambda: np.column_stack([X[:, :-1], np.ones(n)]),
+        }
+        kind = self.choice(*["Gaussian"] * 8, *degenerate)
         self.note(f"{kind} {n} x {d}")
-        return X
+        return degenerate[kind]() if kind in degenerate else X
 
     def samples(self, most: int, features: int = 3) -> Floats:
         """A matrix of at most so many rows and columns."""
@@ -180,19 +181,15 @@ class Draw:
 
     def targets(self, n: int) -> Floats:
         """Real targets (n,): generic, of few values, constant, zero or a single spike."""
-        kind = self.choice("Gaussian", "Gaussian", "Gaussian", "few", "constant", "zero", "spike")
+        degenerate = {
+            "few": lambda: self.rng.integers(-1, 2, n).astype(float),
+            "constant": lambda: np.full(n, self.normal()),
+            "zero": lambda: np.zeros(n),
+            "spike": lambda: self.normal() * (np.arange(n) == self.rng.integers(n)),
+        }
+        kind = self.choice(*["Gaussian"] * 3, *degenerate)
         self.note(f"y {kind}")
-        if kind == "few":
-            return self.rng.integers(-1, 2, n).astype(float)
-        if kind == "constant":
-            return np.full(n, self.rng.standard_normal())
-        if kind == "zero":
-            return np.zeros(n)
-        if kind == "spike":
-            y = np.zeros(n)
-            y[self.rng.integers(n)] = self.rng.standard_normal()
-            return y
-        return self.rng.standard_normal(n)
+        return degenerate[kind]() if kind in degenerate else self.normal(n)
 
     def centred(self, n: int) -> Floats:
         """A dual vector (n,) with the sum zero."""
@@ -206,7 +203,7 @@ class Draw:
 
     def weights(self, *shape: int) -> Floats:
         """Weights of a network: some neurons, or all, may be zero; sizes vary."""
-        values = self.rng.standard_normal(shape) * self.power(-2, 1)
+        values = self.normal(*shape) * self.power(-2, 1)
         kind = self.choice("generic", "generic", "generic", "some zero", "all zero")
         if kind == "some zero":
             values[self.rng.random(shape[0]) < 0.5] = 0.0
@@ -219,6 +216,6 @@ class Draw:
         """The parts and noise of size `spread`, or so many times their own."""
         sizes = [(np.abs(part).max(initial=0.0) or 1.0) if relative else 1.0 for part in parts]
         return [
-            part + spread * size * self.rng.standard_normal(part.shape)
+            part + spread * size * self.normal(*part.shape)
             for part, size in zip(parts, sizes, strict=True)
         ]

@@ -13,7 +13,7 @@ from torch import nn
 import convexlib as cl
 from convexlib.errors import ConvergenceWarning
 from convexlib.problems.base import Problem
-from tests.adversary.search import Floats
+from tests.adversary.search import Draw, Floats
 from tests.helpers.checks import best_in_cone
 
 Masks = NDArray[np.bool_]
@@ -35,6 +35,17 @@ def solved(problem: Problem, tol: float = 1e-8) -> cl.Result:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return cl.solve(problem, tol=tol)
+
+
+def at_part(draw: Draw, problem: Problem, low: float, high: float) -> Problem:
+    """The problem with beta a part of beta_max; 1 where that is nothing."""
+    return problem.with_beta(draw.power(low, high) * problem.beta_max() or 1.0)
+
+
+def network(draw: Draw, X: Floats, most: int) -> tuple[Floats, Floats]:
+    """Weights of up to so many neurons."""
+    m = draw.size(1, most)
+    return draw.weights(m, X.shape[1]), draw.weights(m)
 
 
 def weights_of(network: nn.Module, *names: str) -> list[Floats]:
@@ -119,6 +130,13 @@ class Blocks:
         return np.concatenate([self.V.value, self.W.value]), signs
 
 
+def relu_norm(X: Floats, y: Floats) -> tuple[float, Blocks]:
+    """The least sum of norms of ReLU networks with outputs y."""
+    blocks = Blocks(X, all_masks(len(X)))
+    goal = cp.Problem(cp.Minimize(blocks.price), [blocks.outputs == y, *blocks.cones])
+    return interior_point(goal), blocks
+
+
 # --- patterns and neurons ----------------------------------------------------------------------
 
 
@@ -185,3 +203,11 @@ def depth_of_cone(N: Floats) -> float:
     )
     assert program.status == 0
     return float(-program.fun)
+
+
+def hull_distance(rays: Floats) -> float:
+    """The distance of 0 from the hull of unit vectors, by nonnegative least squares."""
+    # The nearest point of the hull, from min |R^T m|^2 + (sum m - 1)^2 over m >= 0.
+    stacked = np.vstack([rays.T, np.ones(len(rays))])
+    m, _ = nnls(stacked, np.append(np.zeros(rays.shape[1]), 1.0))
+    return float(np.linalg.norm(rays.T @ m) / m.sum())

@@ -10,7 +10,7 @@ from scipy.optimize import linprog, minimize_scalar, nnls
 
 import convexlib as cl
 from tests.adversary.search import TINY, Draw, Floats, attack, refute
-from tests.adversary.shared import places, relu, sided, solved, unit
+from tests.adversary.shared import hull_distance, places, relu, sided, solved, unit
 from tests.helpers.three_layer import program_value
 
 Weights = tuple[Floats, Floats, Floats]  # W_1 (K, m, d), w_2 (K, m), w_3 (K,)
@@ -70,12 +70,12 @@ def network_of(problem, result: cl.Result) -> Weights:
 def sub_networks(draw: Draw, X: Floats, count: int, m: int) -> tuple[Floats, Floats]:
     """Leaves and signs: Gaussian ones, zeros, and some on the walls of many samples."""
     d = X.shape[1]
-    leaves = draw.rng.standard_normal((count, m, d))
+    leaves = draw.normal(count, m, d)
     if d == 2 and draw.rng.random() < 0.5:  # at right angles to samples
         normals = X[draw.rng.integers(0, len(X), (count, m))][..., ::-1] * [1.0, -1.0]
         leaves[: count // 2] = normals[: count // 2]
     leaves[draw.rng.random((count, m)) < 0.1] = 0.0
-    return leaves, draw.rng.choice([-1.0, 1.0], (count, m))
+    return leaves, draw.signs(count, m)
 
 
 def compare(draw: Draw, X: Floats, y: Floats, beta: float, norm: str, found: float) -> None:
@@ -123,7 +123,7 @@ def theorem(draw: Draw) -> None:
     K = len(weights[2]) + 2
     for size in (1e-4, 1e-2, 1.0):
         shapes = (K, 2, X.shape[1]), (K, 2), (K,)
-        noise = [size * draw.rng.standard_normal(shape) for shape in shapes]
+        noise = [size * draw.normal(*shape) for shape in shapes]
         for part, kept in zip(noise, weights, strict=True):
             part[: K - 2] *= np.abs(kept).max() if kept.size else 1.0
             part[: K - 2] += kept
@@ -140,7 +140,7 @@ def reductions(draw: Draw) -> None:
     X = draw.matrix(n, d)
     units = cl.enumerate_units(X, width=m)
     problem = cl.ThreeLayer(X, np.ones(n), beta=1.0, width=m, units=units)
-    z = draw.rng.standard_normal(n) * (draw.rng.random(n) < 0.8)
+    z = draw.normal(n) * (draw.rng.random(n) < 0.8)
     largest = problem.dual_norm(torch.from_numpy(z))
     U, s = sub_networks(draw, X, 4000, m)
     U /= np.linalg.norm(U, axis=2).sum(axis=1)[:, None, None] + TINY
@@ -166,7 +166,7 @@ def pricing(draw: Draw) -> None:
     k = int(draw.rng.integers(len(units)))
     N = walls_of(X, units, k)
     draw.assume(len(N) > 0)
-    c = np.einsum("tj,td,t->jd", units.outputs[k], X, draw.rng.standard_normal(n)).ravel()
+    c = np.einsum("tj,td,t->jd", units.outputs[k], X, draw.normal(n)).ravel()
     scale = np.linalg.norm(c)
     draw.assume(scale > 0.0)
 
@@ -286,7 +286,7 @@ def silent(draw: Draw, most: int) -> tuple[Floats, Floats, float, Floats, float]
     X, y, beta = instance(draw, most=most)
     draw.assume(X.any() and y.any())
     K, m = draw.size(1, 5), draw.size(1, 2)
-    W = draw.rng.standard_normal((K, m, X.shape[1]))
+    W = draw.normal(K, m, X.shape[1])
     W /= np.linalg.norm(W, axis=(1, 2), keepdims=True)
     problem = cl.ThreeLayer(X, y, beta=beta, width=m)
     best = best_weights(problem, y)
@@ -306,7 +306,7 @@ def flat(draw: Draw) -> None:
     # 1 and 2, K' = 0: whatever the upper layers are, not only small ones.
     best = best_weights(cl.ThreeLayer(X, y, beta=beta, width=m), y)
     for size in (1e-6, 1e-2, 1.0):
-        w_2, w_3 = (size * draw.rng.standard_normal(shape) for shape in ((K, m), (K,)))
+        w_2, w_3 = (size * draw.normal(*shape) for shape in ((K, m), (K,)))
         if best is not None and draw.rng.random() < 0.5:
             w_2[0], w_3[0] = size * best[1][0], size * best[2][0]
             w_2[1:], w_3[1:] = 0.0, 0.0
@@ -320,13 +320,13 @@ def flat(draw: Draw) -> None:
         u = unit(inner.x)
         room = -(X[on] @ u).max() / np.linalg.norm(X[on], axis=1).max()
         near = u + 0.5 * room * draw.rng.uniform(-1, 1, (K, m, d)) / np.sqrt(d)
-        w_2, w_3 = draw.rng.standard_normal((K, m)), draw.rng.standard_normal(K)
+        w_2, w_3 = draw.normal(K, m), draw.normal(K)
         value = objective(X, y, beta, (in_ball(near / np.sqrt(m)), w_2, w_3))
         draw.below(plateau, value, 1e-10 * plateau)
     # 3: steps of descent, with every choice of slope at a kink a right one.
     b = beta / (np.linalg.norm(X, 2) * np.linalg.norm(y))
     W = in_ball(0.25 * b * W / np.linalg.norm(W, axis=(1, 2), keepdims=True))
-    w_2, w_3 = draw.rng.standard_normal((K, m)), draw.rng.standard_normal(K)
+    w_2, w_3 = draw.normal(K, m), draw.normal(K)
     c = np.linalg.norm(w_2, axis=1) + np.abs(w_3)
     size = min(b / 3, np.sqrt(4 * plateau * 2 / beta / K)) / c
     w_2, w_3 = w_2 * size[:, None], w_3 * size
@@ -357,7 +357,7 @@ def silent_minima(draw: Draw) -> None:
     for _ in range(50):
         size = 0.5 * limit * draw.rng.random()
         shapes = W.shape, W.shape[:2], W.shape[:1]
-        steps = [size * 1e-3 * draw.rng.standard_normal(shape) for shape in shapes]
+        steps = [size * 1e-3 * draw.normal(*shape) for shape in shapes]
         near = objective(X, y, beta, (in_ball(0.5 * W + steps[0]), steps[1], steps[2]))
         draw.assume(near >= plateau * (1 - 1e-14))
     optimum = solved(cl.ThreeLayer(X, y, beta=beta, width=W.shape[1]))
@@ -380,8 +380,8 @@ def count(draw: Draw) -> None:
     X = draw.matrix(n, d)
     rank = np.linalg.matrix_rank(X)
     draw.assume(rank > 0)
-    signs = draw.rng.choice([-1.0, 1.0], m)
-    found = drawn_units(X, draw.rng.standard_normal((5000, m, d)), signs)
+    signs = draw.signs(m)
+    found = drawn_units(X, draw.normal(5000, m, d), signs)
     N = (2**m - 1) * n
     draw.true(found <= 2 * sum(comb(N - 1, i) for i in range(m * rank)))
     if n <= 4 and d <= 2 and m == 2:
@@ -398,11 +398,8 @@ def count(draw: Draw) -> None:
 
 def interior(walls: Floats) -> bool:
     """Whether a cone has interior points: no convex combination of its walls is zero."""
-    if not len(walls):
-        return True
-    rows = walls / np.linalg.norm(walls, axis=1, keepdims=True)
-    equations = np.vstack([rows.T, np.ones(len(rows))])
-    return bool(nnls(equations, np.append(np.zeros(rows.shape[1]), 1.0))[1] > 1e-9)
+    lengths = np.linalg.norm(walls, axis=1, keepdims=True)
+    return not len(walls) or hull_distance(walls / lengths) > 1e-9
 
 
 @refute("three-layer-count", "for given signs there are at most P^m units, one for each tuple")
@@ -410,8 +407,8 @@ def tuples(draw: Draw) -> None:
     """The second layer has patterns of its own on every tuple of leaf patterns."""
     n, d, m = draw.size(2, 8), draw.size(1, 3), draw.size(1, 3)
     X = draw.matrix(n, d)
-    signs = draw.rng.choice([-1.0, 1.0], m)
-    found = drawn_units(X, draw.rng.standard_normal((20_000, m, d)), signs)
+    signs = draw.signs(m)
+    found = drawn_units(X, draw.normal(20_000, m, d), signs)
     draw.true(found <= len(cl.enumerate_arrangements(X)) ** m)
 
 
@@ -425,7 +422,7 @@ def positive_bound(draw: Draw) -> None:
     """Two-layer maxima at the positive and the negative part of z bound every unit."""
     n, d, m = draw.size(1, 8), draw.size(1, 2), draw.size(1, 4)
     X = draw.matrix(n, d) * draw.scale()
-    z = draw.rng.standard_normal(n) * draw.scale() * (draw.rng.random(n) < 0.8)
+    z = draw.normal(n) * draw.scale() * (draw.rng.random(n) < 0.8)
     bound = max(planar_maximum(X, relu(z)), planar_maximum(X, relu(-z)))
     U, s = sub_networks(draw, X, 4000, m)
     # The all-plus unit of one leaf comes close: its best direction is among the starts.

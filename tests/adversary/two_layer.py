@@ -19,8 +19,10 @@ from tests.adversary.shared import (
     dual,
     interior_point,
     loss_at,
+    network,
     objective,
     relu,
+    relu_norm,
     rows_of,
     scaled,
     sided,
@@ -41,12 +43,6 @@ def instance(
     share = draw.power(least_share, 0.3)
     draw.note(f"beta {share:.1e} of a bound on beta_max")
     return X, y, share * (np.abs(y) @ np.linalg.norm(X, axis=1) or 1.0)
-
-
-def network(draw: Draw, X: Floats, most: int) -> tuple[Floats, Floats]:
-    """Weights of up to so many neurons."""
-    m = draw.size(1, most)
-    return draw.weights(m, X.shape[1]), draw.weights(m)
 
 
 def open_cells(draw: Draw, X: Floats) -> Masks:
@@ -138,7 +134,7 @@ def weak_duality(draw: Draw) -> None:
         optimum = cl.TwoLayer(X, y, beta=beta)
         U, alpha = weights_of(optimum.to_network(solved(optimum)))
     reached = objective(X, y, beta, U, alpha)
-    z = draw.choice(y, y - relu(X @ U.T) @ alpha, draw.rng.standard_normal(len(y)))
+    z = draw.choice(y, y - relu(X @ U.T) @ alpha, draw.normal(len(y)))
     draw.below(dual(scaled(z, best_neuron(X, z), beta), y), reached, 1e-9 * (reached + y @ y))
 
 
@@ -147,14 +143,12 @@ def gauge(draw: Draw) -> None:
     """gamma is the least path norm: below every network's, above z^T f / g(z), and attained."""
     n, d, m = draw.size(1, 5), draw.size(1, 3), draw.size(1, 5)
     X = draw.matrix(n, d)
-    U, alpha = draw.rng.standard_normal((m, d)), draw.rng.standard_normal(m)
+    U, alpha = draw.normal(m, d), draw.normal(m)
     f = relu(X @ U.T) @ alpha
-    program = Blocks(X, all_masks(n))
-    fit = cp.Problem(cp.Minimize(program.price), [program.outputs == f, *program.cones])
-    gamma, path = interior_point(fit), float(np.linalg.norm(U, axis=1) @ np.abs(alpha))
+    (gamma, program), path = relu_norm(X, f), float(np.linalg.norm(U, axis=1) @ np.abs(alpha))
     slack = 1e-6 * (1.0 + path)  # the solver is right to about 1e-8 of the sizes involved
     draw.below(gamma, path, slack)
-    z = draw.choice(f, draw.rng.standard_normal(n))
+    z = draw.choice(f, draw.normal(n))
     reach = best_neuron(X, z)
     draw.below(z @ f / reach if reach > 0 else 0.0, gamma, slack)
     blocks, signs = program.neurons()
@@ -178,7 +172,7 @@ def strong_duality(draw: Draw) -> None:
     draw.same(dual(z, y), value, np.linalg.norm(y) * off + 2.0 * gap + 1e-9 * half)
     U, alpha = weights_of(cl.prune_neurons(problem.to_network(result), X))
     draw.below(objective(X, y, beta, U, alpha), value, 1e-9 * half)
-    directions = draw.rng.standard_normal((500, X.shape[1]))
+    directions = draw.normal(500, X.shape[1])
     size = np.abs(X).max() or 1.0
     span = np.linalg.matrix_rank(relu(X / size @ directions.T)) if X.any() else 0
     draw.true(len(alpha) <= span)
@@ -192,7 +186,7 @@ def cells(draw: Draw) -> None:
     """Every neuron, on walls too, is in the cone of an open cell, where (Xu)_+ = DXu."""
     X = draw.samples(5)
     masks = open_cells(draw, X)
-    U = draw.rng.standard_normal((20, X.shape[1]))
+    U = draw.normal(20, X.shape[1])
     for u in U[:10]:  # onto the walls of some samples
         walls = X[draw.rng.random(len(X)) < 0.5]
         if len(walls):
@@ -243,17 +237,17 @@ def moreau(draw: Draw) -> None:
     """The projection's norm is the largest c^T u in a cone, and over all cells g(z)."""
     X = draw.samples(6)
     n, d = X.shape
-    c, mask = draw.rng.standard_normal(d), draw.rng.random(n) < 0.5
+    c, mask = draw.normal(d), draw.rng.random(n) < 0.5
     slack = 1e-9 * (1 + np.abs(X).sum())
     # Neurons in the cone: those of random ones that are there, and of the polar projection itself.
     normals = sided(mask, X)
-    points = np.concatenate([draw.rng.standard_normal((2000, d)), normals, [c]])
+    points = np.concatenate([draw.normal(2000, d), normals, [c]])
     points = points[(points @ normals.T >= 0).all(axis=1)]
     lengths = np.linalg.norm(points, axis=1)
     heights = points[lengths > 0] / lengths[lengths > 0, None] @ c
     draw.below(heights, best_in_cone(c, X, mask), slack)
-    z = draw.rng.standard_normal(n)
-    U = draw.rng.standard_normal((2000, d))
+    z = draw.normal(n)
+    U = draw.normal(2000, d)
     reached = (np.abs(relu(X @ U.T).T @ z) / np.linalg.norm(U, axis=1)).max()
     best = best_neuron(X, z)
     draw.below(reached, best, slack)
@@ -283,7 +277,7 @@ def cover(draw: Draw) -> None:
 def patterns_on_walls(draw: Draw) -> None:
     """The neuron u = 0 has the pattern of all samples, which need not be that of a cell."""
     X = draw.samples(5)
-    U = np.concatenate([draw.rng.standard_normal((2000, X.shape[1])), np.zeros((1, X.shape[1]))])
+    U = np.concatenate([draw.normal(2000, X.shape[1]), np.zeros((1, X.shape[1]))])
     r = int(np.linalg.matrix_rank(X))
     draw.assume(r > 0)
     draw.true(len(rows_of(U @ X.T >= 0)) <= bound_on_cells(len(X), r))
@@ -320,7 +314,7 @@ def zonotope(draw: Draw) -> None:
     X = draw.samples(5)
     masks = open_cells(draw, X)
     corners, points = all_masks(len(X)) @ X, masks @ X  # (2^n, d), (P, d)
-    U = draw.rng.standard_normal((200, X.shape[1]))
+    U = draw.normal(200, X.shape[1])
     size = 1e-9 * (1 + np.abs(X).sum())
     supports = (U @ corners.T).max(axis=1)
     draw.same(supports, relu(U @ X.T).sum(axis=1), size)  # part 1
@@ -380,7 +374,7 @@ def outputs_near(draw: Draw) -> None:
     m, height = draw.size(1, 4), np.abs(y).max() or 1.0
     extra = draw.weights(m, X.shape[1]) * height / (np.abs(X).max() or 1.0)
     blocks = np.concatenate([draw.rng.uniform(0, 1.5) * blocks, draw.choice(0.0, 0.1, 1.0) * extra])
-    signs = np.concatenate([signs, draw.rng.choice([-1.0, 1.0], m)])
+    signs = np.concatenate([signs, draw.signs(m)])
     f = relu(X @ blocks.T) @ signs
     own = 0.5 * ((f - y) ** 2).sum() + beta * np.linalg.norm(blocks, axis=1).sum()
     inexact = sqrt(2 * max(result.value - result.dual, 0.0))  # of the outputs called optimal
@@ -443,7 +437,7 @@ def other_losses(draw: Draw) -> None:
 @refute("two-layer-losses", "all optimal networks have the same outputs, for every convex loss")
 def absolute_outputs(draw: Draw) -> None:
     """With the absolute loss and beta = |x| the outputs 0 and y of one sample are both optimal."""
-    x, y = np.abs(draw.rng.standard_normal(2)) + 0.1
+    x, y = np.abs(draw.normal(2)) + 0.1
     # min |f - y| + beta f / x over f >= 0, at beta = x.
     one, other = abs(0.0 - y), x * (y / x)
     draw.true(abs(one - other) > 1e-12 * y)
@@ -507,7 +501,7 @@ def several_outputs(draw: Draw) -> None:
     nuclear = solved(cl.VectorOutput(X, Y, beta=beta, gated=True, penalty="nuclear", **options))
     U, A = weights_of(separate.to_network(result))
     if draw.rng.random() < 0.8:  # its directions and others, with the best outputs for each
-        U = np.concatenate([U, draw.rng.standard_normal((3, d))])
+        U = np.concatenate([U, draw.normal(3, d)])
         U /= np.linalg.norm(U, axis=1)[:, None]
         A = best_outputs(relu(X @ U.T), Y, beta)
         roots = np.sqrt(np.linalg.norm(A, axis=1))[:, None]
@@ -515,7 +509,7 @@ def several_outputs(draw: Draw) -> None:
     f = relu(X @ U.T) @ A
     own = 0.5 * ((f - Y) ** 2).sum() + 0.5 * beta * ((U**2).sum() + (A**2).sum())
     # Part 3: over a fine grid of directions, and what may lie between two of them.
-    Z = draw.choice(Y, Y - f, draw.rng.standard_normal((n, c)))
+    Z = draw.choice(Y, Y - f, draw.normal(n, c))
     angles = np.linspace(0, 2 * np.pi, 4001)
     ball = np.stack([np.cos(angles), np.sin(angles)]) if d == 2 else np.array([[-1.0, 1.0]])
     reach = np.linalg.norm(Z.T @ relu(X @ ball), axis=0).max()
@@ -531,7 +525,7 @@ def shared_neurons(draw: Draw) -> None:
     """One neuron that serves two outputs pays its input weights once."""
     n, c = draw.size(1, 3), draw.size(2, 3)
     X = np.abs(draw.matrix(n, 1)) + 0.1
-    Y = X @ np.abs(draw.rng.standard_normal((1, c)))
+    Y = X @ np.abs(draw.normal(1, c))
     beta = draw.power(-2, 0) * (X.T @ Y).min()
     separate = solved(cl.VectorOutput(X, Y, beta=beta)).dual
     # One neuron u with outputs a: f = x (u a), of price |u a|. Shrink the direction of X^T Y.

@@ -88,9 +88,11 @@ UNITS: dict[str, Any] = {
     "units": st.sampled_from((None, "generate")), "max_units": LIMITS, "width": SHAPES,
 }  # fmt: skip
 MIRRORS: dict[str, Any] = {
+    "depth": st.integers(2, 5),
     "activation": st.sampled_from(("relu", "abs", "leaky", "sign", "threshold")),
-    "widths": SHAPES, "reflections": st.booleans(), "max_features": LIMITS,
-    "loss": st.sampled_from(("squared", "quantile")),
+    "slope": st.sampled_from((0.1, 0.5, 1 - 1e-16, 1e-300)), "widths": SHAPES,
+    "reflections": st.booleans(), "loss": st.sampled_from(("squared", "quantile")),
+    "quantile": st.sampled_from((0.5, 0.1, 1e-12, 1 - 1e-16)), "max_features": LIMITS,
 }  # fmt: skip
 PROBLEMS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "TwoLayer": (cl.TwoLayer, two_layer(), GATED),
@@ -104,14 +106,7 @@ PROBLEMS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "BatchNorm": (
         cl.BatchNorm, two_layer(), {"truncate": st.integers(1, 3), "max_patterns": LIMITS}
     ),
-    "Mirrors": (
-        cl.Mirrors, with_beta(8, 1, "x"),
-        {
-            **MIRRORS, "depth": st.integers(2, 5),
-            "slope": st.sampled_from((0.1, 0.5, 1 - 1e-16, 1e-300)),
-            "quantile": st.sampled_from((0.5, 0.1, 1e-12, 1 - 1e-16)),
-        },
-    ),
+    "Mirrors": (cl.Mirrors, with_beta(8, 1, "x"), MIRRORS),
     "WedgeLasso": (
         cl.WedgeLasso, with_beta(6, 3),
         {
