@@ -10,8 +10,9 @@ import torch
 from scipy.optimize import linprog
 
 import convexlib as cl
+from tests.adversary.cells import places, projected, relu, sided
+from tests.adversary.programs import dual
 from tests.adversary.search import TINY, Draw, Floats, attack, refute
-from tests.adversary.shared import dual, places, projected, relu, sided
 
 
 def length(values: Floats) -> float:

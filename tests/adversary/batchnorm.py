@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 import convexlib as cl
+from tests.adversary.cells import all_masks, best_neuron, relu, rows_of
+from tests.adversary.programs import dual, solved
 from tests.adversary.search import Draw, Floats, attack, refute
-from tests.adversary.shared import all_masks, best_neuron, dual, relu, rows_of, solved
 from tests.helpers.batchnorm import objective_by_hand
 from tests.helpers.references import program_value
 

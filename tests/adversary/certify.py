@@ -6,37 +6,19 @@ import torch
 from scipy.optimize import minimize_scalar
 
 import convexlib as cl
-from tests.adversary.search import Draw, Floats, attack, refute
-from tests.adversary.shared import (
+from tests.adversary.cells import all_masks, best_neuron, relu, unit
+from tests.adversary.programs import (
     Blocks,
-    all_masks,
-    best_neuron,
     convex_loss,
+    dual_of_loss,
     interior_point,
     loss_at,
-    relu,
     solved,
-    unit,
     weights_of,
 )
+from tests.adversary.search import Draw, Floats, attack, refute
 
 LOSSES = ("squared", "logistic", "squared hinge", "absolute")
-
-
-def dual_of_loss(name: str, z: Floats, y: Floats) -> float:
-    """inf over f of L(f) + z^T f."""
-    a = y * z
-    if name == "squared":
-        return float(y @ z - 0.5 * z @ z)
-    if name == "absolute":
-        return float(y @ z) if np.abs(z).max() <= 1 else -np.inf
-    if a.min() < 0 or (name == "logistic" and a.max() > 1):
-        return -np.inf
-    if name == "squared hinge":
-        return float(a.sum() - 0.5 * a @ a)
-    parts = np.concatenate([a, 1 - a])
-    parts = parts[parts > 0]
-    return float(-(parts * np.log(parts)).sum())
 
 
 def slope(name: str, f: Floats, y: Floats) -> Floats:

@@ -4,8 +4,9 @@ import numpy as np
 import torch
 
 import convexlib as cl
+from tests.adversary.cells import relu, rows_of
+from tests.adversary.programs import network, weights_of
 from tests.adversary.search import Draw, Floats, attack, refute
-from tests.adversary.shared import network, relu, rows_of, weights_of
 
 
 def price(X: Floats, y: Floats, beta: float, U: Floats, alpha: Floats) -> tuple[float, float]:

@@ -5,19 +5,9 @@ from itertools import product
 import numpy as np
 
 import convexlib as cl
+from tests.adversary.cells import projected, relu, rows_of, sided
+from tests.adversary.programs import at_part, dual, objective, scaled, solved, weights_of
 from tests.adversary.search import Draw, Floats, attack, refute
-from tests.adversary.shared import (
-    at_part,
-    dual,
-    objective,
-    projected,
-    relu,
-    rows_of,
-    scaled,
-    sided,
-    solved,
-    weights_of,
-)
 
 
 def part_of(draw: Draw, largest: float) -> float:

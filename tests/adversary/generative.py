@@ -3,8 +3,9 @@
 import numpy as np
 
 import convexlib as cl
+from tests.adversary.cells import relu, rows_of
+from tests.adversary.programs import at_part, solved, weights_of
 from tests.adversary.search import Draw, Floats, attack, refute
-from tests.adversary.shared import at_part, relu, rows_of, solved, weights_of
 
 
 @attack("generative-denoising")

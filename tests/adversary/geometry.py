@@ -10,8 +10,9 @@ from scipy.optimize import linprog
 from scipy.spatial import ConvexHull, QhullError
 
 import convexlib as cl
+from tests.adversary.cells import hull_distance, relu, sided
+from tests.adversary.programs import solved, weights_of
 from tests.adversary.search import Draw, Floats, attack, refute
-from tests.adversary.shared import hull_distance, relu, sided, solved, weights_of
 
 
 def exact_determinant(rows: list[list[int]]) -> int:

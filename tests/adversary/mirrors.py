@@ -10,8 +10,8 @@ from scipy.optimize import linprog
 import convexlib as cl
 from convexlib.solvers.interpolation import interpolation_norm
 from convexlib.solvers.lasso import optimal_set
+from tests.adversary.programs import at_part, dual, scaled, solved, weights_of
 from tests.adversary.search import Draw, Floats, attack, refute
-from tests.adversary.shared import at_part, dual, scaled, solved, weights_of
 from tests.helpers.mirrors import act, make
 from tests.helpers.references import least_norm
 

@@ -4,8 +4,8 @@ import numpy as np
 from scipy.optimize import brentq
 
 import convexlib as cl
+from tests.adversary.programs import loss_at, network, objective, solved
 from tests.adversary.search import Draw, Floats, attack, refute
-from tests.adversary.shared import loss_at, network, objective, solved
 
 
 def best_linear(X: Floats, y: Floats, price: float) -> tuple[float, Floats]:

@@ -9,8 +9,9 @@ import torch
 
 import convexlib as cl
 from convexlib.errors import ConvergenceWarning
+from tests.adversary.cells import relu
+from tests.adversary.programs import solved, weights_of
 from tests.adversary.search import Draw, Floats, attack, refute
-from tests.adversary.shared import relu, solved, weights_of
 from tests.adversary.three_layer import circle, compare, instance, planar_maximum
 
 

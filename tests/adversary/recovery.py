@@ -8,18 +8,9 @@ import numpy as np
 
 import convexlib as cl
 from experiments.recovery import spikes
+from tests.adversary.cells import all_masks, best_neuron, bound_on_cells, depth_of_cone, relu, unit
+from tests.adversary.programs import PRECISE, interior_point, relu_norm
 from tests.adversary.search import Draw, Floats, attack, refute
-from tests.adversary.shared import (
-    PRECISE,
-    all_masks,
-    best_neuron,
-    bound_on_cells,
-    depth_of_cone,
-    interior_point,
-    relu,
-    relu_norm,
-    unit,
-)
 from tests.helpers.references import least_norm
 
 CLEAR = 0.1  # distance of a certificate's norm from 1 at which what follows is well above rounding

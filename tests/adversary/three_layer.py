@@ -9,8 +9,9 @@ import torch
 from scipy.optimize import linprog, minimize_scalar, nnls
 
 import convexlib as cl
+from tests.adversary.cells import hull_distance, places, relu, sided, unit
+from tests.adversary.programs import solved
 from tests.adversary.search import TINY, Draw, Floats, attack, refute
-from tests.adversary.shared import hull_distance, places, relu, sided, solved, unit
 from tests.helpers.three_layer import program_value
 
 Weights = tuple[Floats, Floats, Floats]  # W_1 (K, m, d), w_2 (K, m), w_3 (K,)

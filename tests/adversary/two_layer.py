@@ -3,32 +3,32 @@
 import itertools
 from math import sqrt
 
-import cvxpy as cp
 import numpy as np
 
 import convexlib as cl
-from tests.adversary.search import Draw, Floats, attack, refute
-from tests.adversary.shared import (
-    Blocks,
+from tests.adversary.cells import (
     Masks,
     all_masks,
     best_neuron,
     bound_on_cells,
-    convex_loss,
     depth_of_cone,
+    relu,
+    rows_of,
+    sided,
+)
+from tests.adversary.programs import (
+    Program,
     dual,
-    interior_point,
+    dual_of_loss,
     loss_at,
     network,
     objective,
-    relu,
     relu_norm,
-    rows_of,
     scaled,
-    sided,
     solved,
     weights_of,
 )
+from tests.adversary.search import Draw, Floats, attack, refute
 from tests.helpers.checks import best_in_cone
 
 
@@ -59,35 +59,6 @@ def open_cells(draw: Draw, X: Floats) -> Masks:
             whole[live] = mask
             found.append(whole)
     return np.array(found)
-
-
-class Program:
-    """The convex program by CVXPY, in units in which samples and targets are of size one."""
-
-    def __init__(
-        self,
-        X: Floats,
-        y: Floats,
-        beta: float,
-        masks: Masks,
-        loss: str = "squared",
-        w_sign: int = 1,
-    ) -> None:
-        size = np.abs(X).max() or 1.0
-        height = (np.abs(y).max() or 1.0) if loss == "squared" else 1.0
-        blocks, outputs = Blocks(X / size, masks, w_sign), cp.Variable(len(X))
-        link = outputs == blocks.outputs
-        cost = convex_loss(loss, outputs, y / height) + beta / (size * height) * blocks.price
-        program = cp.Problem(cp.Minimize(cost), [link, *blocks.cones])
-        self.value = interior_point(program) * height**2
-        self.z = np.asarray(link.dual_value) * height
-        self.blocks, self.signs = blocks.neurons()
-        self.blocks *= height / size
-
-    def network(self) -> tuple[Floats, Floats]:
-        """One balanced neuron for each block."""
-        roots = np.sqrt(np.linalg.norm(self.blocks, axis=1))
-        return self.blocks / np.where(roots > 0, roots, 1.0)[:, None], self.signs * roots
 
 
 # --- the bound, and that it is attained --------------------------------------------------------
@@ -398,17 +369,6 @@ def logistic_outputs(draw: Draw) -> None:
     draw.below(np.linalg.norm(smaller - best), limit, 1e-6)
 
 
-def dual_point(loss: str, z: Floats, y: Floats) -> tuple[Floats, float]:
-    """A point near z in the dual's domain, and its value, entry by entry, in closed form."""
-    if loss == "absolute":
-        z = np.clip(z, -1, 1)
-        return z, float(z @ y)
-    if loss == "mixed":  # (e^2)/2 + |e| + z e is least at e = -sign(z) (|z| - 1)_+
-        return z, float(z @ y - 0.5 * (relu(np.abs(z) - 1) ** 2).sum())
-    a = np.clip(y * z, 0, 1) if loss == "hinge" else relu(y * z)
-    return y * a, float(a.sum() - (0.0 if loss == "hinge" else 0.5 * a @ a))
-
-
 @attack("two-layer-losses")
 def other_losses(draw: Draw) -> None:
     """Kinks or not: a program, a feasible z that meets it, and with mu = 1 a distance."""
@@ -420,9 +380,14 @@ def other_losses(draw: Draw) -> None:
     draw.note(f"{loss}, beta {beta:.1e}")
     program = Program(X, y, beta, all_masks(n), loss)
     slack = 1e-6 * (1 + loss_at(loss, np.zeros(n), y))
-    # -z is a subgradient where the loss is least.
-    z, bound = dual_point(loss, program.z, y)
-    draw.same(program.value, bound, slack)
+    # -z is a subgradient where the loss is least, up to rounding in the dual's domain.
+    z = {
+        "absolute": np.clip(program.z, -1, 1),
+        "hinge": y * np.clip(y * program.z, 0, 1),
+        "squared hinge": y * relu(y * program.z),
+        "mixed": program.z,
+    }[loss]
+    draw.same(program.value, dual_of_loss(loss, z, y), slack)
     draw.below(best_neuron(X, z), beta, slack)
     U, alpha = program.network()
     draw.same(objective(X, y, beta, U, alpha, loss), program.value, slack)

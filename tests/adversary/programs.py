@@ -1,33 +1,18 @@
-"""What the attacks on several chapters share: solves, programs, best neurons and cones."""
+"""Solves, losses and objectives of two layers, and their programs by CVXPY."""
 
-import itertools
 import warnings
-from math import comb
 
 import cvxpy as cp
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import linprog, nnls
 from torch import nn
 
 import convexlib as cl
 from convexlib.errors import ConvergenceWarning
 from convexlib.problems.base import Problem
+from tests.adversary.cells import Masks, all_masks, relu
 from tests.adversary.search import Draw, Floats
-from tests.helpers.checks import best_in_cone
 
-Masks = NDArray[np.bool_]
 PRECISE = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
-
-
-def relu(values: Floats) -> Floats:
-    """Positive parts."""
-    return np.maximum(values, 0.0)
-
-
-def unit(v: Floats) -> Floats:
-    """The vector divided by its length."""
-    return v / np.linalg.norm(v)
 
 
 def solved(problem: Problem, tol: float = 1e-8) -> cl.Result:
@@ -91,15 +76,30 @@ def convex_loss(name: str, outputs: cp.Expression, y: Floats) -> cp.Expression:
     return values[name]
 
 
+def dual_of_loss(name: str, z: Floats, y: Floats) -> float:
+    """inf over f of L(f) + z^T f."""
+    a = y * z
+    if name == "squared":
+        return dual(z, y)
+    if name == "absolute":
+        return float(a.sum()) if np.abs(z).max() <= 1 else -np.inf
+    if name == "mixed":  # (e^2)/2 + |e| + z e is least at e = -sign(z) (|z| - 1)_+
+        return float(a.sum() - 0.5 * (relu(np.abs(z) - 1) ** 2).sum())
+    if a.min() < 0 or (name != "squared hinge" and a.max() > 1):
+        return -np.inf
+    if name == "logistic":
+        parts = np.concatenate([a, 1 - a])
+        parts = parts[parts > 0]
+        return float(-(parts * np.log(parts)).sum())
+    return float(a.sum() - (0.0 if name == "hinge" else 0.5 * a @ a))
+
+
 def objective(
     X: Floats, y: Floats, beta: float, U: Floats, alpha: Floats, loss: str = "squared"
 ) -> float:
     """The training objective of a network."""
     decay = 0.5 * beta * ((U**2).sum() + (alpha**2).sum())
     return loss_at(loss, relu(X @ U.T) @ alpha, y) + float(decay)
-
-
-# --- programs ----------------------------------------------------------------------------------
 
 
 def interior_point(program: cp.Problem) -> float:
@@ -137,77 +137,30 @@ def relu_norm(X: Floats, y: Floats) -> tuple[float, Blocks]:
     return interior_point(goal), blocks
 
 
-# --- patterns and neurons ----------------------------------------------------------------------
+class Program:
+    """The convex program by CVXPY, in units in which samples and targets are of size one."""
 
+    def __init__(
+        self,
+        X: Floats,
+        y: Floats,
+        beta: float,
+        masks: Masks,
+        loss: str = "squared",
+        w_sign: int = 1,
+    ) -> None:
+        size = np.abs(X).max() or 1.0
+        height = (np.abs(y).max() or 1.0) if loss == "squared" else 1.0
+        blocks, outputs = Blocks(X / size, masks, w_sign), cp.Variable(len(X))
+        link = outputs == blocks.outputs
+        cost = convex_loss(loss, outputs, y / height) + beta / (size * height) * blocks.price
+        program = cp.Problem(cp.Minimize(cost), [link, *blocks.cones])
+        self.value = interior_point(program) * height**2
+        self.z = np.asarray(link.dual_value) * height
+        self.blocks, self.signs = blocks.neurons()
+        self.blocks *= height / size
 
-def all_masks(n: int) -> Masks:
-    """All 0-1 vectors (2^n, n): with cones every one of them is harmless."""
-    return np.array(list(itertools.product([False, True], repeat=n)))
-
-
-def rows_of(masks: Masks) -> set[tuple[bool, ...]]:
-    """Masks as a set."""
-    return {tuple(mask) for mask in masks.tolist()}
-
-
-def bound_on_cells(n: int, r: int) -> int:
-    """Cover's B(n, r)."""
-    return 2 * sum(comb(n - 1, k) for k in range(r))
-
-
-def best_neuron(X: Floats, z: Floats) -> float:
-    """max |z^T (Xu)_+| over the ball: the cones of all masks cover it, whatever the cells are."""
-    pairs = itertools.product(all_masks(len(X)), (1.0, -1.0))
-    return max(best_in_cone(sign * X.T @ (mask * z), X, mask) for mask, sign in pairs)
-
-
-def places(X: Floats, z: Floats) -> Floats:
-    """Unit vectors among which +-z^T (Xu)_+ is largest, for one or two features, from all arcs."""
-    if X.shape[1] == 1:
-        return np.array([[1.0], [-1.0]])
-    angles = np.arctan2(X[:, 0], -X[:, 1])
-    cuts = np.sort(np.concatenate([angles, angles + np.pi]) % (2 * np.pi))
-    middles = 0.5 * (cuts + np.append(cuts[1:], cuts[0] + 2 * np.pi))
-    ends, inside = (np.stack([np.cos(t), np.sin(t)], axis=1) for t in (cuts, middles))
-    slopes = ((inside @ X.T > 0) * z) @ X
-    found = np.concatenate([ends, inside, slopes, -slopes])
-    sizes = np.linalg.norm(found, axis=1, keepdims=True)
-    return found[sizes[:, 0] > 0] / sizes[sizes[:, 0] > 0]
-
-
-# --- cones -------------------------------------------------------------------------------------
-
-
-def sided(mask: Masks, X: Floats) -> Floats:
-    """The normals of the cone of the neurons with this pattern."""
-    return np.where(mask, 1.0, -1.0)[:, None] * X
-
-
-def projected(N: Floats, c: Floats) -> Floats:
-    """The projection onto {u : N u >= 0}: c + N^T m with the best m >= 0 (Moreau)."""
-    size, lengths = float(np.linalg.norm(c)), np.linalg.norm(N, axis=1)
-    rows = N[lengths > 0] / lengths[lengths > 0, None]
-    if size == 0.0 or not len(rows):
-        return c
-    return c + size * (rows.T @ nnls(rows.T, -c / size)[0])
-
-
-def depth_of_cone(N: Floats) -> float:
-    """The largest t with N u >= t over the box: positive where {u : N u >= 0} has an interior."""
-    n, d = N.shape
-    program = linprog(
-        np.append(np.zeros(d), -1.0),
-        A_ub=np.hstack([-N, np.ones((n, 1))]),
-        b_ub=np.zeros(n),
-        bounds=[(-1, 1)] * d + [(0, 1)],
-    )
-    assert program.status == 0
-    return float(-program.fun)
-
-
-def hull_distance(rays: Floats) -> float:
-    """The distance of 0 from the hull of unit vectors, by nonnegative least squares."""
-    # The nearest point of the hull, from min |R^T m|^2 + (sum m - 1)^2 over m >= 0.
-    stacked = np.vstack([rays.T, np.ones(len(rays))])
-    m, _ = nnls(stacked, np.append(np.zeros(rays.shape[1]), 1.0))
-    return float(np.linalg.norm(rays.T @ m) / m.sum())
+    def network(self) -> tuple[Floats, Floats]:
+        """One balanced neuron for each block."""
+        roots = np.sqrt(np.linalg.norm(self.blocks, axis=1))
+        return self.blocks / np.where(roots > 0, roots, 1.0)[:, None], self.signs * roots
