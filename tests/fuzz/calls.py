@@ -31,7 +31,7 @@ ENTRIES: dict[str, Entry] = {}
 def entry(
     name: str,
     call: Callable[..., Any],
-    bundle: Bundle | None = None,
+    bundle: Bundle = st.just({}),  # noqa: B008  # strategies do not change
     *,
     options: dict[str, st.SearchStrategy[Any]] | None = None,
     covers: tuple[str, ...] = (),
@@ -65,16 +65,14 @@ def entry(
 
     @st.composite
     def cases(draw: st.DrawFn) -> Case:
-        arguments = dict(draw(bundle)) if bundle is not None else {}
+        arguments = dict(draw(bundle))
         for option, values in (options or {}).items():
             if option in always or draw(st.booleans()):
                 arguments[option] = draw(values)
         spoiled = [name for name in (*arguments, *(options or {})) if name not in kept]
         spoil(draw, arguments, spoiled)
-        return Case(
-            f"{name}({described(arguments)})", lambda: call(**arguments), check, may_warn,
-            estimator, arguments,
-        )  # fmt: skip
+        text = f"{name}({described(arguments)})"
+        return Case(text, lambda: call(**arguments), check, may_warn, estimator)
 
     ENTRIES[name] = Entry(covers or (name,), cases(), share, limit)
 

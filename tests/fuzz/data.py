@@ -50,10 +50,9 @@ def wrong_values() -> list[Any]:
 N_WRONG = len(wrong_values())
 
 
-@st.composite
-def wrong(draw: Draw) -> Any:
+def wrong() -> st.SearchStrategy[Any]:
     """One of the wrong values."""
-    return wrong_values()[draw(st.integers(0, N_WRONG - 1))]
+    return st.integers(0, N_WRONG - 1).map(lambda k: wrong_values()[k])
 
 
 def matrix(kind: str, n: int, d: int, seed: int) -> np.ndarray:
@@ -124,10 +123,9 @@ SINGLE = {
 }
 
 
-@st.composite
-def sizes(draw: Draw, most_n: int = 7, most_d: int = 3) -> tuple[int, int]:
+def sizes(most_n: int, most_d: int) -> st.SearchStrategy[tuple[int, int]]:
     """Numbers of samples and features."""
-    return draw(st.integers(1, most_n)), draw(st.integers(1, most_d))
+    return st.tuples(st.integers(1, most_n), st.integers(1, most_d))
 
 
 @st.composite
@@ -183,7 +181,7 @@ def targets(draw: Draw, X: np.ndarray) -> np.ndarray:
 
 
 @st.composite
-def tables(draw: Draw, most_n: int = 7, most_d: int = 3, x: str = "X") -> dict[str, Any]:
+def tables(draw: Draw, most_n: int, most_d: int, x: str = "X") -> dict[str, Any]:
     """X (n, d) and y (n,), called as the function calls them."""
     X = draw(numbers(draw(sizes(most_n, most_d))))
     X, y = contained(draw, X, draw(targets(X)))

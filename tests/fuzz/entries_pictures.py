@@ -34,20 +34,15 @@ def pictured(draw_it: Any) -> Any:
 AX = {"ax": st.none()}
 
 
-@st.composite
-def shown(draw: st.DrawFn) -> Arguments:
-    """A network under the name that pictures have for it."""
-    arguments = draw(trained(beta=False))
-    return {"net": arguments["network"], "X": arguments["X"], "y": arguments["y"]}
-
-
+# A network under the name that pictures have for it, with data.
+SHOWN = trained(beta=False).map(lambda given: {"net": given.pop("network"), **given})
 entry("plot_cells", pictured(plots.plot_cells), one("X", (5, 2)), options=AX)
 entry("plot_zonotope", pictured(plots.plot_zonotope), one("X", (5, 3)), options=AX)
 entry(
-    "plot_function", pictured(plots.plot_function), shown(),
+    "plot_function", pictured(plots.plot_function), SHOWN,
     options={"legend": st.booleans(), **AX},
 )  # fmt: skip
-entry("plot_input_cells", pictured(plots.plot_input_cells), shown(), options=AX)
+entry("plot_input_cells", pictured(plots.plot_input_cells), SHOWN, options=AX)
 entry("cell_sectors", plots.cell_sectors, one("X", (6, 2)))
 
 

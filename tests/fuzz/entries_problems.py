@@ -22,8 +22,9 @@ DEPTHS = st.sampled_from((3, 3, 3, 2, 4))
 
 
 @st.composite
-def lists_of(draw: st.DrawFn, X: Any, d: int, n: int) -> Any:
+def lists_of(draw: st.DrawFn, X: Any) -> Any:
     """Patterns for data X: all, drawn, made by hand for these or other data, or none."""
+    n, d = np.asarray(X.detach() if torch.is_tensor(X) else X).shape
     kind = draw(st.sampled_from(("none", "generate", "all", "drawn", "by hand", "other", "wrong")))
     try:
         if kind == "all":
@@ -41,13 +42,17 @@ def lists_of(draw: st.DrawFn, X: Any, d: int, n: int) -> Any:
 
 
 @st.composite
-def two_layer(draw: st.DrawFn, x: str = "X") -> Arguments:
+def with_beta(draw: st.DrawFn, n: int, d: int, x: str = "X") -> Arguments:
+    """A table and beta."""
+    return {**draw(tables(n, d, x)), "beta": draw(betas())}
+
+
+@st.composite
+def two_layer(draw: st.DrawFn) -> Arguments:
     """Arguments of `TwoLayer` and its kin."""
-    arguments = {**draw(tables(x=x)), "beta": draw(betas())}
-    values = np.asarray(arguments[x].detach() if torch.is_tensor(arguments[x]) else arguments[x])
+    arguments = draw(with_beta(7, 3))
     if draw(st.booleans()):
-        n, d = values.shape
-        arguments["arrangements"] = draw(lists_of(arguments[x], d, n))
+        arguments["arrangements"] = draw(lists_of(arguments["X"]))
     return arguments
 
 
@@ -77,16 +82,11 @@ def tokens(draw: st.DrawFn) -> Arguments:
     return {"tokens": X, "Y": Y, "beta": draw(betas())}
 
 
-@st.composite
-def with_beta(draw: st.DrawFn, n: int, d: int, x: str = "X") -> Arguments:
-    """A table and beta."""
-    return {**draw(tables(n, d, x)), "beta": draw(betas())}
-
-
 GATED = {"gated": st.booleans(), "loss": LOSSES, "max_patterns": LIMITS}
 UNITS: dict[str, Any] = {
     "units": st.sampled_from((None, "generate")), "max_units": LIMITS, "width": SHAPES,
 }  # fmt: skip
+PENALTIES = st.sampled_from(("one-output", "nuclear"))
 MIRRORS: dict[str, Any] = {
     "depth": st.integers(2, 5),
     "activation": st.sampled_from(("relu", "abs", "leaky", "sign", "threshold")),
@@ -96,9 +96,7 @@ MIRRORS: dict[str, Any] = {
 }  # fmt: skip
 PROBLEMS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "TwoLayer": (cl.TwoLayer, two_layer(), GATED),
-    "VectorOutput": (
-        cl.VectorOutput, outputs(), {"penalty": st.sampled_from(("one-output", "nuclear")), **GATED}
-    ),
+    "VectorOutput": (cl.VectorOutput, outputs(), {"penalty": PENALTIES, **GATED}),
     "ThreeLayer": (cl.ThreeLayer, with_beta(4, 2), UNITS),
     "PathRegularized": (
         cl.PathRegularized, with_beta(4, 2), {"depth": DEPTHS, "loss": LOSSES, **UNITS}

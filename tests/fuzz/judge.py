@@ -12,11 +12,10 @@ Warnings are errors, but for ConvergenceWarning and what an entry says that it m
 
 import re
 import signal
-import time
 import traceback
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from numba.core import event
@@ -40,7 +39,6 @@ class Case:
     check: Callable[[Any], None]
     may_warn: tuple[type[Warning], ...] = ()
     estimator: bool = False
-    arguments: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,6 @@ class Outcome:
     """How an input ended; `fault` is the place and kind of a failure, empty where it is none."""
 
     kind: str
-    seconds: float
     fault: str = ""
     trace: str = ""
 
@@ -65,7 +62,6 @@ def judge(case: Case, limit: float = LIMIT) -> Outcome:
 
 def _once(case: Case, limit: float) -> Outcome:
     """Run a case once."""
-    began = time.process_time()
     before = signal.signal(signal.SIGPROF, _stop)
     signal.setitimer(signal.ITIMER_PROF, limit, 1.0)  # again, where a destructor swallowed it
     try:
@@ -74,31 +70,31 @@ def _once(case: Case, limit: float) -> Outcome:
             for category in (ConvergenceWarning, *case.may_warn):
                 warnings.simplefilter("ignore", category)
             case.check(case.call())
-        kind, fault, trace = VALID, "", ""
+        return Outcome(VALID)
     except OutOfTime as error:
-        kind, fault, trace = "hang", f"hang at {place(error)}", _trace(error)
+        return Outcome("hang", f"hang at {place(error)}", _trace(error))
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:  # noqa: BLE001  # whatever it is, it is the finding
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        kind, fault, trace = classified(error, case)
+        return classified(error, case)
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0.0)
         signal.signal(signal.SIGPROF, before)
-    return Outcome(kind, time.process_time() - began, fault, trace)
 
 
-def classified(error: BaseException, case: Case) -> tuple[str, str, str]:
+def classified(error: BaseException, case: Case) -> Outcome:
     """The kind of an error, and where it was raised if it is none that may be."""
     name = type(error).__name__
     if isinstance(error, ConvexlibError):
-        empty = "" if str(error).strip() else f"{name} without a message at {place(error)}"
-        return name, empty, _trace(error) if empty else ""
+        if str(error).strip():
+            return Outcome(name)
+        return Outcome(name, f"{name} without a message at {place(error)}", _trace(error))
     if isinstance(error, TypeError) and SIGNATURE.search(str(error)):
-        return "signature", "", ""
+        return Outcome("signature")
     frames = traceback.extract_tb(error.__traceback__)
     if case.estimator and isinstance(error, ValueError | TypeError) and _of_scikit_learn(frames):
-        return "scikit-learn", "", ""
-    return name, f"{name} at {place(error)}: {str(error)[:90]}", _trace(error)
+        return Outcome("scikit-learn")
+    return Outcome(name, f"{name} at {place(error)}: {str(error)[:90]}", _trace(error))
 
 
 def _of_scikit_learn(frames: traceback.StackSummary) -> bool:
