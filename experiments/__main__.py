@@ -6,7 +6,8 @@ Exit codes are those of `convexlib.cli`.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,22 +69,19 @@ def add_run(commands: Any) -> None:
         ". Every setting has its record below results/ (the variable CONVEXLIB_RESULTS names "
         "another folder); what has one is not run again. Ctrl-C loses only what is being computed."
     )
-    parser = commands.add_parser("run", help=text, description=text + more)
+    # Nobody is to find that --seed, which `check` has, is short for --seeds.
+    parser = commands.add_parser("run", help=text, description=text + more, allow_abbrev=False)
     add_experiment(parser)
     add_options(parser)
-    parser.add_argument(
-        "--check",
-        type=positive,
-        metavar="K",
-        help="what the command `check` does: nothing is written",
-    )
     others = parser.add_mutually_exclusive_group()
-    for name, text in (
-        ("replace", "make records that other code made again (quick ones always are)"),
-        ("force", "add to records that other code made"),
+    for name, meant, text in (
+        ("replace", "replace", "make records that other code made again (quick ones always are)"),
+        ("force", "keep", "add to records that other code made"),
     ):
-        others.add_argument(f"--{name}", dest="others", action="store_const", const=name, help=text)
-    parser.set_defaults(run=run_experiment, profile=None)
+        others.add_argument(
+            f"--{name}", dest="others", action="store_const", const=meant, help=text
+        )
+    parser.set_defaults(run=run_experiment)
 
 
 def add_check(commands: Any) -> None:
@@ -91,9 +89,12 @@ def add_check(commands: Any) -> None:
     text = "make K random records of the book (with --quick: of quick runs) again and compare"
     parser = commands.add_parser("check", help=text, description=f"{text}; nothing is written.")
     add_experiment(parser)
-    parser.add_argument("check", type=positive, metavar="K")
+    parser.add_argument("count", type=positive, metavar="K")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="of the choice of records (default: 0)"
+    )
     add_options(parser)
-    parser.set_defaults(run=run_experiment, profile=None, others=None)
+    parser.set_defaults(run=check_records, profile="full")
 
 
 def add_table(commands: Any) -> None:
@@ -146,9 +147,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="run on a Dask cluster: the address of its scheduler, as tcp://10.0.0.1:8786, or a "
         "scheduler file (needs pip install 'convexlib[cluster]')",
     )
-    parser.add_argument(
-        "--seed", type=int, metavar="S", help="of the choice of records to check (default: 0)"
-    )
 
 
 def list_experiments(_: argparse.Namespace) -> int:
@@ -168,76 +166,82 @@ def list_experiments(_: argparse.Namespace) -> int:
 def run_experiment(chosen: argparse.Namespace) -> int:
     """Run what has no record yet, print the table, and say which results miss their tolerance."""
     experiment = EXPERIMENTS[chosen.experiment]
-    if chosen.cluster and chosen.jobs:
-        raise InputError(
-            f"got --cluster and --jobs {chosen.jobs}; expected one of them, as a cluster has the "
-            "workers that it has. Leave --jobs out."
+    with on_workers(chosen):
+        found = runner.run_experiment(
+            experiment, **variation(chosen), jobs=chosen.jobs, others=chosen.others
         )
-    if chosen.seed is not None and chosen.check is None:
-        raise InputError(
-            f"got --seed {chosen.seed} without --check; expected both, as it draws the records to "
-            "check. The seeds of an experiment are --seeds."
-        )
-    profile = chosen.profile or ("quick" if chosen.check is None else "full")
-    changes = dict(chosen.changes)
-    if len(changes) < len(chosen.changes):
-        raise InputError("got --set twice for one key; expected a value for each key.")
-    folder, configs = runner.planned(
-        experiment,
-        profile,
-        device=device(chosen.device),
-        seeds=chosen.seeds,
-        changes=changes,
-        data=chosen.data,
-    )
-    others = {"replace": "replace", "force": "keep"}.get(
-        chosen.others, "refuse" if profile == "full" else "replace"
-    )
-    with warnings_in_one_line(), cluster.workers(chosen.cluster):
-        if chosen.check is not None:
-            return check_records(experiment, folder, configs, chosen)
-        found = runner.run(folder, experiment.function, configs, jobs=chosen.jobs, others=others)
     print(experiment.table(found))
     if count := other_code(found, experiment.function):
         complain(
             f"{experiment.name}: {count} of {len(found)} records were made by other code than "
             "today's; --replace makes them again"
         )
-    misses = [reason for record in found if (reason := experiment.missed(record))]
-    for reason in misses:
-        complain(f"{experiment.name}: {reason}")
-    return FAILED if misses else DONE
+    return told(experiment, filter(None, map(experiment.missed, found)))
 
 
-def check_records(
-    experiment: runner.Experiment,
-    folder: str,
-    configs: list[dict[str, Any]],
-    chosen: argparse.Namespace,
-) -> int:
+def check_records(chosen: argparse.Namespace) -> int:
     """Make some of the records again that belong to these configurations, and compare."""
-    wanted = {runner.digest(config) for config in configs}
-    there = runner.records(folder)
-    known = [record for record in there if runner.digest(record["config"]) in wanted]
-    if not known:
-        raise DataError(
-            f"none of the {len(there)} records in {runner.results_dir() / folder} is of the "
-            f"present settings of {experiment.name}; expected some. Make them anew with "
-            "`python -m experiments run`."
+    experiment = EXPERIMENTS[chosen.experiment]
+    with on_workers(chosen):
+        folder, configs = runner.planned(experiment, **variation(chosen))
+        wanted = {runner.digest(config) for config in configs}
+        there = runner.records(folder)
+        known = [record for record in there if runner.digest(record["config"]) in wanted]
+        if not known:
+            raise DataError(
+                f"none of the {len(there)} records in {runner.results_dir() / folder} is of the "
+                f"present settings of {experiment.name}; expected some. Make them anew with "
+                "`python -m experiments run`."
+            )
+        if len(known) < len(there):
+            complain(f"{len(there) - len(known)} records of other settings are left out")
+        rows = spot_check.spot_check(
+            experiment, known, chosen.count, seed=chosen.seed, jobs=chosen.jobs
         )
-    if len(known) < len(there):
-        complain(f"{len(there) - len(known)} records of other settings are left out")
-    rows = spot_check.spot_check(
-        experiment, known, chosen.check, seed=chosen.seed or 0, jobs=chosen.jobs
-    )
     print(spot_check.table(rows))
-    misses = [row for row in rows if not row.ok]
-    for row in misses:
-        complain(
-            f"{experiment.name}: {row.entry} of record {row.record} differs by "
-            f"{row.difference:.1e}, more than {row.rtol:g}"
+    return told(
+        experiment,
+        (
+            f"{row.entry} of record {row.record} differs by {row.difference:.1e}, more than "
+            f"{row.rtol:g}"
+            for row in rows
+            if not row.ok
+        ),
+    )
+
+
+def variation(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Return what `runner.planned` is told of a command."""
+    changes = dict(chosen.changes)
+    if len(changes) < len(chosen.changes):
+        raise InputError("got --set twice for one key; expected a value for each key.")
+    return {
+        "profile": chosen.profile,
+        "device": device(chosen.device),
+        "seeds": chosen.seeds,
+        "changes": changes,
+        "data": chosen.data,
+    }
+
+
+@contextmanager
+def on_workers(chosen: argparse.Namespace) -> Iterator[None]:
+    """Let a command use the cluster that it names, and say its warnings in one line each."""
+    if chosen.cluster and chosen.jobs:
+        raise InputError(
+            f"got --cluster and --jobs {chosen.jobs}; expected one of them, as a cluster has the "
+            "workers that it has. Leave --jobs out."
         )
-    return FAILED if misses else DONE
+    with warnings_in_one_line(), cluster.workers(chosen.cluster):
+        yield
+
+
+def told(experiment: runner.Experiment, misses: Iterable[str]) -> int:
+    """Say what misses its tolerance, and return the exit code."""
+    lines = [f"{experiment.name}: {reason}" for reason in misses]
+    for line in lines:
+        complain(line)
+    return FAILED if lines else DONE
 
 
 def print_table(chosen: argparse.Namespace) -> int:
@@ -271,17 +275,6 @@ def _table(experiment: runner.Experiment, found: list[dict[str, Any]]) -> str:
         ) from error
 
 
-def jobs(text: str) -> int:
-    """Read a number of processes as joblib has it: negative ones count from the cores."""
-    try:
-        found = int(text)
-    except ValueError:
-        found = 0
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes like 2, or -1")
-    return found
-
-
 def setting(text: str) -> tuple[str, Any]:
     """Read KEY=VALUE."""
     try:
@@ -290,15 +283,20 @@ def setting(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def positive(text: str) -> int:
-    """Read a positive whole number."""
+def whole(text: str, meaning: str, least: int | None = None) -> int:
+    """Read a whole number but 0, or one that is not below the least."""
     try:
         found = int(text)
     except ValueError:
         found = 0
-    if found < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not like 1, 2, 3, ...")
+    if not found or (least is not None and found < least):
+        raise argparse.ArgumentTypeError(f"{text!r} is {meaning}")
     return found
+
+
+# Negative numbers of processes count from the cores, as joblib has it.
+jobs = partial(whole, meaning="no number of processes like 2, or -1")
+positive = partial(whole, meaning="not like 1, 2, 3, ...", least=1)
 
 
 def seeds(text: str) -> list[int]:

@@ -27,8 +27,6 @@ from convexlib.errors import InputError, SolverError
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["workers"]
-
 GO_ON = "What is done is kept: the same command goes on from there."
 PACKAGES = (Path(convexlib.__file__).parent, Path(__file__).parent)
 

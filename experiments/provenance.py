@@ -19,8 +19,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["code_of", "codes", "other_code"]
-
 DIGITS = 16
 UNKNOWN = "unknown"  # of records that do not say it
 

@@ -36,25 +36,6 @@ import torch
 from convexlib.datasets import atomic
 from convexlib.errors import DataError, InputError
 
-__all__ = [
-    "FORMAT",
-    "digest",
-    "environment",
-    "file_name",
-    "find",
-    "fold",
-    "folder_of",
-    "inspect",
-    "kind",
-    "prepare",
-    "records",
-    "results_dir",
-    "sealed",
-    "stored",
-    "text",
-    "write",
-]
-
 FORMAT = 1  # of a record
 PACKAGES = ("convexlib", "numpy", "torch", "numba", "scipy", "scikit-learn")
 SOURCE = Path(__file__).resolve().parents[1]

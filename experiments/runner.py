@@ -34,6 +34,7 @@ from experiments.records import (
 from experiments.variations import FILE, changed, keys, own_data
 
 __all__ = [
+    "Between",
     "Experiment",
     "Median",
     "check_config",
@@ -60,6 +61,18 @@ class Median(float):
 
 
 @dataclass(frozen=True)
+class Between:
+    """Two entries of a record between which every run of a method ends.
+
+    For a single draw, as one descent from one seed: beyond a proven bound, where it ends is decided
+    by the last digits of the machine, and no tolerance can be told.
+    """
+
+    low: str
+    high: str
+
+
+@dataclass(frozen=True)
 class Experiment:
     """What the command line needs to know of an experiment.
 
@@ -80,7 +93,8 @@ class Experiment:
         (`spot_check`), and to which relative difference: patterns, as of file names, of names such
         as ``methods.convex.0.objective``. The first one that fits counts. What is proven is held to
         the tolerance of its proof; where a search or a long descent ends depends on the last digits
-        of the machine: it is a draw, and a `Median` over the seeds is held to what that leaves.
+        of the machine: it is a draw, and a `Median` over the seeds is held to what that leaves, a
+        single one to lie `Between` what is proven of all.
     timed : tuple of str
         Patterns of those among them that are reached within a budget of processor time, and hence
         differ from run to run.
@@ -98,7 +112,7 @@ class Experiment:
     function: Function
     table: Callable[[list[dict[str, Any]]], str]
     missed: Callable[[dict[str, Any]], str | None]
-    compared: Callable[[Config], Mapping[str, float]]
+    compared: Callable[[Config], Mapping[str, float | Between]]
     timed: tuple[str, ...] = ()
     replay: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     with_data: Callable[[dict[str, Any], str], dict[str, Any] | None] | None = None
@@ -114,7 +128,6 @@ def run_experiment(
     data: str | Path | None = None,
     folder: Path | None = None,
     jobs: int | None = None,
-    progress: bool = True,
     others: str | None = None,
 ) -> list[dict[str, Any]]:
     """Run a profile of an experiment, or a variation of one, and return the records.
@@ -131,7 +144,7 @@ def run_experiment(
     data : path, optional
         A table of your own, where the experiment takes one: CSV in UTF-8 with a header. A series is
         its last column; in a table of classes that column has the class, as a number.
-    folder, jobs, progress
+    folder, jobs
         As for `run`.
     others : str, optional
         As for `run`; by default ``"refuse"`` for the full profile, else ``"replace"``.
@@ -151,15 +164,7 @@ def run_experiment(
     )
     if others is None:
         others = "refuse" if profile == "full" else "replace"
-    return run(
-        name,
-        experiment.function,
-        configs,
-        folder=folder,
-        jobs=jobs,
-        progress=progress,
-        others=others,
-    )
+    return run(name, experiment.function, configs, folder=folder, jobs=jobs, others=others)
 
 
 def planned(
@@ -217,7 +222,6 @@ def run(
     *,
     folder: Path | None = None,
     jobs: int | None = None,
-    progress: bool = True,
     others: str = "keep",
 ) -> list[dict[str, Any]]:
     """Return the record of every configuration, in their order, running those that have none.
@@ -237,8 +241,6 @@ def run(
     jobs : int, optional
         Processes, each with one thread; -1 for one per core. None takes what
         ``joblib.parallel_config`` says (another backend, as in `cluster.workers`), and 1 without.
-    progress : bool
-        Show a progress bar, with the time that remains, on a terminal.
     others : {"keep", "refuse", "replace"}
         What to do where there are records that other code has made (see `provenance`): leave them
         and make what is missing, refuse to mix, or make them again too.
@@ -292,13 +294,8 @@ def run(
     # All are handed out at once: a cluster may have more workers later on.
     options = {"batch_size": 1, "pre_dispatch": "all", "return_as": "generator_unordered"}
     parallel = Parallel(n_jobs=jobs, **options)
-    bar = tqdm(
-        parallel(tasks),
-        experiment,
-        total=len(wanted),
-        initial=len(done),
-        disable=None if progress else True,
-    )
+    # On a terminal only.
+    bar = tqdm(parallel(tasks), experiment, len(wanted), initial=len(done), disable=None)
     try:
         for record in bar:
             key = digest(record["config"])

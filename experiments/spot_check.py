@@ -22,10 +22,9 @@ from tqdm import tqdm
 
 from convexlib.errors import DataError
 from experiments.records import digest
-from experiments.runner import Experiment, Median, measure, one_thread
+from experiments.runner import Between, Experiment, Median, measure, one_thread
 
-__all__ = ["Agreement", "compare", "spot_check", "table"]
-
+ROUNDING = 1e-9  # relative: beyond a bound by rounding only
 TIMED = "not compared: reached within a budget of processor time"
 
 
@@ -43,7 +42,8 @@ class Agreement:
         Of the entry that differs most, or the medians; None where there is none, or where none was
         compared.
     difference : float
-        ``|again - stored| / |stored|``, inf where only one of them is there.
+        ``|again - stored| / |stored|``, inf where only one of them is there; of what has to lie
+        `Between` two others, how far it is outside.
     rtol : float
         How large that may be.
     note : str
@@ -72,7 +72,6 @@ def spot_check(
     *,
     seed: int = 0,
     jobs: int | None = None,
-    progress: bool = True,
 ) -> list[Agreement]:
     """Draw `count` records that can be compared, run their configurations again, and compare.
 
@@ -88,7 +87,7 @@ def spot_check(
         How many to run again; all of them where there are fewer.
     seed : int
         Of the draw.
-    jobs, progress
+    jobs : int, optional
         As for `runner.run`. Nothing is written.
 
     Raises
@@ -119,7 +118,7 @@ def spot_check(
         )
     tasks = (delayed(_again)(experiment, record) for record in chosen)
     made = Parallel(n_jobs=jobs, batch_size=1, return_as="generator")(tasks)
-    bar = tqdm(made, f"{experiment.name} again", len(chosen), disable=None if progress else True)
+    bar = tqdm(made, f"{experiment.name} again", len(chosen), disable=None)
     pairs = zip(chosen, bar, strict=True)
     return [row for pair in pairs for row in compare(experiment, *pair)] + left_out
 
@@ -141,32 +140,35 @@ def compare(
 ) -> list[Agreement]:
     """Compare the results of two records of one configuration; `again` may be a replay, too."""
     record = digest(stored["config"])[:16]
-    tolerances = experiment.compared(stored["config"])
-    before, after = (
-        {name: value for name, value in _entries(result) if _like(name, tolerances)}
-        for result in (stored["result"], again["result"])
+    rules = experiment.compared(stored["config"])
+    was, now, replayed = (
+        dict(_entries(part))
+        for part in (stored["result"], again["result"], again.get("replayed", {}))
     )
-    replayed = dict(_entries(again.get("replayed", {})))
-    after = {
-        name: value for name, value in after.items() if not _like(name, experiment.timed)
-    } | replayed
+    now = {name: now[name] for name in now if not _like(name, experiment.timed)} | replayed
     groups: dict[str, list[str]] = {}
-    for name in {**before, **after}:
-        groups.setdefault(re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name), []).append(name)
+    for name in {**was, **now}:
+        if _like(name, rules):
+            groups.setdefault(re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name), []).append(name)
     rows = []
     for group, names in groups.items():
         if _like(names[0], experiment.timed) and not any(name in replayed for name in names):
             rows.append(Agreement(record, group, len(names), note=TIMED))
             continue
-        rtol = next(tolerances[pattern] for pattern in tolerances if _like(names[0], [pattern]))
-        if isinstance(rtol, Median):
-            pair = _median(before, names), _median(after, names)
-            difference = _difference(*pair)
+        rule = next(rules[pattern] for pattern in rules if _like(names[0], [pattern]))
+        if isinstance(rule, Median):
+            pair = _median(was, names), _median(now, names)
+            rows.append(Agreement(record, group, len(names), *pair, _difference(*pair), rule))
+            continue
+        if isinstance(rule, Between):
+            ends, rtol = (was[rule.low], was[rule.high]), ROUNDING
+            differences = {name: _outside(now.get(name), *ends) for name in names}
         else:
-            differences = {name: _difference(before.get(name), after.get(name)) for name in names}
-            worst = max(names, key=differences.__getitem__)
-            difference, pair = differences[worst], (before.get(worst), after.get(worst))
-        rows.append(Agreement(record, group, len(names), *pair, difference, rtol))
+            rtol = rule
+            differences = {name: _difference(was.get(name), now.get(name)) for name in names}
+        worst = max(names, key=differences.__getitem__)
+        pair = was.get(worst), now.get(worst)
+        rows.append(Agreement(record, group, len(names), *pair, differences[worst], rtol))
     return rows
 
 
@@ -205,6 +207,13 @@ def _difference(was: float | None, now: float | None) -> float:
     if was == now:
         return 0.0
     return abs(now - was) / abs(was) if was else math.inf
+
+
+def _outside(value: float | None, low: float | None, high: float | None) -> float:
+    """By how much a value misses an interval, relative to its nearer end; inf where one is None."""
+    if value is None or low is None or high is None or math.isnan(value):
+        return math.inf
+    return _difference(min(max(value, low), high), value)
 
 
 def _median(entries: Mapping[str, float | None], names: Sequence[str]) -> float | None:

@@ -20,18 +20,6 @@ from convexlib.cli.files import Table, load_table, read_bytes
 from convexlib.errors import DataError, InputError
 from experiments.records import KINDS, digest
 
-__all__ = [
-    "FILE",
-    "beta_of",
-    "changed",
-    "keys",
-    "own_data",
-    "own_series",
-    "own_table",
-    "parse",
-    "ratio_of",
-]
-
 Config = Mapping[str, Any]
 FILE = ("file", "sha256")  # what a configuration with data of the reader's has beside the others
 INTEGER = re.compile(r"[+-]?[0-9]+")

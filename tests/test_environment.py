@@ -181,17 +181,17 @@ def test_records_that_exist_are_read_where_nothing_can_be_written(
     error: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A read-only or full disk stops what is missing, in one line, and nothing else."""
-    first = runner.run("toy", one, [{"seed": 0}], folder=tmp_path, progress=False)
+    first = runner.run("toy", one, [{"seed": 0}], folder=tmp_path)
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     monkeypatch.setattr("convexlib.datasets.atomic._part", refuse)
-    assert runner.run("toy", one, [{"seed": 0}], folder=tmp_path, progress=False) == first
+    assert runner.run("toy", one, [{"seed": 0}], folder=tmp_path) == first
     assert runner.records("toy", tmp_path) == first
     with pytest.raises(cl.errors.DataError, match=os.strerror(error)):
-        runner.run("toy", one, [{"seed": 1}], folder=tmp_path, progress=False)
+        runner.run("toy", one, [{"seed": 1}], folder=tmp_path)
     names = sorted(path.name for path in (tmp_path / "toy").rglob("*"))
     assert names == [".running", "lock", "records.jsonl"]
 

@@ -31,29 +31,6 @@ from convexlib.training import Training, now, train
 from convexlib.training.two_layer import lbfgs
 from experiments.variations import FILE, beta_of, own_series
 
-__all__ = [
-    "AFTER",
-    "BEFORE",
-    "METHODS",
-    "PROVABLE",
-    "RATES",
-    "Task",
-    "again",
-    "aligned",
-    "at_equal_time",
-    "compare",
-    "fit_linear",
-    "generate",
-    "load_task",
-    "predict_beats",
-    "replay",
-    "scores",
-    "setting",
-    "stored_network",
-    "test_peaks",
-    "with_longer_time",
-]
-
 LIVE = 1e-4  # a neuron counts if its |alpha| ||u|| exceeds this part of the largest
 SIGNALS = {208: lambda: load_ecg(), 100: lambda: load_ecg_beats()[:2]}
 RATES = {

@@ -10,8 +10,6 @@ import numpy as np
 from experiments.ecg.methods import METHODS
 from experiments.variations import ratio_of
 
-__all__ = ["ORDER", "comparisons", "excess", "missed", "reference", "table"]
-
 ORDER = ("generated", "sampled", "gated", *METHODS)
 LOWER = 1e-9  # relative: below a bound by rounding only
 SEARCHED = 10  # times the tolerance: what the estimated gap may be where none is proven

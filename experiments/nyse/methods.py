@@ -9,7 +9,7 @@ method is the budget of descent; one series by itself is the work of one-dimensi
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -30,25 +30,6 @@ from convexlib.solvers.lasso import solve_path
 from convexlib.solvers.solve import solve
 from convexlib.training import Training, now, train
 from experiments.variations import FILE, beta_of, own_series
-
-__all__ = [
-    "COLUMNS",
-    "DATA",
-    "METHODS",
-    "PARTS",
-    "RATES",
-    "Task",
-    "compare",
-    "descend_long",
-    "fit_linear",
-    "load_task",
-    "mean_pinball",
-    "mean_square",
-    "predict_series",
-    "replay",
-    "scores",
-    "task_of",
-]
 
 COLUMNS = ("DJ_return", "log_volume", "log_volatility")
 TARGET = "log_volume"
@@ -169,7 +150,8 @@ def fit_linear(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     """The constant, ridge regression with a free bias, and least squares on all flagged days."""
     X, y = task.part("fit")
     mean = float(y.mean())
-    flagged = torch.linalg.lstsq(*_columns(task.flagged)).solution[:, 0]
+    flagged_X, flagged_y = task.flagged
+    flagged = torch.linalg.lstsq(flagged_X, flagged_y[:, None]).solution[:, 0]
     penalty = torch.ones_like(X[0])
     penalty[-1] = 0.0
     ridge = []
@@ -187,18 +169,11 @@ def fit_linear(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _columns(data: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return data[0], data[1][:, None]
-
-
 def compare(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     """Every method at one beta; the time of the convex method is the budget of descent."""
-    X, y = task.part("fit")
-    free = TwoLayer(X, y, beta=1.0, arrangements="generate")
-    beta_max = free.beta_max()
-    problem = free.with_beta(beta_of(config, beta_max))
+    problem, beta_max = _free(task, config)
     _start(problem, {**config, "start_steps": 20}, seed=0)  # compiles before the clock starts
-    solve(problem.with_arrangements(sample_arrangements(X, 5)), tol=0.1)
+    solve(problem.with_arrangements(sample_arrangements(problem.X, 5)), tol=0.1)
     methods: dict[str, Any] = {}
     with warnings.catch_warnings():
         # Unproven optima and short runs say so in their gaps and objectives.
@@ -210,7 +185,7 @@ def compare(task: Task, config: dict[str, Any]) -> dict[str, Any]:
         for name in RATES:
             methods[name] = _descend(name, problem, task, config, seconds)
     return {
-        "rows": list(X.shape),
+        "rows": list(problem.X.shape),
         "beta": problem.beta,
         "beta_max": beta_max,
         "budget": round(seconds, 4),
@@ -218,25 +193,40 @@ def compare(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _free(task: Task, config: dict[str, Any]) -> tuple[TwoLayer, float]:
+    """The program without patterns at the beta of a configuration, and beta_max."""
+    free = TwoLayer(*task.part("fit"), beta=1.0, arrangements="generate")
+    beta_max = free.beta_max()
+    return free.with_beta(beta_of(config, beta_max)), beta_max
+
+
 def _start(problem: TwoLayer, config: dict[str, Any], seed: int) -> Tensor:
     """The neurons (m, d) of a briefly trained network."""
     budget = {"n_steps": config["start_steps"], "n_records": 1}
-    return _adam(problem, config, START_RATE, seed, **budget).best_network.U.detach()
+    run = _train(problem, config, "adam-cosine", [START_RATE], [seed], **budget)
+    return run.best_network.U.detach()
 
 
-def _adam(
-    problem: TwoLayer, config: dict[str, Any], rate: float, seed: int, **budget: Any
+def _train(
+    problem: TwoLayer,
+    config: Mapping[str, Any],
+    name: str,
+    rates: Sequence[float],
+    seeds: Sequence[int],
+    n_records: int = 20,
+    **budget: Any,
 ) -> Training[TwoLayerReLU]:
-    """One run of Adam with a falling rate."""
+    """Descent on the network's weights, within a number of steps or of seconds."""
     return train(
         problem.X,
         problem.y,
         beta=problem.beta,
         width=config["width"],
-        optimizer="adam-cosine",
-        rates=[rate],
-        seeds=[seed],
         batch_size=config["batch_size"],
+        optimizer=name,
+        rates=rates,
+        seeds=seeds,
+        n_records=n_records,
         **budget,
     )
 
@@ -245,11 +235,7 @@ def _convex(problem: TwoLayer, task: Task, config: dict[str, Any], seed: int) ->
     """The program over the patterns of a briefly trained network."""
     began = now(problem.X)
     own = patterns_of(problem.X, _start(problem, config, seed))
-    program = problem.with_arrangements(own)
-    result = solve(program, tol=config["tol"])
-    network = program.to_network(result)
-    seconds = now(problem.X) - began
-    return {"seed": seed, "gap": result.gap, **_report(program, task, network, seconds)}
+    return _solve(problem.with_arrangements(own), task, config, seed, began)
 
 
 def _gated(problem: TwoLayer, task: Task, config: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -257,9 +243,16 @@ def _gated(problem: TwoLayer, task: Task, config: dict[str, Any], seed: int) -> 
     began = now(problem.X)
     gates = sample_arrangements(problem.X, config["gates"], seed=seed)
     program = TwoLayer(problem.X, problem.y, beta=problem.beta, arrangements=gates, gated=True)
+    return _solve(program, task, config, seed, began)
+
+
+def _solve(
+    program: TwoLayer, task: Task, config: dict[str, Any], seed: int, began: float
+) -> dict[str, Any]:
+    """Solve a program whose patterns have been chosen since `began`."""
     result = solve(program, tol=config["tol"])
     network = program.to_network(result)
-    seconds = now(problem.X) - began
+    seconds = now(program.X) - began
     return {"seed": seed, "gap": result.gap, **_report(program, task, network, seconds)}
 
 
@@ -291,31 +284,35 @@ def _descend(
     name: str, problem: TwoLayer, task: Task, config: dict[str, Any], seconds: float
 ) -> list[dict[str, Any]]:
     """Choose the rate on two seeds, then train every seed by itself for `seconds`."""
-    shared = {"beta": problem.beta, "width": config["width"], "batch_size": config["batch_size"]}
-    data, rates = (problem.X, problem.y), config["rates"][name]
-    budget = {"optimizer": name, "n_records": 20, **shared}
-    tuned = train(*data, rates=rates, seeds=config["seeds"][:2], seconds=2 * seconds, **budget)
-    runs = []
-    for seed in config["seeds"]:
-        run = train(*data, rates=[tuned.best_rate], seeds=[seed], seconds=seconds, **budget)
-        report = _report(problem, task, run.best_network, float(run.seconds[-1]))
-        runs.append({"seed": seed, "rate": run.best_rate, "steps": int(run.steps[-1]), **report})
-    return runs
+    rates, seeds = config["rates"][name], config["seeds"]
+    tuned = _train(problem, config, name, rates, seeds[:2], seconds=2 * seconds)
+    return [_run(problem, task, config, name, tuned.best_rate, s, seconds) for s in seeds]
 
 
 def descend_long(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     """Adam, every rate and seed by itself for the given time."""
-    X, y = task.part("fit")
-    free = TwoLayer(X, y, beta=1.0, arrangements="generate")
-    beta_max = free.beta_max()
-    problem = free.with_beta(beta_of(config, beta_max))
-    runs = []
-    for rate in config["rates"]:
-        for seed in config["seeds"]:
-            run = _adam(problem, config, rate, seed, seconds=config["seconds"], n_records=20)
-            report = _report(problem, task, run.best_network, float(run.seconds[-1]))
-            runs.append({"seed": seed, "rate": rate, "steps": int(run.steps[-1]), **report})
+    problem, beta_max = _free(task, config)
+    runs = [
+        _run(problem, task, config, "adam-cosine", rate, seed, config["seconds"])
+        for rate in config["rates"]
+        for seed in config["seeds"]
+    ]
     return {"beta": problem.beta, "beta_max": beta_max, "runs": runs}
+
+
+def _run(
+    problem: TwoLayer,
+    task: Task,
+    config: dict[str, Any],
+    name: str,
+    rate: float,
+    seed: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """One run of descent, and what it reached."""
+    run = _train(problem, config, name, [rate], [seed], seconds=seconds)
+    report = _report(problem, task, run.best_network, float(run.seconds[-1]))
+    return {"seed": seed, "rate": rate, "steps": int(run.steps[-1]), **report}
 
 
 def _report(problem: TwoLayer, task: Task, network: nn.Module, seconds: float) -> dict[str, Any]:
@@ -333,14 +330,10 @@ def replay(record: Mapping[str, Any]) -> dict[str, Any]:
     if config["part"] not in ("network", "long"):
         return {}
     X, y = task_of(config).part("fit")
-    shared = {"beta": result["beta"], "width": config["width"], "batch_size": config["batch_size"]}
     problem = TwoLayer(X, y, beta=result["beta"], arrangements="generate")
 
     def again(name: str, run: Mapping[str, Any]) -> dict[str, Any]:
-        made = train(
-            *(X, y), optimizer=name, rates=[run["rate"]], seeds=[run["seed"]],
-            n_steps=run["steps"], n_records=20, **shared,
-        )  # fmt: skip
+        made = _train(problem, config, name, [run["rate"]], [run["seed"]], n_steps=run["steps"])
         return {"objective": problem.objective(made.best_network)}
 
     if config["part"] == "long":

@@ -9,8 +9,6 @@ import numpy as np
 
 from experiments.variations import ratio_of
 
-__all__ = ["chosen", "missed", "networks", "table"]
-
 REFERRED = ("convex", "generated", "sgd-cosine", "adam-cosine")  # one objective for all of them
 
 

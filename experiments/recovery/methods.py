@@ -21,17 +21,6 @@ from convexlib.training import train
 from experiments.recovery.planted import Planted, all_active, isometry, plant, precertificate
 from experiments.variations import beta_of
 
-__all__ = [
-    "TOLERANCE",
-    "conditions",
-    "descended",
-    "describe",
-    "noisy",
-    "regularised",
-    "transitions",
-    "verdict",
-]
-
 TOLERANCE = 1e-6  # relative: an interpolant cheaper than the teacher by more than this refutes it
 SHARE = 0.01  # of the total norm, from which on a neuron counts
 
@@ -70,10 +59,8 @@ def transitions(config: dict[str, Any]) -> dict[str, Any]:
             values = isometry(planted, precertificate(planted))
             holds = bool(values.max() < 1.0)
             if holds and seed not in config["seeds"][: config["solved"]]:
-                ends, distance = (
-                    "minimal",
-                    0.0,
-                )  # by the theorem that the solved ones put to the test
+                # By the theorem that the solved ones put to the test.
+                ends, distance = "minimal", 0.0
             else:
                 ends, distance = verdict(planted)
             row["minimal"] += ends == "minimal"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb, inf, pi, sqrt
+from math import inf, perm, pi, sqrt
 
 import numpy as np
 import torch
@@ -19,20 +19,6 @@ from convexlib.arrangements import Arrangements
 from convexlib.errors import InputError
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.solvers.lasso.active_set import simplex
-
-__all__ = [
-    "TEACHERS",
-    "Planted",
-    "all_active",
-    "enough_active",
-    "halfspace_share",
-    "isometry",
-    "isometry_limit",
-    "isometry_threshold",
-    "plant",
-    "precertificate",
-    "separated_share",
-]
 
 # The limits of the squared isometry value for random gates: coefficients of 1, c'/(c'-1), and the
 # rows per dimension that a block sees, c' = n / (divisor d). The chapter derives them.
@@ -192,8 +178,4 @@ def separated_share(intervals: int, k: int) -> float:
 
     .. math:: k! \binom{m-k+1}{k} / m^k
     """
-    ways = comb(intervals - k + 1, k) if intervals - k + 1 >= k else 0
-    share = float(ways)
-    for j in range(k):
-        share *= (j + 1) / intervals
-    return share
+    return perm(max(intervals - k + 1, 0), k) / intervals**k

@@ -14,9 +14,6 @@ from convexlib.arrays import Floats
 from convexlib.problems.mirrors import Mirrors
 from convexlib.solvers.interpolation import interpolate
 
-__all__ = ["compute", "draw", "is_minimal", "is_separated", "sampled", "sparsest"]
-
-
 _FLAT = 1e-9  # slope changes below this are rounding: planted ones are at least 1/2
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["half_point", "missed", "table"]
-
 
 def half_point(
     ratios: Sequence[float], successes: Sequence[int], trials: int

@@ -45,19 +45,6 @@ from convexlib.training import now, train_parallel
 from experiments.uci.methods import split
 from experiments.variations import beta_of
 
-__all__ = [
-    "BASELINES",
-    "CLOSE",
-    "KINDS",
-    "compare",
-    "digits",
-    "instance",
-    "landscape",
-    "load",
-    "replay",
-    "run_scores",
-]
-
 CLOSE = (1e-2, 1e-3)  # relative excess over the optimum that counts as reaching it
 KINDS: dict[str, type[ThreeLayer] | type[PathRegularized]] = {
     "decay": ThreeLayer,
@@ -188,20 +175,29 @@ def _again(
     """The objective of a run of so many steps."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        made = train_parallel(
-            problem, config["K"], rates=[run["rate"]], seeds=[run["seed"]], n_steps=run["steps"],
-            **_shared(name, config),
-        )  # fmt: skip
+        made = _train(problem, name, config, [run["rate"]], [run["seed"]], n_steps=run["steps"])
     return {"objective": problem.objective(made.best_network)}
 
 
-def _shared(name: str, config: dict[str, Any]) -> dict[str, Any]:
-    """What all runs of a baseline have in common."""
-    return {
-        "optimizer": f"{name}-cosine",
-        "batch_size": config["batch_size"],
-        "n_records": RECORDS,
-    }
+def _train(
+    problem: UnitProgram,
+    name: str,
+    config: dict[str, Any],
+    rates: list[float],
+    seeds: list[int],
+    **budget: Any,
+) -> Any:
+    """A baseline with a grid of rates and seeds, within a number of steps or of seconds."""
+    return train_parallel(
+        problem,
+        config["K"],
+        optimizer=f"{name}-cosine",
+        batch_size=config["batch_size"],
+        n_records=RECORDS,
+        rates=rates,
+        seeds=seeds,
+        **budget,
+    )
 
 
 def _methods(problem: UnitProgram, data: Data, config: dict[str, Any]) -> dict[str, Any]:
@@ -233,16 +229,12 @@ def _descent(
     problem: UnitProgram, name: str, seconds: float, data: Data, config: dict[str, Any]
 ) -> dict[str, Any]:
     """A baseline in both ways."""
-    shared = _shared(name, config)
-    seeds, rates = config["seeds"], list(config["rates"][name])
+    seeds = config["seeds"]
 
     def alone(rate: float, seeds: list[int]) -> Any:
-        budget = len(seeds) * seconds
-        return train_parallel(
-            problem, config["K"], rates=[rate], seeds=seeds, seconds=budget, **shared
-        )
+        return _train(problem, name, config, [rate], seeds, seconds=len(seeds) * seconds)
 
-    tried = {rate: alone(rate, seeds[:1]) for rate in rates}
+    tried = {rate: alone(rate, seeds[:1]) for rate in config["rates"][name]}
     best = _best_rate(tried)
     for _ in range(config["widenings"]):
         beyond = {max(tried): 3.0, min(tried): 1.0 / 3.0}.get(best)
@@ -254,14 +246,7 @@ def _descent(
     final = alone(best, seeds)
     winner = min(final, tried[best], key=lambda run: run.best_objective)
     grid = sorted(tried)
-    tuned = train_parallel(
-        problem,
-        config["K"],
-        rates=grid,
-        seeds=seeds,
-        seconds=config["factor"] * seconds,
-        **shared,
-    )
+    tuned = _train(problem, name, config, grid, seeds, seconds=config["factor"] * seconds)
     return {
         "rates": grid,
         "alone": {

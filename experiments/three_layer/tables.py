@@ -9,17 +9,6 @@ import numpy as np
 
 from experiments.three_layer.methods import BASELINES
 
-__all__ = [
-    "EQUAL",
-    "accuracies",
-    "comparison",
-    "missed",
-    "objectives",
-    "summary",
-    "table",
-    "verdict",
-]
-
 EQUAL = 1e-3  # objectives that are relatively closer than this count as equal
 
 

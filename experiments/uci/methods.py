@@ -36,21 +36,6 @@ from convexlib.solvers.solve import solve
 from convexlib.training import now, train
 from experiments.variations import own_table
 
-__all__ = [
-    "CONVEX",
-    "METHODS",
-    "Task",
-    "convex",
-    "curve",
-    "descent",
-    "generated",
-    "load_task",
-    "patterns",
-    "scores",
-    "side_by_side",
-    "split",
-]
-
 SHUFFLE = 1995
 MAX_CLASSES = 100  # of the 73 tables none has more
 CONVEX: dict[str, dict[str, Any]] = {

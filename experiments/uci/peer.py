@@ -36,8 +36,6 @@ from experiments.records import SOURCE
 from experiments.uci import CONVEX, LAMBDAS, Task, load_task
 from experiments.uci.methods import curve, patterns, scores
 
-__all__ = ["compute", "configs", "pyscnn"]
-
 PYTHON = SOURCE / "benchmarks" / ".venv" / "bin" / "python"
 POOLS = ("OMP", "MKL", "OPENBLAS", "NUMBA")
 LIMIT = 15.0  # seconds of processor time

@@ -15,22 +15,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from convexlib.plots.style import COLOURS, DASHES, GREY
 from experiments.uci.methods import CONVEX
-
-__all__ = [
-    "POOLS",
-    "TOLERANCES",
-    "by_problem",
-    "missed",
-    "plot_profiles",
-    "profile",
-    "ranks",
-    "table",
-    "times_to",
-    "value_at",
-]
 
 TOLERANCES = (1.0, 0.5, 0.1, 1e-2, 1e-3, 1e-6)
 # Gated networks are another class, with other optima: a pool that mixes them with ReLU networks is
@@ -105,10 +93,7 @@ def ranks(problems: Results, methods: Sequence[str], score: str = "test_accuracy
     if not problems:
         return {method: float("nan") for method in methods}
     scores = np.array([[part[method][score] for method in methods] for part in problems.values()])
-    above = (scores[:, None, :] > scores[:, :, None]).sum(axis=2)
-    equal = (scores[:, None, :] == scores[:, :, None]).sum(axis=2)  # at least 1: itself
-    mean = (1.0 + above + 0.5 * (equal - 1)).mean(axis=0)
-    return dict(zip(methods, map(float, mean), strict=True))
+    return dict(zip(methods, rankdata(-scores, axis=1).mean(axis=0).tolist(), strict=True))
 
 
 def table(found: Sequence[Mapping[str, Any]]) -> str:

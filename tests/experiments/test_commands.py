@@ -1,8 +1,5 @@
 """`python -m experiments`: what its commands print, keep, and return."""
 
-import argparse
-import re
-
 import pytest
 import torch
 
@@ -57,21 +54,25 @@ def test_run_prints_the_table_and_continues_where_it_was(capsys, toy, tmp_path):
     assert toy == [0, 1, 0, 1, 2, 3]
 
 
-def test_a_missed_tolerance_is_exit_code_1(capsys, tmp_path):
+@pytest.fixture
+def other_code(monkeypatch):
+    """Call it, and the code is no longer what it was."""
+
+    def change():
+        for module in (runner, provenance):
+            monkeypatch.setattr(module, "code_of", lambda function: "0" * 16)
+
+    return change
+
+
+def test_other_code_is_not_mixed_in_unless_asked_for(capsys, toy, tmp_path, other_code):
+    """Records say which code made them; a full run neither adds to others nor passes them over."""
     assert cli.main(["run", "toy", "--full"]) == 1
     captured = capsys.readouterr()
     assert captured.out.split() == ["0", "1", "4", "9"]
     assert captured.err == "experiments: toy: too large\n"
-    assert len((tmp_path / "toy" / "records.jsonl").read_text().splitlines()) == 4
-
-
-def test_other_code_is_not_mixed_in_unless_asked_for(capsys, toy, tmp_path, monkeypatch):
-    """Records say which code made them; a full run neither adds to others nor passes them over."""
-    cli.main(["run", "toy", "--full"])
     fold(tmp_path / "toy", without=list(stored(tmp_path / "toy"))[:1])
-    monkeypatch.setattr(runner, "code_of", lambda function: "0" * 16)
-    monkeypatch.setattr(provenance, "code_of", lambda function: "0" * 16)
-    capsys.readouterr()
+    other_code()
     assert cli.main(["run", "toy", "--full"]) == 1
     error = capsys.readouterr().err
     assert "3 of the 3 records in" in error
@@ -87,10 +88,9 @@ def test_other_code_is_not_mixed_in_unless_asked_for(capsys, toy, tmp_path, monk
     assert {record["environment"]["code"] for record in runner.records("toy")} == {"0" * 16}
 
 
-def test_quick_runs_are_always_of_the_present_code(toy, monkeypatch):
+def test_quick_runs_are_always_of_the_present_code(toy, other_code):
     cli.main(["run", "toy"])
-    monkeypatch.setattr(runner, "code_of", lambda function: "0" * 16)
-    monkeypatch.setattr(provenance, "code_of", lambda function: "0" * 16)
+    other_code()
     cli.main(["run", "toy"])
     cli.main(["run", "toy"])
     assert toy == [0, 1, 0, 1]
@@ -104,6 +104,8 @@ def test_table_reads_the_records_of_one_profile(capsys):
     assert cli.main(["table", "toy"]) == 0
     assert sorted(capsys.readouterr().out.split()) == ["0", "1"]
     assert cli.main(["table", "toy", "--full"]) == 1
+    there = "There are others: `python -m experiments table toy --quick`.\n"
+    assert capsys.readouterr().err.endswith(there)
 
 
 def test_list_counts_records(capsys):
@@ -113,11 +115,26 @@ def test_list_counts_records(capsys):
     assert capsys.readouterr().out.split() == ["toy", "quick", "1/2,", "full", "0/4", "Squares"]
 
 
-@pytest.mark.parametrize("arguments", [["nyse"], ["toy", "--quick", "--full"], []])
-def test_bad_arguments_are_exit_code_2(capsys, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["run", "nyse"], "invalid choice: 'nyse'"),
+        (["run", "toy", "--quick", "--full"], "not allowed with argument --quick"),
+        (["run", "toy", "--seed", "1"], "unrecognized arguments: --seed 1"),  # a choice of `check`
+        (["check", "toy", "0"], "argument K: '0' is not like 1, 2, 3"),
+        (["check", "toy", "x"], "argument K: 'x' is not like 1, 2, 3"),
+        (["run", "toy", "--jobs", "0"], "'0' is no number of processes like 2, or -1"),
+        (["run", "toy", "--jobs", "two"], "'two' is no number of processes"),
+        *((["run", "toy", f"--seeds={text}"], "is not like 0-4 or 0,2,5, without repetition")
+          for text in ("", "a", "3-1", "1,1", "1-2-", "1-2-3", "0.5")),
+    ],
+)  # fmt: skip
+def test_bad_arguments_are_exit_code_2(capsys, arguments, message):
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["run", *arguments])
+        cli.main(arguments)
     assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -131,9 +148,6 @@ def test_seeds_are_read():
     assert cli.seeds("0-4") == [0, 1, 2, 3, 4]
     assert cli.seeds("7") == [7]
     assert cli.seeds("0,2,5-6") == [0, 2, 5, 6]
-    for text in ("", "a", "3-1", "1,1", "1-2-", "1-2-3", "0.5"):
-        with pytest.raises(argparse.ArgumentTypeError, match="is not like 0-4"):
-            cli.seeds(text)
 
 
 def test_the_real_experiments_are_listed(monkeypatch, capsys):
@@ -169,21 +183,12 @@ def test_a_damaged_record_is_one_line(capsys, toy, tmp_path):
     assert len(toy) == 3
 
 
-def test_table_names_the_profile_that_has_records(capsys):
-    cli.main(["run", "toy"])
-    capsys.readouterr()
-    assert cli.main(["table", "toy", "--full"]) == 1
-    assert capsys.readouterr().err.endswith(
-        "There are others: `python -m experiments table toy --quick`.\n"
-    )
-
-
 def test_check_makes_records_again_and_writes_nothing(capsys, toy, tmp_path):
     cli.main(["run", "toy", "--full", "--seeds", "0-1"])
     assert (tmp_path / "toy").is_dir()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.json*")}
     capsys.readouterr()
-    assert cli.main(["run", "toy", "--check", "5"]) == 0
+    assert cli.main(["check", "toy", "5"]) == 0
     captured = capsys.readouterr()
     assert len(captured.out.splitlines()) == 3
     assert captured.err == ""
@@ -194,7 +199,7 @@ def test_check_makes_records_again_and_writes_nothing(capsys, toy, tmp_path):
 def test_a_check_that_misses_is_exit_code_1(capsys, toy):
     cli.main(["run", "toy", "--seeds", "2,4"])
     capsys.readouterr()
-    assert cli.main(["run", "toy", "--quick", "--seeds", "2,4", "--check", "2"]) == 1
+    assert cli.main(["check", "toy", "2", "--quick", "--seeds", "2,4"]) == 1
     captured = capsys.readouterr()
     assert "more than 1e-06" in captured.out
     assert captured.err.startswith("experiments: toy: objective of record ")
@@ -205,40 +210,20 @@ def test_check_leaves_out_records_of_other_settings(capsys, toy, tmp_path):
     cli.main(["run", "toy", "--seeds", "0-2"])
     (tmp_path / "toy-quick-other").rename(tmp_path / "toy-quick")
     capsys.readouterr()
-    assert cli.main(["run", "toy", "--quick", "--check", "9"]) == 0
+    assert cli.main(["check", "toy", "9", "--quick"]) == 0
     assert capsys.readouterr().err == "experiments: 1 records of other settings are left out\n"
     (tmp_path / "toy-quick").rename(tmp_path / "toy-quick-other")
-    assert cli.main(["run", "toy", "--quick", "--seeds", "8", "--check", "9"]) == 1
+    assert cli.main(["check", "toy", "9", "--quick", "--seeds", "8"]) == 1
     assert "none of the 3 records in" in capsys.readouterr().err
-    assert cli.main(["run", "toy", "--check", "1"]) == 1
+    assert cli.main(["check", "toy", "1"]) == 1
     assert "holds no intact record" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--seed", "1"], "got --seed 1 without --check.*The seeds of an experiment are --seeds"),
-        (["--cluster", "tcp://127.0.0.1:1", "--jobs", "2"], "got --cluster and --jobs 2"),
-    ],
-)
-def test_options_that_do_not_go_together(capsys, arguments, message):
-    assert cli.main(["run", "toy", *arguments]) == 2
-    assert re.search(message, capsys.readouterr().err)
-
-
-@pytest.mark.parametrize(
-    "option", [["--check", "0"], ["--check", "x"], ["--jobs", "0"], ["--jobs", "two"]]
-)
-def test_numbers_are_checked(capsys, option):
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["run", "toy", *option])
-    assert stopped.value.code == 2
-    assert f"argument {option[0]}: '{option[1]}' is n" in capsys.readouterr().err
 
 
 def test_a_cluster_that_is_not_there(capsys, monkeypatch):
     pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
     monkeypatch.setattr(cluster.workers.__wrapped__, "__kwdefaults__", {"timeout": 0.3})
+    assert cli.main(["run", "toy", "--cluster", "tcp://127.0.0.1:1", "--jobs", "2"]) == 2
+    assert "got --cluster and --jobs 2" in capsys.readouterr().err
     assert cli.main(["run", "toy", "--cluster", "tcp://127.0.0.1:1"]) == 2
     error = capsys.readouterr().err
     assert "no Dask scheduler answers at 'tcp://127.0.0.1:1' within 0.3 s" in error

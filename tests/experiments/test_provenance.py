@@ -111,7 +111,7 @@ def test_the_code_of_an_experiment_is_its_own_and_what_it_uses_of_the_library(of
 
 def test_records_say_which_code_made_them(tmp_path: Path) -> None:
     provenance._digest_of.cache_clear()
-    (record,) = run("toy", square, [{"x": 3}], folder=tmp_path, progress=False)
+    (record,) = run("toy", square, [{"x": 3}], folder=tmp_path)
     assert record["environment"]["code"] == provenance.code_of(square)
     assert provenance.other_code([record], square) == 0
     old = {"environment": {"commit": "abc"}}

@@ -69,11 +69,11 @@ def test_killed_at_random_moments_nothing_is_lost_or_doubled(fork, tmp_path):
             record_files.fold(tmp_path / "toy", without={digest(config) for config in gone})
             before = state(tmp_path)
     assert kills >= 10
-    found = run("toy", toys.square, wanted, folder=tmp_path, progress=False)
+    found = run("toy", toys.square, wanted, folder=tmp_path)
     assert [record["result"]["square"] for record in found] == [k**2 for k in range(COUNT)]
     assert before.items() <= state(tmp_path).items()
     assert set(state(tmp_path)) == {file_name(config) for config in wanted}
-    run("toy", toys.square, [*wanted, {**wanted[0], "seed": 99}], folder=tmp_path, progress=False)
+    run("toy", toys.square, [*wanted, {**wanted[0], "seed": 99}], folder=tmp_path)
     assert parts(tmp_path) == []
     assert singles(tmp_path) == []
 
@@ -88,7 +88,7 @@ def test_killed_at_each_step_of_writing(fork, tmp_path, moment):
     kept = state(tmp_path)
     assert len(kept) == (2 if moment == "replaced" else 1)
     assert len(parts(tmp_path)) == (1 if moment in ("write", "fsync", "replace") else 0)
-    found = run("toy", toys.square, wanted, folder=tmp_path, progress=False)
+    found = run("toy", toys.square, wanted, folder=tmp_path)
     assert [record["result"]["square"] for record in found] == [0, 1, 4]
     assert kept.items() <= state(tmp_path).items()
     assert parts(tmp_path) == []
@@ -114,7 +114,7 @@ def test_two_runs_at_once_agree(fork, tmp_path):
     calls = Counter(toys.trace(tmp_path / "log", "ended"))
     assert set(calls) == set(range(20))
     assert max(calls.values()) <= 2
-    again = run("toy", toys.fails, wanted, folder=tmp_path, progress=False)
+    again = run("toy", toys.fails, wanted, folder=tmp_path)
     assert [record["result"]["square"] for record in again] == [k**2 for k in range(20)]
 
 
@@ -128,11 +128,11 @@ def test_a_full_disk_is_one_error_and_leaves_no_part(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DataError, match=rf"cannot write .*{first}.json \(No space left on device"):
-        run("toy", toys.square, wanted, folder=tmp_path, progress=False)
+        run("toy", toys.square, wanted, folder=tmp_path)
     assert len(state(tmp_path)) == 1
     assert parts(tmp_path) == []
     monkeypatch.undo()
-    assert len(run("toy", toys.square, wanted, folder=tmp_path, progress=False)) == 3
+    assert len(run("toy", toys.square, wanted, folder=tmp_path)) == 3
 
 
 def test_a_file_that_may_not_grow_leaves_no_part(tmp_path):
@@ -142,7 +142,7 @@ def test_a_file_that_may_not_grow_leaves_no_part(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, limits[1]))
     try:
         with pytest.raises(DataError, match="File too large.*no part of a record is left"):
-            run("toy", toys.square, wanted, folder=tmp_path, progress=False)
+            run("toy", toys.square, wanted, folder=tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
@@ -158,7 +158,7 @@ def test_a_full_disk_is_found_before_anything_is_computed(tmp_path, monkeypatch)
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DataError, match="Disk quota exceeded"):
-        run("toy", toys.square, wanted, folder=tmp_path, progress=False)
+        run("toy", toys.square, wanted, folder=tmp_path)
     assert not (tmp_path / "log").exists()
 
 
@@ -168,18 +168,18 @@ def test_a_folder_that_may_only_be_read():
         folder = Path(name)
         folder.chmod(0o755)
         wanted = toys.configs(2, log=str(folder / "log"))
-        run("toy", toys.square, wanted[:1], folder=folder, progress=False)
+        run("toy", toys.square, wanted[:1], folder=folder)
         for place in (folder / "toy", folder / "toy" / record_files.RUNNING):
             place.chmod(0o555)
         user = os.geteuid()
         if user == 0:
             os.seteuid(65534)
         try:
-            (kept,) = run("toy", toys.fails, wanted[:1], folder=folder, progress=False)
+            (kept,) = run("toy", toys.fails, wanted[:1], folder=folder)
             assert kept["result"]["square"] == 0  # nothing is missing, nothing need be written
             pattern = r"cannot write .*/toy \(Permission denied\).*Is the folder writable"
             with pytest.raises(DataError, match=pattern):
-                run("toy", toys.fails, wanted, folder=folder, progress=False)
+                run("toy", toys.fails, wanted, folder=folder)
         finally:
             os.seteuid(user)
             for place in (folder / "toy", folder / "toy" / record_files.RUNNING):
@@ -190,7 +190,7 @@ def test_a_folder_that_may_only_be_read():
 def test_a_file_in_place_of_the_folder(tmp_path):
     (tmp_path / "toy").write_text("a file")
     with pytest.raises(DataError, match=r"cannot write .*/toy \(Not a directory\)"):
-        run("toy", toys.fails, toys.configs(1), folder=tmp_path, progress=False)
+        run("toy", toys.fails, toys.configs(1), folder=tmp_path)
 
 
 def test_an_interrupt_says_how_many_are_done(tmp_path):
@@ -200,9 +200,9 @@ def test_an_interrupt_says_how_many_are_done(tmp_path):
         return {"square": config["seed"] ** 2}
 
     wanted = toys.configs(4)
-    run("toy", interrupted, wanted[:1], folder=tmp_path, progress=False)
+    run("toy", interrupted, wanted[:1], folder=tmp_path)
     with pytest.raises(KeyboardInterrupt) as caught:
-        run("toy", interrupted, wanted, folder=tmp_path, progress=False)
+        run("toy", interrupted, wanted, folder=tmp_path)
     assert str(caught.value) == (
         "toy was interrupted: 2 of 4 records are done. The same command goes on from there."
     )
@@ -213,13 +213,13 @@ def test_an_interrupt_says_how_many_are_done(tmp_path):
 def test_a_worker_process_that_is_killed(tmp_path):
     """As the kernel does where memory is short: one error, and what is done stays done."""
     log = tmp_path / "log"
-    run("toy", toys.square, toys.configs(1, log=str(log)), folder=tmp_path, progress=False)
+    run("toy", toys.square, toys.configs(1, log=str(log)), folder=tmp_path)
     kept = state(tmp_path)
     wanted = toys.configs(3, log=str(log))
     with pytest.raises(SolverError, match="was killed, .*1 of 3 records are done.*fewer jobs"):
-        run("toy", toys.dies, wanted, folder=tmp_path, jobs=2, progress=False)
+        run("toy", toys.dies, wanted, folder=tmp_path, jobs=2)
     assert state(tmp_path) == kept
-    found = run("toy", toys.square, wanted, folder=tmp_path, progress=False)
+    found = run("toy", toys.square, wanted, folder=tmp_path)
     assert [record["result"]["square"] for record in found] == [0, 1, 4]
     assert kept.items() <= state(tmp_path).items()
 
@@ -237,7 +237,7 @@ def test_the_main_process_of_workers_is_killed(fork, tmp_path):
     process.join()
     kept = state(tmp_path)
     assert 2 <= len(kept) < 6
-    found = run("toy", toys.square, wanted, folder=tmp_path, progress=False)
+    found = run("toy", toys.square, wanted, folder=tmp_path)
     assert [record["result"]["square"] for record in found] == [k**2 for k in range(6)]
     assert set(kept) <= set(state(tmp_path))
     assert max(Counter(toys.trace(tmp_path / "log", "ended")).values()) <= 2
@@ -259,7 +259,7 @@ STEPS = ["open", "write", "fsync", "replace", "replaced", "unlink"]
 def test_killed_at_each_step_of_folding(fork, tmp_path, moment):
     """Every record is there, as a line or as a file, and the next run folds what is left."""
     wanted = toys.configs(3, log=str(tmp_path / "log"))
-    run("toy", toys.square, wanted[:1], folder=tmp_path, progress=False)
+    run("toy", toys.square, wanted[:1], folder=tmp_path)
     process = fork.Process(target=toys.run_and_fold_until, args=(str(tmp_path), wanted, moment))
     process.start()
     process.join()
@@ -267,10 +267,10 @@ def test_killed_at_each_step_of_folding(fork, tmp_path, moment):
     kept = state(tmp_path)
     assert len(kept) == 3
     assert len(singles(tmp_path)) == 2
-    run("toy", toys.fails, wanted, folder=tmp_path, progress=False)
+    run("toy", toys.fails, wanted, folder=tmp_path)
     assert state(tmp_path) == kept
     assert singles(tmp_path) == []
-    run("toy", toys.square, [*wanted, {**wanted[0], "seed": 99}], folder=tmp_path, progress=False)
+    run("toy", toys.square, [*wanted, {**wanted[0], "seed": 99}], folder=tmp_path)
     assert parts(tmp_path) == []
 
 
@@ -303,10 +303,10 @@ def test_what_cannot_be_folded_is_read_all_the_same(tmp_path, monkeypatch):
         real(path, content)
 
     monkeypatch.setattr(atomic, "write", full)
-    found = run("toy", toys.square, wanted, folder=tmp_path, progress=False)
+    found = run("toy", toys.square, wanted, folder=tmp_path)
     assert len(singles(tmp_path)) == 3
     with pytest.raises(DataError, match=r"cannot write .*/toy \(No space left on device"):
         record_files.fold(tmp_path / "toy")
     monkeypatch.undo()
-    assert run("toy", toys.fails, wanted, folder=tmp_path, progress=False) == found
+    assert run("toy", toys.fails, wanted, folder=tmp_path) == found
     assert singles(tmp_path) == []

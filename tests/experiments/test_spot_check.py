@@ -1,12 +1,14 @@
 """Records made again: what agrees, what does not, and what is left out, with the reason."""
 
+import copy
+import math
 import re
 
 import pytest
 
 from convexlib.errors import DataError
 from experiments import ecg, nyse, three_layer
-from experiments.runner import Experiment, Median, digest, file_name, records, run
+from experiments.runner import Between, Experiment, Median, digest, file_name, records, run
 from experiments.spot_check import Agreement, compare, spot_check, table
 
 
@@ -32,23 +34,21 @@ class Toy:
 
 
 def experiment(toy, rtol=1e-6, **fields):
-    return Experiment(
-        "toy", "Toy", list, toy, str, lambda record: None, timed=("methods.adam.*",),
-        compared=lambda config: {"methods.adam.*": 0.5, "objective": rtol, "*.objective": rtol},
-        **fields,
-    )  # fmt: skip
+    rules = {"methods.adam.*": 0.5, "objective": rtol, "*.objective": rtol}
+    fields = {"compared": lambda config: rules, "timed": ("methods.adam.*",), **fields}
+    return Experiment("toy", "Toy", list, toy, str, lambda record: None, **fields)
 
 
 @pytest.fixture
 def stored(tmp_path):
     """Six records, two of which hold nothing but what is limited by time."""
     configs = [{"seed": seed, "timed": seed >= 4} for seed in range(6)]
-    return run("toy", Toy(), configs, folder=tmp_path, progress=False)
+    return run("toy", Toy(), configs, folder=tmp_path)
 
 
 def test_records_that_come_out_again(stored):
     toy = Toy()
-    rows = spot_check(experiment(toy), stored, 4, progress=False)
+    rows = spot_check(experiment(toy), stored, 4)
     assert sorted(toy.calls) == [0, 1, 2, 3]
     assert all(row.ok for row in rows)
     compared = [row for row in rows if not row.note]
@@ -69,21 +69,19 @@ def test_the_largest_difference_counts(stored, shift, ok):
     toy = Toy()
     toy.shift = shift
     (row,) = [
-        row
-        for row in spot_check(experiment(toy), stored[:1], 1, progress=False)
-        if row.entry == "path.*.objective"
+        row for row in spot_check(experiment(toy), stored[:1], 1) if row.entry == "path.*.objective"
     ]
     assert row.count == 3
     assert row.ok is ok
     assert (row.stored, row.again) == (3.0, 3.0 + 2 * shift)
     assert row.difference == pytest.approx(2 * shift / 3, rel=1e-6)
-    assert spot_check(experiment(toy, rtol=1e-2), stored[:1], 1, progress=False)[1].ok
+    assert spot_check(experiment(toy, rtol=1e-2), stored[:1], 1)[1].ok
 
 
 def test_the_seed_draws_the_records(stored):
     def drawn(seed):
         toy = Toy()
-        spot_check(experiment(toy), stored, 2, seed=seed, progress=False)
+        spot_check(experiment(toy), stored, 2, seed=seed)
         assert len(set(toy.calls)) == 2
         return toy.calls
 
@@ -94,12 +92,12 @@ def test_the_seed_draws_the_records(stored):
 def test_what_is_limited_by_time_is_reported_and_not_run(stored):
     toy = Toy()
     timed = digest(stored[5]["config"])[:16]
-    found = spot_check(experiment(toy), [stored[0], stored[5]], 2, progress=False)
+    found = spot_check(experiment(toy), [stored[0], stored[5]], 2)
     (row,) = [row for row in found if row.record == timed]
     assert toy.calls == [0]
     assert row.note
     with pytest.raises(DataError, match="none of the 2 records of toy has an entry that can be"):
-        spot_check(experiment(toy), stored[4:], 1, progress=False)
+        spot_check(experiment(toy), stored[4:], 1)
 
 
 @pytest.mark.parametrize(("value", "ok"), [(6.5, True), (20.0, False)])
@@ -107,7 +105,7 @@ def test_what_is_limited_by_time_is_replayed_where_that_can_be_done(stored, valu
     """Both sides of a comparison are made again, each to the tolerance that its kind allows."""
     again = experiment(Toy(), replay=lambda record: {"methods": {"adam": {"objective": value}}})
     for record, runs in ((stored[0], 1), (stored[5], 0)):
-        rows = spot_check(again, [record], 1, progress=False)
+        rows = spot_check(again, [record], 1)
         (row,) = [row for row in rows if row.entry == "methods.adam.objective"]
         assert not row.note
         assert row.again == value
@@ -118,15 +116,27 @@ def test_what_is_limited_by_time_is_replayed_where_that_can_be_done(stored, valu
 
 def test_draws_are_compared_by_their_median(stored):
     """One seed may end elsewhere; most may not."""
-    path = stored[0]["result"]["path"]
     for moved, ok in (([0], True), ([2], True), ([0, 1], False)):
-        values = [{**entry, "objective": entry["objective"] * (1 + (k in moved))}
-                  for k, entry in enumerate(path)]  # fmt: skip
-        again = {**stored[0], "result": {**stored[0]["result"], "path": values}}
+        again = copy.deepcopy(stored[0])
+        for k in moved:
+            again["result"]["path"][k]["objective"] *= 2
         rows = compare(experiment(Toy(), rtol=Median(0.2)), stored[0], again)
         (row,) = [row for row in rows if row.entry == "path.*.objective"]
         assert row.ok is ok
         assert row.stored == 2.0
+
+
+@pytest.mark.parametrize(
+    ("value", "ok"),
+    [(2.0, True), (3.7, True), (4.0, True), (1.99, False), (4.01, False), (math.nan, False),
+     (None, False)],
+)  # fmt: skip
+def test_a_single_draw_is_compared_by_what_is_proven_of_all(stored, value, ok):
+    """Wherever it ended at first, it ends between these two again."""
+    bounds = {"methods.adam.*": Between("objective", "methods.convex.objective")}
+    again = {**stored[0], "replayed": {"methods": {"adam": {"objective": value}}}}
+    (row,) = compare(experiment(Toy(), compared=lambda config: bounds), stored[0], again)
+    assert (row.stored, row.ok) == (6.0, ok)
 
 
 def test_an_entry_that_is_gone_or_new_is_a_miss(stored):

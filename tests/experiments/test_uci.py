@@ -193,8 +193,8 @@ def test_a_large_penalty_leaves_the_network_of_no_neurons(task):
 
 def test_records_are_whole_and_say_whether_they_miss(tmp_path, monkeypatch):
     monkeypatch.setattr(uci.methods, "load_uci", lambda name: table(2))
-    (record,) = run("uci", compute, [config("gated")], folder=tmp_path, progress=False)
-    (again,) = run("uci", compute, [config("gated")], folder=tmp_path, progress=False)
+    (record,) = run("uci", compute, [config("gated")], folder=tmp_path)
+    (again,) = run("uci", compute, [config("gated")], folder=tmp_path)
     assert record == again
     assert uci.EXPERIMENT.missed(record) is None
     record["result"]["relative_gap"] = 2e-8

@@ -121,7 +121,7 @@ def test_names_are_those_that_there_are_but_for_data():
 def test_the_call_and_the_command_are_the_same(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CONVEXLIB_RESULTS", str(tmp_path))
     changes = {**SMALL, "beta": 0.5, "rates.sgd": [0.1], "tol": 1e-6}
-    found = runner.run_experiment(ecg.EXPERIMENT, "quick", changes=changes, progress=False)
+    found = runner.run_experiment(ecg.EXPERIMENT, "quick", changes=changes)
     assert {record["result"]["beta"] for record in found} == {0.5}
     assert all(record["config"]["rates"]["sgd"] == [0.1] for record in found)
     place = tmp_path / "ecg-quick-other"
@@ -137,7 +137,7 @@ def test_the_call_and_the_command_are_the_same(tmp_path, monkeypatch, capsys):
 def test_recovery_by_descent_takes_beta_itself(tmp_path, monkeypatch):
     monkeypatch.setenv("CONVEXLIB_RESULTS", str(tmp_path))
     changes = {"part": "descent", "beta": 0.25, "steps": 20, "seeds": [0], "n": 12, "width": 4}
-    found = runner.run_experiment(recovery.EXPERIMENT, "quick", changes=changes, progress=False)
+    found = runner.run_experiment(recovery.EXPERIMENT, "quick", changes=changes)
     assert {record["config"]["beta"] for record in found} == {0.25}
     assert all(min(record["result"]["excess"]) >= -1e-6 for record in found)
     assert any(
@@ -156,9 +156,7 @@ def test_a_variation_is_not_among_the_records_of_the_book(tmp_path, monkeypatch)
 
 def test_a_series_of_ones_own(series, tmp_path):
     changes = {**SMALL, "ratio": 0.1}
-    found = runner.run_experiment(
-        ecg.EXPERIMENT, changes=changes, data=series, folder=tmp_path, progress=False
-    )
+    found = runner.run_experiment(ecg.EXPERIMENT, changes=changes, data=series, folder=tmp_path)
     values = np.loadtxt(series, delimiter=",", skiprows=1)[:, 1]
     for record in found:
         assert record["config"]["part"] == "compare"
@@ -195,7 +193,6 @@ def test_a_table_of_classes_of_ones_own(tmp_path):
     np.savetxt(path, rows, delimiter=",", header="a,b,kind", comments="")
     found = runner.run_experiment(
         uci.EXPERIMENT, changes={"lambda": 0.01, "method": "relu"}, data=path, folder=tmp_path,
-        progress=False,
     )  # fmt: skip
     (record,) = found
     assert record["config"]["data"] == "mine"

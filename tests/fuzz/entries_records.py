@@ -39,12 +39,12 @@ def recorded(configs: Any, jobs: Any = 1, harm: bytes | None = None) -> Any:
     """Run, harm one record if asked to, run again and read."""
     place = sandbox.folder() / "runs"
     with sandbox.inside(place):
-        first = runner.run("echo", echo, configs, progress=False, jobs=jobs, folder=place)
+        first = runner.run("echo", echo, configs, jobs=jobs, folder=place)
         paths = sorted((place / "echo").glob("*.jsonl"))
         if harm is not None and paths:
             _, *others = paths[0].read_bytes().splitlines(keepends=True)
             paths[0].write_bytes(b"".join([harm, b"\n", *others]))
-        again = runner.run("echo", echo, configs, progress=False, folder=place)
+        again = runner.run("echo", echo, configs, folder=place)
         assert [r["config"] for r in first] == [r["config"] for r in again]
         keys = {runner.digest(record["config"]) for record in again}
         assert keys == set(records.stored(place / "echo"))
@@ -85,9 +85,7 @@ def varied(changes: Any, profile: Any = "quick", data: Any = None) -> Any:
     )
     place = sandbox.folder() / "varied"
     with sandbox.inside(place):
-        found = runner.run_experiment(
-            experiment, profile, changes=changes, data=data, folder=place, progress=False
-        )
+        found = runner.run_experiment(experiment, profile, changes=changes, data=data, folder=place)
         assert found
         assert not (place / "echo").exists() or not changes
     return [record["seconds"] for record in found]

@@ -29,8 +29,8 @@ WITHOUT_INPUT = {
     "ConvergenceWarning", "ConvexlibError", "DataError", "InputError", "NotCertifiableError",
     "ProblemError", "SolverError", "TooManyArrangementsError",  # what comes of bad input
     "ParallelReading", "ShiftedLoss", "Training",  # made by the library only
-    "parallel_outputs", "read_parallel", "now", "check_config", "Median",  # for the library only
-    "row_space",
+    # For the library only.
+    "parallel_outputs", "read_parallel", "now", "check_config", "Between", "Median", "row_space",
 }  # fmt: skip
 
 
