@@ -58,6 +58,7 @@ class Agreement:
     difference: float = 0.0
     rtol: float = 0.0
     note: str = ""
+    drawn: bool = False
 
     @property
     def ok(self) -> bool:
@@ -160,15 +161,15 @@ def compare(
             pair = _median(was, names), _median(now, names)
             rows.append(Agreement(record, group, len(names), *pair, _difference(*pair), rule))
             continue
-        if isinstance(rule, Between):
+        if drawn := isinstance(rule, Between):
             ends, rtol = (was[rule.low], was[rule.high]), ROUNDING
             differences = {name: _outside(now.get(name), *ends) for name in names}
         else:
             rtol = rule
             differences = {name: _difference(was.get(name), now.get(name)) for name in names}
         worst = max(names, key=differences.__getitem__)
-        pair = was.get(worst), now.get(worst)
-        rows.append(Agreement(record, group, len(names), *pair, differences[worst], rtol))
+        found = was.get(worst), now.get(worst), differences[worst]
+        rows.append(Agreement(record, group, len(names), *found, rtol, drawn=drawn))
     return rows
 
 
@@ -183,7 +184,8 @@ def table(rows: Sequence[Agreement]) -> str:
         else:
             numbers = "".join(f"{_digits(value):>15}" for value in (row.stored, row.again))
             verdict = "" if row.ok else f"  more than {row.rtol:g}"
-            lines.append(f"{start}{numbers} {row.difference:10.1e}{verdict}")
+            distance = "in bounds" if row.drawn and row.ok else f"{row.difference:.1e}"
+            lines.append(f"{start}{numbers} {distance:>10}{verdict}")
     return "\n".join(lines)
 
 

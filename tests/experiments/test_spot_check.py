@@ -159,6 +159,7 @@ def test_the_table_has_a_line_for_each_group():
         Agreement("0123456789abcdef", "path.*.objective", 3, 2.0, 2.1, 0.05, 1e-6),
         Agreement("0123456789abcdef", "methods.adam.objective", 1, note="not compared: a reason"),
         Agreement("fedcba9876543210", "objective", 1, 1.0, None, float("inf"), 1e-6),
+        Agreement("fedcba9876543210", "lowest", 1, 1.0, 2.0, drawn=True),
     ]
     lines = [re.sub(" +", " ", line) for line in table(rows).splitlines()]
     assert lines == [
@@ -166,6 +167,7 @@ def test_the_table_has_a_line_for_each_group():
         "0123456789abcdef path.*.objective (3) 2 2.1 5.0e-02 more than 1e-06",
         "0123456789abcdef methods.adam.objective not compared: a reason",
         "fedcba9876543210 objective 1 - inf more than 1e-06",
+        "fedcba9876543210 lowest 1 2 in bounds",
     ]
 
 

@@ -69,7 +69,7 @@ def fails(config):
 
 
 def run_squares(folder, wanted, jobs=None):
-    run("toy", square, wanted, folder=Path(folder), jobs=jobs)
+    run("toy", square, wanted, folder=folder, jobs=jobs)
 
 
 def run_one_by_one(folder, wanted):
