@@ -69,7 +69,8 @@ def test_what_a_chapter_holds_is_counted():
     assert chapter.records() == ["benchmarks", "ecg"]
 
 
-def test_every_chapter_is_executed_and_its_records_are_there():
+def test_every_chapter_is_executed_with_its_records_and_lists_its_figures():
+    drawn = re.compile(r"^    name: (fig-[\w-]+)$", re.MULTILINE)
     names = chapters.names(notebooks.BOOK)
     assert len(names) > 10
     for name in names:
@@ -77,6 +78,7 @@ def test_every_chapter_is_executed_and_its_records_are_there():
         found = chapter.status()
         assert found.executed == found.cells > 0, name
         assert found.assertions > 0, name
+        assert chapter.figures() == drawn.findall(chapter.source), name
         for folder in chapter.records():
             assert any((notebooks.ROOT / "results" / folder).glob("*.json*")), (name, folder)
 
@@ -92,32 +94,15 @@ def test_records_are_counted_by_their_code(monkeypatch):
 
 def test_a_row_names_figures_tables_and_commands():
     cells = [
-        {"cell_type": "markdown", "metadata": {}, "source": "| a |"},
-        {
-            "cell_type": "code",
-            "metadata": {"mystnb": {"figure": {"name": "fig-one"}}},
-            "source": 'found = runner.records("ecg")',
-            "outputs": [],
-        },
-        {
-            "cell_type": "code",
-            "metadata": {},
-            "source": "",
-            "outputs": [{"data": {"text/markdown": "| a | b |\n|:--|--:|\n| 1 | |\n"}}],
-        },
+        nbformat.v4.new_markdown_cell("| a |"),
+        cell('found = runner.records("ecg")', mystnb={"figure": {"name": "fig-one"}}),
+        cell("", {"data": {"text/markdown": "| a | b |\n|:--|--:|\n| 1 | |\n"}}),
     ]
     row = chapters.figure_row(chapters.Chapter("ecg", "# A title\n", {"cells": cells}))
     assert row == (
         "| [A title](ecg.ipynb) | {numref}`fig-one` | 1 | `python book/tools/notebooks.py --all "
         "book/ecg.md` | `python -m experiments run ecg --full` (2 cores) |"
     )
-
-
-def test_every_named_figure_of_the_chapters_is_listed():
-    drawn = re.compile(r"^    name: (fig-[\w-]+)$", re.MULTILINE)
-    for name in chapters.names(notebooks.BOOK):
-        chapter = chapters.read(notebooks.BOOK, name)
-        assert chapter.figures() == drawn.findall(chapter.source), name
 
 
 def test_records_have_a_command():

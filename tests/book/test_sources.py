@@ -1,7 +1,6 @@
 """The book's sources: nothing written is left out, and what readers download can be launched."""
 
 import re
-from pathlib import Path
 
 import yaml
 
@@ -10,19 +9,15 @@ from book.tools import notebooks
 BOOK = notebooks.BOOK
 
 
-def listed_pages() -> list[str]:
-    toc = yaml.safe_load((BOOK / "_toc.yml").read_text())
-    files = [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
-    return [toc["root"], *files]
-
-
 def test_every_page_is_in_the_table_of_contents_once():
     # A page that is not listed is left out of the build without a word.
+    toc = yaml.safe_load((BOOK / "_toc.yml").read_text())
+    listed = [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
     executed = {path.stem for path in notebooks.chapters(BOOK)}
     written = [
         f"{path.stem}.ipynb" if path.stem in executed else path.stem for path in BOOK.glob("*.md")
     ]
-    assert sorted(listed_pages()) == sorted(written)
+    assert sorted([toc["root"], *listed]) == sorted(written)
 
 
 def test_every_notebook_has_a_source():
@@ -50,7 +45,7 @@ def test_mathjax_and_latex_know_the_same_macros():
 
 
 def test_vendored_mathjax_is_complete():
-    vendor = Path(BOOK / "_static" / "vendor" / "mathjax")
+    vendor = BOOK / "_static" / "vendor" / "mathjax"
     program = (vendor / "tex-chtml.js").read_text(encoding="utf8")
     fonts = {path.stem for path in (vendor / "output/chtml/fonts/woff-v2").glob("*.woff")}
     needed = set(re.findall(r"%%URL%%/(MathJax_[\w-]+)\.woff", program))
@@ -62,7 +57,7 @@ def test_vendored_mathjax_is_complete():
 def test_every_statement_can_be_found_in_the_index():
     kinds = "|".join(("theorem", "proposition", "lemma", "corollary"))
     labels = []
-    for path in notebooks.BOOK.glob("*.md"):
+    for path in BOOK.glob("*.md"):
         source = path.read_text(encoding="utf8")
         opened = re.findall(rf"^`{{3,}}\{{prf:(?:{kinds})\}}.*\n(.*)$", source, re.MULTILINE)
         assert all(line.startswith(":label: ") for line in opened), path.name

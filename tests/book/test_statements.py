@@ -17,12 +17,13 @@ import convexlib as cl
 PRECISE = {"solver": cp.CLARABEL, "tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
 
 
-def least(objective, size, starts, rng):
-    """The lowest end of several runs of L-BFGS on an objective of one tensor."""
+def least(outputs, y, beta, size, starts, rng):
+    """The lowest end of runs of L-BFGS on a network's loss and decay, from its outputs."""
 
     def value_and_slope(weights):
         tensor = torch.tensor(weights, requires_grad=True)
-        value = objective(tensor)
+        misfit = outputs(tensor) - torch.from_numpy(y)
+        value = 0.5 * (misfit**2).sum() + 0.5 * beta * (tensor**2).sum()
         value.backward()
         return value.item(), tensor.grad.numpy()
 
@@ -38,18 +39,15 @@ def test_linear_convolutions_of_patches_cost_a_nuclear_norm(seed):
     n, K, h, m, beta = 5, 3, 4, 3, 0.4
     patches, y = rng.standard_normal((n, K, h)), rng.standard_normal(n)
     Z = cp.Variable((h, K))
-    outputs = sum(patches[:, k] @ Z[:, k] for k in range(K))
-    program = cp.Minimize(0.5 * cp.sum_squares(outputs - y) + beta * cp.normNuc(Z))
+    fitted = sum(patches[:, k] @ Z[:, k] for k in range(K))
+    program = cp.Minimize(0.5 * cp.sum_squares(fitted - y) + beta * cp.normNuc(Z))
     optimum = cp.Problem(program).solve(**PRECISE)
 
-    data, targets = torch.from_numpy(patches), torch.from_numpy(y)
-
-    def training(weights):
+    def outputs(weights):
         filters, outer = weights[: m * h].reshape(m, h), weights[m * h :].reshape(m, K)
-        fitted = torch.einsum("nkh,mh,mk->n", data, filters, outer)
-        return 0.5 * ((fitted - targets) ** 2).sum() + 0.5 * beta * (weights**2).sum()
+        return torch.einsum("nkh,mh,mk->n", torch.from_numpy(patches), filters, outer)
 
-    reached = least(training, m * (h + K), 8, rng)
+    reached = least(outputs, y, beta, m * (h + K), 8, rng)
     assert optimum * (1 - 1e-7) <= reached <= optimum * (1 + 1e-6)
 
 
@@ -64,15 +62,12 @@ def test_circular_linear_convolutions_cost_the_l1_norm_of_the_fourier_transform(
     program = cp.Minimize(0.5 * cp.sum_squares(X @ v - y) + beta / sqrt(d) * cp.sum(parts))
     optimum = cp.Problem(program).solve(**PRECISE)
 
-    data, targets = torch.from_numpy(X), torch.from_numpy(y)
-
-    def training(weights):
+    def outputs(weights):
         u, a = weights.reshape(2, m, d)
         spectrum = torch.fft.fft(u) * torch.fft.fft(a)  # of the circular convolution
-        fitted = data @ torch.fft.ifft(spectrum).real.sum(dim=0)
-        return 0.5 * ((fitted - targets) ** 2).sum() + 0.5 * beta * (weights**2).sum()
+        return torch.from_numpy(X) @ torch.fft.ifft(spectrum).real.sum(dim=0)
 
-    reached = least(training, 2 * m * d, 8, rng)
+    reached = least(outputs, y, beta, 2 * m * d, 8, rng)
     assert optimum * (1 - 1e-7) <= reached <= optimum * (1 + 1e-6)
 
 
@@ -82,17 +77,15 @@ def test_denoising_score_matching_has_the_optimum_of_the_two_layer_program():
     noise = rng.standard_normal((n, 2))
     noisy = rng.uniform(-2, 2, (n, 2)) + sigma * noise
     data = np.column_stack([noisy, np.ones(n)])
+
+    def outputs(weights):
+        U, alpha = weights[: 3 * m].reshape(m, 3), weights[3 * m :]
+        return torch.relu(torch.from_numpy(data) @ U.T) @ alpha
+
     for coordinate in range(2):  # one network each
         y = -noise[:, coordinate] / sigma
         result = cl.solve(cl.TwoLayer(data, y, beta=beta), tol=1e-9)
-        X, targets = torch.from_numpy(data), torch.from_numpy(y)
-
-        def training(weights, X=X, targets=targets):
-            U, alpha = weights[: 3 * m].reshape(m, 3), weights[3 * m :]
-            fitted = torch.relu(X @ U.T) @ alpha
-            return 0.5 * ((fitted - targets) ** 2).sum() + 0.5 * beta * (weights**2).sum()
-
-        reached = least(training, 4 * m, 6, rng)
+        reached = least(outputs, y, beta, 4 * m, 6, rng)
         assert result.value * (1 - 1e-9) <= reached <= 1.02 * result.value
 
 

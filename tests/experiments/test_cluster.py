@@ -1,6 +1,5 @@
 """The same run on a Dask cluster of real processes, one of which is killed on the way."""
 
-import builtins
 import gc
 import json
 import os
@@ -43,6 +42,12 @@ def started(folder, n_workers, threads=1):
             yield str(file)
         finally:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def refused(error, pattern, address, timeout=PATIENCE, use=lambda: pytest.fail("accepted")):
+    """Expect an error of the cluster, or of what is then run on it."""
+    with pytest.raises(error, match=pattern), cluster.workers(address, timeout=timeout):
+        use()
 
 
 @pytest.fixture(scope="module")
@@ -115,11 +120,11 @@ def test_the_cluster_continues_what_was_begun_here(running, tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_without_our_disk_send_their_records(running, tmp_path, monkeypatch):
+def test_workers_without_our_disk_send_their_records(running, tmp_path):
     """Their own attempt to write fails, as where the path does not exist on their machine."""
     place = tmp_path / "results"
-    with cluster.workers(running, timeout=PATIENCE) as _:
-        wanted = toys.configs(3, log=str(tmp_path / "log"), moved=str(place))
+    wanted = toys.configs(3, log=str(tmp_path / "log"), moved=str(place))
+    with cluster.workers(running, timeout=PATIENCE):
         found = run("toy", toys.square_without_disk, wanted, folder=place)
     assert [record["result"]["square"] for record in found] == [0, 1, 4]
     assert records("toy", place) == found
@@ -127,17 +132,10 @@ def test_workers_without_our_disk_send_their_records(running, tmp_path, monkeypa
 
 @pytest.mark.slow
 def test_another_version_on_the_workers_is_refused(running, monkeypatch):
-    cluster._identity.cache_clear()
+    monkeypatch.setattr(cluster, "_identity", cluster._identity.__wrapped__)
     monkeypatch.setattr(cluster.metadata, "version", lambda name: "0.0.7")
     pattern = r"worker tcp://.* has .*convexlib 0\.1.*, but here is .*convexlib 0\.0\.7"
-    try:
-        with (
-            pytest.raises(InputError, match=pattern),
-            cluster.workers(running, timeout=PATIENCE),
-        ):
-            pytest.fail("it was accepted")
-    finally:
-        cluster._identity.cache_clear()
+    refused(InputError, pattern, running)
 
 
 @pytest.mark.slow
@@ -152,49 +150,27 @@ def test_another_version_on_the_workers_is_refused(running, monkeypatch):
 def test_workers_that_do_not_serve_are_refused(tmp_path, n_workers, threads, pattern):
     with started(tmp_path, n_workers, threads) as file:
         until(lambda: Path(file).exists() and Path(file).read_text().endswith("}"))
-        with (
-            pytest.raises(InputError, match=pattern),
-            cluster.workers(file, timeout=PATIENCE if n_workers else 2.0),
-        ):
-            pytest.fail("it was accepted")
+        refused(InputError, pattern, file, timeout=PATIENCE if n_workers else 2.0)
 
 
 def test_a_scheduler_that_is_not_there_is_refused(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    for wrong in (address, "no.such.folder/scheduler.json", "abacus://1"):
-        with (
-            pytest.raises(InputError, match=f"no Dask scheduler answers at '{wrong}' within 0.3 s"),
-            cluster.workers(wrong, timeout=0.3),
-        ):
-            pytest.fail("it was accepted")
+    files = {tmp_path / "half.json": "{", tmp_path / "empty.json": "{}"}
+    for file, content in files.items():
+        file.write_text(content)
+    for wrong in (address, "no.such.folder/scheduler.json", "abacus://1", *map(str, files)):
+        pattern = f"no Dask scheduler answers at '{wrong}' within 0.3 s"
+        refused(InputError, pattern, wrong, timeout=0.3)
         # Half a client is none to leave behind: collected at the wrong moment, it blocks the next.
         gc.collect()
         assert not [made for made in gc.get_objects() if type(made) is Client]
-    for content in ("{", "{}"):
-        (tmp_path / "scheduler.json").write_text(content)
-        with (
-            pytest.raises(InputError, match="no Dask scheduler answers"),
-            cluster.workers(str(tmp_path / "scheduler.json"), timeout=0.3),
-        ):
-            pytest.fail("it was accepted")
 
 
 def test_without_dask_the_extra_is_named(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *arguments, **options):
-        if name == "distributed":
-            raise ModuleNotFoundError("No module named 'distributed'")
-        return real(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with (
-        pytest.raises(InputError, match=r"pip install 'convexlib\[cluster\]'"),
-        cluster.workers("tcp://127.0.0.1:1"),
-    ):
-        pytest.fail("it was accepted")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    refused(InputError, r"pip install 'convexlib\[cluster\]'", "tcp://127.0.0.1:1")
 
 
 def test_no_address_is_this_machine(tmp_path):
@@ -209,11 +185,10 @@ def test_a_configuration_that_ends_its_worker_is_given_up(running, tmp_path):
     with Client(json.loads(Path(running).read_text())["address"], set_as_default=False) as client:
         client.retire_workers([*client.nthreads()][1:])
         client.run_on_scheduler(forgive_nothing)
-    with (
-        pytest.raises(SolverError, match="ended several workers.*What is done is kept"),
-        cluster.workers(running, timeout=PATIENCE),
-    ):
-        run("toy", toys.dies, toys.configs(1), folder=tmp_path)
+    refused(
+        SolverError, "ended several workers.*What is done is kept", running,
+        use=lambda: run("toy", toys.dies, toys.configs(1), folder=tmp_path),
+    )  # fmt: skip
 
 
 def forgive_nothing(dask_scheduler):

@@ -1,11 +1,13 @@
 """`python -m experiments`: what its commands print, keep, and return."""
 
+import json
+
 import pytest
 import torch
 
 from experiments import __main__ as cli
 from experiments import cluster, provenance, runner
-from experiments.records import fold, stored
+from experiments.records import fold, sealed, stored
 from experiments.runner import Experiment
 
 
@@ -181,6 +183,15 @@ def test_a_damaged_record_is_one_line(capsys, toy, tmp_path):
     assert cli.main(["run", "toy"]) == 0
     assert capsys.readouterr().err.startswith(line)
     assert len(toy) == 3
+
+
+def test_a_record_of_another_form_is_named(tmp_path, capsys):
+    """It is intact, by its sha256, but has not the entries that the table needs."""
+    record = sealed({"format": 1, "config": {"seed": 1}, "result": {}})
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "records.jsonl").write_text(json.dumps(record))
+    assert cli.main(["table", "toy", "--full"]) == 1
+    assert "is not of the form that this version writes (KeyError" in capsys.readouterr().err
 
 
 def test_check_makes_records_again_and_writes_nothing(capsys, toy, tmp_path):

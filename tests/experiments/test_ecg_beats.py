@@ -17,10 +17,14 @@ def result():
     return compute(CONFIG)
 
 
-def test_windows_are_around_the_peaks_and_do_not_overlap():
+@pytest.fixture(scope="module")
+def task():
+    return load_task(CONFIG["lags"], CONFIG["n_train"], CONFIG["n_test"], record=100)
+
+
+def test_windows_are_around_the_peaks_and_do_not_overlap(task):
     signal, _, peaks, kinds = load_ecg_beats()
     rows, inside = methods.test_peaks(CONFIG["n_train"], CONFIG["lags"], CONFIG["n_test"])
-    task = load_task(CONFIG["lags"], CONFIG["n_train"], CONFIG["n_test"], record=100)
     windows = aligned((task.mean + task.scale * task.y_test).numpy(), rows)
     assert windows.shape == (len(rows), BEFORE + AFTER)
     chosen = peaks[(peaks >= 152 + BEFORE) & (peaks + AFTER <= 9152)]
@@ -30,8 +34,7 @@ def test_windows_are_around_the_peaks_and_do_not_overlap():
     assert np.diff(peaks).min() >= BEFORE + AFTER
 
 
-def test_errors_by_kind_are_those_of_the_stored_network(result):
-    task = load_task(CONFIG["lags"], CONFIG["n_train"], CONFIG["n_test"], record=100)
+def test_errors_by_kind_are_those_of_the_stored_network(result, task):
     network = stored_network(result["convex"])
     with torch.no_grad():
         squares = ((network(task.X_test) - task.y_test) ** 2).numpy()
@@ -56,12 +59,14 @@ def test_errors_by_kind_are_those_of_the_stored_network(result):
     assert_allclose(whole / 9000, result["convex"]["test_mse"], rtol=1e-9)
 
 
-def test_the_network_is_certified_and_the_line_is_least_squares(result):
+def test_the_network_is_certified_and_the_line_is_least_squares(result, task):
     assert EXPERIMENT.missed({"config": CONFIG, "result": result}) is None
     assert result["convex"]["rigorous"] is True
-    task = load_task(CONFIG["lags"], CONFIG["n_train"], CONFIG["n_test"], record=100)
     expected, *_ = np.linalg.lstsq(task.X.numpy(), task.y.numpy(), rcond=None)
     assert_allclose(result["linear"]["coefficients"], expected, rtol=1e-8)
+    for name, X, y in (("train", task.X, task.y), ("test", task.X_test, task.y_test)):
+        errors = X.numpy() @ expected - y.numpy()
+        assert_allclose(result["linear"][f"{name}_mse"], (errors**2).mean(), rtol=1e-9)
     row = result["kinds"]["N"]
     assert_allclose(np.mean(row["profile"]["linear"]), row["linear"], rtol=1e-4)
 

@@ -1,5 +1,7 @@
 """The NYSE comparison: data by another road, one objective for all, programs against CVXPY."""
 
+import copy
+
 import cvxpy as cp
 import numpy as np
 import pytest
@@ -10,7 +12,6 @@ from sklearn.metrics import mean_pinball_loss, r2_score
 
 import convexlib as cl
 from experiments.nyse import (
-    EXPERIMENT,
     METHODS,
     RATES,
     chosen,
@@ -20,7 +21,7 @@ from experiments.nyse import (
     table,
 )
 from experiments.nyse.methods import COLUMNS, PARTS, load_task, mean_pinball
-from experiments.runner import digest, run
+from experiments.runner import run
 
 LINEAR = next(c for c in configs("quick") if c["part"] == "linear")
 SERIES = next(c for c in configs("quick") if c["part"] == "series")
@@ -85,10 +86,8 @@ def test_linear_models_are_those_of_scikit_learn():
 
 
 def test_no_network_is_below_the_bound(record):
-    methods, bound = (
-        record["result"]["methods"],
-        record["result"]["methods"]["generated"][0]["dual"],
-    )
+    methods = record["result"]["methods"]
+    bound = methods["generated"][0]["dual"]
     assert set(methods) == set(METHODS)
     assert bound > 0
     for name in ("convex", "generated", *RATES):
@@ -139,39 +138,42 @@ def test_long_runs_are_scored_by_the_same_objective(record):
     assert all(r["objective"] >= bound and r["seconds"] >= 0.2 for r in result["runs"])
 
 
+def pinball(errors):
+    """Of the quantile 0.9, summed up."""
+    return cp.sum(cp.maximum(0.9 * errors, -0.1 * errors))
+
+
 def lasso_optimum(x, y, beta, loss):
     """Two-layer networks of one input with free biases: the Lasso over all ramps at the data."""
     ramps = np.maximum(np.hstack([x[:, None] - x, x - x[:, None]]), 0)
     z, bias = cp.Variable(ramps.shape[1]), cp.Variable()
     errors = y - ramps @ z - bias
-    fit = 0.5 * cp.sum_squares(errors) if loss == "squared" else cp.sum(
-        cp.maximum(0.9 * errors, -0.1 * errors)
-    )  # fmt: skip
+    fit = 0.5 * cp.sum_squares(errors) if loss == "squared" else pinball(errors)
     return cp.Problem(cp.Minimize(fit + beta * cp.norm1(z))).solve(solver=cp.CLARABEL)
+
+
+def series(n_fit, loss, ratios):
+    """The result of the part, and the inputs and targets that it fits."""
+    config = {**SERIES, "n_fit": n_fit, "loss": loss, "quantile": 0.9, "ratios": ratios}
+    X, y = load_task(n_fit=n_fit).yesterday().part("fit")
+    return compute(config), X[:, 0].numpy(), y.numpy()
 
 
 @pytest.mark.parametrize("loss", ["squared", "quantile"])
 def test_series_is_the_lasso_over_all_ramps(loss):
-    config = {**SERIES, "n_fit": 60, "loss": loss, "quantile": 0.9, "ratios": [0.1, 0.01]}
-    result = compute(config)
-    X, y = (part.numpy() for part in load_task(n_fit=60).yesterday().part("fit"))
+    result, x, y = series(60, loss, [0.1, 0.01])
     for row in result["path"]:
-        expected = lasso_optimum(X[:, 0], y, row["ratio"] * result["beta_max"], loss)
+        expected = lasso_optimum(x, y, row["ratio"] * result["beta_max"], loss)
         assert_allclose(row["objective"], expected, rtol=1e-6)
         assert row["gap"] < 1e-8
     assert result["linear"]["fit"] < result["constant"]["fit"]
 
 
 def test_quantile_line_is_the_best_one():
-    config = {**SERIES, "n_fit": 200, "loss": "quantile", "quantile": 0.9, "ratios": [0.1]}
-    result = compute(config)
-    X, y = (part.numpy() for part in load_task(n_fit=200).yesterday().part("fit"))
+    result, x, y = series(200, "quantile", [0.1])
     slope, height = cp.Variable(), cp.Variable()
-    errors = y - slope * X[:, 0] - height
-    best = cp.Problem(cp.Minimize(cp.sum(cp.maximum(0.9 * errors, -0.1 * errors)) / len(y))).solve(
-        solver=cp.CLARABEL
-    )
-    assert_allclose(result["linear"]["fit"], best, rtol=1e-6)
+    best = cp.Problem(cp.Minimize(pinball(y - slope * x - height) / len(y)))
+    assert_allclose(result["linear"]["fit"], best.solve(solver=cp.CLARABEL), rtol=1e-6)
     assert 0.88 < result["path"][0]["below"]["fit"] < 0.92
 
 
@@ -184,17 +186,18 @@ def test_pinball_is_that_of_scikit_learn():
 
 def altered(record, ratio, method, **changes):
     """A record at another ratio, with changes to all runs of a method."""
-    methods = record["result"]["methods"]
-    runs = [run_ | changes for run_ in methods[method]]
-    result = record["result"] | {"methods": methods | {method: runs}}
-    return {**record, "config": record["config"] | {"ratio": ratio}, "result": result}
+    other = copy.deepcopy(record)
+    other["config"]["ratio"] = ratio
+    for run_ in other["result"]["methods"][method]:
+        run_ |= changes
+    return other
 
 
 def test_beta_is_chosen_by_the_validation_error_alone(record):
+    errors = {0.1: (0.5, 0.1), 0.01: (0.4, 0.9), 0.001: (0.6, 0.2)}
     found = [
-        altered(record, 0.1, "convex", validation=0.5, test=0.1),
-        altered(record, 0.01, "convex", validation=0.4, test=0.9),
-        altered(record, 0.001, "convex", validation=0.6, test=0.2),
+        altered(record, ratio, "convex", validation=validation, test=test)
+        for ratio, (validation, test) in errors.items()
     ]
     ratio, runs = chosen(found, "convex")
     assert ratio == 0.01
@@ -202,24 +205,11 @@ def test_beta_is_chosen_by_the_validation_error_alone(record):
 
 
 def test_what_is_wrong_is_told(record):
-    assert "convex ends below the lower bound" in missed(
-        altered(record, 0.1, "convex", objective=0.0)
-    )
+    below = altered(record, 0.1, "convex", objective=0.0)
+    assert "convex ends below the lower bound" in missed(below)
     assert missed(altered(record, 0.1, "gated", gap=0.5)) == "relative gap 5.0e-01 > tol 1.0e-04"
 
 
 def test_table_has_a_line_for_each_method(record):
     lines = table([record]).splitlines()
     assert sorted(line.split()[1] for line in lines[1:]) == sorted(METHODS)
-
-
-def test_profiles():
-    full, quick = configs("full"), configs("quick")
-    kinds = {config["part"] for config in full}
-    assert kinds == {"linear", "series", "network", "long"}
-    assert {config["part"] for config in quick} == kinds - {"long"}
-    assert all(len(c["seeds"]) == 10 for c in full if c["part"] == "network")
-    assert len({digest(config) for config in full + quick}) == len(full) + len(quick)
-    assert configs("quick", seeds=(7, 8))[-1]["seeds"] == [7, 8]
-    assert {config["device"] for config in configs("quick", device="cuda")} == {"cuda"}
-    assert EXPERIMENT.name == "nyse"

@@ -148,8 +148,7 @@ def test_linear_reference_is_the_optimum(beta: float) -> None:
 def test_a_run_below_the_bound_is_a_miss() -> None:
     record = {"config": {"part": "landscape"}, "result": {"lowest": 1.0, "dual": 2.0}}
     assert "below the proven bound" in EXPERIMENT.missed(record)
-    runs = {name: {"alone": {"objective": 3.0}} for name in BASELINES}
-    runs["adam"]["alone"]["objective"] = 1.0
+    runs = {name: {"alone": {"objective": end}} for name, end in (("sgd", 3.0), ("adam", 1.0))}
     kinds = {"path": {"generated": {"dual": 2.0}, **runs}}
     record = {"config": {"part": "sets"}, "result": {"kinds": kinds}}
     assert EXPERIMENT.missed(record) == "adam ends below the lower bound 2.0 (path)"

@@ -66,6 +66,18 @@ def test_a_change_is_in_all_configurations_that_have_the_key_and_in_no_other(exp
         check_config(config, experiment.configs)
 
 
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda one: one.name)
+def test_profiles_hold_each_configuration_once_for_the_seeds_and_device_asked_for(experiment):
+    every = [config for profile in ("quick", "full") for config in experiment.configs(profile)]
+    assert len({runner.digest(config) for config in every}) == len(every)
+    seeds = [config.get("seeds") for config in experiment.configs("quick", seeds=(7, 8))]
+    assert [7, 8] in seeds
+    assert [0, 1] not in seeds
+    if experiment is not recovery.EXPERIMENT:  # which refuses one
+        devices = [config["device"] for config in experiment.configs("quick", device="cuda")]
+        assert set(devices) == {"cuda"}
+
+
 def test_beta_stands_in_the_place_of_its_ratio():
     (config, *_) = planned(ecg.EXPERIMENT, "full", changes={"beta": 2})[1]
     assert config["beta"] == 2.0
