@@ -121,26 +121,26 @@ def setting(config: dict[str, Any]) -> tuple[Task, TwoLayer, float]:
 def compare(config: dict[str, Any]) -> dict[str, Any]:
     """Run every method on one setting and return what they reached."""
     task, problem, beta_max = setting(config)
-    methods: dict[str, Any] = {}
-    methods["generated"] = [
-        generate(problem, task, config, seed, weights=seed == config["seeds"][0])
-        for seed in config["seeds"]
-    ]
+    seeds = config["seeds"]
+    methods: dict[str, Any] = {
+        "generated": [
+            generate(problem, task, config, seed, weights=seed == seeds[0]) for seed in seeds
+        ]
+    }
     if config["patterns"]:
-        methods["sampled"] = [
-            _sampled(problem, task, config["patterns"], seed, gated=False)
-            for seed in config["seeds"]
-        ]
-        methods["gated"] = [
-            _sampled(problem, task, config["gates"], seed, gated=True) for seed in config["seeds"]
-        ]
+        for name, count in (("sampled", config["patterns"]), ("gated", config["gates"])):
+            methods[name] = [
+                _sampled(problem, task, count, seed, gated=name == "gated") for seed in seeds
+            ]
     seconds = float(np.mean([run["seconds"] for run in methods["generated"]]))
     longer = {}
     for name in METHODS:
         methods[name] = at_equal_time(name, problem, task, config, seconds)
         if config["factor"]:
-            budget = config["factor"] * seconds
-            longer[name] = with_longer_time(name, problem, task, config, budget)
+            # The best of all rates and seeds, which share this time.
+            rates, budget = _rates(name, config), config["factor"] * seconds
+            run = _descend(name, problem, config, rates, seeds, budget)
+            longer[name] = _report(problem, task, run, curve=True)
     return {
         "rows": list(problem.X.shape),
         "beta": problem.beta,
@@ -234,20 +234,11 @@ def at_equal_time(
     return [_report(problem, task, run, curve=run is lowest) for run in runs]
 
 
-def with_longer_time(
-    name: str, problem: TwoLayer, task: Task, config: dict[str, Any], seconds: float
-) -> dict[str, Any]:
-    """Return the best of all rates and seeds, which share `seconds`."""
-    run = _descend(name, problem, config, _rates(name, config), config["seeds"], seconds)
-    return _report(problem, task, run, curve=True)
-
-
 def again(
     name: str, problem: TwoLayer, config: dict[str, Any], run: dict[str, Any]
 ) -> dict[str, Any]:
     """Make a reported run again by its steps, rate and seed; what it reached is deterministic."""
-    budget = {"n_steps": run["steps"]}
-    made = _descend(name, problem, config, [run["rate"]], [run["seed"]], **budget)
+    made = _descend(name, problem, config, [run["rate"]], [run["seed"]], n_steps=run["steps"])
     return {"objective": problem.objective(made.best_network)}
 
 
@@ -266,11 +257,13 @@ def _descend(
     n_steps: int | None = None,
 ) -> Training:
     """Train a grid within `seconds` in all, or for so many steps."""
-    shared = {"beta": problem.beta, "width": config["width"], "n_records": RECORDS}
-    shared["n_steps"] = n_steps
+    shared = {
+        "beta": problem.beta, "width": config["width"], "n_records": RECORDS, "n_steps": n_steps,
+        "seeds": seeds,
+    }  # fmt: skip
     if name == "lbfgs":  # its runs come one after the other, and share the time
         each = None if seconds is None else seconds / len(seeds)
-        return lbfgs(problem.X, problem.y, seconds=each, seeds=seeds, **shared)
+        return lbfgs(problem.X, problem.y, seconds=each, **shared)
     with warnings.catch_warnings():
         # A grid holds rates that are too large for some data: their objective says so.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -279,7 +272,6 @@ def _descend(
             problem.y,
             optimizer=name,
             rates=rates,
-            seeds=seeds,
             seconds=seconds,
             batch_size=config["batch_size"],
             **shared,

@@ -157,8 +157,7 @@ def fit_linear(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     ridge = []
     for strength in config["ridges"]:
         w = torch.linalg.solve(X.T @ X + strength * torch.diag(penalty), X.T @ y)
-        # A default binds this round's w; mypy cannot type such a lambda.
-        ridge.append({"strength": strength, **scores(task, lambda A, w=w: A @ w)})  # type: ignore[misc]
+        ridge.append({"strength": strength, **scores(task, partial(torch.matmul, other=w))})
     spread = {name: float(task.part(name)[1].var(correction=0)) for name in PARTS}
     return {
         "rows": {name: len(task.part(name)[1]) for name in PARTS},
@@ -363,22 +362,20 @@ def predict_series(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     ):
         at_beta = problem.with_beta(beta)
         network = at_beta.to_network(result)
+        features = [feature for _, feature in at_beta.active_features(result)]
         path.append(
             {
                 "ratio": ratio,
                 "objective": at_beta.objective(network),
                 "gap": result.gap,
-                "features": len(at_beta.active_features(result)),
-                "kinks": sorted(
-                    {float(k) for _, f in at_beta.active_features(result) for k in f.kinks}
-                ),
-                # A default binds this round's network; mypy cannot type such a lambda.
-                **scores(task, lambda A, f=network: f(A[:, 0]), measure),  # type: ignore[misc]
-                "below": scores(task, lambda A, f=network: f(A[:, 0]), share_below),  # type: ignore[misc]
+                "features": len(features),
+                "kinks": sorted({float(kink) for feature in features for kink in feature.kinks}),
+                **scores(task, network, measure),
+                "below": scores(task, network, share_below),
             }
         )
     slope, height = _line(X[:, 0], y, config["loss"], quantile)
-    constant = float(y.mean()) if squared else float(y.quantile(quantile))
+    constant = float(y.mean() if squared else y.quantile(quantile))
     return {
         "beta_max": beta_max,
         "distinct": len(problem.x),

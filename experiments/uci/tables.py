@@ -140,13 +140,9 @@ def plot_profiles(
     problems = by_problem(found, methods)
     columns = min(len(tolerances), 3)
     rows = -(-len(tolerances) // columns)
+    size = (2.9 * columns, 2.5 * rows + 0.4)
     fig, axes = plt.subplots(
-        rows,
-        columns,
-        sharey=True,
-        squeeze=False,
-        figsize=(2.9 * columns, 2.5 * rows + 0.4),
-        layout="constrained",
+        rows, columns, sharey=True, squeeze=False, figsize=size, layout="constrained"
     )
     for ax in axes.flat[len(tolerances) :]:
         ax.remove()
