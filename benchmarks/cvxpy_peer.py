@@ -7,38 +7,20 @@ kept beside it.
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import cvxpy as cp
 import numpy as np
 
 from benchmarks.child import Output, Task
 
+# Interior points: Clarabel, ECOS, and QOCO, which has quadratic objectives. SCS splits operators.
 SETTINGS = {
     "clarabel": {"tol_gap_rel": 1e-8, "tol_gap_abs": 1e-8, "tol_feas": 1e-8},
     "ecos": {"abstol": 1e-8, "reltol": 1e-8, "feastol": 1e-8},
     "qoco": {"abstol": 1e-8, "reltol": 1e-8},
     "scs": {"eps_abs": 1e-7, "eps_rel": 1e-7, "max_iters": 10**6},
 }
-
-
-def clarabel(task: Task, output: Output) -> None:
-    """Clarabel: interior point."""
-    _solve(task, output, "clarabel")
-
-
-def ecos(task: Task, output: Output) -> None:
-    """ECOS: interior point."""
-    _solve(task, output, "ecos")
-
-
-def qoco(task: Task, output: Output) -> None:
-    """QOCO: interior point with quadratic objectives."""
-    _solve(task, output, "qoco")
-
-
-def scs(task: Task, output: Output) -> None:
-    """SCS: operator splitting."""
-    _solve(task, output, "scs")
 
 
 def _solve(task: Task, output: Output, solver: str) -> None:
@@ -66,3 +48,6 @@ def _solve(task: Task, output: Output, solver: str) -> None:
         label=problem.status,
         solver_seconds=problem.solver_stats.solve_time,
     )
+
+
+clarabel, ecos, qoco, scs = (partial(_solve, solver=solver) for solver in SETTINGS)

@@ -60,29 +60,24 @@ def times(records: list[Record]) -> list[dict[str, Any]]:
 def scaling(records: list[Record]) -> dict[str, Any]:
     """Median time against one size at a time."""
     methods = sorted({r["config"]["method"] for r in records if r["config"]["suite"] == "scaling"})
-    lines: dict[str, Any] = {}
-    for axis, names in SCALING.items():
-        sizes = [int(name.split("x")["ndP".index(axis)]) for name in names]
-        lines[axis] = {
+
+    def line(points: dict[float, tuple[str, float]]) -> dict[str, Any]:
+        """For every method the time of each instance and ratio, by what is varied."""
+        return {
             method: [
-                [size, report.seconds(report.chosen(records, "scaling", name, 1e-2, method, True))]
-                for size, name in zip(sizes, names, strict=True)
+                [size, report.seconds(report.chosen(records, "scaling", *case, method, True))]
+                for size, case in points.items()
             ]
             for method in methods
         }
-    lines["beta"] = {
-        method: [
-            [
-                ratio,
-                report.seconds(
-                    report.chosen(records, "scaling", "1000x20x200", ratio, method, True)
-                ),
-            ]
-            for ratio in (1e-1, 1e-2, 1e-3, 1e-4)
-        ]
-        for method in methods
+
+    if not methods:
+        return {}
+    lines = {
+        axis: line({int(name.split("x")["ndP".index(axis)]): (name, 1e-2) for name in names})
+        for axis, names in SCALING.items()
     }
-    return lines if methods else {}
+    return lines | {"beta": line({r: ("1000x20x200", r) for r in (1e-1, 1e-2, 1e-3, 1e-4)})}
 
 
 def summary(records: list[Record]) -> dict[str, Any]:

@@ -14,6 +14,11 @@ def data():
     return instance("30x3x12")
 
 
+@pytest.fixture(scope="module")
+def beta(data):
+    return 0.05 * data.beta_max
+
+
 def program(data, beta, gated):
     """Optimum, blocks (S, P, d) and z by CVXPY."""
     blocks = [cp.Variable(data.gates.shape) for _ in range(1 if gated else 2)]
@@ -32,8 +37,7 @@ def program(data, beta, gated):
 
 
 @pytest.mark.parametrize("gated", [True, False])
-def test_optimum_is_bracketed(data, gated):
-    beta = 0.05 * data.beta_max
+def test_optimum_is_bracketed(data, beta, gated):
     optimum, weights, z = program(data, beta, gated)
     score = Referee(data.X, data.y, data.masks, beta, gated).score(weights, z)
     assert score.value == pytest.approx(optimum, rel=1e-7)
@@ -42,8 +46,7 @@ def test_optimum_is_bracketed(data, gated):
     assert score.violation < 1e-8
 
 
-def test_lower_bound_is_below_the_optimum_for_any_point(data):
-    beta = 0.05 * data.beta_max
+def test_lower_bound_is_below_the_optimum_for_any_point(data, beta):
     rng = np.random.default_rng(0)
     for gated in (True, False):
         optimum = program(data, beta, gated)[0]
@@ -54,8 +57,7 @@ def test_lower_bound_is_below_the_optimum_for_any_point(data):
         assert referee.bound(np.zeros_like(data.y)) == 0.0
 
 
-def test_bound_against_nonnegative_least_squares(data):
-    beta = 0.05 * data.beta_max
+def test_bound_against_nonnegative_least_squares(data, beta):
     z = data.y + np.random.default_rng(1).standard_normal(len(data.y))
     reach = max(
         best_in_cone(sign * data.X.T @ (mask * z), data.X, mask)
@@ -88,9 +90,8 @@ def test_objective_and_violation_by_loops(data):
     assert referee.violation(weights) == pytest.approx(worst, rel=1e-12)
 
 
-def test_infeasible_weights_pay_for_their_repair(data):
+def test_infeasible_weights_pay_for_their_repair(data, beta):
     # Outside of the cones the objective may lie below the optimum; the referee's value may not.
-    beta = 0.05 * data.beta_max
     optimum = program(data, beta, False)[0]
     cheaper = program(data, beta, True)[1]
     weights = np.concatenate([cheaper, np.zeros_like(cheaper)])
@@ -112,16 +113,10 @@ def test_excess():
 
 def test_network_objective_by_loops():
     rng = np.random.default_rng(3)
-    X, y, U, alpha = (
-        rng.standard_normal((7, 2)),
-        rng.standard_normal(7),
-        rng.standard_normal((3, 2)),
-        rng.standard_normal(3),
-    )
+    X, y, U, alpha = map(rng.standard_normal, ((7, 2), 7, (3, 2), 3))
     total = 0.0
     for x, target in zip(X, y, strict=True):
-        total += (
-            0.5 * (sum(max(x @ u, 0.0) * a for u, a in zip(U, alpha, strict=True)) - target) ** 2
-        )
+        output = sum(max(x @ u, 0.0) * a for u, a in zip(U, alpha, strict=True))
+        total += 0.5 * (output - target) ** 2
     total += 0.5 * 0.3 * (sum(u @ u for u in U) + sum(a * a for a in alpha))
     assert network_objective(X, y, U, alpha, 0.3) == pytest.approx(total, rel=1e-13)

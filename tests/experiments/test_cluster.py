@@ -173,12 +173,6 @@ def test_without_dask_the_extra_is_named(monkeypatch):
     refused(InputError, r"pip install 'convexlib\[cluster\]'", "tcp://127.0.0.1:1")
 
 
-def test_no_address_is_this_machine(tmp_path):
-    with cluster.workers(None):
-        run("toy", toys.square, toys.configs(1, log=str(tmp_path / "log")), folder=tmp_path)
-    assert str(os.getpid()) in (tmp_path / "log").read_text()
-
-
 @pytest.mark.slow
 def test_a_configuration_that_ends_its_worker_is_given_up(running, tmp_path):
     """With one worker left: the main process does not take its place, or it would end here."""

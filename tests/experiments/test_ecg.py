@@ -14,7 +14,6 @@ from experiments.ecg import EXPERIMENT, METHODS, compute, configs, load_task, me
 from experiments.ecg.methods import stored_network
 from experiments.ecg.tables import ORDER, excess, reference
 from experiments.runner import measure
-from experiments.spot_check import compare
 
 SMALL = {"n_train": 120, "n_test": 200, "width": 8, "ratio": 0.05}
 PROVEN = {**configs("quick")[0], **SMALL, "factor": 2}
@@ -111,16 +110,6 @@ def test_beta_is_a_part_of_its_largest_value(record):
     circle = torch.stack([angles.cos(), angles.sin()])
     heights = torch.cat([task.y @ torch.relu(task.X @ part) for part in circle.split(20_000, 1)])
     assert_allclose(record["result"]["beta"], 0.05 * float(heights.abs().max()), rtol=1e-8)
-
-
-def test_what_is_compared_again_does_not_depend_on_the_clock(record, many):
-    for found, convex in ((record, {"generated"}), (many, {"generated", "sampled", "gated"})):
-        rows = compare(EXPERIMENT, found, found)
-        kept = {row.entry for row in rows if not row.note}
-        assert kept == {"linear.train_mse", *(f"methods.{n}.*.objective" for n in convex)}
-        assert all(row.ok for row in rows)
-        timed = {row.entry.split(".")[1] for row in rows if row.note}
-        assert timed == set(METHODS)
 
 
 @pytest.mark.parametrize("kind", ["record", "many"])

@@ -7,10 +7,8 @@ import time
 from pathlib import Path
 
 from convexlib.datasets import atomic
-from experiments.records import NAME
 from experiments.runner import file_name, run
 
-PART_OPEN = Path.open
 WORDS = ("begun", "ended")
 
 
@@ -85,37 +83,18 @@ def run_until(folder, wanted, moment):
 
 def run_and_fold_until(folder, wanted, moment):
     """Run, and be killed at one step of making lines of the records."""
-    if moment == "unlink":
-        unlink = Path.unlink
-
-        def first(path, **options):
-            if NAME.fullmatch(path.name):
-                os.kill(os.getpid(), signal.SIGKILL)
-            unlink(path, **options)
-
-        Path.unlink = first
-    else:
-        die_at("records.jsonl", moment)
+    die_at(".json" if moment == "unlink" else "records.jsonl", moment)
     run_squares(folder, wanted)
 
 
-def die_at(second, moment):
-    """Let this process be killed at one step of writing a file of this name."""
+def die_at(name, moment):
+    """Let this process be killed at one step of writing, or removing, a file of this name."""
 
     def die(*_, **__):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def second_one(of, step):
-        def stepped(path, *arguments, **options):
-            writes = arguments[:1] == ("wb",) or of is not PART_OPEN
-            if writes and second in path.name:
-                return step(path, *arguments, **options)
-            return of(path, *arguments, **options)
-
-        return stepped
-
     def half(path, mode):
-        stream = PART_OPEN(path, mode)
+        stream = real(path, mode)
         stream.write(b"{")
         stream.flush()
         die()
@@ -124,12 +103,19 @@ def die_at(second, moment):
         os.replace(path, target)
         die()
 
-    if moment == "open":
-        Path.open = second_one(Path.open, die)
-    elif moment == "write":
-        Path.open = second_one(Path.open, half)
-    elif moment == "fsync":
-        sync = os.fsync
-        os.fsync = lambda fd: die() if second in os.readlink(f"/proc/self/fd/{fd}") else sync(fd)
-    else:
-        Path.replace = second_one(Path.replace, die if moment == "replace" else after)
+    owner, attribute, step = {
+        "open": (Path, "open", die),
+        "write": (Path, "open", half),
+        "fsync": (os, "fsync", die),
+        "replace": (Path, "replace", die),
+        "replaced": (Path, "replace", after),
+        "unlink": (Path, "unlink", die),
+    }[moment]
+    real = getattr(owner, attribute)
+
+    def stepped(target, *arguments, **options):
+        path = os.readlink(f"/proc/self/fd/{target}") if owner is os else target.name
+        meant = name in path and (attribute != "open" or arguments[:1] == ("wb",))
+        return (step if meant else real)(target, *arguments, **options)
+
+    setattr(owner, attribute, stepped)
