@@ -29,11 +29,12 @@ class MeasurementError(RuntimeError):
 
 
 Log = list[dict[str, Any]]
+cached_instance = lru_cache(maxsize=4)(instance)
 
 
 def measure(config: dict[str, Any]) -> dict[str, Any]:
     """Run and score a configuration (see `benchmarks.suites`); what is returned is the record."""
-    data = _data(config["instance"])
+    data = cached_instance(config["instance"])
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -146,11 +147,6 @@ def _networks(
         return {"reached": False, "runs": []}
     best, total = min(value for *_, value in values), max(seconds for _, seconds, _ in values)
     return {"reached": True, "seconds": total, "value": best, "runs": values}
-
-
-@lru_cache(maxsize=4)
-def _data(name: str) -> Instance:
-    return instance(name)
 
 
 def _digits(value: float) -> float:

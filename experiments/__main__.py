@@ -15,16 +15,7 @@ from typing import Any
 from convexlib.cli import console
 from convexlib.cli.console import DONE, FAILED, device, exit_code, write_plainly
 from convexlib.errors import ConvexlibError, DataError, InputError
-from experiments import (
-    cluster,
-    ecg,
-    nyse,
-    recovery,
-    runner,
-    spot_check,
-    three_layer,
-    uci,
-)
+from experiments import cluster, ecg, nyse, recovery, runner, spot_check, three_layer, uci
 from experiments.provenance import other_code
 from experiments.records import stored
 from experiments.variations import parse

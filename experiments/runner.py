@@ -24,13 +24,7 @@ from convexlib.checks import check_choice
 from convexlib.errors import DataError, InputError, SolverError
 from experiments import records as record_files
 from experiments.provenance import code_of, other_code
-from experiments.records import (
-    digest,
-    environment,
-    file_name,
-    records,
-    results_dir,
-)
+from experiments.records import digest, environment, file_name, records, results_dir
 from experiments.variations import FILE, changed, keys, own_data
 
 __all__ = [

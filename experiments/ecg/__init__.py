@@ -27,11 +27,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.ecg.methods import METHODS, RATES, Task, compare, load_task, predict_beats, replay
+from experiments.ecg.methods import METHODS, RATES, compare, load_task, predict_beats, replay
 from experiments.ecg.tables import missed, table
 from experiments.runner import Experiment, Median, check_config
 
-__all__ = ["EXPERIMENT", "METHODS", "Task", "compute", "configs", "load_task"]
+__all__ = ["EXPERIMENT", "compute", "configs", "load_task"]
 
 RATIOS = (0.1, 0.01, 0.001)
 COMPARED = {
@@ -92,17 +92,15 @@ def configs(
         sizes = [(k, r, exact if k == 2 else many) for k in (2, 10) for r in RATIOS[1:]]
     return [
         *({**common, **descent, "lags": k, "ratio": r, **rest} for k, r, rest in cases),
-        *({**beats, "lags": k, "ratio": r, **_solver(rest)} for k, r, rest in sizes),
+        *(
+            {**beats, "lags": k, "ratio": r, "tol": rest["tol"], "nodes": rest["nodes"]}
+            for k, r, rest in sizes
+        ),
     ]
 
 
 def _grid(rates: Mapping[str, Sequence[float]], quick: bool) -> dict[str, list[float]]:
     return {name: list(values[1:4:2] if quick else values) for name, values in rates.items()}
-
-
-def _solver(options: dict[str, Any]) -> dict[str, Any]:
-    """What the convex solver alone needs."""
-    return {name: options[name] for name in ("tol", "nodes")}
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:

@@ -22,12 +22,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.nyse.methods import (
-    METHODS,
     RATES,
     compare,
     descend_long,
     fit_linear,
-    load_task,
     predict_series,
     replay,
     task_of,
@@ -35,17 +33,7 @@ from experiments.nyse.methods import (
 from experiments.nyse.tables import chosen, missed, networks, table
 from experiments.runner import Experiment, Median, check_config
 
-__all__ = [
-    "EXPERIMENT",
-    "METHODS",
-    "chosen",
-    "compute",
-    "configs",
-    "load_task",
-    "missed",
-    "networks",
-    "table",
-]
+__all__ = ["EXPERIMENT", "chosen", "compute", "configs", "missed", "networks", "table"]
 
 RATIOS = (0.01, 0.03, 0.003, 0.1, 0.001)  # the middle of the path first
 LONG = {"rates": [0.03, 0.01], "seeds": [0, 1], "seconds": 10.0}

@@ -18,18 +18,11 @@ from typing import Any
 
 from convexlib.errors import InputError
 from experiments.recovery import spikes
-from experiments.recovery.methods import (
-    TOLERANCE,
-    conditions,
-    descended,
-    regularised,
-    transitions,
-    verdict,
-)
+from experiments.recovery.methods import conditions, descended, regularised, transitions, verdict
 from experiments.recovery.tables import missed, table
 from experiments.runner import Experiment, check_config
 
-__all__ = ["EXPERIMENT", "RATIOS", "TOLERANCE", "compute", "configs", "missed", "table", "verdict"]
+__all__ = ["EXPERIMENT", "RATIOS", "compute", "configs", "missed", "table", "verdict"]
 
 RATIOS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
 # Counts of draws that a proof decides; a descent is a search, and what it finds is no proof.

@@ -41,15 +41,14 @@ def table(found: list[dict[str, Any]]) -> str:
     parts: dict[str, list[dict[str, Any]]] = {}
     for record in found:
         parts.setdefault(record["config"]["part"], []).append(record)
-    lines = []
-    for part, write in (
-        ("map", _transitions),
-        ("relu", _transitions),
-        ("spikes", _spikes),
-        ("noise", _noise),
-        ("descent", _descent),
-    ):
-        lines += write(parts[part]) if part in parts else []
+    writers = {
+        "map": _transitions,
+        "relu": _transitions,
+        "spikes": _spikes,
+        "noise": _noise,
+        "descent": _descent,
+    }
+    lines = [line for part in writers if part in parts for line in writers[part](parts[part])]
     return "\n".join(lines)
 
 

@@ -44,18 +44,7 @@ from experiments.uci.methods import CONVEX, METHODS, Task, load_task, split
 from experiments.uci.tables import missed, table
 from experiments.variations import FILE
 
-__all__ = [
-    "EXPERIMENT",
-    "LAMBDAS",
-    "METHODS",
-    "Task",
-    "compute",
-    "configs",
-    "load_task",
-    "missed",
-    "split",
-    "table",
-]
+__all__ = ["EXPERIMENT", "LAMBDAS", "Task", "compute", "configs", "load_task", "missed", "split"]
 
 LAMBDAS = tuple(float(f"{value:.10g}") for value in np.logspace(-5, -1, 6))
 QUICK = ("wine", "breast-cancer-wisc-diag")

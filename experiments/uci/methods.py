@@ -129,30 +129,21 @@ def convex(task: Task, config: dict[str, Any]) -> dict[str, Any]:
         for column, result in zip(program.columns, results, strict=True)
     ]
     return {
-        **scores(program, task, network),
-        **_proof(program.objective(network), sum(bounds), results, n),
+        **_solution(program, task, network, sum(bounds), results, seconds, setup),
         "patterns": count,
         "newton_steps": sum(result.n_iter for result in results),
-        "seconds": round(setup + sum(seconds), 4),
-        "curve": _solver_curve(results, seconds, setup, n),
     }
 
 
 def generated(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     """Solve the ReLU program over generated patterns, output by output."""
-    X, n = task.X, len(task.X)
-    beta = n * config["lambda"]
+    X, beta = task.X, len(task.X) * config["lambda"]
     columns = [TwoLayer(X, targets, beta=beta, arrangements="generate") for targets in task.Y.T]
     results, seconds = _solved(columns, tol=config["tol"], max_iter=config["rounds"])
     pairs = list(zip(columns, results, strict=True))
     network = side_by_side([column.to_network(result) for column, result in pairs])
-    problem = _referee(task, beta)
-    return {
-        **scores(problem, task, network),
-        **_proof(problem.objective(network), sum(result.dual for result in results), results, n),
-        "seconds": round(sum(seconds), 4),
-        "curve": _solver_curve(results, seconds, 0.0, n),
-    }
+    dual = sum(result.dual for result in results)
+    return _solution(_referee(task, beta), task, network, dual, results, seconds)
 
 
 def descent(task: Task, config: dict[str, Any]) -> dict[str, Any]:
@@ -214,14 +205,26 @@ def _referee(task: Task, beta: float) -> VectorOutput:
     return VectorOutput(task.X, task.Y, beta=beta, arrangements=patterns(task.X, 20))
 
 
-def _proof(primal: float, dual: float, results: list[Result], n: int) -> dict[str, Any]:
-    """The lower bound, its relative gap to the network, and what the solver says of both."""
+def _solution(
+    problem: VectorOutput,
+    task: Task,
+    network: nn.Module,
+    dual: float,
+    results: list[Result],
+    seconds: list[float],
+    setup: float = 0.0,
+) -> dict[str, Any]:
+    """The network's scores, the lower bound, and what the solver says of both."""
+    n = len(task.X)
     return {
+        **scores(problem, task, network),
         "dual": dual / n,
-        "relative_gap": max(1.0 - dual / primal, 0.0),
+        "relative_gap": max(1.0 - dual / problem.objective(network), 0.0),
         "program_value": sum(result.value for result in results) / n,
         "scope": results[0].scope,
         "status": sorted({result.status.name for result in results}),
+        "seconds": round(setup + sum(seconds), 4),
+        "curve": _solver_curve(results, seconds, setup, n),
     }
 
 

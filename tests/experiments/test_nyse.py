@@ -10,16 +10,8 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
 import convexlib as cl
-from experiments.nyse import (
-    METHODS,
-    RATES,
-    chosen,
-    compute,
-    configs,
-    missed,
-    table,
-)
-from experiments.nyse.methods import COLUMNS, PARTS, load_task
+from experiments.nyse import RATES, chosen, compute, configs, missed, table
+from experiments.nyse.methods import COLUMNS, METHODS, PARTS, load_task
 from experiments.runner import run
 
 LINEAR = next(c for c in configs("quick") if c["part"] == "linear")
