@@ -20,10 +20,8 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from experiments.__main__ import EXPERIMENTS
-from experiments.provenance import UNKNOWN, code_of, codes, other_code
+from experiments.provenance import UNKNOWN, codes, other_code
 from experiments.runner import Experiment, records
-
-__all__ = ["Chapter", "Status", "code_of", "figure_row", "names", "read", "record_rows"]
 
 HEADING = re.compile(r"^# (.+)$", re.MULTILINE)
 STATEMENT = re.compile(
@@ -97,45 +95,32 @@ class Chapter:
             for out in cell["outputs"]
         )
 
-    def status(self) -> "Status":
-        """Count what the notebook and the source hold."""
-        failed = [any(out["output_type"] == "error" for out in c["outputs"]) for c in self.code]
-        compared = [not NOT_COMPARED & set(c["metadata"].get("tags", ())) for c in self.code]
+    def status(self) -> dict[str, int]:
+        """Count what the notebook and the source hold.
+
+        Cells are *executed* where they ended without an error, and *compared* where another run
+        has to print the same again.
+        """
+        clean = [all(out["output_type"] != "error" for out in c["outputs"]) for c in self.code]
+        kept = [c for c in self.code if not NOT_COMPARED & set(c["metadata"].get("tags", ()))]
 
         def blocks(name: str) -> int:
             return len(re.findall(BLOCK.format(name), self.source, re.MULTILINE))
 
-        return Status(
-            cells=len(self.code),
-            executed=sum(
-                cell["execution_count"] is not None and not bad
-                for cell, bad in zip(self.code, failed, strict=True)
+        drawn = sum("figure" in cell["metadata"].get("mystnb", {}) for cell in self.code)
+        return {
+            "cells": len(self.code),
+            "executed": sum(
+                ended and cell["execution_count"] is not None
+                for cell, ended in zip(self.code, clean, strict=True)
             ),
-            compared=sum(
-                _has_text(c) and kept for c, kept in zip(self.code, compared, strict=True)
-            ),
-            assertions=len(ASSERTION.findall(self.programs)),
-            figures=blocks("figure")
-            + blocks("interactive")
-            + sum("figure" in cell["metadata"].get("mystnb", {}) for cell in self.code),
-            statements=len(statements(self.source)),
-            exercises=blocks("exercise(?:-start)?"),
-            solutions=blocks("solution(?:-start)?"),
-        )
-
-
-@dataclass(frozen=True)
-class Status:
-    """The counts of one chapter."""
-
-    cells: int
-    executed: int  # without an error
-    compared: int  # cells whose printed output another run has to give again
-    assertions: int
-    figures: int
-    statements: int
-    exercises: int
-    solutions: int
+            "compared": sum(map(_has_text, kept)),
+            "assertions": len(ASSERTION.findall(self.programs)),
+            "figures": drawn + blocks("figure") + blocks("interactive"),
+            "statements": len(statements(self.source)),
+            "exercises": blocks("exercise(?:-start)?"),
+            "solutions": blocks("solution(?:-start)?"),
+        }
 
 
 def _has_text(cell: dict[str, Any]) -> bool:
@@ -222,12 +207,9 @@ class ChapterStatus(ChapterPage):
             lines.append(
                 row(
                     chapter.link,
-                    f"{one.executed}/{one.cells}",
-                    one.compared,
-                    one.assertions,
-                    one.figures,
-                    one.statements,
-                    f"{one.exercises} ({one.solutions})",
+                    f"{one['executed']}/{one['cells']}",
+                    *(one[key] for key in ("compared", "assertions", "figures", "statements")),
+                    f"{one['exercises']} ({one['solutions']})",
                     ", ".join(f"`{folder}`" for folder in chapter.records()) or "none",
                 )
             )

@@ -6,6 +6,7 @@ import chapters
 import nbformat
 
 from book.tools import notebooks
+from experiments.provenance import code_of
 
 SOURCE = """# A chapter
 
@@ -56,16 +57,10 @@ def test_what_a_chapter_holds_is_counted():
         ]
     )
     chapter = chapters.Chapter("a", SOURCE, notebook)
-    assert chapter.status() == chapters.Status(
-        cells=5,
-        executed=3,
-        compared=2,
-        assertions=2,
-        figures=2,
-        statements=1,
-        exercises=3,
-        solutions=1,
-    )
+    assert chapter.status() == {
+        "cells": 5, "executed": 3, "compared": 2, "assertions": 2,
+        "figures": 2, "statements": 1, "exercises": 3, "solutions": 1,
+    }  # fmt: skip
     assert chapter.records() == ["benchmarks", "ecg"]
 
 
@@ -76,8 +71,8 @@ def test_every_chapter_is_executed_with_its_records_and_lists_its_figures():
     for name in names:
         chapter = chapters.read(notebooks.BOOK, name)
         found = chapter.status()
-        assert found.executed == found.cells > 0, name
-        assert found.assertions > 0, name
+        assert found["executed"] == found["cells"] > 0, name
+        assert found["assertions"] > 0, name
         assert chapter.figures() == drawn.findall(chapter.source), name
         for folder in chapter.records():
             assert any((notebooks.ROOT / "results" / folder).glob("*.json*")), (name, folder)
@@ -85,7 +80,7 @@ def test_every_chapter_is_executed_with_its_records_and_lists_its_figures():
 
 def test_records_are_counted_by_their_code(monkeypatch):
     code = chapters.EXPERIMENTS["ecg"].function
-    today = {"environment": {"code": chapters.code_of(code)}}
+    today = {"environment": {"code": code_of(code)}}
     stored = [today, {"environment": {"code": "f" * 16}}, {"environment": {"commit": "a"}}, today]
     monkeypatch.setattr(chapters, "records", lambda name: stored)
     rows = chapters.record_rows({"ecg": chapters.EXPERIMENTS["ecg"]})
