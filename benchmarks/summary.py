@@ -71,13 +71,12 @@ def scaling(records: list[Record]) -> dict[str, Any]:
             for method in methods
         }
 
-    if not methods:
-        return {}
     lines = {
         axis: line({int(name.split("x")["ndP".index(axis)]): (name, 1e-2) for name in names})
         for axis, names in SCALING.items()
     }
-    return lines | {"beta": line({r: ("1000x20x200", r) for r in (1e-1, 1e-2, 1e-3, 1e-4)})}
+    lines["beta"] = line({r: ("1000x20x200", r) for r in (1e-1, 1e-2, 1e-3, 1e-4)})
+    return lines if methods else {}
 
 
 def summary(records: list[Record]) -> dict[str, Any]:
