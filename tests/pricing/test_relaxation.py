@@ -1,0 +1,96 @@
+"""Bounds by pairs and dual points chosen for them: never below what a search finds, and tighter."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from convexlib.losses import get_loss
+from convexlib.pricing import ascend, price, relaxed
+from convexlib.pricing.pair_bound import PairBound, Pairs
+from tests.helpers.two_layer import tensors
+
+
+def some_bound(seed):
+    """A bound of random pairs and multipliers in two or three dimensions, and a dual point."""
+    rng = np.random.default_rng(seed)
+    n, d = 8 + seed % 13, 2 + seed % 2
+    X, z = rng.standard_normal((n, d)), rng.standard_normal(n)
+    i, j = np.triu_indices(n, 1)
+    kept = rng.random(len(i)) < 0.3
+    signs = rng.choice([-1.0, 1.0], int(kept.sum()))
+    pairs = Pairs(i[kept], j[kept], signs, n)
+    bound = PairBound(X, pairs, np.eye(d) / d, np.full(n, 0.5))
+    return X, z, bound, rng.standard_normal(5 * n + len(signs)) - 1.0
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_multipliers_bound_the_best_neuron(seed):
+    X, z, bound, point = some_bound(seed)
+    u = np.random.default_rng(seed).standard_normal((20_000, X.shape[1]))
+    u /= np.linalg.norm(u, axis=1)[:, None]
+    assert bound.proven(point, z) >= (np.maximum(u @ X.T, 0.0) @ z).max()
+
+
+def test_gradients_are_those_of_the_bound():
+    _, z, bound, point = some_bound(5)
+    _, by_point, by_z = bound.smooth(point, z, 0.1)
+    n, step = len(z), 1e-5
+    # A mean of the first n is taken out: they are only known up to it.
+    for k in range(0, len(point), 3):
+        move = np.eye(len(point))[k] * step
+        if k < n:
+            move[:n] -= move[:n].mean()
+        high, low = (bound.smooth(point + s * move, z, 0.1)[0] for s in (1, -1))
+        assert by_point @ move == pytest.approx((high - low) / 2.0, rel=1e-3, abs=1e-9)
+    for k in range(n):
+        move = np.eye(n)[k] * step
+        high, low = (bound.smooth(point, z + s * move, 0.1)[0] for s in (1, -1))
+        assert by_z[k] * step == pytest.approx((high - low) / 2.0, rel=1e-3, abs=1e-9)
+
+
+def dual_value(loss, z, y, beta, reach):
+    return loss.dual_value(loss.best_scale(z, y, beta / reach) * z, y)
+
+
+@pytest.mark.parametrize("name", ["squared", "logistic", "squared_hinge"])
+def test_dual_points_are_proven_and_better_than_the_residual(name):
+    X, y = tensors(60, 7, 0)
+    loss = get_loss(name)
+    y = y if name == "squared" else torch.where(y < 0.0, -1.0, 1.0).double()
+    start = loss.dual_point(torch.zeros_like(y), y)
+    beta = 0.2 * price(X, start, max_nodes=0).lower
+    trivial = dual_value(loss, start, y, beta, price(X, start, max_nodes=0).upper)
+    found = list(islice(relaxed(X, y, beta, loss, output_bias=False, max_seconds=np.inf), 2))
+    assert [point.method for point in found] == ["moments", "pairs"]
+    values = [dual_value(loss, point.z, y, beta, point.reach) for point in found]
+    assert trivial < values[0] < values[1]
+    starts = torch.randn(200, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for point in found:
+        heights, _ = ascend(X, point.z, starts)
+        assert float(heights.abs().max()) <= point.reach
+
+
+@pytest.mark.parametrize(("of_rows", "of_targets"), [(1e-40, 1e30), (1e30, 1e-40)])
+def test_scale_does_not_matter(of_rows, of_targets):
+    X, y = tensors(30, 6, 1)
+    loss, values = get_loss("squared"), []
+    for rows, targets in ((1.0, 1.0), (of_rows, of_targets)):
+        point = next(
+            relaxed(
+                rows * X, targets * y, rows * targets, loss, output_bias=False, max_seconds=1e-9
+            )
+        )
+        reach = point.reach / (rows * targets)
+        values.append(dual_value(loss, point.z / targets, y, 1.0, reach))
+    assert values[1] == pytest.approx(values[0], rel=1e-2)
+
+
+def test_no_time_no_points():
+    X, y = tensors(10, 6, 0)
+    assert not list(relaxed(X, y, 1.0, get_loss("squared"), output_bias=False, max_seconds=0.0))
+    nothing = torch.zeros_like(X)
+    assert not list(
+        relaxed(nothing, y, 1.0, get_loss("squared"), output_bias=True, max_seconds=1.0)
+    )
