@@ -3,6 +3,5 @@
 from convexlib.pricing.ascent import ascend, search
 from convexlib.pricing.best_neuron import Pricing, price, spectral_bound
 from convexlib.pricing.condense import row_space
-from convexlib.pricing.relaxation import relaxed
 
-__all__ = ["Pricing", "ascend", "price", "relaxed", "row_space", "search", "spectral_bound"]
+__all__ = ["Pricing", "ascend", "price", "row_space", "search", "spectral_bound"]

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from convexlib.losses import get_loss
-from convexlib.pricing import ascend, price, relaxed
+from convexlib.pricing import ascend, price
 from convexlib.pricing.pair_bound import PairBound, Pairs
+from convexlib.pricing.relaxation import relaxed
 from tests.helpers.two_layer import tensors
 
 
