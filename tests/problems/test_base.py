@@ -72,7 +72,9 @@ def test_the_network_has_the_value_and_the_precision_of_the_program(family):
     network = exact.to_network(best)
     assert exact.objective(network) == pytest.approx(best.value, rel=1e-9)
     result = cl.solve(single, tol=1e-3)
-    check_record(single, result, 1e-3)
+    # Outputs of float32 have a rounding of their own, which either side of the gap may lose.
+    rounding = 16.0 * torch.finfo(torch.float32).eps
+    assert (1.0 - 1e-3) * result.value <= result.dual <= result.value * (1.0 + rounding)
     assert result.converged
     assert result.value == pytest.approx(best.value, rel=1.1e-3)
     network = single.to_network(result)
