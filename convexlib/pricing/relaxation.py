@@ -65,14 +65,14 @@ _SHIFTS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # of A, until it is positive 
 
 @dataclass(frozen=True, eq=False)
 class Relaxed:
-    """A dual point (n,) in the domain of the loss.
+    r"""A dual point (n,) in the domain of the loss.
 
     Attributes
     ----------
     z : Tensor (n,)
         The point, not scaled to be feasible.
     reach : float
-        A proven upper bound on :math:`max |z^T (Xu)_+|` over unit u.
+        A proven upper bound on :math:`\max |z^\top (Xu)_+|` over unit u.
     method : str
         ``"moments"`` or ``"pairs"``.
     """
@@ -80,10 +80,6 @@ class Relaxed:
     z: Tensor
     reach: float
     method: str
-
-    def bound(self, _: Tensor, __: float) -> tuple[float, bool, str]:
-        """The bound for z, that it is proven, and how."""
-        return self.reach, True, self.method
 
 
 def relaxed(
@@ -102,8 +98,8 @@ def relaxed(
     output_bias : bool
         Whether networks have an output bias, which is decayed.
     max_seconds : float
-        Processor time. The first point costs a fraction of a second for some hundred rows, and is
-        not cut short; the time for pairs grows with n log n, or n^2 d for n in the thousands.
+        Time. The first point costs a fraction of a second for some hundred rows and is not cut
+        short; finding the pairs costs n^2 d.
 
     Notes
     -----

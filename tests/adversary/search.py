@@ -74,7 +74,7 @@ def worst(statement: Statement, draws: int, first: int = 0) -> Counterexample:
     found = Counterexample(first, -np.inf, "")
     for number in range(first, first + draws):
         draw = Draw(statement.name, number)
-        with suppress(Vacuous):
+        with suppress(VacuousError):
             statement.attack(draw)
         if np.isnan(draw.excess) or draw.excess > found.excess:
             found = Counterexample(number, draw.excess, ", ".join(draw.notes))
@@ -83,7 +83,7 @@ def worst(statement: Statement, draws: int, first: int = 0) -> Counterexample:
     return found
 
 
-class Vacuous(Exception):  # noqa: N818  # no error
+class VacuousError(Exception):
     """A statement says nothing of what was drawn."""
 
 
@@ -107,7 +107,7 @@ class Draw:
     def assume(self, met: bool) -> None:
         """What a statement supposes, or what an attack needs to see it clearly."""
         if not met:
-            raise Vacuous
+            raise VacuousError
 
     def below(self, small: ArrayLike, large: ArrayLike, tolerance: ArrayLike) -> None:
         """No entry of `small` is above that of `large`."""

@@ -26,12 +26,13 @@ class Entry:
 
 
 ENTRIES: dict[str, Entry] = {}
+NOTHING: Bundle = st.just({})
 
 
 def entry(
     name: str,
     call: Callable[..., Any],
-    bundle: Bundle = st.just({}),  # noqa: B008  # strategies do not change
+    bundle: Bundle = NOTHING,
     *,
     options: dict[str, st.SearchStrategy[Any]] | None = None,
     covers: tuple[str, ...] = (),
