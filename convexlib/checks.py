@@ -85,6 +85,14 @@ def check_positive_int(value: Any, name: str, minimum: int = 1) -> int:
     return int(value)
 
 
+def check_seconds(value: Any, name: str = "max_seconds") -> float:
+    """Return a time of at least 0 seconds, perhaps infinite."""
+    seconds = math.inf if value == math.inf else check_real(value, name)
+    if seconds < 0.0:
+        raise InputError(f"{name} is {seconds:g}; expected at least 0 seconds.")
+    return seconds
+
+
 def check_flag(value: Any, name: str) -> bool:
     """Return a truth value; 0 and 1 count, other numbers, texts and arrays do not."""
     if isinstance(value, bool | np.bool_ | numbers.Integral) and value in (0, 1):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements
-from convexlib.certify.certificate import Certificate, check_dual_point
+from convexlib.certify.certificate import Certificate, check_dual_point, seconds_for
 from convexlib.certify.two_layer import certify_two_layer
 from convexlib.checks import (
     check_beta,
@@ -34,6 +34,7 @@ def certify_batchnorm(
     arrangements: Arrangements | None = None,
     refine: bool = True,
     max_nodes: int = 5_000_000,
+    max_seconds: float | None = None,
     z: Any = None,
 ) -> Certificate:
     r"""Bound the distance of a batch-normalised network from the global optimum.
@@ -60,7 +61,7 @@ def certify_batchnorm(
         Regularisation of the objective above.
     arrangements : Arrangements, optional
         Patterns of the whitened data on which to check feasibility instead of on all directions.
-    refine, max_nodes, z
+    refine, max_nodes, max_seconds, z
         See `certify`.
 
     Returns
@@ -98,8 +99,9 @@ def certify_batchnorm(
     check_same_device(network, X)
     z = None if z is None else check_dual_point(z, X)
     return certify_normalised(
-        network, X, y, beta, arrangements=arrangements, refine=refine, max_nodes=max_nodes, z=z
-    )
+        network, X, y, beta, arrangements=arrangements, refine=refine, max_nodes=max_nodes,
+        max_seconds=seconds_for(max_seconds, refine), z=z,
+    )  # fmt: skip
 
 
 def certify_normalised(
@@ -111,6 +113,7 @@ def certify_normalised(
     arrangements: Arrangements | None,
     refine: bool,
     max_nodes: int,
+    max_seconds: float,
     z: Tensor | None = None,
 ) -> Certificate:
     """See `certify_batchnorm`; X, y and z are checked tensors."""
@@ -124,6 +127,7 @@ def certify_normalised(
         arrangements=arrangements,
         refine=refine,
         max_nodes=max_nodes,
+        max_seconds=max_seconds,
         z=z,
     )
     # U' has rounding errors, which move |z^T (U's)_+| by at most ||z|| times their norm.

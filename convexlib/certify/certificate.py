@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from convexlib.arrays import EPS
-from convexlib.checks import check_scale, check_vector
+from convexlib.checks import check_scale, check_seconds, check_vector
 from convexlib.errors import InputError
 from convexlib.losses import SmoothLoss, get_loss
 from convexlib.losses.base import best_of_scales
@@ -33,9 +33,11 @@ from convexlib.result import Result, relative_gap
 # A gap that a given dual point proves is not improved any more: the default of `solve`, and the
 # rounding of a network to float32.
 CLOSED = 1.2e-6
+_SECONDS = 10.0
 
-# For a dual point: an upper bound on its best unit, whether that is proven, and how it was found.
-UnitBound = Callable[[Tensor], tuple[float, bool, str]]
+# For a dual point: an upper bound on its best unit, which need not be tight below the second
+# argument, whether that is proven, and how it was found.
+UnitBound = Callable[[Tensor, float], tuple[float, bool, str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +63,8 @@ class Certificate:
         most beta.
     method : str
         How that maximum was bounded: ``"branch and bound"``, ``"enumeration"``, ``"quadratic"``,
-        ``"spectral"``, ``"positive leaves"``, ``"given patterns"`` or ``"given units"``.
+        ``"spectral"``, ``"moments"``, ``"pairs"``, ``"positive leaves"``, ``"given patterns"`` or
+        ``"given units"``.
     regularizer : str
         The penalty of the objective: ``"weight decay"``, ``"three layers"`` or ``"path"``.
     loss : str
@@ -121,6 +124,13 @@ def check_dual_point(z: Any, X: Tensor) -> Tensor:
     return point
 
 
+def seconds_for(max_seconds: Any, refine: bool) -> float:
+    """The time for better dual points: what is given, or what suits `refine`."""
+    if max_seconds is None:
+        return _SECONDS if refine else 0.0
+    return check_seconds(max_seconds)
+
+
 def best_certificate(
     primal: float,
     points: Iterable[Tensor],
@@ -142,13 +152,21 @@ def best_certificate(
     candidates = []
     for point in points:
         inside = kind.restrict(point, y)
-        reach, rigorous, method = bound(inside)
+        reach, rigorous, method = bound(inside, _level(inside, y, beta, root, kind))
         z = _scaled(inside, y, beta, reach, root, kind)
         dual = max(_dual_value(z, y, root, kind), 0.0)
         size = float(torch.linalg.vector_norm(inside))
         shrunk = reach * float(torch.linalg.vector_norm(z)) / size if size > 0 else 0.0
         candidates.append(Certificate(primal, dual, rigorous, z, shrunk, method, regularizer, loss))
     return max(candidates, key=lambda candidate: candidate.dual)
+
+
+def _level(z: Tensor, y: Tensor, beta: float, root: float, loss: SmoothLoss) -> float:
+    """The best unit below which the best multiple of z is feasible: to know more is no use."""
+    free = _scaled(z, y, beta, 0.0, root, loss)
+    size, longest = float(torch.linalg.vector_norm(z)), float(torch.linalg.vector_norm(free))
+    level = beta * (size / longest) if longest > 0.0 else beta
+    return level if 0.0 < level < np.inf else beta
 
 
 def _scaled(

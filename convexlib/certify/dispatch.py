@@ -8,7 +8,7 @@ from torch import nn
 
 from convexlib.arrangements import Arrangements
 from convexlib.certify.batchnorm import certify_normalised
-from convexlib.certify.certificate import Certificate, check_dual_point
+from convexlib.certify.certificate import Certificate, check_dual_point, seconds_for
 from convexlib.certify.parallel import certify_parallel
 from convexlib.certify.two_layer import as_two_layer, certify_two_layer
 from convexlib.checks import (
@@ -39,6 +39,7 @@ def certify(
     refine: bool = True,
     max_nodes: int = 5_000_000,
     max_units: int = 100_000,
+    max_seconds: float | None = None,
     z: Any = None,
 ) -> Certificate:
     r"""Bound the distance of a ReLU network from the global optimum.
@@ -95,6 +96,9 @@ def certify(
     max_units : int
         The longest list of units to make. If there are more, the bound is one that needs no list:
         proven (``method="positive leaves"``), but not tight.
+    max_seconds : float, optional
+        Two layers and batch normalisation: time for better dual points where the first ones leave
+        a gap, as they do above rank 5 (see Notes). None: 10 s, or none with ``refine=False``.
     z : array (n,), optional
         A dual point to try first, for instance ``result.z`` of the solve that the network is from,
         whose program then need not be solved again. Nothing is believed of it: the bound is proven
@@ -111,16 +115,18 @@ def certify(
     NotCertifiableError
         For a network of another kind, one with non-finite weights, or a penalty without a program.
     InputError
-        For unusable data or dual points, or a penalty or argument that does not go with the
+        For unusable data, dual points or times, or a penalty or argument that does not go with the
         network.
 
     Notes
     -----
     Two layers: the bound is tight where branch and bound ends within the budget, up to rank 5 for
     some hundred rows, and for more rows or a weak beta at lower ranks only; or where the patterns
-    can be listed. Elsewhere it is valid and loose. Deeper: it is tight if the units can be listed,
-    and for sub-networks of one neuron per layer. From four layers on, networks whose sub-networks
-    share neurons are bounded by trees that do not. Checked by ``tests/certify/``.
+    can be listed. Elsewhere dual points are chosen for a bound by quadratic functions, of which
+    ``method="pairs"`` is the tightest; it leaves some per cent at a tenth of ``beta_max``, more at
+    a weaker beta, and depends on the time that it has. Deeper: it is tight if the units can be
+    listed, and for sub-networks of one neuron per layer. From four layers on, networks whose
+    sub-networks share neurons are bounded by trees that do not. Checked by ``tests/certify/``.
 
     Examples
     --------
@@ -139,6 +145,7 @@ def certify(
     check_same_device(network, X)
     check_positive_int(max_nodes, "max_nodes", minimum=0)
     check_positive_int(max_units, "max_units")
+    max_seconds = seconds_for(max_seconds, refine)
     check_choice(loss, tuple(LOSSES), "loss")
     z = None if z is None else check_dual_point(z, X)
     depth = depth_of(network)
@@ -161,11 +168,12 @@ def certify(
         )  # fmt: skip
     if kinds_of(network) == BATCHNORM:
         return certify_normalised(
-            network, X, y, beta, arrangements=arrangements, refine=refine, max_nodes=max_nodes, z=z
-        )
+            network, X, y, beta, arrangements=arrangements, refine=refine, max_nodes=max_nodes,
+            max_seconds=max_seconds, z=z,
+        )  # fmt: skip
     return certify_two_layer(
         as_two_layer(network), X, y, beta, loss=loss, regularizer=regularizer,
-        arrangements=arrangements, refine=refine, max_nodes=max_nodes, z=z,
+        arrangements=arrangements, refine=refine, max_nodes=max_nodes, max_seconds=max_seconds, z=z,
     )  # fmt: skip
 
 

@@ -89,9 +89,9 @@ def certify_parallel(
     if problem is not None:
         bound = _over_units(problem, "enumeration" if units is None else "given units")
     elif prod(widths) == 1:
-        bound = _over_neurons(data, beta, max_nodes)
+        bound = _over_neurons(data, max_nodes)
     else:
-        bound = _over_positive_leaves(data, beta, factor, max_nodes)
+        bound = _over_positive_leaves(data, factor, max_nodes)
 
     def best_of(points: list[Tensor]) -> Certificate:
         return best_certificate(primal, points, y, beta, bound, regularizer=regularizer)
@@ -106,7 +106,7 @@ def certify_parallel(
         points.append(_refined(problem))
     elif refine and prod(widths) == 1:
         nothing, nodes = data.new_zeros(0, data.shape[1]), searched(data, max_nodes)
-        points.append(refine_dual(data, y, beta, nothing, max_nodes=nodes))
+        points.append(refine_dual(data, y, beta, nothing, max_nodes=nodes).z)
     elif refine:
         points.append(positive_dual(data, y, beta / factor))
     found.append(best_of([point for point in points if point is not None]))
@@ -165,16 +165,16 @@ def _refined(problem: UnitProgram) -> Tensor | None:
 
 def _over_units(problem: UnitProgram, method: str) -> UnitBound:
     # Given units are those of some data, which cannot be told from them: they prove nothing here.
-    return lambda z: (problem.dual_norm(z), method == "enumeration", method)
+    return lambda z, _: (problem.dual_norm(z), method == "enumeration", method)
 
 
-def _over_neurons(data: Tensor, beta: float, max_nodes: int) -> UnitBound:
-    return lambda z: bound_neurons(data, z, beta, None, max_nodes)
+def _over_neurons(data: Tensor, max_nodes: int) -> UnitBound:
+    return lambda z, level: bound_neurons(data, z, level, None, max_nodes)
 
 
-def _over_positive_leaves(data: Tensor, beta: float, factor: float, max_nodes: int) -> UnitBound:
-    def bound(z: Tensor) -> tuple[float, bool, str]:
-        reach = factor * bound_positive(data, z, beta / factor, max_nodes)
+def _over_positive_leaves(data: Tensor, factor: float, max_nodes: int) -> UnitBound:
+    def bound(z: Tensor, level: float) -> tuple[float, bool, str]:
+        reach = factor * bound_positive(data, z, level / factor, max_nodes)
         return reach, True, "positive leaves"
 
     return bound

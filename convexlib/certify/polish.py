@@ -29,6 +29,7 @@ from convexlib.checks import (
     check_data,
     check_positive_int,
     check_same_device,
+    check_seconds,
     check_tol,
 )
 from convexlib.errors import NotCertifiableError
@@ -92,6 +93,7 @@ def polish(
     rounds: int = 10,
     tol: float = 1e-6,
     max_nodes: int = 5_000_000,
+    max_seconds: float = 10.0,
 ) -> Polished:
     r"""Improve a trained two-layer network by convex programs, and certify the result.
 
@@ -109,6 +111,8 @@ def polish(
         Relative gap at which to stop.
     max_nodes : int
         Budget of the certificate's branch and bound (see `certify`).
+    max_seconds : float
+        Time for the certificate's dual points (see `certify`).
 
     Returns
     -------
@@ -139,6 +143,7 @@ def polish(
     beta, tol = check_beta(beta), check_tol(tol)
     check_positive_int(rounds, "rounds", minimum=0)
     check_positive_int(max_nodes, "max_nodes", minimum=0)
+    max_seconds = check_seconds(max_seconds)
     check_same_device(network, X)
     depth = depth_of(network)
     if depth != 2:
@@ -170,7 +175,7 @@ def polish(
         start = torch.cat([start, found.neurons.vectors])
     certificate = certify_two_layer(
         run.best, X, y, beta, loss=loss, regularizer=penalty, refine=False, max_nodes=max_nodes,
-        points=points,
+        max_seconds=max_seconds, points=points,
     )  # fmt: skip
     return Polished(run.best, certificate, tuple(run.stages))
 

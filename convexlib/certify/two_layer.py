@@ -6,6 +6,7 @@ under the path norm it is :math:`\|u\| |\alpha|` itself. So both have one lower 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -18,17 +19,20 @@ from torch import Tensor, nn
 from convexlib.arrangements import Arrangements, count_bound, enumerate_arrangements
 from convexlib.arrangements.patterns import are_patterns_of
 from convexlib.arrays import EPS
-from convexlib.certify.certificate import CLOSED, Certificate, best_certificate
+from convexlib.certify.certificate import CLOSED, Certificate, UnitBound, best_certificate
 from convexlib.cones import ConeProjector
 from convexlib.errors import InputError, NotCertifiableError
 from convexlib.losses import SmoothLoss, get_loss
 from convexlib.networks import ParallelReLU, TwoLayerReLU, TwoLayerWeights, read_two_layer
 from convexlib.networks.parallel import as_parallel
 from convexlib.pricing import price, row_space
+from convexlib.pricing.best_neuron import LARGEST_RANK
+from convexlib.pricing.relaxation import relaxed
 from convexlib.solvers.refine import refine_dual
 
 BRANCHING_RANK = 5  # up to here branch and bound is the cheaper proof
 _GLANCE = 100_000  # cones for a dual point where there is a better one
+_OPEN = 1e-4  # relative gap to the best network known that is worth the time for better points
 _LISTABLE = 50_000  # patterns worth enumerating for a proof above that rank
 
 
@@ -43,6 +47,7 @@ def certify_two_layer(
     arrangements: Arrangements | None = None,
     refine: bool = True,
     max_nodes: int = 5_000_000,
+    max_seconds: float = 0.0,
     z: Tensor | None = None,
     points: Sequence[Tensor] = (),
 ) -> Certificate:
@@ -52,37 +57,65 @@ def certify_two_layer(
     if arrangements is not None:
         _check_arrangements(arrangements, state.data)
     primal = state.objective(beta, regularizer)
+    bias = parts.output_bias is not None
 
-    def best_of(points: Sequence[Tensor], nodes: int) -> Certificate:
-        return best_certificate(
-            primal,
-            points,
-            state.y,
-            beta,
-            lambda z: bound_neurons(state.data, z, beta, arrangements, nodes),
-            regularizer=regularizer,
-            output_bias=parts.output_bias is not None,
-            loss=loss,
-        )
+    found: list[Certificate] = []
 
-    points, found = list(points), []
-    if z is not None:
-        found.append(best_of([z.double().cpu()], max_nodes))
-        if not refine or found[0].relative_gap <= CLOSED:
-            return found[0]
-    if refine:
-        points.append(
-            refine_dual(
-                state.data, state.y, beta, parts.U.cpu(), parts.output_bias,
-                max_nodes=searched(state.data, max_nodes), loss=loss,
+    def consider(point: Tensor, bound: UnitBound) -> None:
+        found.append(
+            best_certificate(
+                primal, [point], state.y, beta, bound, regularizer=regularizer, output_bias=bias,
+                loss=loss,
             )
         )  # fmt: skip
-    if points:
-        found.append(best_of(points, max_nodes))
-        # The network's own dual point is hardly ever better: a glance at it is enough.
-        max_nodes = min(max_nodes, _GLANCE)
-    found.append(best_of([state.z], max_nodes))
-    return max(found, key=lambda certificate: certificate.dual)
+
+    def search(point: Tensor, nodes: int) -> float:
+        """Consider a point, with so many cones for its best neuron; the seconds that it took."""
+        start = time.perf_counter()
+        consider(point, lambda z, level: bound_neurons(state.data, z, level, arrangements, nodes))
+        return time.perf_counter() - start
+
+    def best() -> Certificate:
+        return max(found, key=lambda certificate: certificate.dual)
+
+    rank = row_space(state.data)[0].shape[1]
+    if arrangements is not None:
+        max_seconds = 0.0
+    glance = min(max_nodes, _GLANCE)
+    # Above that rank millions of cones come last.
+    first = glance if max_seconds and rank > BRANCHING_RANK else max_nodes
+    points, optimum, took = list(points), primal, 0.0
+    if z is not None:
+        took = search(z.double().cpu(), first)
+        if not (refine or max_seconds) or best().relative_gap <= CLOSED:
+            return best()
+    if refine:
+        refined = refine_dual(
+            state.data, state.y, beta, parts.U.cpu(), parts.output_bias,
+            max_nodes=searched(state.data, max_nodes), loss=loss,
+        )  # fmt: skip
+        points.append(refined.z)
+        optimum = min(primal, refined.value)
+    for point in points:
+        took = search(point, first)
+    # The network's own dual point is hardly ever better than another: a glance at it is enough.
+    took = search(state.z, glance if found else first) if refine or not found else took
+
+    def is_open() -> bool:
+        return best().dual < (1.0 - _OPEN) * optimum
+
+    if max_seconds and is_open():
+        for relaxation in relaxed(
+            state.data, state.y, beta, state.loss, output_bias=bias, max_seconds=max_seconds
+        ):
+            consider(relaxation.z, relaxation.bound)
+            if not is_open():
+                break
+    if first < max_nodes and rank <= LARGEST_RANK and is_open():
+        nodes = min(first * max_seconds / max(took, 1e-9), max_nodes)
+        given = [] if z is None else [z.double().cpu()]
+        search([state.z, *given, *points][-1], int(nodes))
+    return best()
 
 
 def searched(data: Tensor, max_nodes: int) -> int:
@@ -192,11 +225,14 @@ def _check_arrangements(arrangements: Any, data: Tensor) -> None:
 def bound_neurons(
     data: Tensor,
     z: Tensor,
-    beta: float,
+    level: float,
     arrangements: Arrangements | None = None,
     max_nodes: int = 5_000_000,
 ) -> tuple[float, bool, str]:
-    """An upper bound on max |z^T (Xu)_+| over unit u, whether it is proven, and how."""
+    """An upper bound on max |z^T (Xu)_+| over unit u, whether it is proven, and how.
+
+    It need not be tight below `level`.
+    """
     if not bool(z.any()):
         return 0.0, True, "branch and bound"
     if arrangements is None:
@@ -205,7 +241,7 @@ def bound_neurons(
             listed = enumerate_arrangements(data, max_patterns=_LISTABLE)
             if listed.exhaustive:
                 return _bound_on_patterns(data, z, listed), True, "enumeration"
-        priced = price(data, z, target=beta, rtol=1e-8, max_nodes=max_nodes)
+        priced = price(data, z, target=level, rtol=1e-8, max_nodes=max_nodes)
         return priced.upper, True, priced.method
     bound = _bound_on_patterns(data, z, arrangements)
     return bound, arrangements.exhausts(data), "given patterns"

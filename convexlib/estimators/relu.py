@@ -40,6 +40,7 @@ from convexlib.solvers.solve import solve
 _ADVICE = "raise max_iter to improve it, and max_nodes to prove more where the rank is at most 5"
 _ROUNDS, _UNPROVEN_ROUNDS = 100, 3  # of column generation: where a proof can end, and above
 _STEPS = 600  # of Newton's method in all rounds; most data that are well scaled need fewer
+_PROOF_SECONDS = 2.0  # for dual points of the certificates above rank 5
 _SEEDED_COLUMNS = 3  # above this many, patterns start from a trained network
 _APART = 100.0  # ratio of the sizes of two features from which on scale is worth a word
 
@@ -124,6 +125,7 @@ class ConvexReLU(BaseEstimator):
         rounds, steps = _ROUNDS if rank <= BRANCHING_RANK else _UNPROVEN_ROUNDS, _STEPS
         if self.max_iter is not None:
             rounds, steps = self.max_iter, _STEPS * self.max_iter
+        seconds = _PROOF_SECONDS / Y.shape[1] if self.max_nodes else 0.0
         networks, results, certificates = [], [], []
         for targets in Y.T:
             targets = targets.contiguous()
@@ -148,6 +150,7 @@ class ConvexReLU(BaseEstimator):
                 z=result.z,
                 refine=False,
                 max_nodes=self.max_nodes,
+                max_seconds=seconds,
             )
             networks.append(network)
             results.append(result)

@@ -26,7 +26,7 @@ __all__ = ["Pricing", "ascend", "price", "row_space", "spectral_bound"]
 
 
 _SUBNORMAL = float(np.finfo(np.float64).tiny)
-_BRANCHING_RANK = 8  # above this the orthants to start from are too many
+LARGEST_RANK = 8  # of a search: above this the orthants to start from are too many
 _EASY = 20_000  # cones after which the cheaper bounds are worth computing
 _STARTS = 64  # random directions for the local ascent
 _FINER = 5.0  # the excess asked for is divided by this until the budget is spent
@@ -177,7 +177,7 @@ def _bound(data: Condensed, side: _Side, goal: float, rtol: float, max_nodes: in
     rows, z, tilt = data.rows, side.sign * data.weights, side.sign * data.tilt
 
     def branch(accuracy: float, budget: int) -> bool:
-        if budget <= 0 or data.rank > _BRANCHING_RANK:
+        if budget <= 0 or data.rank > LARGEST_RANK:
             return False
         low, high, found, count, stopped = search(
             rows, z, tilt, goal, accuracy, budget, side.direction

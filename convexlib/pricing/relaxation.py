@@ -81,6 +81,10 @@ class Relaxed:
     reach: float
     method: str
 
+    def bound(self, _: Tensor, __: float) -> tuple[float, bool, str]:
+        """The bound for z, that it is proven, and how."""
+        return self.reach, True, self.method
+
 
 def relaxed(
     X: Tensor, y: Tensor, beta: float, loss: SmoothLoss, *, output_bias: bool, max_seconds: float

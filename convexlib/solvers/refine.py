@@ -52,8 +52,8 @@ def refine_dual(
     bias: float | None = None,
     max_nodes: int | None = None,
     loss: str = "squared",
-) -> Tensor:
-    """The dual point (n,) of the two-layer program, to be bounded by the caller.
+) -> Refined:
+    """Solve the two-layer program as exactly as its dual point can be proved to be good.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def refine_dual(
     """
     # Where nothing can be proved the bound is too loose for more than a few rounds to matter.
     rounds, tol = (_ROUNDS, _LOOSE) if max_nodes == 0 else (40, _TOL)
-    return refine(X, y, beta, U, bias, loss=loss, rounds=rounds, tol=tol, max_nodes=max_nodes).z
+    return refine(X, y, beta, U, bias, loss=loss, rounds=rounds, tol=tol, max_nodes=max_nodes)
 
 
 def refine(

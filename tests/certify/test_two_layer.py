@@ -8,7 +8,7 @@ from torch import nn
 import convexlib as cl
 from convexlib.networks import TwoLayerReLU
 from convexlib.solvers import refine
-from tests.helpers.checks import check_certificate, optimum
+from tests.helpers.checks import check_certificate, neuron_values, optimum
 from tests.helpers.networks import sequential
 from tests.helpers.patterns import EXACT
 from tests.helpers.two_layer import at_fraction, gaussian, small_instance
@@ -107,11 +107,29 @@ def test_proof_by_enumeration_above_the_rank_of_branching():
 def test_high_rank_has_a_loose_but_valid_bound():
     X, y = gaussian(n=30, d=12)
     network = sequential(12, first_bias=False, last_bias=False)
-    certificate = cl.certify(network, X, y, beta=8.0, refine=False)
-    check_certificate(certificate, network, X, y, 8.0)
+    certificate = cl.certify(network, X, y, beta=0.1, refine=False)
+    check_certificate(certificate, network, X, y, 0.1)
     assert certificate.method == "quadratic"
     assert certificate.rigorous
     assert 0 < certificate.dual < certificate.primal
+
+
+@pytest.mark.parametrize("last_bias", [False, True])
+@pytest.mark.parametrize("loss", ["squared", "logistic", "squared_hinge"])
+def test_at_high_rank_dual_points_are_chosen_for_their_bound(loss, last_bias):
+    X, y = gaussian(n=40, d=10)
+    y = y if loss == "squared" else np.sign(y)
+    network = sequential(10, last_bias=last_bias)
+    options = {"beta": 5.0, "loss": loss}
+    network = cl.polish(network, X, y, max_seconds=0, **options).network
+    loose = cl.certify(network, X, y, max_seconds=0, **options)
+    tight = cl.certify(network, X, y, max_seconds=1, **options)
+    directions = np.random.default_rng(0).standard_normal((3000, 11))
+    reached = neuron_values(np.column_stack([X, np.ones(40)]), tight.z.numpy(), directions).max()
+    assert reached <= tight.max_neuron <= 5.0
+    assert tight.method in ("moments", "pairs")
+    assert tight.rigorous
+    assert tight.relative_gap < 0.7 * loose.relative_gap
 
 
 def test_a_small_budget_is_valid():
