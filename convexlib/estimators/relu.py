@@ -226,8 +226,9 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
         buys a part in a thousand or less, and 600 steps in all. Those run out only where beta is so
         small that the network nearly interpolates, as it is for features of large values.
     max_nodes : int
-        Cones that one attempt at a proof may examine: a few seconds. 0 leaves a loose bound,
-        unless the patterns are few enough to list.
+        Cones that one attempt at a proof may examine: a few seconds, and above rank 5 two seconds
+        for dual points that prove more. 0 leaves a loose bound, unless the patterns are few enough
+        to list.
 
     Attributes
     ----------
