@@ -6,6 +6,9 @@ import torch
 from scipy.optimize import minimize_scalar
 
 import convexlib as cl
+from convexlib.losses import get_loss
+from convexlib.pricing.pair_bound import PairBound, Pairs
+from convexlib.pricing.relaxation import relaxed
 from tests.adversary.cells import all_masks, best_neuron, relu, unit
 from tests.adversary.programs import (
     Blocks,
@@ -16,7 +19,7 @@ from tests.adversary.programs import (
     solved,
     weights_of,
 )
-from tests.adversary.search import Draw, Floats, attack, refute
+from tests.adversary.search import TINY, Draw, Floats, attack, refute
 
 LOSSES = ("squared", "logistic", "squared hinge", "absolute")
 
@@ -233,3 +236,142 @@ def polish(draw: Draw) -> None:
         reached = [stage.objective for stage in found.stages]
         draw.below(reached[1:], reached[:-1], 1e-12 * scale)
         draw.below(found.certificate.dual, found.certificate.primal, 1e-9 * scale)
+
+
+def z_matrix(draw: Draw, n: int) -> tuple[Floats, Floats, Floats]:
+    """Pairs (n, n), r > 0 and delta >= 0 that make diag(near r / r + delta) - near."""
+    near = np.triu(np.abs(draw.normal(n, n)) * (draw.rng.random((n, n)) < 0.4), 1)
+    near = (near + near.T) * draw.power(-3, 3)
+    return near, np.exp(draw.power(-1, 0.7) * draw.normal(n)), draw.power(-3, 1) * np.ones(n)
+
+
+@attack("certify-z-matrix")
+def by_one_vector(draw: Draw) -> None:
+    """Nonpositive entries off the diagonal and A r > 0: positive definite, with a bound."""
+    n = draw.size(1, 7)
+    near, r, delta = z_matrix(draw, n)
+    A = np.diag(near @ r / r + delta) - near
+    image = delta * r
+    # A congruent matrix has the same inertia, and is dominated by its diagonal by so much.
+    B = r[:, None] * A * r
+    size = np.abs(B).max()
+    draw.below(0.0, np.linalg.eigvalsh(B)[0], 1e-12 * size)
+    inverse = np.linalg.inv(B) * r[:, None] * r
+    condition = np.linalg.cond(B)
+    draw.assume(condition < 1e10)
+    draw.below(0.0, inverse, 1e-14 * condition * np.abs(inverse).max())
+    rho = draw.choice(draw.normal(n), image, draw.signs(n) * image, np.eye(n)[0])
+    form, limit = rho @ inverse @ rho, (np.abs(rho) @ r) * (np.abs(rho) / image).max()
+    draw.below(form, limit, 1e-13 * condition * (1e-3 * limit + abs(form)))
+
+
+@refute("certify-z-matrix", "a positive diagonal and nonpositive entries elsewhere are enough")
+def sparse_signs(draw: Draw) -> None:
+    """Without A r > 0 the entries off the diagonal may be too large."""
+    near = z_matrix(draw, draw.size(2, 6))[0]
+    A = np.eye(len(near)) - near
+    draw.below(0.0, np.linalg.eigvalsh(A)[0], 1e-12)
+
+
+def ball_maximum(p: Floats, Q: Floats) -> float:
+    """max p^T u + u^T Q u over the unit ball, by its dual; from above."""
+    values, vectors = np.linalg.eigh(Q)
+    along, top = (vectors.T @ p) ** 2, max(values[-1], 0.0)
+    size = np.abs(values).max() + np.linalg.norm(p) + TINY
+
+    def dual(power: float) -> float:
+        shift = top + size * 10.0**power
+        return float(shift + 0.25 * (along / (shift - values)).sum())
+
+    grid = np.linspace(-12, 1, 60)
+    at = grid[int(np.argmin([dual(power) for power in grid]))]
+    return float(minimize_scalar(dual, bounds=(at - 0.3, at + 0.3), method="bounded").fun)
+
+
+@attack("certify-pairs")
+def with_pairs(draw: Draw) -> None:
+    """Any multipliers, zero ones too, bound the best neuron; so does what the library chooses."""
+    X, scale = draw.matrix(draw.size(2, 6), draw.size(1, 3)), draw.scale()
+    n, d = X.shape
+    z = draw.targets(n)
+    near, r, delta = z_matrix(draw, n)
+    theta = np.triu(draw.signs(n, n), 1)
+    theta = draw.choice(theta + theta.T, np.sign(X @ X.T))
+    plus, minus, kappa = np.abs(draw.weights(3, n))
+    aims = draw.normal(n, d)
+    aims /= np.linalg.norm(aims, axis=1, keepdims=True) * draw.choice(1.0, 2.0)
+    mu = near @ r / r + delta
+    w = z + 2 * (plus + minus + kappa)
+    mixed = X.T @ (kappa[:, None] * aims)
+    Q = X.T @ (mu[:, None] * X - (theta * near) @ X) - 0.5 * (mixed + mixed.T)
+    A = np.diag(mu) - near
+    draw.assume(np.linalg.cond(A) < 1e10)
+    bound = w @ np.linalg.solve(A, w) / 16 + ball_maximum(X.T @ (z / 2 - plus + minus), Q)
+    highest = best_neuron(X, z)
+    draw.below(highest, bound, 1e-9 * (bound + np.abs(w) @ np.abs(X).sum(1)))
+    if draw.rng.random() < 0.2:
+        loss = draw.choice("squared", "logistic", "squared_hinge")
+        y = z if loss == "squared" else draw.labels(n)
+        start = draw.choice(y, y / 2)  # its best neuron has the size of beta
+        beta = scale * draw.power(-2, 1) * (best_neuron(X, start) or 1.0)
+        for point in relaxed(
+            torch.from_numpy(scale * X), torch.from_numpy(y), beta, get_loss(loss),
+            output_bias=draw.choice(True, False), max_seconds=draw.choice(1e-9, 0.3),
+        ):  # fmt: skip
+            found = scale * best_neuron(X, point.z.numpy())
+            draw.below(found, point.reach, 1e-9 * point.reach)
+
+
+@attack("certify-blind")
+def blind(draw: Draw) -> None:
+    """No bound of this kind exceeds the price of moments that pairs far apart allow."""
+    X = draw.matrix(draw.size(2, 30), draw.size(2, 5))
+    n, d = X.shape
+    sizes = np.linalg.norm(X, axis=1)
+    draw.assume(sizes.min() > 1e-3 and np.linalg.matrix_rank(X) == d)
+    loss = draw.choice("squared", "logistic", "squared_hinge")
+    y = draw.targets(n) if loss == "squared" else draw.labels(n)
+    draw.assume(y.any())
+    kind, targets = get_loss(loss), torch.from_numpy(y)
+    beta = draw.power(-3, 0) * float(np.abs(X.T @ y).max() + 1e-3)
+    f = draw.choice(y, 3 * y, draw.normal(n))
+    price = beta * 4 * np.sqrt(d) * (np.abs(f) / sizes).max()
+    cost = float(kind.value(torch.from_numpy(f), targets))
+
+    def ceiling(nearest: float) -> float:
+        return cost + price / max(1 - max(np.sqrt(nearest), 1 / np.sqrt(d)), TINY)
+
+    found = next(
+        relaxed(torch.from_numpy(X), targets, beta, kind, output_bias=False, max_seconds=1e-9), None
+    )
+    if found is not None:  # without pairs, almost the best bound of all
+        z = kind.best_scale(found.z, targets, beta / found.reach) * found.z
+        draw.below(kind.dual_value(z, targets), ceiling(0.0), 1e-9 * ceiling(0.0))
+    cosines = np.abs(X @ X.T) / np.outer(sizes, sizes)
+    i, j = np.triu_indices(n, 1)
+    nearest = draw.choice(0.1, 0.5, 0.9)
+    kept = cosines[i, j] <= nearest
+    draw.assume(kept.any())
+    i, j = i[kept], j[kept]
+    bound = PairBound(X, Pairs(i, j, draw.signs(len(i)), n), np.eye(d) / d, np.full(n, 0.5))
+    point = draw.normal(5 * n + len(i)) + draw.choice(-4.0, 0.0)
+    z = kind.restrict(torch.from_numpy(draw.choice(y, draw.normal(n))), targets)
+    reach = max(bound.proven(point, sign * z.numpy()) for sign in (1, -1))
+    draw.assume(0 < reach < np.inf)
+    z = kind.best_scale(z, targets, beta / reach) * z
+    most = ceiling(cosines[i, j].max())
+    draw.below(kind.dual_value(z, targets), most, 1e-9 * most)
+
+
+@refute("certify-blind", "pairs of samples that are nearly on a line see no more than moments do")
+def pairs_see_more(draw: Draw) -> None:
+    """Nearly equal samples, opposite targets: pairs know that no network tells them apart."""
+    X = np.repeat(draw.normal(8, 2), 2, axis=0) + 1e-6 * draw.normal(16, 2)
+    y = np.tile([1.0, -1.0], 8)
+    kind, targets, beta = get_loss("squared"), torch.from_numpy(y), 1e-3
+    most = 4 * np.sqrt(2) / (1 - 1 / np.sqrt(2)) / np.linalg.norm(X, axis=1).min()
+    for found in relaxed(
+        torch.from_numpy(X), targets, beta, kind, output_bias=False, max_seconds=2.0
+    ):
+        z = kind.best_scale(found.z, targets, beta / found.reach) * found.z
+        draw.below(kind.dual_value(z, targets), beta * most, 1e-9)
