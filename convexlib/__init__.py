@@ -1,5 +1,7 @@
 """Convex training of ReLU networks, with certificates of global optimality."""
 
+from typing import TYPE_CHECKING, Any
+
 import convexlib.runtime  # noqa: F401  # first: it finds a place for the kernels of the others
 from convexlib import datasets
 from convexlib.arrangements import (
@@ -23,7 +25,6 @@ from convexlib.certify import (
     missing_neuron,
     polish,
 )
-from convexlib.estimators import ConvexReLUClassifier, ConvexReLURegressor, MirrorRegressor
 from convexlib.networks import ParallelReLU, TwoLayerGatedReLU, TwoLayerReLU
 from convexlib.networks.parallel import as_parallel, path_norm
 from convexlib.networks.prune import prune_neurons
@@ -42,6 +43,9 @@ from convexlib.result import Result, Status
 from convexlib.solvers.optimal_set import OptimalSet, optimal_set
 from convexlib.solvers.solve import solution_path, solve
 from convexlib.solvers.units import LowRankPath, low_rank_path
+
+if TYPE_CHECKING:
+    from convexlib.estimators import ConvexReLUClassifier, ConvexReLURegressor, MirrorRegressor
 
 __all__ = [
     "Arrangements",
@@ -94,3 +98,16 @@ __all__ = [
     "zonotope_vertices",
     "zonotope_volume",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The estimators need scikit-learn, which takes longer to import than all else.
+    if name in {"ConvexReLUClassifier", "ConvexReLURegressor", "MirrorRegressor"}:
+        from convexlib import estimators
+
+        return getattr(estimators, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,12 +3,17 @@
 A message says what was got, what was expected and what to do about it.
 """
 
+from __future__ import annotations
+
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
-from sklearn.exceptions import ConvergenceWarning
+if TYPE_CHECKING:
+    from sklearn.exceptions import ConvergenceWarning
 
 __all__ = [
     "ConvergenceWarning",
@@ -20,6 +25,18 @@ __all__ = [
     "SolverError",
     "TooManyArrangementsError",
 ]
+
+
+_silent = ContextVar("silent", default=False)
+
+
+def __getattr__(name: str) -> type[Warning]:
+    # scikit-learn takes longer to import than all else, and only its warning is needed here.
+    if name == "ConvergenceWarning":
+        from sklearn.exceptions import ConvergenceWarning
+
+        return ConvergenceWarning
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class ConvexlibError(Exception):
@@ -52,6 +69,10 @@ class NotCertifiableError(ConvexlibError, ValueError):
 
 def warn(message: str) -> None:
     """Give a ConvergenceWarning that points at the line which called the library."""
+    if _silent.get():
+        return
+    from sklearn.exceptions import ConvergenceWarning
+
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("convexlib"):
         frame, level = frame.f_back, level + 1
@@ -61,6 +82,8 @@ def warn(message: str) -> None:
 @contextmanager
 def unwarned() -> Iterator[None]:
     """Without ConvergenceWarnings: whoever solves a part judges the gap of the whole."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    before = _silent.set(True)
+    try:
         yield
+    finally:
+        _silent.reset(before)

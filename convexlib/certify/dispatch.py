@@ -97,8 +97,9 @@ def certify(
         The longest list of units to make. If there are more, the bound is one that needs no list:
         proven (``method="positive leaves"``), but not tight.
     max_seconds : float, optional
-        Two layers and batch normalisation: time for better dual points where the first ones leave
-        a gap, as they do above rank 5 (see Notes). None: 10 s, or none with ``refine=False``.
+        Two layers and batch normalisation: processor time for better dual points where the first
+        ones leave a gap, as they do above rank 5 (see Notes). None: 10 s, or none with
+        ``refine=False``.
     z : array (n,), optional
         A dual point to try first, for instance ``result.z`` of the solve that the network is from,
         whose program then need not be solved again. Nothing is believed of it: the bound is proven

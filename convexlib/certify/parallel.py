@@ -18,7 +18,6 @@ subtracting is ignored, so the bound is valid for every network of that shape bu
 from __future__ import annotations
 
 import math
-import warnings
 from math import prod, sqrt
 
 import numpy as np
@@ -30,11 +29,11 @@ from convexlib.arrays import EPS
 from convexlib.certify.certificate import CLOSED, Certificate, UnitBound, best_certificate
 from convexlib.certify.two_layer import bound_neurons, searched
 from convexlib.errors import (
-    ConvergenceWarning,
     InputError,
     NotCertifiableError,
     SolverError,
     TooManyArrangementsError,
+    unwarned,
 )
 from convexlib.networks import ParallelReLU
 from convexlib.networks.parallel import as_parallel, parallel_outputs, read_parallel
@@ -154,9 +153,8 @@ def _program(
 
 
 def _refined(problem: UnitProgram) -> Tensor | None:
-    with warnings.catch_warnings():
+    with unwarned():
         # More than rounding allows is asked for; what comes out is bounded afterwards anyway.
-        warnings.simplefilter("ignore", ConvergenceWarning)
         try:
             return generate_units(problem, tol=_TOL).z
         except SolverError:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from convexlib.datasets import files, manifest
-from convexlib.datasets.files import pooch
 from convexlib.datasets.manifest import Entry, Source
 from convexlib.errors import DataError
 
@@ -138,7 +137,7 @@ def _retrieve(source: Source, path: Path) -> Path:
     except OSError as error:  # said before the download
         raise files.disk_error(path, error) from error
     bar = sys.stderr.isatty() and source.size > BAR
-    get = pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK, timeout=TIMEOUT)
+    get = files.pooch().HTTPDownloader(progressbar=bar, chunk_size=CHUNK, timeout=TIMEOUT)
     stream = _Limited(source.size)
     try:
         get(source.url, stream, None)

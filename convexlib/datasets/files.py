@@ -8,25 +8,29 @@ import os
 import warnings
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from convexlib.datasets import atomic, manifest, rebuild
 from convexlib.datasets.manifest import Entry
 from convexlib.errors import DataError
-
-# pooch imports tqdm's bar for notebooks, which warns there without ipywidgets, used or not.
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message="IProgress not found")
-    import pooch  # type: ignore[import-untyped]  # no stubs
-
 
 MIRROR = "CONVEXLIB_MIRROR"
 # ("data" | "mirror" | "cache", path of the copy), or ("scikit-learn", what it is rebuilt from)
 Place = tuple[str, Path]
 
 
+def pooch() -> Any:
+    """The library of that name, whose import takes a while."""
+    # It imports tqdm's bar for notebooks, which warns there without ipywidgets, used or not.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        import pooch  # type: ignore[import-untyped]  # no stubs
+    return pooch
+
+
 def cache_dir() -> Path:
     """Return the user's cache folder for convexlib (XDG_CACHE_HOME moves it)."""
-    return Path(pooch.os_cache("convexlib")).expanduser()
+    return Path(pooch().os_cache("convexlib")).expanduser()
 
 
 def mirror_dir() -> Path | None:

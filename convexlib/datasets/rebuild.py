@@ -13,10 +13,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import sklearn
 
 SCIKIT_LEARN = "scikit-learn"
 MISSING = ("?", "")
@@ -65,7 +65,10 @@ def installed(name: str) -> Path | None:
     if name not in INSTALLED:
         return None
     recipe = INSTALLED[name]
-    path = Path(sklearn.__file__).parent / recipe.place[1] / recipe.file
+    package = find_spec("sklearn")  # found, and not imported, which takes a while
+    if package is None or package.origin is None:
+        return None
+    path = Path(package.origin).parent / recipe.place[1] / recipe.file
     return path if path.is_file() else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -11,7 +10,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from convexlib.checks import as_tensor, check_tol
-from convexlib.errors import ConvergenceWarning, InputError
+from convexlib.errors import InputError, unwarned
 from convexlib.estimators.common import Array, check_device, evaluate, validated, warn_of_gap
 from convexlib.problems.mirrors import Mirrors
 from convexlib.solvers.solve import solve
@@ -141,8 +140,7 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
             quantile=self.quantile,
             max_features=self.max_features,
         )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # `fit` gives its own
+        with unwarned():  # `fit` gives its own
             self.result_ = solve(problem, tol=tol, max_iter=self.max_iter)
         self.network_ = problem.to_network(self.result_)
         self.gap_, self.certificate_ = self.result_.gap, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -26,7 +25,7 @@ from convexlib.checks import (
     check_positive_int,
     check_tol,
 )
-from convexlib.errors import ConvergenceWarning, InputError
+from convexlib.errors import InputError, unwarned
 from convexlib.estimators.common import Array, check_device, evaluate, validated, warn_of_gap
 from convexlib.losses import LOSSES
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, side_by_side
@@ -88,8 +87,7 @@ class ConvexReLU(BaseEstimator):
         device = check_device(self.device)
         inputs, targets = as_tensor(X, "X").to(device), as_tensor(Y, "y").to(device)
         train = self._train_gated if self.gated else self._train_relu
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # `warn_of_gap` speaks for all
+        with unwarned():  # `warn_of_gap` speaks for all
             results, gaps = train(inputs, targets, loss, seed)
         self.n_iter_ = max(1, *(result.n_iter for result in results))
         self.result_: Result | list[Result] = results[0] if len(results) == 1 else results

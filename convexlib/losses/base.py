@@ -6,12 +6,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
-import cvxpy as cp
 from torch import Tensor
 
 from convexlib.errors import InputError
+
+if TYPE_CHECKING:
+    import cvxpy as cp
 
 
 class Loss(ABC):

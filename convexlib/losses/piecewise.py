@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
+from typing import TYPE_CHECKING
 
-import cvxpy as cp
 import torch
 from torch import Tensor
 
@@ -13,6 +13,9 @@ from convexlib.checks import check_choice
 from convexlib.errors import InputError
 from convexlib.losses import Loss, get_loss
 from convexlib.losses.base import as_array
+
+if TYPE_CHECKING:
+    import cvxpy as cp
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class PiecewiseLoss(Loss):
         return sqrt(n)
 
     def value(self, fitted: Tensor, y: Tensor) -> float:
+        fitted, y = fitted.double(), y.double()
         values = torch.stack([slope * fitted + offset for slope, offset in self.pieces(y)])
         return float(values.amax(dim=0).sum())
 
@@ -43,7 +47,7 @@ class PiecewiseLoss(Loss):
     def dual_value(self, z: Tensor, y: Tensor) -> float:
         if not torch.allclose(z, self.restrict(z, y), rtol=0.0, atol=1e-12):
             return -float("inf")
-        return float(y @ z)
+        return float(y.double() @ z.double())
 
     def best_scale(self, z: Tensor, y: Tensor, limit: float) -> float:
         if float(y @ z) <= 0.0:
@@ -54,6 +58,8 @@ class PiecewiseLoss(Loss):
 
     def expression(self, outputs: cp.Expression, y: Tensor) -> cp.Expression:
         """L(f) for CVXPY."""
+        import cvxpy as cp
+
         parts = [
             cp.multiply(as_array(slope), outputs) + as_array(offset)
             for slope, offset in self.pieces(y)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
-import cvxpy as cp
 import torch
 from torch import Tensor
 
@@ -18,6 +17,9 @@ from convexlib.losses.base import (
     time_to_zero,
     within,
 )
+
+if TYPE_CHECKING:
+    import cvxpy as cp
 
 
 @final
@@ -71,6 +73,8 @@ class SquaredLoss(SmoothLoss):
         return (point + step * y) / (1.0 + step)
 
     def expression(self, outputs: cp.Expression, y: Tensor) -> cp.Expression:
+        import cvxpy as cp
+
         return 0.5 * cp.sum_squares(outputs - as_array(y))
 
 
@@ -168,6 +172,8 @@ class LogisticLoss(SmoothLoss):
         return y * m
 
     def expression(self, outputs: cp.Expression, y: Tensor) -> cp.Expression:
+        import cvxpy as cp
+
         return cp.sum(cp.logistic(-cp.multiply(as_array(y), outputs)))
 
 
@@ -231,4 +237,6 @@ class SquaredHingeLoss(SmoothLoss):
         return torch.where(y * point < 1.0, (point + step * y) / (1.0 + step), point)
 
     def expression(self, outputs: cp.Expression, y: Tensor) -> cp.Expression:
+        import cvxpy as cp
+
         return 0.5 * cp.sum_squares(cp.pos(1.0 - cp.multiply(as_array(y), outputs)))

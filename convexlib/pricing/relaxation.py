@@ -102,7 +102,7 @@ def relaxed(
     output_bias : bool
         Whether networks have an output bias, which is decayed.
     max_seconds : float
-        Time. The first point costs a fraction of a second for some hundred rows and is not cut
+        Processor time. The first point costs a fraction of a second for some hundred rows and is not cut
         short; finding the pairs costs n^2 d.
 
     Notes
@@ -165,18 +165,18 @@ def _steps(program: _Program, clock: _Clock) -> Iterator[tuple[Tensor, float, st
 
 
 class _Clock:
-    """Time that is left."""
+    """Processor time of this thread that is left: a busy machine gives the same points later."""
 
     def __init__(self, seconds: float) -> None:
-        self.end = time.perf_counter() + seconds
+        self.end = time.thread_time() + seconds
 
     def part(self, share: float) -> _Clock:
         """A clock for a part of what is left."""
-        return _Clock(share * (self.end - time.perf_counter()))
+        return _Clock(share * (self.end - time.thread_time()))
 
     @property
     def over(self) -> bool:
-        return time.perf_counter() > self.end
+        return time.thread_time() > self.end
 
 
 def _minimised(

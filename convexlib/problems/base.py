@@ -12,9 +12,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import cvxpy as cp
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +23,9 @@ from convexlib.errors import InputError
 from convexlib.losses import Loss, SmoothLoss
 from convexlib.networks import outputs, squared_weights
 from convexlib.result import Result
+
+if TYPE_CHECKING:
+    import cvxpy as cp
 
 MAX_SAMPLES = 10_000  # beyond this the factor of admm's (n, n) matrix is out of proportion
 
@@ -144,6 +146,8 @@ class Problem(ABC):
         variables: list[cp.Variable],
     ) -> CvxpyProgram:
         """Minimise L(outputs) + beta penalty; the variables, one after another, are the weights."""
+        import cvxpy as cp
+
         fitted = cp.Variable(tuple(self.y.shape))
         link = fitted == outputs
         goal = cp.Minimize(self.loss.expression(fitted, self.y) + self.beta * penalty)

@@ -13,7 +13,6 @@ import math
 from abc import abstractmethod
 from typing import Any
 
-import cvxpy as cp
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -120,6 +119,8 @@ class DictionaryLasso(Problem):
 
     def to_cvxpy(self) -> CvxpyProgram:
         """Return the Lasso for CVXPY, with the whole dictionary as a matrix."""
+        import cvxpy as cp
+
         A = self.matrix().numpy()
         a, constant = cp.Variable(A.shape[1]), cp.Variable()
         outputs = A @ a + constant if self.bias else A @ a

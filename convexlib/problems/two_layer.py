@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-import cvxpy as cp
 import torch
 from torch import Tensor
 
@@ -21,6 +20,9 @@ from convexlib.networks import Neurons, TwoLayerGatedReLU, TwoLayerReLU
 from convexlib.pricing import price
 from convexlib.problems.base import CvxpyProgram, LinearProgram, ProximalMap, weights_of
 from convexlib.result import Result
+
+if TYPE_CHECKING:
+    import cvxpy as cp
 
 
 class GroupLasso(LinearProgram):
@@ -188,6 +190,8 @@ class GroupLasso(LinearProgram):
 
     def to_cvxpy(self) -> CvxpyProgram:
         """The program for CVXPY, one variable (P, d) per sign."""
+        import cvxpy as cp
+
         blocks, norms, cones = self._cvxpy_blocks()
         signed = blocks[0] if self.gated else blocks[0] - blocks[1]
         masks = self.masks.cpu().numpy()
@@ -196,6 +200,8 @@ class GroupLasso(LinearProgram):
 
     def _cvxpy_blocks(self) -> tuple[list[cp.Variable], cp.Expression, list[cp.Constraint]]:
         """The variables (P, d), one per sign, the sum of their blocks' norms, and their cones."""
+        import cvxpy as cp
+
         X, signs = self.X.cpu().numpy(), 2.0 * self.masks.cpu().numpy() - 1.0
         blocks = [cp.Variable(self.shape[1:]) for _ in range(self.shape[0])]
         norms = sum(cp.sum(cp.norm(v, 2, axis=1)) for v in blocks)

@@ -6,7 +6,6 @@ import copy
 from functools import cached_property
 from typing import Any
 
-import cvxpy as cp
 import torch
 from torch import Tensor, nn
 
@@ -282,6 +281,8 @@ class VectorOutput(LinearProgram):
 
     def to_cvxpy(self) -> CvxpyProgram:
         """The program for CVXPY, one variable (d, c) per sign and pattern."""
+        import cvxpy as cp
+
         data, masks = self.X.cpu().numpy(), self.masks.cpu().numpy()
         sides, P, *size = self.shape
         blocks = [cp.Variable(tuple(size)) for _ in range(sides * P)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 
-import cvxpy as cp
 from torch import Tensor
 
 from convexlib.errors import SolverError
@@ -32,6 +31,8 @@ def oracle(problem: Problem, *, tol: float = 1e-6, max_design: int = MAX_DESIGN)
     SolverError
         If the problem is too large, or the solver's status is not optimal.
     """
+    import cvxpy as cp
+
     problem = need(problem, Problem, "oracle")
     size = problem.zeros().numel() * len(problem.y)
     if size > max_design:

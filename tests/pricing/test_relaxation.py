@@ -1,7 +1,9 @@
 """Bounds by pairs and dual points chosen for them: never below what a search finds, and tighter."""
 
+from functools import partial
 from itertools import islice
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -32,6 +34,50 @@ def test_any_multipliers_bound_the_best_neuron(seed):
     u = np.random.default_rng(seed).standard_normal((20_000, X.shape[1]))
     u /= np.linalg.norm(u, axis=1)[:, None]
     assert bound.proven(point, z) >= (np.maximum(u @ X.T, 0.0) @ z).max()
+
+
+def eighty_digits(X, z, bound, point):
+    """The value of the bound at a point but for a digit or so of its ball, from below."""
+    m = bound._read(point)
+    near, mu, *_ = bound._parts(m, z)
+    with mpmath.workdps(80):
+        exact = partial(map, mpmath.mpf)
+        n, d = X.shape
+        near = mpmath.matrix(near.toarray().tolist())
+        A = mpmath.diag(list(exact(mu))) - near
+        w = mpmath.matrix([a + 2 * (b + c + e) for a, b, c, e in zip(
+            *map(exact, (z, m.plus, m.minus, m.kappa)), strict=True)])  # fmt: skip
+        rows, aims = mpmath.matrix(X.tolist()), mpmath.matrix(bound.aims.tolist())
+        signs = mpmath.zeros(n)
+        for i, j, sign in zip(bound.pairs.i, bound.pairs.j, bound.pairs.signs, strict=True):
+            signs[int(i), int(j)] = signs[int(j), int(i)] = int(sign)
+        middle = A.copy()
+        for i in range(n):
+            for j in range(n):
+                if i != j:
+                    middle[i, j] = -signs[i, j] * near[i, j]
+        mixed = rows.T * mpmath.diag(list(exact(m.kappa))) * aims
+        Q = rows.T * middle * rows - (mixed + mixed.T) / 2
+        p = rows.T * mpmath.matrix(
+            [a / 2 - b + c for a, b, c in zip(*map(exact, (z, m.plus, m.minus)), strict=True)]
+        )
+        free = (w.T * mpmath.lu_solve(A, w))[0] / 16
+        low = max(max(mpmath.eigsy(Q, eigvals_only=True)), mpmath.mpf(0))
+        high = low + mpmath.norm(p) + 1
+        for _ in range(260):  # of the multiplier of the ball
+            t = (low + high) / 2
+            u = mpmath.lu_solve(t * mpmath.eye(d) - Q, p) / 2
+            low, high = (t, high) if mpmath.norm(u) > 1 else (low, t)
+        u = u / max(mpmath.norm(u), 1)
+        return free + (p.T * u)[0] + (u.T * Q * u)[0]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_eighty_digits_confirm_the_rounding(seed):
+    X, z, bound, point = some_bound(seed)
+    digits = eighty_digits(X, z, bound, point)
+    proven = bound.proven(point, z)
+    assert digits <= proven <= digits * (1 + mpmath.mpf("1e-8"))
 
 
 def test_gradients_are_those_of_the_bound():

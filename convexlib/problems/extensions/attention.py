@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cvxpy as cp
 import torch
 from torch import Tensor, nn
 
@@ -213,6 +212,8 @@ class Attention(LinearProgram):
 
     def to_cvxpy(self) -> CvxpyProgram:
         """The program for CVXPY, one variable (d d, d c) per gate."""
+        import cvxpy as cp
+
         maps = self.maps.flatten(2).cpu().numpy()  # (P, n s, d d d)
         d, c = self.X.shape[2], self.y.shape[1]
         blocks = [cp.Variable(self.shape[2:]) for _ in maps]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
-import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -242,6 +241,8 @@ class UnitProgram(Problem):
 
     def to_cvxpy(self) -> CvxpyProgram:
         """The program for CVXPY, one variable (K, m d) per output sign."""
+        import cvxpy as cp
+
         _, K, m, d = self.shape
         A, walls = self.maps(np.arange(K))
         sides = [cp.Variable(K * m * d) for _ in range(2)]
