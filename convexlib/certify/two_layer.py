@@ -70,7 +70,7 @@ def certify_two_layer(
         )  # fmt: skip
 
     def search(point: Tensor, nodes: int) -> float:
-        """Consider a point, with so many cones for its best neuron; the seconds of the processor."""
+        """Consider a point, with so many cones for its best neuron; the seconds it took."""
         start = time.thread_time()
         consider(point, lambda z, level: bound_neurons(state.data, z, level, arrangements, nodes))
         return time.thread_time() - start

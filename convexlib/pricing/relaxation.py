@@ -102,8 +102,8 @@ def relaxed(
     output_bias : bool
         Whether networks have an output bias, which is decayed.
     max_seconds : float
-        Processor time. The first point costs a fraction of a second for some hundred rows and is not cut
-        short; finding the pairs costs n^2 d.
+        Processor time. The first point costs a fraction of a second for some hundred rows and is
+        not cut short; finding the pairs costs n^2 d.
 
     Notes
     -----
