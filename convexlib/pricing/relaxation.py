@@ -42,6 +42,7 @@ import numpy as np
 import torch
 from numba import njit
 from scipy.optimize import Bounds, minimize
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from convexlib.arrays import EPS, Floats
@@ -52,6 +53,8 @@ from convexlib.pricing.quadratic_bound import quadratic_bound
 
 _SMOOTHING = ((1e-1, 150), (1e-2, 150), (1e-3, 200))  # of the lower end of T, and steps
 _NEIGHBOURS = 15  # of each sample
+_NEAR = 0.3  # by what part others may be nearer than those that count as nearest
+_BLOCK = 1024  # samples whose neighbours are sought at once
 _K = 12
 _ROUNDS, _STEPS = 9, 120  # of the multipliers, and of L-BFGS in each
 _PENALTY, _GROWTH = 30.0, 1.4
@@ -102,8 +105,8 @@ def relaxed(
     output_bias : bool
         Whether networks have an output bias, which is decayed.
     max_seconds : float
-        Processor time. The first point costs a fraction of a second for some hundred rows and is
-        not cut short; finding the pairs costs n^2 d.
+        Processor time. The first point costs a fraction of a second for some hundred rows, grows
+        with n and is not cut short.
 
     Notes
     -----
@@ -439,15 +442,15 @@ def _nearest(P: Floats, count: int, clock: _Clock) -> tuple[Indices, Indices] | 
     n = len(P)
     count = min(count, n - 1)
     P = P / np.maximum(np.linalg.norm(P, axis=1), 1e-300)[:, None]
-    codes, block = [], max(10_000_000 // n, 1)
-    for start in range(0, n, block):
+    tree, codes = cKDTree(np.concatenate([P, -P])), []
+    for start in range(0, n, _BLOCK):
         if clock.over:
             return None
-        near = np.abs(P[start : start + block] @ P.T)
-        own = np.arange(start, start + len(near))
-        near[np.arange(len(near)), own] = -1.0
-        others = np.argpartition(-near, count - 1, axis=1)[:, :count].ravel()
-        own = np.repeat(own, count)
+        part = P[start : start + _BLOCK]
+        others = tree.query(part, k=count + 1, eps=_NEAR)[1].ravel() % n
+        own = np.repeat(np.arange(start, start + len(part)), count + 1)
+        apart = own != others
+        own, others = own[apart], others[apart]
         codes.append(np.minimum(own, others) * n + np.maximum(own, others))
     pairs = np.unique(np.concatenate(codes))
     return pairs // n, pairs % n
