@@ -18,8 +18,8 @@ block, :math:`w` its direction and :math:`c = \sigma\beta/\|\mathrm{Proj}\|`, th
 h the curvature of the conjugate loss.
 Source: Li, Sun & Toh (2018) for the Lasso; the cones and their faces are this library's.
 
-Files: `outer` the multipliers and the certificate, `newton` the minimisation of psi, `system` the
-Newton equation, `curvature` the matrix K, `blocks` the proximal maps.
+Files: `outer` the multipliers and the certificate, `newton` the minimisation of psi and the Newton
+equation, `blocks` the proximal maps and the matrix K.
 """
 
 from convexlib.solvers.ssnal.outer import ssnal

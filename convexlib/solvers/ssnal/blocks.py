@@ -5,16 +5,18 @@ patterns is one product ``(X^T z) @ masks^T``, its adjoint a sum over rows of ``
 and neither has a temporary larger than X. (In this order BLAS is up to twice as fast as in the
 transposed one: the long side comes last.)
 
-**Curvature**: the second-order part K of the augmented Lagrangian, never larger than it must be. A
-curvature knows its `rank` (at most), the flops of one product (`work`) and of a dense K
-(`dense_work`), and gives :math:`K v` (`times`), a `dense` K (n, n), or `columns` B (n, rank) with
-:math:`K = B B^\top`; who asks decides by size. `to` gives the same in another precision.
+**Curvature**: the second-order part :math:`K = B B^\top` of the augmented Lagrangian, never larger
+than it must be: products with it, its `rank` columns B, or some or all of its entries. Who asks
+decides by size, and `work` and `dense_work` say what it costs. Rows of a gated K are cheap: d of
+them cost as much as one product.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -80,65 +82,140 @@ class Blocks:
 
 
 _FEW = 1000  # columns that are always allowed
+_STRIPE = 256  # rows of a matrix that are made at a time
 
 
-class ColumnCurvature:
+def stripes(n: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns that cover the lower triangle of an n x n matrix, and little more.
+
+    Symmetric products are made of them: BLAS does so in half the time, but torch does not call it.
+    """
+    for start in range(0, n, _STRIPE):
+        stop = min(start + _STRIPE, n)
+        yield slice(start, stop), slice(0, stop)
+
+
+class Curvature(ABC):
+    """K = B B^T of size n, with B (n, rank)."""
+
+    n: int
+    rank: int
+    work: float  # flops of one product
+    dense_work: float  # and of half of a dense K
+
+    def times(self, v: Tensor) -> Tensor:
+        return self.image(self.adjoint(v))
+
+    @abstractmethod
+    def to(self, dtype: torch.dtype) -> Curvature: ...
+
+    @abstractmethod
+    def adjoint(self, v: Tensor) -> Tensor:
+        """B^T v."""
+
+    @abstractmethod
+    def image(self, x: Tensor) -> Tensor:
+        """B x."""
+
+    @abstractmethod
+    def columns(self) -> Tensor:
+        """B."""
+
+    @abstractmethod
+    def rows(self, index: Tensor | slice, some: slice = slice(None)) -> Tensor:
+        """K[index, some]."""
+
+    @abstractmethod
+    def diagonal(self) -> Tensor: ...
+
+    def lower(self) -> Tensor:
+        """K, of which only the lower triangle counts."""
+        K = self.diagonal().new_zeros(self.n, self.n)
+        for index, some in stripes(self.n):
+            K[index, some] = self.rows(index, some)
+        return K
+
+
+class ColumnCurvature(Curvature):
     """K from its columns."""
 
     def __init__(self, B: Tensor) -> None:
         self.B = B
-        self.rank = B.shape[1]
+        self.n, self.rank = B.shape
         self.work = 4.0 * B.numel()
-        self.dense_work = 2.0 * B.numel() * len(B)
+        self.dense_work = float(B.numel()) * len(B)
 
     def to(self, dtype: torch.dtype) -> ColumnCurvature:
         return ColumnCurvature(self.B.to(dtype))
 
-    def times(self, v: Tensor) -> Tensor:
-        return self.B @ (self.B.T @ v)
+    def adjoint(self, v: Tensor) -> Tensor:
+        return self.B.T @ v
+
+    def image(self, x: Tensor) -> Tensor:
+        return self.B @ x
 
     def columns(self) -> Tensor:
         return self.B
 
-    def dense(self) -> Tensor:
-        return self.B @ self.B.T
+    def rows(self, index: Tensor | slice, some: slice = slice(None)) -> Tensor:
+        return self.B[index] @ self.B[some].T
+
+    def diagonal(self) -> Tensor:
+        return (self.B**2).sum(dim=1)
 
 
-class GatedCurvature:
-    r"""K without cones: :math:`\sum_j D_j X ((1-c_j) I + c_j w_j w_j^\top) X^\top D_j`."""
+class GatedCurvature(Curvature):
+    r"""K without cones: :math:`\sum_j D_j X ((1-c_j) I + c_j w_j w_j^\top) X^\top D_j`.
+
+    Its columns are those of :math:`D_j X L_j`, where the root of the middle is
+    :math:`L_j = r_j I + (1 - r_j) w_j w_j^\top` with :math:`r_j^2 = 1 - c_j`.
+    """
 
     def __init__(self, X: Tensor, masks: Tensor, directions: Tensor, ratios: Tensor) -> None:
         self.X, self.masks, self.w, self.c = X, masks, directions, ratios  # (J, n), (J, d), (J,)
-        self.along = ratios[:, None] * directions
-        self.rank = directions.numel()
+        self.rest = (1.0 - ratios).clamp(min=0.0)[:, None]
+        self.root = self.rest.sqrt()
+        self.n, self.rank = len(X), directions.numel()
         self.work = 4.0 * masks.numel() * X.shape[1]
-        self.dense_work = 2.0 * len(X) * (2 * masks.numel() + X.numel())
+        self.dense_work = float(len(X)) * (2 * masks.numel() + X.numel())
 
     def to(self, dtype: torch.dtype) -> GatedCurvature:
         parts = (part.to(dtype) for part in (self.X, self.masks, self.w, self.c))
         return GatedCurvature(*parts)
 
-    def times(self, v: Tensor) -> Tensor:
-        blocks = ((self.X.T * v) @ self.masks.T).T  # (J, d)
+    def _middle(self, blocks: Tensor) -> Tensor:
         inner = (blocks * self.w).sum(dim=1, keepdim=True)
-        blocks = blocks * (1.0 - self.c)[:, None] + inner * self.along
+        return blocks * self.root + (inner * (1.0 - self.root)) * self.w
+
+    def adjoint(self, v: Tensor) -> Tensor:
+        return self._middle(((self.X.T * v) @ self.masks.T).T).flatten()
+
+    def image(self, x: Tensor) -> Tensor:
+        blocks = self._middle(x.view(self.w.shape))
         return ((blocks.T @ self.masks) * self.X.T).sum(dim=0)
 
     def columns(self) -> Tensor:
-        # L = r I + (1 - r) w w^T with r^2 = 1 - c has L L^T = (1 - c) I + c w w^T.
-        root = (1.0 - self.c).clamp(min=0.0).sqrt()
+        root = self.root[:, 0]
         along = self.X @ self.w.T * (1.0 - root)  # (n, J)
         images = self.X[:, None, :] * root[:, None] + along[..., None] * self.w  # (n, J, d)
         return (images * self.masks.T[..., None]).flatten(1)
 
-    def dense(self) -> Tensor:
-        weighted = self.masks * (1.0 - self.c).clamp(min=0.0).sqrt()[:, None]
-        images = (self.w * self.c.sqrt()[:, None]) @ self.X.T * self.masks  # (J, n)
-        K = (weighted.T @ weighted).mul_(self.X @ self.X.T)
-        return K.addmm_(images.T, images)
+    @cached_property
+    def _along(self) -> Tensor:
+        """The part along the directions, (J, n)."""
+        return (self.w * self.c.sqrt()[:, None]) @ self.X.T * self.masks
+
+    def rows(self, index: Tensor | slice, some: slice = slice(None)) -> Tensor:
+        weighted = self.masks[:, index] * self.rest
+        K = (weighted.T @ self.masks[:, some]).mul_(self.X[index] @ self.X[some].T)
+        return K.addmm_(self._along[:, index].T, self._along[:, some])
+
+    def diagonal(self) -> Tensor:
+        squares = (self.X**2).sum(dim=1)
+        return (self.rest[:, 0] @ self.masks) * squares + (self._along**2).sum(dim=0)
 
 
-class ConeCurvature:
+class ConeCurvature(Curvature):
     r"""K on faces of cones: :math:`\sum_b D_b X L_b L_b^\top X^\top D_b`.
 
     The L are given in groups (index of blocks, L (b, d, k)) of one k each.
@@ -146,26 +223,31 @@ class ConeCurvature:
 
     def __init__(self, X: Tensor, masks: Tensor, groups: list[tuple[Tensor, Tensor]]) -> None:
         self.X, self.masks, self.groups = X, masks, groups  # masks (J, n)
-        self.rank = sum(len(L) * L.shape[2] for _, L in groups)
+        self.sizes = [len(L) * L.shape[2] for _, L in groups]
+        self.n, self.rank = len(X), sum(self.sizes)
         self.work = 4.0 * masks.numel() * X.shape[1]
-        self.dense_work = 2.0 * len(X) ** 2 * self.rank
+        self.dense_work = float(len(X)) ** 2 * self.rank
 
     def to(self, dtype: torch.dtype) -> ConeCurvature:
         groups = [(chosen, L.to(dtype)) for chosen, L in self.groups]
         return ConeCurvature(self.X.to(dtype), self.masks.to(dtype), groups)
 
-    def times(self, v: Tensor) -> Tensor:
+    def adjoint(self, v: Tensor) -> Tensor:
         blocks = ((self.X.T * v) @ self.masks.T).T  # (J, d)
-        for chosen, L in self.groups:
-            inner = torch.einsum("bdk,bd->bk", L, blocks[chosen])
-            blocks[chosen] = torch.einsum("bdk,bk->bd", L, inner)
+        inner = [torch.einsum("bdk,bd->bk", L, blocks[chosen]) for chosen, L in self.groups]
+        return torch.cat([part.flatten() for part in inner])
+
+    def image(self, x: Tensor) -> Tensor:
+        blocks = x.new_zeros(len(self.masks), self.X.shape[1])
+        for (chosen, L), part in zip(self.groups, x.split(self.sizes), strict=True):
+            blocks[chosen] = torch.einsum("bdk,bk->bd", L, part.view(len(L), -1))
         return ((blocks.T @ self.masks) * self.X.T).sum(dim=0)
 
     def _pieces(self) -> Iterator[Tensor]:
-        """The columns, about n of them at a time."""
+        """The columns, a stripe of them at a time."""
         n, d = self.X.shape
         for chosen, L in self.groups:
-            some = max(1, n // L.shape[2])
+            some = max(1, _STRIPE // L.shape[2])
             for index, part in zip(chosen.split(some), L.split(some), strict=True):
                 images = (self.X @ part.permute(1, 0, 2).reshape(d, -1)).reshape(n, len(part), -1)
                 yield (images * self.masks[index].T[:, :, None]).flatten(1)
@@ -173,14 +255,21 @@ class ConeCurvature:
     def columns(self) -> Tensor:
         return torch.cat(list(self._pieces()), dim=1)
 
-    def dense(self) -> Tensor:
-        K = self.X.new_zeros(len(self.X), len(self.X))
+    def rows(self, index: Tensor | slice, some: slice = slice(None)) -> Tensor:
+        K = self.X.new_zeros(len(self.X[index]), len(self.X[some]))
         for B in self._pieces():
-            K.addmm_(B, B.T)
+            K.addmm_(B[index], B[some].T)
         return K
 
+    def lower(self) -> Tensor:
+        K = self.X.new_zeros(self.n, self.n)
+        for B in self._pieces():  # each made once
+            for index, some in stripes(self.n):
+                K[index, some].addmm_(B[index], B[some].T)
+        return K
 
-Curvature = ColumnCurvature | GatedCurvature | ConeCurvature
+    def diagonal(self) -> Tensor:
+        return torch.stack([(B**2).sum(dim=1) for B in self._pieces()]).sum(dim=0)
 
 
 def curvature_of(blocks: Blocks, shrunk: Shrunk) -> Curvature | None:

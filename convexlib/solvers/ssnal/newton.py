@@ -2,14 +2,15 @@ r"""Newton's method for the augmented Lagrangian at fixed multipliers and penalt
 
 **The Newton equation** is :math:`(\mathrm{diag}(h) + \sigma K)\,\Delta = -g`. With few columns it
 is solved by the Woodbury formula. Otherwise by conjugate gradients, whose preconditioner is the
-inverse of an earlier, similar matrix for as long as that costs less than a new one. Products are in
-single precision until that turns out not to be enough, and preconditioners for as long as they
+inverse of an earlier, similar matrix until the iterations that a new one would have saved have cost
+as much as making it. (If they grow by as many in each solve, that is the best moment.) Products are
+in single precision until that turns out not to be enough, and preconditioners for as long as they
 serve.
 
 **Preconditioners** are approximate inverses of :math:`I + \sigma S K S`: there are three, and a
 rule that chooses by the work. They are a Cholesky factorisation of the n x n matrix; the Woodbury
-formula on the columns of K, where they are few; and, where n is too large for both, the inverse of
-a randomised (Nyström) approximation of K.
+formula on the columns of K, where they are few; and the inverse with a (Nyström) approximation of K
+from some of its rows, of a rank that does not depend on n but on how fast the eigenvalues decay.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from convexlib.errors import SolverError
-from convexlib.solvers.ssnal.blocks import Blocks, Curvature, Shrunk, curvature_of
+from convexlib.solvers.ssnal.blocks import Blocks, Curvature, Shrunk, curvature_of, stripes
 
 _STEPS = 50
 _TRIALS = 30  # points tried on a line
@@ -124,9 +125,8 @@ def minimise(sub: Subproblem, state: State, floor: float, most: float) -> tuple[
 
 
 _DIRECT = 5e9  # flops up to which few columns are factored in every step, in double precision
-_PATIENCE = 60  # CG iterations before the preconditioner is held to be useless
-_LATENCY = 5e6  # flops that the calls of one CG iteration cost beside their own
-_REUSE = 0.2  # share of the work of a factorisation that CG may cost with an old one
+_PATIENCE = 150  # CG iterations before the preconditioner is held to be useless
+_LATENCY, _MAKING = 5e6, 3e7  # flops that calls cost beside their own: of a CG iteration, a factor
 
 
 class NewtonSystem:
@@ -135,8 +135,10 @@ class NewtonSystem:
     def __init__(self, n_columns: int) -> None:
         self.n_columns = n_columns
         self.dtype = self._factor_dtype = torch.float32
-        self._last = 0  # CG iterations of the last solve
         self._precondition: Solve | None = None
+        self._served = _FIRST, 10  # rank of the last approximation, and CG iterations with it
+        self._last = 0.0  # flops of CG beyond those that a new preconditioner would have saved
+        self._lost = 0.0  # the same in all solves since the last one was made
 
     def solve(
         self, K: Curvature | None, sigma: float, h: Tensor, gradient: Tensor, rtol: float
@@ -156,42 +158,62 @@ class NewtonSystem:
         new = self.dtype is torch.float32
         self.dtype = torch.float64
         if factors and self._factor_dtype is torch.float32:
-            new, self._factor_dtype, self._precondition = True, torch.float64, None
+            new, self._factor_dtype, self._last = True, torch.float64, math.inf
         return new
 
     def _iterate(
         self, K: Curvature, sigma: float, scale: Tensor, right: Tensor, rtol: float
     ) -> Tensor:
         """Conjugate gradients, with the old preconditioner if that pays."""
-        n = len(right)
-        best = choose(K, n, self.n_columns)
-        each = K.work + _LATENCY + best.apply
-        fresh = self._last * each > _REUSE * best.work
+        best = choose(K, self.n_columns, *self._served)
+        # A solve loses about as much as the one before.
+        fresh = self._lost + self._last > best.work
+        step = None
         while True:
             cheap, rough = K.to(self.dtype), scale.to(self.dtype)
             if fresh:
-                dtype = self._factor_dtype
+                dtype, self._lost = self._factor_dtype, 0.0
                 self._precondition = best.build(K.to(dtype), sigma, scale.to(dtype))
 
             def product(v: Tensor, cheap: Curvature = cheap, rough: Tensor = rough) -> Tensor:
                 return v + sigma * (rough * cheap.times(rough * v.to(rough))).to(v)
 
             # An old preconditioner may cost as much in iterations as a new one would to make.
-            patience = _PATIENCE if fresh else min(_PATIENCE, int(best.work / each) + 2)
-            step, used = conjugate_gradients(product, right, self._precondition, rtol, patience)
-            self._last = used
-            if used < patience or (fresh and not self.sharpen(factors=True)):
+            enough = best.steps + int(best.work / best.each)
+            patience = _PATIENCE if fresh else min(_PATIENCE, enough)
+            step, used = conjugate_gradients(
+                product, right, step, self._precondition, rtol, patience
+            )
+            made, expected, coarse = self._precondition, best.steps, False
+            if isinstance(made, Nystroem):
+                coarse = made.coarse
+                if fresh:
+                    self._served, expected = (made.rank, used), used
+            self._last = max(0, used - expected) * best.each
+            self._lost += self._last
+            # Where an approximation is coarse, that its rank is small is worse than its precision.
+            if used < patience or (fresh and not self.sharpen(factors=not coarse)):
                 return step
-            fresh = True
+            fresh = not (fresh and coarse)
 
 
 def conjugate_gradients(
-    product: Solve, right: Tensor, precondition: Solve | None, rtol: float, max_iter: int
+    product: Solve,
+    right: Tensor,
+    x: Tensor | None,
+    precondition: Solve | None,
+    rtol: float,
+    max_iter: int,
 ) -> tuple[Tensor, int]:
-    """Solve product(x) = right to a relative residual; the iterations used."""
-    x = torch.zeros_like(right)
-    residual = right.clone()
-    target = rtol * float(torch.linalg.vector_norm(right))
+    """Solve product(x) = right to a relative residual, from x if that is a gain over zero.
+
+    Returns x and the iterations used.
+    """
+    size = float(torch.linalg.vector_norm(right))
+    target = rtol * size
+    residual = right if x is None else right - product(x)
+    if x is None or not float(torch.linalg.vector_norm(residual)) < size:
+        x, residual = torch.zeros_like(right), right
     z = residual if precondition is None else precondition(residual)
     direction = z
     inner = float(residual @ z)
@@ -212,7 +234,10 @@ def conjugate_gradients(
 
 
 _SMALL = 4096  # size up to which a dense matrix is always allowed
-_RANK = 300  # of the Nyström approximation
+_LARGE = 8192  # the same for n x n, where single precision takes 256 MB
+_FIRST, _RANK = 256, 2000  # of the Nyström approximation, to begin with and at most
+_ROUGHLY = 1e-5  # part of the pivots' mean that is added to them, against rounding
+_SOLVES = 3  # that one preconditioner is expected to serve
 _READING = 5.0  # a triangular solve reads memory; its flops take longer than a product's
 
 Solve = Callable[[Tensor], Tensor]
@@ -221,75 +246,117 @@ Build = Callable[[Curvature, float, Tensor], Solve]
 
 @dataclass(frozen=True)
 class Preconditioner:
-    """How to make one, and the flops of making it and of applying it."""
+    """How to make one, the flops of that and of a CG iteration, and the iterations it leaves."""
 
     build: Build
     work: float
-    apply: float
+    each: float
+    steps: int = 2
 
 
-def choose(K: Curvature, n: int, n_columns: int) -> Preconditioner:
-    """The one that is least work to make, of those whose memory stays a multiple of n_columns n."""
-    largest = max(_SMALL, 4 * n_columns)
+def choose(K: Curvature, n_columns: int, rank: int, steps: int) -> Preconditioner:
+    """The one of least work, of those whose memory stays a multiple of n_columns n.
+
+    An approximation is expected to take as large a rank and as many steps as the last one did.
+    """
+    n, largest = K.n, max(_SMALL, 4 * n_columns)
+    each = K.work + _LATENCY
     found = []
-    if n <= largest:
-        found.append(Preconditioner(dense, K.dense_work + n**3 / 3.0, _READING * 2.0 * n * n))
-    if K.rank <= largest:
-        work = 2.0 * n * K.rank**2 + K.rank**3 / 3.0
-        found.append(Preconditioner(columns, work, 4.0 * n * K.rank))
-    if not found:
-        found.append(Preconditioner(nystroem, _RANK * K.work, 4.0 * n * _RANK))
-    return min(found, key=lambda one: one.work)
+    if n <= max(_LARGE, largest):
+        work = _MAKING + K.dense_work + n**3 / 3.0
+        found.append(Preconditioner(dense, work, each + _READING * 2.0 * n * n))
+    if K.rank <= min(largest, n):
+        work = _MAKING + float(n) * K.rank**2 + K.rank**3 / 3.0
+        found.append(Preconditioner(columns, work, each + K.work + _READING * 2.0 * K.rank**2))
+    rank = min(rank, _most(n))
+    work = _MAKING + 2.0 * K.dense_work * rank / n + 2.5 * n * float(rank) ** 2
+    found.append(Preconditioner(Nystroem, work, each + _READING * 4.0 * n * rank, steps))
+    return min(found, key=lambda one: one.work + _SOLVES * one.steps * one.each)
 
 
 def dense(K: Curvature, sigma: float, scale: Tensor) -> Solve:
     """The inverse by a Cholesky factorisation."""
-    matrix = K.dense()
+    matrix = K.lower()
     matrix.mul_(sigma * scale).mul_(scale[:, None])
     matrix.diagonal().add_(1.0)
+    return _factored(matrix)
+
+
+def columns(K: Curvature, sigma: float, scale: Tensor) -> Solve:
+    """The inverse by the Woodbury formula; only its small matrix is kept."""
+    inner = _factored(_gram(scale[:, None] * K.columns(), sigma))
+
+    def solve(v: Tensor) -> Tensor:
+        small = inner(K.adjoint(scale * v.to(scale)))
+        return v - sigma * (scale * K.image(small)).to(v)
+
+    return solve
+
+
+def _most(n: int) -> int:
+    """The largest rank of an approximation, which takes no more memory than a dense matrix may."""
+    return min(_RANK, n // 4, max(_FIRST, _LARGE**2 // n))
+
+
+class Nystroem:
+    r"""The inverse with a partial Cholesky factorisation :math:`F^\top F \preceq SKS` in its place.
+
+    Its pivots are drawn in rounds, with probabilities in proportion to the diagonal of what is left
+    then, until that is no larger than I on average, after the factor sigma. Source: Chen, Epperly,
+    Tropp & Webber (2025).
+    """
+
+    def __init__(self, K: Curvature, sigma: float, scale: Tensor) -> None:
+        generator = torch.Generator().manual_seed(0)
+        most = _most(K.n)
+        self.F = scale.new_empty(0, K.n)
+        left = K.diagonal() * scale**2  # the diagonal of what is left
+        self.coarse = True
+        while self.coarse and self.rank < most and left.any():
+            weights = left.double().cpu()
+            count = min(max(self.rank, _FIRST), most - self.rank, int(weights.count_nonzero()))
+            pivots = torch.multinomial(weights, count, generator=generator).to(scale.device)
+            G = K.rows(pivots).mul_(scale).mul_(scale[pivots, None])
+            G.addmm_(self.F[:, pivots].T, self.F, alpha=-1.0)
+            core = G[:, pivots]
+            core.diagonal().add_(_ROUGHLY * float(core.diagonal().mean()))
+            rows = torch.linalg.solve_triangular(cholesky(core), G, upper=False)
+            self.F = torch.cat([self.F, rows])
+            left = (left - (rows**2).sum(dim=0)).clamp(min=0.0)
+            left[pivots] = 0.0
+            self.coarse = sigma * float(left.mean()) > 1.0
+        self.sigma = sigma
+        self._inner = _factored(_gram(self.F.T, sigma)) if self.rank else None
+
+    @property
+    def rank(self) -> int:
+        return len(self.F)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """The product with the inverse."""
+        if self._inner is None:
+            return v
+        single = v.to(self.F)
+        return (single - self.sigma * (self._inner(self.F @ single) @ self.F)).to(v)
+
+
+def _gram(B: Tensor, sigma: float) -> Tensor:
+    r"""The lower triangle of :math:`I + \sigma B^\top B`."""
+    gram = B.new_zeros(B.shape[1], B.shape[1])
+    for index, some in stripes(len(gram)):
+        gram[index, some] = B[:, index].T @ B[:, some]
+    gram.mul_(sigma).diagonal().add_(1.0)
+    return gram
+
+
+def _factored(matrix: Tensor) -> Solve:
+    """The inverse of a matrix from its lower triangle."""
     factor = cholesky(matrix)
 
     def solve(v: Tensor) -> Tensor:
         # Two triangular solves: torch's cholesky_solve is several times slower for one column.
         half = torch.linalg.solve_triangular(factor, v.to(factor)[:, None], upper=False)
         return torch.linalg.solve_triangular(factor.mT, half, upper=True)[:, 0].to(v)
-
-    return solve
-
-
-def columns(K: Curvature, sigma: float, scale: Tensor) -> Solve:
-    """The inverse by the Woodbury formula."""
-    B = scale[:, None] * K.columns()
-    small = sigma * (B.T @ B)
-    small.diagonal().add_(1.0)
-    factor = cholesky(small)
-
-    def solve(v: Tensor) -> Tensor:
-        inner = torch.cholesky_solve((B.T @ v.to(B))[:, None], factor)[:, 0]
-        return v - sigma * (B @ inner).to(v)
-
-    return solve
-
-
-def nystroem(K: Curvature, sigma: float, scale: Tensor) -> Solve:
-    """The inverse with a randomised approximation of K, of rank r."""
-    n = len(scale)
-    generator = torch.Generator().manual_seed(0)
-    probe = torch.randn(n, min(_RANK, n), generator=generator, dtype=torch.float64).to(scale)
-    probe, _ = torch.linalg.qr(probe)
-    images = torch.stack([scale * K.times(scale * column) for column in probe.T], dim=1)
-    shift = torch.finfo(images.dtype).eps * float(torch.linalg.matrix_norm(images))
-    images = images + shift * probe
-    core = cholesky((probe.T @ images + images.T @ probe) * 0.5)
-    half = torch.linalg.solve_triangular(core, images.T, upper=False)  # (r, n)
-    U, S, _ = torch.linalg.svd(half.T, full_matrices=False)
-    values = sigma * (S**2 - shift).clamp(min=0.0)
-    weights = (1.0 + values[-1]) / (1.0 + values)
-
-    def solve(v: Tensor) -> Tensor:
-        single = v.to(U)
-        inner = U.T @ single
-        return (single + U @ ((weights - 1.0) * inner)).to(v)
 
     return solve
 
