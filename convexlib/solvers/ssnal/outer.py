@@ -148,8 +148,8 @@ class _Run:
         self.steps += steps
         self.z, self.u = state.z, torch.zeros_like(self.u)
         self.u[:, kept] = state.shrunk.point
-        whole = self.blocks is self.all
-        self.correlations = state.correlations if whole else self.all.correlations(self.z)
+        # Anew, because the certificate rests on them and every step has added its rounding.
+        self.correlations = self.all.correlations(self.z)
         return steps
 
     def _choose(self) -> None:
