@@ -136,7 +136,7 @@ class NewtonSystem:
         self.n_columns = n_columns
         self.dtype = self._factor_dtype = torch.float32
         self._precondition: Solve | None = None
-        self._served = _FIRST, 10  # rank of the last approximation, and CG iterations with it
+        self._served = _FIRST, 15  # rank of the last approximation, and CG iterations with it
         self._last = 0.0  # flops of CG beyond those that a new preconditioner would have saved
         self._lost = 0.0  # the same in all solves since the last one was made
 
