@@ -184,7 +184,10 @@ def solved(
         if product <= stop:
             break
         image = mu * step - near @ step
-        length = product / float(step @ image)
+        curvature = float(step @ image)
+        if not curvature > 0.0:  # it underflows: what is left is as good as nothing
+            break
+        length = product / curvature
         a += length * step
         rest -= length * image
         scaled = rest / mu

@@ -345,7 +345,8 @@ def blind(draw: Draw) -> None:
         relaxed(torch.from_numpy(X), targets, beta, kind, output_bias=False, max_seconds=1e-9), None
     )
     if found is not None:  # without pairs, almost the best bound of all
-        z = kind.best_scale(found.z, targets, beta / found.reach) * found.z
+        limit = beta / found.reach if found.reach > 0 else np.inf
+        z = kind.best_scale(found.z, targets, limit) * found.z
         draw.below(kind.dual_value(z, targets), ceiling(0.0), 1e-9 * ceiling(0.0))
     cosines = np.abs(X @ X.T) / np.outer(sizes, sizes)
     i, j = np.triu_indices(n, 1)

@@ -7,10 +7,11 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 
 from convexlib.losses import get_loss
 from convexlib.pricing import ascend, price
-from convexlib.pricing.pair_bound import PairBound, Pairs
+from convexlib.pricing.pair_bound import PairBound, Pairs, solved
 from convexlib.pricing.relaxation import relaxed
 from tests.helpers.two_layer import tensors
 
@@ -141,3 +142,10 @@ def test_no_time_no_points():
     assert not list(
         relaxed(nothing, y, 1.0, get_loss("squared"), output_bias=True, max_seconds=1.0)
     )
+
+
+def test_a_linear_system_whose_products_underflow():
+    near = csr_array(np.array([[0.0, 0.9999], [0.9999, 0.0]]))
+    target = np.full(2, 1e-161)  # its square is just a number, and a part of that is none
+    a, rest = solved(np.ones(2), near, target, np.zeros(2), 1e-13, 100)
+    np.testing.assert_array_equal(rest, target - (a - near @ a))
