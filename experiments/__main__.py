@@ -15,7 +15,7 @@ from typing import Any
 from convexlib.cli import console
 from convexlib.cli.console import DONE, FAILED, device, exit_code, write_plainly
 from convexlib.errors import ConvexlibError, DataError, InputError
-from experiments import cluster, ecg, nyse, recovery, runner, spot_check, three_layer, uci
+from experiments import bounds, cluster, ecg, nyse, recovery, runner, spot_check, three_layer, uci
 from experiments.provenance import other_code
 from experiments.records import stored
 from experiments.variations import parse
@@ -23,6 +23,7 @@ from experiments.variations import parse
 EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
+        bounds.EXPERIMENT,
         ecg.EXPERIMENT,
         nyse.EXPERIMENT,
         recovery.EXPERIMENT,

@@ -36,6 +36,7 @@ NOT_COMPARED = {"nbval-skip", "nbval-ignore-output"}  # tags by which nbval leav
 # The command that makes a folder below results/ again, and on what.
 COMMANDS = {
     "benchmarks": ("make bench BENCH=--full", "2 idle cores"),
+    "bounds": ("python -m experiments run bounds --full", "1 idle core"),
     "ecg": ("python -m experiments run ecg --full", "2 cores"),
     "nyse": ("python -m experiments run nyse --full", "2 cores"),
     "recovery": ("python -m experiments run recovery --full", "2 cores"),

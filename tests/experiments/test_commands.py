@@ -155,7 +155,7 @@ def test_seeds_are_read():
 def test_the_real_experiments_are_listed(monkeypatch, capsys):
     monkeypatch.undo()
     assert cli.main(["list"]) == 0
-    assert capsys.readouterr().out.startswith("ecg")
+    assert capsys.readouterr().out.startswith("bounds")
 
 
 def test_an_interrupt_is_one_line_and_exit_code_130(capsys, toy):

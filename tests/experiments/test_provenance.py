@@ -9,7 +9,7 @@ import pytest
 
 from convexlib.errors import InputError
 from convexlib.problems import base as library
-from experiments import ecg, nyse, provenance, recovery, runner, three_layer, uci
+from experiments import bounds, ecg, nyse, provenance, recovery, runner, three_layer, uci
 from experiments.runner import check_config, run
 from experiments.uci import peer
 
@@ -92,13 +92,13 @@ def test_code_in_a_file_of_another_name_is_the_same(tmp_path: Path) -> None:
     assert code_in(tmp_path, moved, name="elsewhere") == code_in(tmp_path)
 
 
-@pytest.mark.parametrize("of", [ecg, nyse, recovery, three_layer, uci])
+@pytest.mark.parametrize("of", [bounds, ecg, nyse, recovery, three_layer, uci])
 def test_the_code_of_an_experiment_is_its_own_and_what_it_uses_of_the_library(of) -> None:
     start = Path(of.__file__)
     found = {source for source, _ in provenance._reached(start, start.parents[2])}
     for module in (of, of.methods, runner, library):
         assert Path(module.__file__).read_text(encoding="utf8") in found
-    others = {ecg, nyse, recovery, three_layer} - {of}
+    others = {bounds, ecg, nyse, recovery, three_layer} - {of}
     assert not {Path(other.__file__).read_text(encoding="utf8") for other in others} & found
 
 
@@ -116,7 +116,7 @@ def square(config: dict) -> dict:
     return {"square": config["x"] ** 2}
 
 
-@pytest.mark.parametrize("of", [ecg, nyse, recovery, three_layer, uci])
+@pytest.mark.parametrize("of", [bounds, ecg, nyse, recovery, three_layer, uci])
 def test_misspelt_keys_are_refused(of) -> None:
     """They would be part of the record's name, and change nothing."""
     for profile in ("quick", "full"):

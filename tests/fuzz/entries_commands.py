@@ -23,7 +23,7 @@ CODES = (0, 1, 2)
 NAMED = (UserWarning,)  # that a record does not count: the command prints it in one line
 WORDS = st.sampled_from(
     ("list", "run", "check", "table", "data", "certify", "--help", "-h", "", "--", "ecg", "nyse",
-     "uci", "recovery", "three_layer", "--quick", "--full", "--jobs", "--seeds",
+     "uci", "recovery", "three_layer", "bounds", "--quick", "--full", "--jobs", "--seeds",
      "--seed", "--device", "cpu", "cuda", "tpu", "0-4", "0-", "-1", "0", "1", "1e9", "nan",
      "--cluster", "verify", "fetch", "wine", "winee", "../x", "\0", "é", "--beta", "--tol",
      "\ud800")

@@ -1,0 +1,92 @@
+"""Bounds above rank 5: the tables, and from a setting to a network and its certificates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.datasets import load_diabetes
+from torch import Tensor
+
+from convexlib.certify import certify
+from convexlib.datasets import load_uci
+from convexlib.errors import unwarned
+from convexlib.pricing import price, row_space
+from convexlib.problems.two_layer import TwoLayer
+from convexlib.solvers.solve import solve
+from convexlib.training import now
+from experiments.ecg.methods import load_task
+from experiments.variations import beta_of
+
+ECG, ECG_ROWS = "ecg-", 2000  # with the number of lags
+CONSTANT = 1e-9  # part of a column's largest entry
+SLACK = 0.05  # of a bound: what the search for the network makes of its dual point
+
+
+def load(name: str, loss: str = "squared", device: str = "cpu") -> tuple[Tensor, Tensor]:
+    """Return (X, y) of a table: ``"diabetes"``, ``"ecg-5"``, or one of `list_uci`.
+
+    The target of the latter is the class, as a number; ±1 for the last one and the others where
+    the loss is one of classes.
+    """
+    if name == "diabetes":
+        features, target = load_diabetes(return_X_y=True)
+    elif name.startswith(ECG):
+        task = load_task(int(name.removeprefix(ECG)), ECG_ROWS, 1)
+        features, target = task.X[:, :-1].numpy(), task.y.numpy()
+    else:
+        features, target = load_uci(name)
+    features = features[:, features.std(axis=0) > CONSTANT * np.abs(features).max(axis=0)]
+    X = np.column_stack([_standard(features), np.ones(len(features))])
+    y = _standard(target) if loss == "squared" else 2.0 * (target == target.max()) - 1.0
+    return torch.from_numpy(X).to(device), torch.from_numpy(y).to(device)
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    return (values - values.mean(axis=0)) / values.std(axis=0)
+
+
+def bounds(config: dict[str, Any]) -> dict[str, Any]:
+    """The best network of all seeds, and its certificate for each of the times."""
+    X, y = load(config["set"], config["loss"], config["device"])
+    free = TwoLayer(X, y, beta=1.0, arrangements="generate", loss=config["loss"])
+    largest = price(X, free.loss.dual_point(torch.zeros_like(y), y), max_nodes=0)
+    problem = free.with_beta(beta_of(config, largest.upper))
+    began = now(X)
+    options = {"tol": config["tol"], "max_iter": config["rounds"], "max_steps": config["steps"]}
+    with unwarned():  # the proof is left to `certify`
+        runs = [solve(problem, max_nodes=0, seed=seed, **options) for seed in config["seeds"]]
+    best = min(runs, key=lambda run: run.value)
+    network = problem.to_network(best)
+    trained = now(X) - began
+    certificates = []
+    for given in config["seconds"]:
+        began = now(X)
+        certificate = certify(
+            network, X, y, beta=problem.beta, loss=config["loss"], z=best.z, refine=False,
+            max_seconds=given, **({} if given else {"max_nodes": config["nodes"]}),
+        )  # fmt: skip
+        certificates.append(
+            {
+                "given": given,
+                "dual": certificate.dual,
+                "gap": certificate.relative_gap,
+                "method": certificate.method,
+                "rigorous": certificate.rigorous,
+                "seconds": round(now(X) - began, 3),
+            }
+        )
+    return {
+        "rows": list(X.shape),
+        "rank": row_space(X)[0].shape[1],
+        "beta_max": largest.upper,
+        "beta_max_found": largest.lower,
+        "beta": problem.beta,
+        "primal": problem.objective(network),
+        "neurons": len(network.alpha),
+        "status": best.status.name,
+        "seconds": round(trained, 3),
+        "least": (1.0 - SLACK) * certificates[0]["dual"],
+        "certificates": certificates,
+    }

@@ -1,0 +1,87 @@
+"""Bounds above rank 5: the records as text, as a table in Markdown, and what is wrong with one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.variations import ratio_of
+
+ROUNDING = 1e-9  # relative
+
+
+def missed(record: dict[str, Any]) -> str | None:
+    """Say why a record misses its tolerance, or return None."""
+    result = record["result"]
+    first, *others = result["certificates"]
+    for one in (first, *others):
+        if not one["rigorous"]:
+            return f"the bound of {one['given']} s is not rigorous"
+        if one["dual"] > result["primal"] * (1.0 + ROUNDING):
+            return f"the bound of {one['given']} s, {one['dual']:.8g}, is above a network"
+    for one in others:
+        if one["dual"] < first["dual"] * (1.0 - ROUNDING):
+            return f"the bound of {one['given']} s is below that of {first['given']} s"
+    return None
+
+
+def gaps(found: Sequence[dict[str, Any]], loss: str = "squared") -> list[dict[str, Any]]:
+    """One row for each table: ``set``, ``n``, ``d``, ``rank``, and ``gaps`` by beta and time.
+
+    ``row["gaps"][ratio][given]`` is the relative gap at so many times beta_max with so many seconds
+    for dual points. Smaller ranks come first, then fewer rows.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for record in sorted(found, key=lambda record: -ratio_of(record)):
+        config, result = record["config"], record["result"]
+        if config["loss"] == loss:
+            n, d = result["rows"]
+            start = {"set": config["set"], "n": n, "d": d, "rank": result["rank"], "gaps": {}}
+            row = rows.setdefault(config["set"], start)
+            row["gaps"][ratio_of(record)] = {
+                one["given"]: one["gap"] for one in result["certificates"]
+            }
+    return sorted(rows.values(), key=lambda row: (row["rank"], row["n"]))
+
+
+def tightness(found: Sequence[dict[str, Any]], loss: str = "squared") -> str:
+    """A table in Markdown: gaps without time for dual points and with every time that there is.
+
+    A column for each beta and time, largest beta first; empty where that was not run.
+    """
+    rows = gaps(found, loss)
+    columns = sorted(
+        {(ratio, given) for row in rows for ratio in row["gaps"] for given in row["gaps"][ratio]},
+        key=lambda column: (-column[0], column[1]),
+    )
+    heads = [f"${ratio:g}\\,\\beta_{{\\max}}$, {given:g} s" for ratio, given in columns]
+    lines = [f"| Data | n | rank | {' | '.join(heads)} |", "|:--" + "|--:" * (2 + len(heads)) + "|"]
+    for row in rows:
+        values = [row["gaps"].get(ratio, {}).get(given) for ratio, given in columns]
+        cells = [row["set"], f"{row['n']:,}", str(row["rank"]), *map(_percent, values)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _percent(gap: float | None) -> str:
+    return "" if gap is None else "<0.01%" if gap < 1e-4 else f"{100 * gap:.2g}%"
+
+
+def table(found: Sequence[dict[str, Any]]) -> str:
+    """Return every certificate as text: processor seconds in all, and the gap that they leave."""
+    lines = [
+        f"{'set':25}{'loss':9}{'n':>5}{'rank':>5}{'beta/max':>9}{'primal':>11}{'given s':>8}"
+        f"{'took':>7}{'gap':>9} method"
+    ]
+    for record in sorted(
+        found,
+        key=lambda r: (r["config"]["loss"], r["result"]["rank"], r["config"]["set"], -ratio_of(r)),
+    ):
+        config, result = record["config"], record["result"]
+        lines += [
+            f"{config['set'][:24]:25}{config['loss']:9}{result['rows'][0]:5}{result['rank']:5}"
+            f"{ratio_of(record):9.4g}{result['primal']:11.5g}{one['given']:8g}"
+            f"{one['seconds']:7.1f}{one['gap']:9.2e} {one['method']}"
+            for one in result["certificates"]
+        ]
+    return "\n".join(lines)
