@@ -102,7 +102,8 @@ def test_every_experiment_has_a_rule_and_every_rule_a_claim(monkeypatch):
     for rule in claim_rules.RULES.values():
         assert rule.__doc__
         rule()
-    assert read | {"benchmarks"} == SUITES
+    # No paper says how tight a bound above rank 5 is.
+    assert read | {"benchmarks", "bounds"} == SUITES
 
 
 def test_records_that_are_not_there_are_not_attempted(monkeypatch, tmp_path):
