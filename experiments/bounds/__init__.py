@@ -11,9 +11,8 @@ network itself is from the optimum is not known, and a gap is at least that.
 beta is a part of a proven upper bound on ``beta_max``, here the one that needs no search; the
 highest neuron that local search finds, a lower bound, is recorded beside it.
 
-The time is on the wall, as `certify` has it, and what it took is processor time of one thread. What
-a certificate reaches depends on the machine: only that it is not below the one without time is
-compared.
+Times are those of the processor. What a certificate reaches depends on the machine: only that it is
+not below the one without time is compared.
 """
 
 from __future__ import annotations
