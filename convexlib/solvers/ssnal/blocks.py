@@ -216,37 +216,72 @@ class GatedCurvature(Curvature):
 
 
 class ConeCurvature(Curvature):
-    r"""K on faces of cones: :math:`\sum_b D_b X L_b L_b^\top X^\top D_b`.
+    r"""K on faces of cones: :math:`\sum_b D_b X ((1-c_b) P_b + c_b w_b w_b^\top) X^\top D_b`.
 
-    The L are given in groups (index of blocks, L (b, d, k)) of one k each.
+    P is the projection onto a face, :math:`I - Q^\top Q` with Q the normals of the walls that meet
+    there, orthonormal: `sizes` rows of `normals` (J, k, d), and zeros below. Bases of the faces
+    themselves take a factorisation each, so only what needs columns makes them.
     """
 
-    def __init__(self, X: Tensor, masks: Tensor, groups: list[tuple[Tensor, Tensor]]) -> None:
-        self.X, self.masks, self.groups = X, masks, groups  # masks (J, n)
-        self.sizes = [len(L) * L.shape[2] for _, L in groups]
-        self.n, self.rank = len(X), sum(self.sizes)
-        self.work = 4.0 * masks.numel() * X.shape[1]
+    def __init__(
+        self, X: Tensor, masks: Tensor, directions: Tensor, ratios: Tensor,
+        normals: Tensor, sizes: Tensor,
+    ) -> None:  # fmt: skip
+        self.X, self.masks, self.w, self.c = X, masks, directions, ratios  # (J, n), (J, d), (J,)
+        self.normals, self.sizes = normals, sizes
+        self.n, self.rank = len(X), int((X.shape[1] - sizes).clamp(min=1).sum())
+        self.work = 4.0 * (masks.numel() * X.shape[1] + normals.numel())
         self.dense_work = float(len(X)) ** 2 * self.rank
 
     def to(self, dtype: torch.dtype) -> ConeCurvature:
-        groups = [(chosen, L.to(dtype)) for chosen, L in self.groups]
-        return ConeCurvature(self.X.to(dtype), self.masks.to(dtype), groups)
+        parts = (self.X, self.masks, self.w, self.c, self.normals)
+        return ConeCurvature(*(part.to(dtype) for part in parts), self.sizes)
+
+    def times(self, v: Tensor) -> Tensor:
+        blocks = ((self.X.T * v) @ self.masks.T).T[:, None]  # (J, 1, d)
+        along = (blocks * self.w[:, None]).sum(dim=2) * self.c[:, None]
+        blocks = torch.baddbmm(blocks, blocks @ self.normals.mT, self.normals, alpha=-1.0)[:, 0]
+        blocks = blocks * (1.0 - self.c)[:, None] + along * self.w
+        return ((blocks.T @ self.masks) * self.X.T).sum(dim=0)
+
+    @cached_property
+    def _groups(self) -> list[tuple[Tensor, Tensor]]:
+        """The L, one for each block, with :math:`L L^\top` its matrix: those of one size at once."""
+        d, groups = self.X.shape[1], []
+        roots = (1.0 - self.c).clamp(min=0.0).sqrt()
+        for size in self.sizes.unique().tolist():
+            chosen = (self.sizes == size).nonzero().ravel()
+            w, root = self.w[chosen], roots[chosen]
+            if size >= d - 1:
+                faces = w[:, :, None]
+            elif size == 0:
+                faces = torch.eye(d).to(w).expand(len(chosen), d, d)
+            else:
+                normals = self.normals[chosen, :size]
+                faces = torch.linalg.qr(normals.mT, mode="complete").Q[:, :, size:]
+            # L = V r + (1 - r) w (V^T w)^T has L L^T = (1-c) V V^T + c w w^T: w lies in the face.
+            along = torch.einsum("bd,bdk->bk", w, faces)
+            L = faces * root[:, None, None]
+            L = L + (1.0 - root)[:, None, None] * w[:, :, None] * along[:, None, :]
+            groups.append((chosen, L))
+        return groups
 
     def adjoint(self, v: Tensor) -> Tensor:
         blocks = ((self.X.T * v) @ self.masks.T).T  # (J, d)
-        inner = [torch.einsum("bdk,bd->bk", L, blocks[chosen]) for chosen, L in self.groups]
+        inner = [torch.einsum("bdk,bd->bk", L, blocks[chosen]) for chosen, L in self._groups]
         return torch.cat([part.flatten() for part in inner])
 
     def image(self, x: Tensor) -> Tensor:
         blocks = x.new_zeros(len(self.masks), self.X.shape[1])
-        for (chosen, L), part in zip(self.groups, x.split(self.sizes), strict=True):
+        parts = x.split([L[:, 0].numel() for _, L in self._groups])
+        for (chosen, L), part in zip(self._groups, parts, strict=True):
             blocks[chosen] = torch.einsum("bdk,bk->bd", L, part.view(len(L), -1))
         return ((blocks.T @ self.masks) * self.X.T).sum(dim=0)
 
     def _pieces(self) -> Iterator[Tensor]:
         """The columns, a stripe of them at a time."""
         n, d = self.X.shape
-        for chosen, L in self.groups:
+        for chosen, L in self._groups:
             some = max(1, _STRIPE // L.shape[2])
             for index, part in zip(chosen.split(some), L.split(some), strict=True):
                 images = (self.X @ part.permute(1, 0, 2).reshape(d, -1)).reshape(n, len(part), -1)
@@ -285,36 +320,11 @@ def curvature_of(blocks: Blocks, shrunk: Shrunk) -> Curvature | None:
     X = blocks.problem.X
     if blocks.projector is None:
         return GatedCurvature(X, masks, directions, ratios)
-    roots = (1.0 - ratios).clamp(min=0.0).sqrt()
-    groups = []
-    for chosen, faces in _faces(blocks, active, directions):
-        # L = V r + (1 - r) w (V^T w)^T has L L^T = (1-c) V V^T + c w w^T: w lies in the face.
-        w, root = directions[chosen], roots[chosen]
-        along = torch.einsum("bd,bdk->bk", w, faces)
-        L = faces * root[:, None, None]
-        L = L + (1.0 - root)[:, None, None] * w[:, :, None] * along[:, None, :]
-        groups.append((chosen, L))
-    K = ConeCurvature(X, masks, groups)
+    assert blocks.projector is not None
+    index = blocks.numbers[active.cpu().numpy()]
+    sizes = torch.from_numpy(blocks.projector.sizes[index]).to(active.device)
+    normals = torch.from_numpy(blocks.projector.bases[index, : int(sizes.max())]).to(X)
+    normals[torch.arange(normals.shape[1], device=X.device) >= sizes[:, None]] = 0.0
+    K = ConeCurvature(X, masks, directions, ratios, normals, sizes)
     # Columns make short work of products, as long as they take no more memory than the masks.
     return ColumnCurvature(K.columns()) if K.rank <= max(len(blocks.masks), _FEW) else K
-
-
-def _faces(blocks: Blocks, active: Tensor, directions: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Orthonormal bases (b, d, k) of the faces of some blocks, grouped by their dimension k."""
-    assert blocks.projector is not None
-    d = directions.shape[1]
-    index = blocks.numbers[active.cpu().numpy()]
-    sizes = torch.from_numpy(blocks.projector.sizes[index])
-    groups = []
-    for size in sizes.unique().tolist():
-        chosen = (sizes == size).nonzero().ravel()
-        if size >= d - 1:
-            faces = directions[chosen][:, :, None]
-        elif size == 0:
-            faces = torch.eye(d, dtype=torch.float64).expand(len(chosen), d, d)
-        else:
-            normals = torch.from_numpy(blocks.projector.bases[index[chosen.numpy()], :size])
-            complete, _ = torch.linalg.qr(normals.transpose(1, 2), mode="complete")
-            faces = complete[:, :, size:]
-        groups.append((chosen.to(active.device), faces.to(directions)))
-    return groups
