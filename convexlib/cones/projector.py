@@ -16,7 +16,10 @@ from convexlib.cones.kernels import advance_few, advance_many, start_few, start_
 
 _PARALLEL = 200_000  # entries of all constraints below which threads cost more than they save
 _SLACKS = 1 << 18  # slacks that are computed at once: 2 MiB
-_BATCH = 128  # projections between two looks at the longest one
+_FIRST_BATCH, _BATCH = (
+    8,
+    128,
+)  # projections between two looks at the longest ones, at first and later
 
 
 class ConeProjector:
@@ -97,19 +100,33 @@ class ConeProjector:
                 ended[part] = done
 
     def longest(self, points: Tensor, floor: float = 0.0) -> float:
-        """The largest norm of the projections of points (B, d), or `floor` if that is larger.
+        """The largest norm of the projections of points (B, d), or `floor` if that is larger."""
+        return max(floor, float(self.lengths(points, floor).max()))
 
-        Most projections are cut short, as soon as they are known not to be the longest one.
+    def lengths(
+        self, points: Tensor, floor: float, count: int = 1, blocks: NDArray[np.int64] | None = None
+    ) -> Tensor:
+        """Norms (B,) of the projections of points (B, d), at least of the `count` longest.
+
+        Only of those above `floor`: the others are 0. Most projections are cut short, as soon as
+        they are known not to be among the longest ones. `blocks` is that of a call.
         """
-        lengths = torch.linalg.vector_norm(points, dim=1)
-        order = torch.argsort(lengths, descending=True)  # the long ones first: they raise the floor
-        for part in order.split(_BATCH):
-            part = part[lengths[part] > floor]
+        sizes = torch.linalg.vector_norm(points, dim=1)
+        order = torch.argsort(sizes, descending=True)  # the long ones first: they raise the floor
+        found = torch.zeros_like(sizes)
+        begin, batch = 0, _FIRST_BATCH
+        while begin < len(order):
+            part = order[begin : begin + batch]
+            begin, batch = begin + batch, min(2 * batch, _BATCH)
+            part = part[sizes[part] > floor]
             if not len(part):
                 break
-            projected = self(points[part], floor, part.cpu().numpy())
-            floor = max(floor, float(torch.linalg.vector_norm(projected, dim=1).max()))
-        return floor
+            numbers = part.cpu().numpy()
+            projected = self(points[part], floor, numbers if blocks is None else blocks[numbers])
+            found[part] = torch.linalg.vector_norm(projected, dim=1)
+            if begin >= count:
+                floor = max(floor, float(found.topk(min(count, len(found))).values[-1]))
+        return found
 
     def support_bounds(self, points: Tensor) -> Tensor:
         r"""Upper bounds (B,) on :math:`\max\{c_b^\top u : u \in K_b, \|u\| \le 1\}`.

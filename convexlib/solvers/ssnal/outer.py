@@ -92,21 +92,23 @@ class _Run:
         self.sigma = _FIRST * d / max(float((problem.X**2).sum()), 1e-300)
         self.u = problem.zeros()
         self.steps = 0
+        if start is None and self.certifier is not None:
+            self._begin()
+        # The origin is hardly ever the optimum: it need not be feasible beyond the working set.
+        blocks = self.blocks if start_z is None else self.all
         origin = problem.loss.dual_point(torch.zeros_like(problem.y), problem.y)
-        self.z, self.correlations = self._feasible(origin, self.all.correlations(origin))
+        self.z, self.correlations = self._feasible(origin, self.all.correlations(origin), blocks)
         if start is not None:
             self.u = self.all.shrink(start.to(problem.X), 0.0).point  # into the cones
             self.sigma *= _WARM
         if start_z is not None:
             z = problem.loss.restrict(start_z.to(problem.y), problem.y)
-            z, correlations = self._feasible(z, self.all.correlations(z))
+            z, correlations = self._feasible(z, self.all.correlations(z), self.all)
             if problem.dual_value(z) > problem.dual_value(self.z):
                 self.z, self.correlations = z, correlations
         if start is not None:
             self._choose()
-        elif self.certifier is not None:
-            self._begin()
-        tracker.update(0, self.u, self.z)
+        tracker.update(0, self.u, self.z if blocks is self.all else torch.zeros_like(self.z))
 
     def iterate(self, tol: float, max_iter: int, max_steps: float, bar: tqdm) -> Status:
         """Until the gap is at most tol, or the work that is allowed is done."""
@@ -118,7 +120,7 @@ class _Run:
             steps = self._subproblem(max_steps - self.steps)
             # The multipliers lie in their cones; z is feasible once it is scaled, but the next
             # subproblem starts from the unscaled one.
-            feasible, _ = self._feasible(self.z, self.correlations)
+            feasible, _ = self._feasible(self.z, self.correlations, self.all)
             gap = self.tracker.update(iteration, self.u, feasible)
             bar.update()
             bar.set_postfix_str(f"gap {gap:.1e}")
@@ -182,21 +184,31 @@ class _Run:
     def _violated(self, used: Tensor) -> Tensor:
         """Patterns whose constraint is violated or nearly so, the worst of them first, (P,)."""
         assert self.certifier is not None
-        blocks = self.correlations.flatten(0, 1)
         floor = max(_NEAR * self.problem.beta, _FAR * self.longest)
-        lengths = torch.linalg.vector_norm(self.certifier(blocks, floor), dim=1)
-        lengths = lengths.reshape(self.correlations.shape[:2]).amax(dim=0).masked_fill(used, 0.0)
-        most = min(max(_FIRST_CONES, int(used.sum())), len(lengths))
-        return (lengths > 0.0) & (lengths >= lengths.topk(most).values[-1])
+        most = max(_FIRST_CONES, int(used.sum()))
+        free = (~used).nonzero().ravel()
+        numbers = self.all.numbers.reshape(2, -1)[:, free.cpu().numpy()].ravel()
+        points = self.correlations[:, free].flatten(0, 1)
+        lengths = self.certifier.lengths(points, floor, most, numbers)
+        violated = torch.zeros_like(used)
+        if len(free):
+            lengths = lengths.reshape(2, -1).amax(dim=0)
+            least = lengths.topk(min(most, len(free))).values[-1]
+            violated[free] = (lengths > 0.0) & (lengths >= least)
+        return violated
 
-    def _feasible(self, z: Tensor, correlations: Tensor) -> tuple[Tensor, Tensor]:
-        """The best feasible multiple of z in the domain, and its correlations."""
+    def _feasible(self, z: Tensor, correlations: Tensor, blocks: Blocks) -> tuple[Tensor, Tensor]:
+        """The best multiple of z that is in the domain and feasible for blocks; its correlations.
+
+        `correlations` are those of all patterns.
+        """
         beta = self.problem.beta
-        blocks = correlations.reshape(-1, correlations.shape[2])
+        points = correlations[:, blocks.kept].flatten(0, 1)
         if self.certifier is not None:
-            norm = self.longest = self.certifier.longest(blocks, beta)
+            norms = self.certifier.lengths(points, beta, blocks=blocks.numbers)
+            norm = self.longest = max(beta, float(norms.max()))
         else:
-            norm = float(torch.linalg.vector_norm(blocks, dim=1).max())
+            norm = float(torch.linalg.vector_norm(points, dim=1).max())
         limit = beta / norm if norm > beta else 1.0
         scale = self.problem.loss.best_scale(z, self.problem.y, limit)
         return scale * z, scale * correlations
