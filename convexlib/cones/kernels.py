@@ -95,7 +95,7 @@ def remove(k, q, active, multipliers, basis, triangle):  # type: ignore[no-untyp
 
 
 _VIOLATION = 1e-13  # relative size below which a violation counts as rounding noise
-_REFRESH = 64  # updates of a factorisation after which it is computed from scratch
+_REFRESH = 64  # updates of a factorisation, or d, after which it is computed from scratch
 _STALE = 16  # steps of a projection after which it is computed from scratch
 _PICKED = 16  # violated constraints that are dealt with between two looks at all
 
@@ -139,20 +139,22 @@ def _start(  # type: ignore[no-untyped-def]  # numba infers
     d = rows.shape[1]
     coefficients = np.zeros(d + 1)
     q = min(q, d)
+    if age >= max(_REFRESH, d):  # a factorisation costs as much as some d updates
+        age = -1
     # Normals that depend on those before them go, until the rest can be factored.
-    while (age < 0 or age >= _REFRESH) and q > 0:
+    while age < 0 and q > 0:
         drop = factor(rows, signs, active, q, basis, triangle)
         if drop < 0:
             break
         for m in range(drop, q - 1):
             active[m] = active[m + 1]
         q -= 1
-    if age < 0 or age >= _REFRESH:
-        age = 0
+    age = max(age, 0)
     # A negative multiplier says that the projection onto the cone is off this constraint. One
     # leaves at a time, the most negative first, since the others change with it.
+    first = 0  # coefficients before it are known
     while q > 0:
-        for k in range(q):
+        for k in range(first, q):
             dot = 0.0
             for a in range(d):
                 dot += basis[k, a] * point[a]
@@ -166,6 +168,7 @@ def _start(  # type: ignore[no-untyped-def]  # numba infers
                 drop = k
         if drop < 0:
             break
+        first = drop
         remove(drop, q, active, multipliers, basis, triangle)
         q -= 1
         age += 1

@@ -18,7 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from convexlib.cones import ConeProjector
@@ -83,6 +85,7 @@ class Blocks:
 
 _FEW = 1000  # columns that are always allowed
 _STRIPE = 256  # rows of a matrix that are made at a time
+_TOGETHER = 16  # blocks that are multiplied at once, so that their normals stay in the cache
 
 
 def stripes(n: int) -> Iterator[tuple[slice, slice]]:
@@ -219,34 +222,52 @@ class ConeCurvature(Curvature):
     r"""K on faces of cones: :math:`\sum_b D_b X ((1-c_b) P_b + c_b w_b w_b^\top) X^\top D_b`.
 
     P is the projection onto a face, :math:`I - Q^\top Q` with Q the normals of the walls that meet
-    there, orthonormal: `sizes` rows of `normals` (J, k, d), and zeros below. Bases of the faces
-    themselves take a factorisation each, so only what needs columns makes them.
+    there, orthonormal: `sizes` rows of the projector's bases `index`, which are read when they are
+    needed. Bases of the faces themselves take a factorisation each, so only columns make them.
     """
 
     def __init__(
         self, X: Tensor, masks: Tensor, directions: Tensor, ratios: Tensor,
-        normals: Tensor, sizes: Tensor,
+        projector: ConeProjector, index: NDArray[np.int64],
     ) -> None:  # fmt: skip
         self.X, self.masks, self.w, self.c = X, masks, directions, ratios  # (J, n), (J, d), (J,)
-        self.normals, self.sizes = normals, sizes
-        self.n, self.rank = len(X), int((X.shape[1] - sizes).clamp(min=1).sum())
-        self.work = 4.0 * (masks.numel() * X.shape[1] + normals.numel())
+        self.projector, self.index = projector, index
+        self.sizes = torch.from_numpy(projector.sizes[index]).to(X.device)
+        self.n, self.rank = len(X), int((X.shape[1] - self.sizes).clamp(min=1).sum())
+        self.work = 4.0 * (masks.numel() + int(self.sizes.sum())) * X.shape[1]
         self.dense_work = float(len(X)) ** 2 * self.rank
 
     def to(self, dtype: torch.dtype) -> ConeCurvature:
-        parts = (self.X, self.masks, self.w, self.c, self.normals)
-        return ConeCurvature(*(part.to(dtype) for part in parts), self.sizes)
+        X, masks, w, c = (part.to(dtype) for part in (self.X, self.masks, self.w, self.c))
+        return ConeCurvature(X, masks, w, c, self.projector, self.index)
+
+    @cached_property
+    def _normals(self) -> list[Tensor]:
+        """The normals (b, k, d) of some blocks at a time, zeros below those that a block has."""
+        parts = []
+        for index in np.split(self.index, range(_TOGETHER, len(self.index), _TOGETHER)):
+            sizes = self.projector.sizes[index]
+            part = self.X.new_zeros(len(index), int(sizes.max()), self.X.shape[1])
+            for own, b, size in zip(part, index, sizes, strict=True):
+                own[:size] = torch.from_numpy(self.projector.bases[b, :size])
+            parts.append(part)
+        return parts
 
     def times(self, v: Tensor) -> Tensor:
-        blocks = ((self.X.T * v) @ self.masks.T).T[:, None]  # (J, 1, d)
-        along = (blocks * self.w[:, None]).sum(dim=2) * self.c[:, None]
-        blocks = torch.baddbmm(blocks, blocks @ self.normals.mT, self.normals, alpha=-1.0)[:, 0]
-        blocks = blocks * (1.0 - self.c)[:, None] + along * self.w
+        blocks = ((self.X.T * v) @ self.masks.T).T  # (J, d)
+        along = (blocks * self.w).sum(dim=1, keepdim=True) * self.w
+        onto = torch.cat(
+            [
+                torch.baddbmm(x[:, None], x[:, None] @ Q.mT, Q, alpha=-1.0)[:, 0]
+                for x, Q in zip(blocks.split(_TOGETHER), self._normals, strict=True)
+            ]
+        )
+        blocks = onto.lerp_(along, self.c[:, None])  # (1 - c) onto + c along
         return ((blocks.T @ self.masks) * self.X.T).sum(dim=0)
 
     @cached_property
     def _groups(self) -> list[tuple[Tensor, Tensor]]:
-        """The L, one for each block, with :math:`L L^\top` its matrix: those of one size at once."""
+        r"""Matrices L with :math:`L L^\top` that of a block, for all blocks of one size at once."""
         d, groups = self.X.shape[1], []
         roots = (1.0 - self.c).clamp(min=0.0).sqrt()
         for size in self.sizes.unique().tolist():
@@ -257,8 +278,9 @@ class ConeCurvature(Curvature):
             elif size == 0:
                 faces = torch.eye(d).to(w).expand(len(chosen), d, d)
             else:
-                normals = self.normals[chosen, :size]
-                faces = torch.linalg.qr(normals.mT, mode="complete").Q[:, :, size:]
+                normals = self.projector.bases[self.index[chosen.cpu().numpy()], :size]
+                faces = torch.linalg.qr(torch.from_numpy(normals).to(w).mT, mode="complete").Q
+                faces = faces[:, :, size:]
             # L = V r + (1 - r) w (V^T w)^T has L L^T = (1-c) V V^T + c w w^T: w lies in the face.
             along = torch.einsum("bd,bdk->bk", w, faces)
             L = faces * root[:, None, None]
@@ -320,11 +342,7 @@ def curvature_of(blocks: Blocks, shrunk: Shrunk) -> Curvature | None:
     X = blocks.problem.X
     if blocks.projector is None:
         return GatedCurvature(X, masks, directions, ratios)
-    assert blocks.projector is not None
     index = blocks.numbers[active.cpu().numpy()]
-    sizes = torch.from_numpy(blocks.projector.sizes[index]).to(active.device)
-    normals = torch.from_numpy(blocks.projector.bases[index, : int(sizes.max())]).to(X)
-    normals[torch.arange(normals.shape[1], device=X.device) >= sizes[:, None]] = 0.0
-    K = ConeCurvature(X, masks, directions, ratios, normals, sizes)
+    K = ConeCurvature(X, masks, directions, ratios, blocks.projector, index)
     # Columns make short work of products, as long as they take no more memory than the masks.
     return ColumnCurvature(K.columns()) if K.rank <= max(len(blocks.masks), _FEW) else K
