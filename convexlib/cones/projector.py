@@ -16,10 +16,7 @@ from convexlib.cones.kernels import advance_few, advance_many, start_few, start_
 
 _PARALLEL = 200_000  # entries of all constraints below which threads cost more than they save
 _SLACKS = 1 << 18  # slacks that are computed at once: 2 MiB
-_FIRST_BATCH, _BATCH = (
-    8,
-    128,
-)  # projections between two looks at the longest ones, at first and later
+_BATCHES = 8, 128  # projections between two looks at the longest ones, at first and at most
 
 
 class ConeProjector:
@@ -114,10 +111,10 @@ class ConeProjector:
         sizes = torch.linalg.vector_norm(points, dim=1)
         order = torch.argsort(sizes, descending=True)  # the long ones first: they raise the floor
         found = torch.zeros_like(sizes)
-        begin, batch = 0, _FIRST_BATCH
+        begin, batch = 0, _BATCHES[0]
         while begin < len(order):
             part = order[begin : begin + batch]
-            begin, batch = begin + batch, min(2 * batch, _BATCH)
+            begin, batch = begin + batch, min(2 * batch, _BATCHES[1])
             part = part[sizes[part] > floor]
             if not len(part):
                 break
