@@ -1,5 +1,8 @@
 """The Newton equation of the augmented Lagrangian, by every road, and its preconditioners."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 
@@ -39,17 +42,20 @@ def gated(n, d, J):
 
 
 def cones(n, d, J):
-    """The same on faces of dimensions 1, 2 and d."""
+    """The same on faces of dimensions d, d - 1, 2 and 1."""
     K, _ = gated(n, d, J)
-    groups = [
-        (torch.arange(J)[k::3], normal(k, J, d, size)[k::3]) for k, size in enumerate((1, 2, d))
-    ]
-    design = K.X[:, None, :] * K.masks.T[:, :, None]  # (n, J, d)
-    columns = [
-        torch.einsum("njd,jdk->njk", design[:, chosen], L).flatten(1) for chosen, L in groups
-    ]
-    B = torch.cat(columns, dim=1)
-    return ConeCurvature(K.X, K.masks, groups), B @ B.T
+    sizes = np.resize([0, 1, d - 2, d - 1], J)
+    bases = torch.linalg.qr(normal(4, J, d, d)).Q.mT  # rows are orthonormal
+    onto = torch.stack(
+        [torch.eye(d) - Q[:size].T @ Q[:size] for Q, size in zip(bases, sizes, strict=True)]
+    )
+    w = torch.nn.functional.normalize(torch.einsum("jde,je->jd", onto, K.w))
+    along = torch.einsum("jd,je->jde", w, w)
+    middle = onto + K.c[:, None, None] * (along - onto)
+    design = (K.X[:, None, :] * K.masks.T[:, :, None]).flatten(1)
+    projector = SimpleNamespace(sizes=sizes, bases=bases.numpy())
+    made = ConeCurvature(K.X, K.masks, w, K.c, projector, np.arange(J))
+    return made, design @ torch.block_diag(*middle) @ design.T
 
 
 def from_columns(n, d, J):
