@@ -44,8 +44,6 @@ SETS = (
 )
 LOGISTIC = ("vertebral-column-2clases", "breast-cancer-wisc-diag", "pima")
 RATIOS = (0.5, 0.1, 0.01, 0.001)
-LONGER = 0.1  # of beta_max: there the smaller tables have a minute, too
-LONG_SETS = SETS[: SETS.index("wine-quality-red")]
 COMPARED: dict[str, float | Between] = {
     # A search, which may end in other patterns.
     "primal": 0.02,
@@ -76,13 +74,7 @@ def configs(
     cases += [(name, "logistic", 0.1) for name in LOGISTIC]
     cases += [(name, "squared", ratio) for ratio in (0.5, 0.01, 0.001) for name in SETS]
     return [
-        {
-            "set": name,
-            "loss": loss,
-            "ratio": ratio,
-            "seconds": [0, 10, 60] if ratio == LONGER and name in LONG_SETS else [0, 10],
-            **shared,
-        }
+        {"set": name, "loss": loss, "ratio": ratio, "seconds": [0, 10], **shared}
         for name, loss, ratio in cases
     ]
 

@@ -1,4 +1,4 @@
-"""Bounds above rank 5: the records as text, as a table in Markdown, and what is wrong with one."""
+"""Bounds above rank 5: the records as text and as numbers, and what is wrong with one."""
 
 from __future__ import annotations
 
@@ -42,29 +42,6 @@ def gaps(found: Sequence[dict[str, Any]], loss: str = "squared") -> list[dict[st
                 one["given"]: one["gap"] for one in result["certificates"]
             }
     return sorted(rows.values(), key=lambda row: (row["rank"], row["n"]))
-
-
-def tightness(found: Sequence[dict[str, Any]], loss: str = "squared") -> str:
-    """A table in Markdown: gaps without time for dual points and with every time that there is.
-
-    A column for each beta and time, largest beta first; empty where that was not run.
-    """
-    rows = gaps(found, loss)
-    columns = sorted(
-        {(ratio, given) for row in rows for ratio in row["gaps"] for given in row["gaps"][ratio]},
-        key=lambda column: (-column[0], column[1]),
-    )
-    heads = [f"${ratio:g}\\,\\beta_{{\\max}}$, {given:g} s" for ratio, given in columns]
-    lines = [f"| Data | n | rank | {' | '.join(heads)} |", "|:--" + "|--:" * (2 + len(heads)) + "|"]
-    for row in rows:
-        values = [row["gaps"].get(ratio, {}).get(given) for ratio, given in columns]
-        cells = [row["set"], f"{row['n']:,}", str(row["rank"]), *map(_percent, values)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _percent(gap: float | None) -> str:
-    return "" if gap is None else "<0.01%" if gap < 1e-4 else f"{100 * gap:.2g}%"
 
 
 def table(found: Sequence[dict[str, Any]]) -> str:

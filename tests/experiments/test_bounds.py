@@ -55,8 +55,7 @@ def test_every_table_has_every_beta_and_some_the_logistic_loss():
     squared = [(c["set"], c["ratio"]) for c in full if c["loss"] == "squared"]
     assert sorted(squared) == sorted((s, r) for s in SETS for r in (0.5, 0.1, 0.01, 0.001))
     assert [c["set"] for c in full if c["loss"] == "logistic"] == list(LOGISTIC)
-    assert all(c["seconds"][:2] == [0, 10] for c in full)
-    assert {c["ratio"] for c in full if c["seconds"][2:] == [60]} == {0.1}
+    assert all(c["seconds"] == [0, 10] for c in full)
 
 
 def test_certificates_bracket_one_network_and_time_does_no_harm(record):
@@ -138,13 +137,5 @@ def test_the_tables_have_a_row_for_each_data_set():
     first, second = tables.gaps(found)
     assert (first["set"], first["n"], first["d"], first["rank"]) == ("b", 1200, 7, 7)
     assert second["gaps"] == {0.1: {0: 0.4, 10: 0.2, 60: 0.1}}
-    assert tables.tightness(found).splitlines() == [
-        "| Data | n | rank | $0.5\\,\\beta_{\\max}$, 0 s | $0.5\\,\\beta_{\\max}$, 10 s "
-        "| $0.1\\,\\beta_{\\max}$, 0 s | $0.1\\,\\beta_{\\max}$, 10 s "
-        "| $0.1\\,\\beta_{\\max}$, 60 s |",
-        "|:--|--:|--:|--:|--:|--:|--:|--:|",
-        "| b | 1,200 | 7 | 3% | <0.01% | 40% | 12% |  |",
-        "| a | 20 | 9 |  |  | 40% | 20% | 10% |",
-    ]
-    assert tables.tightness(found, "logistic").splitlines()[2:] == ["| a | 20 | 9 | 90% |"]
+    assert tables.gaps(found, "logistic")[0]["gaps"] == {0.1: {0: 0.9}}
     assert len(EXPERIMENT.table(found).splitlines()) == 1 + 8
