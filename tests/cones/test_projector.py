@@ -135,6 +135,43 @@ def test_the_longest_projection(name):
     assert quick.longest(torch.zeros_like(c)) == 0.0
 
 
+@pytest.mark.parametrize("name", ["many", "chunks", "grid 3", "duplicates"])
+def test_the_longest_few_projections_are_exact_and_the_others_are_not_longer(name):
+    X = CASES[name]
+    full, masks = projector_of(X, n_patterns=300, copies=2)
+    c = torch.from_numpy(np.random.default_rng(8).standard_normal((2 * len(masks), X.shape[1])))
+    blocks = np.arange(1, 2 * len(masks), 2)
+    expected = torch.linalg.vector_norm(full(c), dim=1)[blocks]
+    for count in (1, 7, len(blocks), 2 * len(blocks)):
+        quick, _ = projector_of(X, n_patterns=300, copies=2)
+        found = quick.lengths(c[blocks], 0.1, count, blocks)
+        least = expected.topk(min(count, len(blocks))).values[-1]
+        sure = expected > 1.000001 * max(0.1, float(least))
+        torch.testing.assert_close(found[sure], expected[sure], rtol=1e-11, atol=0)
+        exact = (found - expected).abs() <= 1e-11 * expected
+        assert bool((exact | (found == 0.0)).all())
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-150, 1e150])
+@pytest.mark.parametrize("kind", ["general", "fewer rows", "low rank", "repeated", "binary"])
+def test_projections_in_high_dimension(kind, scale):
+    """Cold, warm after small and large moves, and often enough to factor anew."""
+    rng = np.random.default_rng(9)
+    n, d = (40, 80) if kind == "fewer rows" else (240, 80)
+    X = rng.standard_normal((n, d))
+    if kind == "low rank":
+        X = X[:, :30] @ rng.standard_normal((30, d))
+    if kind == "repeated":
+        X[1::3], X[2::3], X[5] = X[::3], -2.0 * X[::3], 0.0
+    if kind == "binary":
+        X = (X > 0.5).astype(float)
+    projector, masks = projector_of(X, n_patterns=3)
+    c = scale * rng.standard_normal((len(masks), d))
+    for step in (0.0, 0.03, 0.3, 3.0, 0.3):
+        c = c + scale * step * rng.standard_normal(c.shape)
+        check_projection(X, c, projector, masks, atol=1e-10 * float(np.abs(c).max()))
+
+
 @pytest.mark.parametrize("name", ["many", "grid 3", "general", "zero row", "one sample"])
 def test_support_bounds_hold_for_any_multipliers(name):
     X = CASES[name]
