@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +28,8 @@ def in_package(path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let scikit-learn's file for wine have another content."""
     (path / "datasets" / "data").mkdir(parents=True)
     (path / "datasets" / "data" / "wine_data.csv").write_text(text)
-    monkeypatch.setattr(rebuild.sklearn, "__file__", str(path / "__init__.py"))
+    elsewhere = SimpleNamespace(origin=str(path / "__init__.py"))
+    monkeypatch.setattr(rebuild, "find_spec", lambda _: elsewhere)
 
 
 def test_a_table_is_coded_standardised_and_written() -> None:
@@ -89,7 +91,8 @@ def test_another_version_of_scikit_learn_is_refused(
 def test_without_its_file_scikit_learn_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rebuild.sklearn, "__file__", str(tmp_path / "__init__.py"))
+    elsewhere = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(rebuild, "find_spec", lambda _: elsewhere)
     assert datasets.locate(datasets.catalogue()["wine"]) is None
 
 

@@ -183,7 +183,8 @@ def test_estimators_take_tensors_with_a_graph(estimator):
     y = torch.tensor([0.0, 0.0, 1.0, 1.0, 0.0, 1.0], dtype=torch.float64, requires_grad=True)
     model = estimator(beta=0.1).fit(x, y)
     plain = estimator(beta=0.1).fit(x.detach().numpy(), y.detach().numpy())
-    np.testing.assert_array_equal(model.predict(x), plain.predict(x.detach().numpy()))
+    # To the tolerance of the fit: where arrays lie in memory decides how sums are rounded.
+    np.testing.assert_allclose(model.predict(x), plain.predict(x.detach().numpy()), atol=1e-4)
 
 
 def test_infinities_of_both_signs_are_refused_without_a_warning():
