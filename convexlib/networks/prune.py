@@ -30,6 +30,7 @@ from convexlib.errors import InputError
 from convexlib.networks import Neurons, TwoLayerGatedReLU, TwoLayerReLU, read_two_layer
 
 _DEPENDENT = 1e-12  # relative singular value at which images count as dependent
+_CANCELLED = 1e-14  # part of an amount that is left by rounding where two go at once
 
 
 def prune_neurons(network: nn.Module, X: Any) -> TwoLayerReLU:
@@ -136,7 +137,8 @@ def independent(images: Tensor, costs: Tensor) -> Tensor:
         rising = direction > 0
         times = torch.where(rising, left / direction, torch.inf)
         gone = int(times.argmin())
-        left = (left - times[gone] * direction).clamp(min=0.0)
+        rest = left - times[gone] * direction
+        left = torch.where(rest > _CANCELLED * left, rest, 0.0)
         left[gone] = 0.0
         kernel = _without(kernel, gone)
     return left / amounts

@@ -20,6 +20,7 @@ from tests.adversary.programs import (
     weights_of,
 )
 from tests.adversary.search import TINY, Draw, Floats, attack, refute
+from tests.helpers.checks import best_in_cone
 
 LOSSES = ("squared", "logistic", "squared hinge", "absolute")
 
@@ -307,7 +308,7 @@ def with_pairs(draw: Draw) -> None:
     A = np.diag(mu) - near
     draw.assume(np.linalg.cond(A) < 1e10)
     bound = w @ np.linalg.solve(A, w) / 16 + ball_maximum(X.T @ (z / 2 - plus + minus), Q)
-    highest = best_neuron(X, z)
+    highest = max(best_in_cone(X.T @ (mask * z), X, mask) for mask in all_masks(n))
     draw.below(highest, bound, 1e-9 * (bound + np.abs(w) @ np.abs(X).sum(1)))
     if draw.rng.random() < 0.2:
         loss = draw.choice("squared", "logistic", "squared_hinge")

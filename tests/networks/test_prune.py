@@ -117,3 +117,18 @@ REFUSALS = [
      InputError, "neurons' outputs on X contains 1 non-finite"),
 ]  # fmt: skip
 test_refusals = refused(REFUSALS)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_neurons_that_vanish_at_once_leave_nothing_behind(seed):
+    # The images of the corners of a square are dependent by alternating signs, so that opposite
+    # corners go together; what one of them kept by rounding was a neuron.
+    turn, share = np.random.default_rng(seed).random(2)
+    angles = np.arange(4) * np.pi / 2 + turn
+    X = torch.from_numpy(np.column_stack([np.cos(angles), np.sin(angles)]))
+    U = X + X.roll(1, dims=0)
+    amounts = torch.tensor([share, 1.0 - share] * 2, dtype=torch.float64)
+    network = cl.TwoLayerReLU(U * amounts.sqrt()[:, None], amounts.sqrt())
+    left = cl.prune_neurons(network, X)
+    assert left.n_neurons == 2
+    torch.testing.assert_close(left(X), network(X))
