@@ -162,11 +162,11 @@ def best_certificate(
 
 
 def _level(z: Tensor, y: Tensor, beta: float, root: float, loss: SmoothLoss) -> float:
-    """The best unit up to which z needs no scaling beyond its best multiple, at least beta."""
+    """The best unit up to which the best multiple of z is feasible: to know more is no use."""
     free = _scaled(z, y, beta, 0.0, root, loss)
     size, longest = float(torch.linalg.vector_norm(z)), float(torch.linalg.vector_norm(free))
     level = beta * (size / longest) if longest > 0.0 else beta
-    return level if beta < level < np.inf else beta
+    return level if 0.0 < level < np.inf else beta
 
 
 def _scaled(

@@ -88,9 +88,9 @@ def certify_parallel(
     if problem is not None:
         bound = _over_units(problem, "enumeration" if units is None else "given units")
     elif prod(widths) == 1:
-        bound = _over_neurons(data, max_nodes)
+        bound = _over_neurons(data, beta, max_nodes)
     else:
-        bound = _over_positive_leaves(data, factor, max_nodes)
+        bound = _over_positive_leaves(data, beta, factor, max_nodes)
 
     def best_of(points: list[Tensor]) -> Certificate:
         return best_certificate(primal, points, y, beta, bound, regularizer=regularizer)
@@ -166,13 +166,13 @@ def _over_units(problem: UnitProgram, method: str) -> UnitBound:
     return lambda z, _: (problem.dual_norm(z), method == "enumeration", method)
 
 
-def _over_neurons(data: Tensor, max_nodes: int) -> UnitBound:
-    return lambda z, level: bound_neurons(data, z, level, None, max_nodes)
+def _over_neurons(data: Tensor, beta: float, max_nodes: int) -> UnitBound:
+    return lambda z, level: bound_neurons(data, z, beta, level, None, max_nodes)
 
 
-def _over_positive_leaves(data: Tensor, factor: float, max_nodes: int) -> UnitBound:
+def _over_positive_leaves(data: Tensor, beta: float, factor: float, max_nodes: int) -> UnitBound:
     def bound(z: Tensor, level: float) -> tuple[float, bool, str]:
-        reach = factor * bound_positive(data, z, level / factor, max_nodes)
+        reach = factor * bound_positive(data, z, max(beta, level) / factor, max_nodes)
         return reach, True, "positive leaves"
 
     return bound
@@ -186,7 +186,7 @@ _ROUNDS = 40  # neurons at most
 def bound_positive(data: Tensor, z: Tensor, level: float, max_nodes: int) -> float:
     r"""An upper bound on :math:`\max(g(z_+), g(z_-))`; tight only above `level`."""
     sides = z.clamp(min=0), (-z).clamp(min=0)
-    return max(bound_neurons(data, side, level, None, max_nodes)[0] for side in sides)
+    return max(bound_neurons(data, side, level, level, None, max_nodes)[0] for side in sides)
 
 
 def positive_dual(data: Tensor, y: Tensor, level: float) -> Tensor:

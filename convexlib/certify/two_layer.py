@@ -33,6 +33,7 @@ from convexlib.solvers.refine import refine_dual
 BRANCHING_RANK = 5  # up to here branch and bound is the cheaper proof
 _GLANCE = 100_000  # cones for a dual point where there is a better one
 _OPEN = 1e-4  # relative gap to the best network known that is worth the time for better points
+_CLOSE = 1e-6  # part of beta that a dual point may stay below it
 _LISTABLE = 50_000  # patterns worth enumerating for a proof above that rank
 
 
@@ -72,7 +73,9 @@ def certify_two_layer(
     def search(point: Tensor, nodes: int) -> float:
         """Consider a point, with so many cones for its best neuron; the seconds it took."""
         start = time.thread_time()
-        consider(point, lambda z, level: bound_neurons(state.data, z, level, arrangements, nodes))
+        consider(
+            point, lambda z, level: bound_neurons(state.data, z, beta, level, arrangements, nodes)
+        )
         return time.thread_time() - start
 
     def best() -> Certificate:
@@ -225,13 +228,15 @@ def _check_arrangements(arrangements: Any, data: Tensor) -> None:
 def bound_neurons(
     data: Tensor,
     z: Tensor,
+    beta: float,
     level: float,
     arrangements: Arrangements | None = None,
     max_nodes: int = 5_000_000,
 ) -> tuple[float, bool, str]:
     """An upper bound on max |z^T (Xu)_+| over unit u, whether it is proven, and how.
 
-    It need not be tight below `level`.
+    It need not be tight below `level`. That z itself is feasible for beta is cheaper to prove than
+    what its maximum is, so that is tried first.
     """
     if not bool(z.any()):
         return 0.0, True, "branch and bound"
@@ -241,7 +246,11 @@ def bound_neurons(
             listed = enumerate_arrangements(data, max_patterns=_LISTABLE)
             if listed.exhaustive:
                 return _bound_on_patterns(data, z, listed), True, "enumeration"
-        priced = price(data, z, target=level, rtol=1e-8, max_nodes=max_nodes)
+        priced = price(data, z, target=max(beta, level), rtol=1e-8, max_nodes=max_nodes)
+        inside = (1.0 - _CLOSE) * beta
+        if priced.complete and max(priced.lower, level) < inside:  # a larger multiple may be, too
+            finer = price(data, z, target=level, rtol=0.1 * _CLOSE, max_nodes=max_nodes)
+            priced = min(priced, finer, key=lambda found: found.upper)
         return priced.upper, True, priced.method
     bound = _bound_on_patterns(data, z, arrangements)
     return bound, arrangements.exhausts(data), "given patterns"
