@@ -85,11 +85,12 @@ def check_positive_int(value: Any, name: str, minimum: int = 1) -> int:
     return int(value)
 
 
-def check_seconds(value: Any, name: str = "max_seconds") -> float:
+def check_seconds(value: Any) -> float:
     """Return a time of at least 0 seconds, perhaps infinite."""
-    seconds = math.inf if value == math.inf else check_real(value, name)
+    infinite = isinstance(value, float) and value == math.inf
+    seconds = math.inf if infinite else check_real(value, "max_seconds")
     if seconds < 0.0:
-        raise InputError(f"{name} is {seconds:g}; expected at least 0 seconds.")
+        raise InputError(f"max_seconds is {seconds:g}; expected at least 0 seconds.")
     return seconds
 
 

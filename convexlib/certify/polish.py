@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convexlib.certify.certificate import Certificate
+from convexlib.certify.certificate import Certificate, seconds_for
 from convexlib.certify.dispatch import depth_of, regularizer_of
 from convexlib.certify.two_layer import Standing, as_two_layer, certify_two_layer, searched
 from convexlib.checks import (
@@ -29,7 +29,6 @@ from convexlib.checks import (
     check_data,
     check_positive_int,
     check_same_device,
-    check_seconds,
     check_tol,
 )
 from convexlib.errors import NotCertifiableError
@@ -93,7 +92,7 @@ def polish(
     rounds: int = 10,
     tol: float = 1e-6,
     max_nodes: int = 5_000_000,
-    max_seconds: float = 10.0,
+    max_seconds: float | None = None,
 ) -> Polished:
     r"""Improve a trained two-layer network by convex programs, and certify the result.
 
@@ -111,8 +110,8 @@ def polish(
         Relative gap at which to stop.
     max_nodes : int
         Budget of the certificate's branch and bound (see `certify`).
-    max_seconds : float
-        Time for the certificate's dual points (see `certify`).
+    max_seconds : float, optional
+        Processor time for the certificate's dual points (see `certify`).
 
     Returns
     -------
@@ -143,7 +142,7 @@ def polish(
     beta, tol = check_beta(beta), check_tol(tol)
     check_positive_int(rounds, "rounds", minimum=0)
     check_positive_int(max_nodes, "max_nodes", minimum=0)
-    max_seconds = check_seconds(max_seconds)
+    max_seconds = seconds_for(max_seconds, refine=True)
     check_same_device(network, X)
     depth = depth_of(network)
     if depth != 2:

@@ -89,7 +89,8 @@ def certify_two_layer(
     first = glance if max_seconds and rank > BRANCHING_RANK else max_nodes
     points, optimum, took = list(points), primal, 0.0
     if z is not None:
-        took = search(z.double().cpu(), first)
+        z = z.double().cpu()
+        took = search(z, first)
         if not (refine or max_seconds) or best().relative_gap <= CLOSED:
             return best()
     if refine:
@@ -116,8 +117,8 @@ def certify_two_layer(
                 break
     if first < max_nodes and rank <= LARGEST_RANK and is_open():
         nodes = min(first * max_seconds / max(took, 1e-9), max_nodes)
-        given = [] if z is None else [z.double().cpu()]
-        search([state.z, *given, *points][-1], int(nodes))
+        last = points[-1] if points else state.z if z is None else z
+        search(last, int(nodes))
     return best()
 
 

@@ -24,7 +24,7 @@ def pooch() -> Any:
     # It imports tqdm's bar for notebooks, which warns there without ipywidgets, used or not.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="IProgress not found")
-        import pooch  # type: ignore[import-untyped]  # no stubs
+        import pooch  # type: ignore[import-untyped]  # it has no stubs, and none are to be had
     return pooch
 
 

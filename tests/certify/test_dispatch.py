@@ -216,6 +216,14 @@ def refusals():
         (lambda: cl.certify(PLAIN, EYE, COUNT, beta=1.0, refine=EYE), InputError, "refine is "),
         (lambda: cl.certify(PLAIN, EYE, COUNT, beta=1.0, max_nodes=None),
          InputError, "max_nodes is None; expected"),
+        (lambda: cl.certify(PLAIN, EYE, COUNT, beta=1.0, max_seconds=-1.0),
+         InputError, "max_seconds is -1; expected at least 0"),
+        (lambda: cl.certify(PLAIN, EYE, COUNT, beta=1.0, max_seconds=np.nan),
+         InputError, "max_seconds is nan; expected a finite"),
+        (lambda: cl.certify(PLAIN, EYE, COUNT, beta=1.0, max_seconds=[1.0, 2.0]),
+         InputError, "expected a real number"),
+        (lambda: cl.certify(PLAIN, EYE, COUNT, beta=1.0, max_seconds=np.ones(2)),
+         InputError, "expected a real number"),
     ]  # fmt: skip
 
 

@@ -28,6 +28,7 @@ def record(tmp_path_factory):
 @pytest.mark.parametrize("name", SETS)
 def test_columns_and_targets_are_standardised_and_the_last_column_is_one(name):
     if name not in INSTALLED and not os.environ.get("CONVEXLIB_MIRROR"):
+        # Tests go to no network: only some tables come with packages, the others need a mirror.
         pytest.skip("CONVEXLIB_MIRROR is not set: no mirror of the UCI tables")
     X, y = load(name)
     assert (X[:, -1] == 1).all()
