@@ -123,11 +123,12 @@ def certify(
     -----
     Two layers: the bound is tight where branch and bound ends within the budget, up to rank 5 for
     some hundred rows, and for more rows or a weak beta at lower ranks only; or where the patterns
-    can be listed. Elsewhere dual points are chosen for a bound by quadratic functions, of which
-    ``method="pairs"`` is the tightest; it leaves some per cent at a tenth of ``beta_max``, more at
-    a weaker beta, and depends on the time that it has. Deeper: it is tight if the units can be
-    listed, and for sub-networks of one neuron per layer. From four layers on, networks whose
-    sub-networks share neurons are bounded by trees that do not. Checked by ``tests/certify/``.
+    can be listed. Elsewhere dual points are chosen for a bound by quadratic functions, which leaves
+    some per cent at a tenth of ``beta_max``, more at a weaker beta, and depends on the time that it
+    has; ``method="pairs"`` mostly has the best of them for a hundred rows and more, ``"moments"``
+    for fewer. Deeper: it is tight if the units can be listed, and for sub-networks of one neuron
+    per layer. From four layers on, networks whose sub-networks share neurons are bounded by trees
+    that do not. Checked by ``tests/certify/``.
 
     Examples
     --------
