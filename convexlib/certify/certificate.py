@@ -33,7 +33,7 @@ from convexlib.result import Result, relative_gap
 # A gap that a given dual point proves is not improved any more: the default of `solve`, and the
 # rounding of a network to float32.
 CLOSED = 1.2e-6
-_SECONDS = 10.0
+_SECONDS = 12.0
 
 # For a dual point: an upper bound on its best unit, which need not be tight below the second
 # argument, whether that is proven, and how it was found.

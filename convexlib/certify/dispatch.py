@@ -98,7 +98,7 @@ def certify(
         proven (``method="positive leaves"``), but not tight.
     max_seconds : float, optional
         Two layers and batch normalisation: processor time for better dual points where the first
-        ones leave a gap, as they do above rank 5 (see Notes). None: 10 s, or none with
+        ones leave a gap, as they do above rank 5 (see Notes). None: 12 s, or none with
         ``refine=False``.
     z : array (n,), optional
         A dual point to try first, for instance ``result.z`` of the solve that the network is from,

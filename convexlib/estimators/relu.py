@@ -37,8 +37,10 @@ from convexlib.result import Result, relative_gap
 from convexlib.solvers.solve import solve
 
 _ADVICE = "raise max_iter to improve it, and max_nodes to prove more where the rank is at most 5"
-_ROUNDS, _UNPROVEN_ROUNDS = 100, 3  # of column generation: where a proof can end, and above
-_STEPS = 600  # of Newton's method in all rounds; most data that are well scaled need fewer
+_ROUNDS, _STEPS = 100, 600  # of column generation, and Newton steps in all of them
+_UNPROVEN_ROUNDS = 3  # where no proof can end; more cost far more than they gain
+_MANY = 2000  # samples from which on there is one such round
+_WORK, _LEAST_STEPS = 300_000, 60  # samples times such steps, and their least number
 _PROOF_SECONDS = 2.0  # for dual points of the certificates above rank 5
 _SEEDED_COLUMNS = 3  # above this many, patterns start from a trained network
 _APART = 100.0  # ratio of the sizes of two features from which on scale is worth a word
@@ -120,7 +122,10 @@ class ConvexReLU(BaseEstimator):
         """One program for each column of Y (n, c), and the networks side by side."""
         data = _with_ones(X) if self.fit_bias else X
         rank = row_space(data)[0].shape[1]
-        rounds, steps = _ROUNDS if rank <= BRANCHING_RANK else _UNPROVEN_ROUNDS, _STEPS
+        rounds, steps = _ROUNDS, _STEPS
+        if rank > BRANCHING_RANK:
+            rounds = _UNPROVEN_ROUNDS if len(X) <= _MANY else 1
+            steps = min(_STEPS, max(_LEAST_STEPS, _WORK // len(X)))
         if self.max_iter is not None:
             rounds, steps = self.max_iter, _STEPS * self.max_iter
         seconds = _PROOF_SECONDS / Y.shape[1] if self.max_nodes else 0.0
@@ -220,9 +225,10 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
         Relative duality gap to stop at.
     max_iter : int, optional
         Rounds of column generation, with 600 Newton steps for each. By default 100 rounds up to
-        rank 5 (of X with its column of ones) and 3 above, where no proof is in reach and a round
-        buys a part in a thousand or less, and 600 steps in all. Those run out only where beta is so
-        small that the network nearly interpolates, as it is for features of large values.
+        rank 5 (of X with its column of ones), with 600 steps in all. Above, where no proof is in
+        reach and a round buys a part in a hundred or less, 3 rounds (1 for more than 2,000 samples)
+        and 300,000 / n steps, at least 60. Those run out only where beta is so small that the
+        network nearly interpolates, as it is for features of large values.
     max_nodes : int
         Cones that one attempt at a proof may examine: a few seconds, and above rank 5 two seconds
         for dual points that prove more. 0 leaves a loose bound, unless the patterns are few enough

@@ -277,6 +277,7 @@ def _kept(projector: ConeProjector) -> NDArray[np.bool_]:
 
 
 _RANDOM, _PER_DIMENSION = 100, 15  # directions per search, whichever gives more
+_CLIMBS = 15  # steps of each: what is left to the top of a cell is one projection
 _FLAT = 1e-12  # part of the largest singular value below which a direction is rounding
 _NEAR = 0.9  # cells whose maximum is below this part of the level are not worth climbing from
 _ADDED = 300  # patterns at most that a search returns
@@ -317,7 +318,7 @@ def search(
     arrangements : Arrangements, optional
         Their cells, in the same order.
     """
-    heights, tops = ascend(X, z, _starts(X, neurons, generator))
+    heights, tops = ascend(X, z, _starts(X, neurons, generator), _CLIMBS)
     masks, signs = (X @ tops.T >= 0).T, heights.sign()
     if arrangements is not None and sides is not None:
         masks, signs = torch.cat([masks, arrangements.masks]), torch.cat([signs, sides])

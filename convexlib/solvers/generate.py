@@ -6,10 +6,10 @@ there is none, z is feasible for all neurons and the restricted optimum is the g
 z by (an upper bound on) that maximum makes it feasible in every round, hence a lower bound on the
 training objective of **every** two-layer network.
 
-Patterns start from a briefly trained network, and the early rounds price by local search; only
+The start is a briefly trained network, and the early rounds price by local search; only
 when that finds nothing more is the maximum searched for, and proved, by branch and bound.
 
-**Where it starts.** Patterns that gradient descent finds in a second are worth many rounds of exact
+**Where it starts.** What gradient descent finds in a second is worth many rounds of exact
 pricing from nothing: the network's neurons have arranged themselves together, while pricing adds
 neurons that fit what is left over, one set after another.
 
@@ -34,15 +34,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
 from torch import Tensor
 from tqdm import tqdm
 
 from convexlib.arrangements import Arrangements
 from convexlib.arrangements.patterns import extended, patterns_of
 from convexlib.arrangements.rowspace import parallel_rows
+from convexlib.arrays import Floats
 from convexlib.checks import check_choice, check_positive_int, check_seed
 from convexlib.errors import unwarned
-from convexlib.losses import Loss
+from convexlib.losses import SmoothLoss
 from convexlib.networks import Neurons
 from convexlib.pricing import Pricing, price, row_space
 from convexlib.pricing.ascent import search
@@ -89,7 +91,7 @@ def generate(
     directions : Tensor (m, d), optional
         Neurons whose patterns start the search, for instance those of a trained network.
     seeding : {"auto", "adam", "none"}
-        ``"adam"`` starts from the patterns of a briefly trained network; ``"auto"`` does so if no
+        ``"adam"`` starts from a briefly trained network; ``"auto"`` does so if no
         directions are given and the rank of X is above 3.
     seed : int
         Of the training and of the random starts of the pricing.
@@ -140,6 +142,7 @@ class _Run:
         self.estimate, self.candidate, self.highest = self.tracker.dual, self.z, 0.0
         self.reached = self.estimate  # the same at the present dual point
         self.priced: Pricing | None = None
+        self.start: Tensor | None = None  # weights over the first patterns
 
     def begin(self, directions: Tensor | None, seeding: str) -> None:
         """Collect the first patterns."""
@@ -147,17 +150,23 @@ class _Run:
         given = X.new_zeros((0, X.shape[1])) if directions is None else directions
         if seeding == "auto" and directions is None:
             seeding = "adam" if self.rank > _TRAINED_RANK else "none"
+        network = Neurons(X.new_zeros(0, X.shape[1]), X.new_zeros(0))
         if seeding == "adam":
-            given = torch.cat([given, trained_neurons(self.small, self.seed)])
+            network = trained_network(self.small, self.seed)
+            given = torch.cat([given, network.vectors])
         found = search(X, self.z, 0.0, self.generator, given)
         directions = torch.cat([given, found.neurons])
         if not len(directions):  # no neuron correlates with y: any direction will do
             directions = X.new_ones((1, X.shape[1]))
         self.arrangements = patterns_of(X, directions)
+        if len(network):
+            self.start = placed(X, network, self.arrangements)
+            outputs = (X @ network.vectors.T).relu_() @ network.signs
+            self.z = self.small.loss.dual_point(outputs, self.small.y)
 
     def rounds(self, max_iter: int, bar: tqdm) -> Status:
         """Solve, price and add until nothing is left to add."""
-        inner_tol, start, beta = 1e-3, None, self.problem.beta
+        inner_tol, start, beta = 1e-3, self.start, self.problem.beta
         for self.iteration in range(1, max_iter + 1):
             inner = self._solve(inner_tol, start)
             self.z, weights = inner.z, inner.weights
@@ -267,52 +276,101 @@ class _Run:
 
 
 WIDTH = 400
-_STEPS = 500
+_STEPS = 500  # of Adam, and again of L-BFGS
 _RATE = 0.04
 _INITIAL = 0.1  # a part of He's weights: small ones leave the neurons free to turn
+_TINY = 1e-30  # lengths below it are zero in single precision
 _FLAT = 1e-12  # part of the mean size below which a feature counts as constant zero
 _LIVE = 1e-4  # a neuron counts if its |alpha| ||u|| exceeds this part of the largest
 
 
-def trained_neurons(problem: GroupLasso, seed: int = 0) -> Tensor:
-    r"""The neurons (m, d) of a network after a short run of Adam, in the data's dtype.
+def trained_network(problem: GroupLasso, seed: int = 0) -> Neurons:
+    r"""The neurons of a network after a short run of Adam and one of L-BFGS, in the data's dtype.
 
     The run is deterministic, in single precision, and on features and targets of unit scale: with
     :math:`X = \tilde X \operatorname{diag}(c)` and, for the squared loss, :math:`y = s \tilde y`,
     the neurons are :math:`\tilde u = c \circ u`, whose decay :math:`\|\tilde u / c\|^2` is not that
-    of the data's own scale: a feature of small values then has hardly any part in the patterns. The
-    run decays :math:`\|\tilde u\|^2` with :math:`\beta / (s \bar c)`, where :math:`\bar c^2` is the
-    mean of :math:`c^2`. Checked by ``tests/solvers/test_generate.py``.
+    of the data's own scale: a feature of small values then has hardly any part in the patterns.
+    Adam decays :math:`\|\tilde u\|^2` with :math:`\beta / (s \bar c)`, :math:`\bar c^2` the mean of
+    :math:`c^2`; L-BFGS has the program's own penalty, and keeps the signs of the outputs.
+    Checked by ``tests/solvers/test_generate.py``.
     """
     X, y = problem.X, problem.y
     sizes = X.square().mean(dim=0).sqrt()
     size = float(sizes.square().mean().sqrt())
     height = float(y.square().mean().sqrt()) if problem.loss.name == "squared" else 1.0
     if size == 0.0 or height == 0.0:
-        return X.new_zeros(0, X.shape[1])
+        return Neurons(X.new_zeros(0, X.shape[1]), X.new_zeros(0))
     sizes = torch.where(sizes > _FLAT * size, sizes, size)
-    beta = problem.beta / (size * height)
+    data, targets = (X / sizes).float(), (y / height).float()
     width = min(WIDTH, 2 * len(X))
-    U, alpha = _train((X / sizes).float(), (y / height).float(), beta, problem.loss, width, seed)
-    strengths = alpha.abs() * torch.linalg.vector_norm(U, dim=1)
-    if not bool(torch.isfinite(strengths).all()):
-        return X.new_zeros(0, X.shape[1])
-    return U[strengths > _LIVE * strengths.max()].to(X) / (sizes / size)
+    U, alpha = _train(data, targets, problem.beta / (size * height), problem.loss, width, seed)
+    network = _live(Neurons.of_network(U, alpha))
+    weights = problem.beta / height / sizes
+    vectors = _descend(data, targets, weights, problem.loss, network)
+    return _live(Neurons(height * vectors.to(X) / sizes, network.signs.to(X)))
+
+
+def _live(network: Neurons) -> Neurons:
+    """Those that count; none if a number has grown beyond its range."""
+    strengths = torch.linalg.vector_norm(network.vectors, dim=1)
+    if len(network) and bool(strengths.isfinite().all()):
+        live = strengths > _LIVE * strengths.max()
+    else:
+        live = torch.zeros_like(strengths, dtype=torch.bool)
+    return Neurons(network.vectors[live], network.signs[live])
 
 
 def _train(
-    X: Tensor, y: Tensor, beta: float, loss: Loss, width: int, seed: int
+    X: Tensor, y: Tensor, beta: float, loss: SmoothLoss, width: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Weights (m, d) and (m,) after Adam with a rate that falls along half a cosine."""
     U, alpha = (_INITIAL * part for part in initial_weights([seed], 1, width, X))  # (1, 1, m, ..)
     update = Adam(U, alpha)
     for step in range(_STEPS):
-        hidden = torch.relu(X @ U[0, 0].T)  # (n, m)
+        hidden = (X @ U[0, 0].T).relu_()  # (n, m)
         z = loss.dual_point(hidden @ alpha[0, 0], y)
-        back = ((hidden > 0) * z[:, None] * alpha[0, 0]).T @ X  # (m, d)
-        slopes = beta * U - back, beta * alpha - z @ hidden
+        inner = z @ hidden
+        back = alpha[0, 0][:, None] * (hidden.sign_().T @ (X * z[:, None]))  # (m, d)
+        slopes = beta * U - back, beta * alpha - inner
         update(slopes, X.new_full((1,), _RATE * SCHEDULES["cosine"](step / _STEPS)))
     return U[0, 0], alpha[0, 0]
+
+
+def _descend(X: Tensor, y: Tensor, weights: Tensor, loss: SmoothLoss, network: Neurons) -> Tensor:
+    r"""Vectors (m, d) after L-BFGS on :math:`L(\sum_j \pm (Xv_j)_+) + \sum_j \|w \circ v_j\|`."""
+    vectors, signs, weights = network.vectors, network.signs, weights.to(X)  # (m, d), (m,), (d,)
+
+    def evaluate(values: Floats) -> tuple[float, Floats]:
+        v = torch.from_numpy(values).to(X).view_as(vectors)
+        hidden = (X @ v.T).relu_()  # (n, m)
+        fitted = hidden @ signs
+        z = loss.dual_point(fitted, y)
+        lengths = torch.linalg.vector_norm(v * weights, dim=1, keepdim=True)
+        slopes = -signs[:, None] * (hidden.sign_().T @ (X * z[:, None]))
+        slopes += v * weights**2 / lengths.clamp(min=_TINY)
+        value = loss.value(fitted, y) + float(lengths.double().sum())
+        return value, slopes.double().cpu().numpy().ravel()
+
+    options = {"maxiter": _STEPS, "maxcor": 20}
+    start = vectors.double().cpu().numpy().ravel()
+    done = minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options)
+    return torch.from_numpy(done.x).to(X).view_as(vectors)
+
+
+def placed(X: Tensor, network: Neurons, arrangements: Arrangements) -> Tensor:
+    """The weights (2, P, d) of a network's neurons, those whose patterns are in the list."""
+    listed = len(arrangements)
+    masks = torch.cat([arrangements.masks, (X @ network.vectors.T >= 0).T])
+    _, group = torch.unique(masks, dim=0, return_inverse=True)
+    pattern = torch.full_like(group, -1)  # in the list, of each group
+    pattern[group[:listed]] = torch.arange(listed, device=X.device)
+    pattern = pattern[group[listed:]]
+    # Rounding may leave a neuron on the other side of a sample than when the list was made.
+    known = pattern >= 0
+    blocks = (network.signs < 0).long()[known], pattern[known]
+    weights = X.new_zeros(2, listed, X.shape[1])
+    return weights.index_put_(blocks, network.vectors[known], accumulate=True)
 
 
 @dataclass(frozen=True, eq=False)

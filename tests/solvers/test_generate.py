@@ -13,7 +13,7 @@ from convexlib.arrangements.patterns import patterns_of
 from convexlib.errors import ConvergenceWarning, InputError, unwarned
 from convexlib.pricing import price
 from convexlib.solvers import generate as rounds
-from convexlib.solvers.generate import generate, merge_rows, trained_neurons
+from convexlib.solvers.generate import generate, merge_rows, placed, trained_network
 from convexlib.training import train
 from tests.helpers.checks import check_record, check_result
 from tests.helpers.patterns import integer_grid, parallel_rows, zero_rows
@@ -167,11 +167,46 @@ def problem_of(X, y, beta=0.5, **options):
 
 def test_the_seed_decides():
     problem = problem_of(*planted())
-    first = trained_neurons(problem, 0)
-    assert torch.equal(first, trained_neurons(problem, 0))
-    assert not torch.equal(first[:5], trained_neurons(problem, 1)[:5])
+    first = trained_network(problem, 0).vectors
+    assert torch.equal(first, trained_network(problem, 0).vectors)
+    assert not torch.equal(first[:5], trained_network(problem, 1).vectors[:5])
     assert first.dtype == problem.X.dtype
     assert bool(torch.isfinite(first).all())
+
+
+def objective(problem, network):
+    fitted = torch.relu(problem.X @ network.vectors.T) @ network.signs
+    penalty = problem.beta * float(torch.linalg.vector_norm(network.vectors, dim=1).sum())
+    return problem.loss.value(fitted, problem.y) + penalty
+
+
+@pytest.mark.parametrize(
+    ("loss", "beta"), [("squared", 0.5), ("logistic", 0.1), ("squared_hinge", 0.1)]
+)
+def test_the_first_round_is_no_worse_than_the_trained_network(loss, beta):
+    X, y = planted()
+    problem = problem_of(X * np.geomspace(1, 30, 6), targets_for(loss, y), beta=beta, loss=loss)
+    network = trained_network(problem)
+    patterns = patterns_of(problem.X, network.vectors)
+    weights = placed(problem.X, network, patterns)
+    assert len(patterns) < len(network)  # or nothing would be merged
+    program = problem.with_arrangements(patterns)
+    # Neurons in one cell are one: the same outputs, for no more.
+    value = program.value(weights)
+    fitted = (patterns.masks.T * (problem.X @ (weights[0] - weights[1]).T)).sum(dim=1)
+    assert torch.allclose(fitted, torch.relu(problem.X @ network.vectors.T) @ network.signs)
+    assert value <= objective(problem, network) * (1 + 1e-12)
+    with pytest.warns(ConvergenceWarning):
+        result = generate(problem, seeding="adam", max_iter=1, max_steps=1, max_nodes=0)
+    assert result.value <= value * (1 + 1e-12)
+
+
+def test_the_trained_network_is_a_good_one():
+    problem = problem_of(*planted())
+    found = objective(problem, trained_network(problem))
+    with pytest.warns(ConvergenceWarning):
+        best = generate(problem, max_iter=10, max_nodes=0).value
+    assert best <= found <= 1.05 * best
 
 
 @pytest.mark.parametrize(
@@ -181,7 +216,7 @@ def test_the_seed_decides():
 def test_patterns_beat_as_many_random_ones(loss, beta, share):
     X, y = planted()
     problem = problem_of(X, targets_for(loss, y), beta=beta, loss=loss)
-    patterns = patterns_of(problem.X, trained_neurons(problem))
+    patterns = patterns_of(problem.X, trained_network(problem).vectors)
     seeded = cl.solve(problem.with_arrangements(patterns), tol=1e-3).value
     drawn = cl.sample_arrangements(problem.X, len(patterns))
     random = cl.solve(problem.with_arrangements(drawn), tol=1e-3).value
@@ -191,8 +226,8 @@ def test_patterns_beat_as_many_random_ones(loss, beta, share):
 @pytest.mark.parametrize(("c", "s"), [(100.0, 1.0), (1.0, 0.01), (2.0**-10, 2.0**7)])
 def test_units_do_not_matter(c, s):
     X, y = planted()
-    plain = trained_neurons(problem_of(X, y, beta=0.5))
-    scaled = trained_neurons(problem_of(c * X, s * y, beta=0.5 * c * s))
+    plain = trained_network(problem_of(X, y, beta=0.5)).vectors
+    scaled = trained_network(problem_of(c * X, s * y, beta=0.5 * c * s)).vectors
     X = torch.from_numpy(X)
     plain, scaled = (set(map(tuple, patterns_of(X, U).masks.tolist())) for U in (plain, scaled))
     # Single precision ends up on the other side of a hyperplane now and then.
@@ -202,7 +237,7 @@ def test_units_do_not_matter(c, s):
 @pytest.mark.parametrize(("x", "target"), [(0.0, 1.0), (1.0, 0.0)])
 def test_nothing_to_learn_gives_no_neurons(x, target):
     problem = problem_of(np.full((3, 2), x), np.full(3, target))
-    assert trained_neurons(problem).shape == (0, 2)
+    assert trained_network(problem).vectors.shape == (0, 2)
 
 
 # --- Merging collinear samples changes the problem's size and nothing else ---
