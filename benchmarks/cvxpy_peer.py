@@ -6,7 +6,6 @@ kept beside it.
 
 from __future__ import annotations
 
-import time
 from functools import partial
 
 import cvxpy as cp
@@ -38,7 +37,7 @@ def _solve(task: Task, output: Output, solver: str) -> None:
     problem = cp.Problem(cp.Minimize(objective), constraints)
     began = output.begin()
     problem.solve(solver=solver.upper(), **SETTINGS[solver])
-    seconds = time.perf_counter() - began
+    seconds = output.now() - began
     if problem.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
         output.write(failed=problem.status)
         return

@@ -6,7 +6,6 @@ first whose weights are good enough. Building the design is not timed. Their los
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -80,7 +79,7 @@ def _ladder(task: Task, output: Output, solve: Callable[..., np.ndarray]) -> Non
         for tol in task.options.get("tolerances", TOLERANCES):
             began = output.begin()
             weights = solve(design, task.y, task.beta / len(task.y), tol)
-            seconds = time.perf_counter() - began
+            seconds = output.now() - began
             blocks = np.asarray(weights, dtype=np.float64).reshape(1, *task.gates.shape)
             output(seconds, arrays={"weights": blocks}, label=f"tol {tol:g}", tol=tol)
             if _value(design, weights, task) <= task.target:

@@ -83,7 +83,7 @@ def _spawn(folder: Path, config: dict[str, Any], data: Instance, beta: float) ->
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return "time limit"
-    if done.returncode == -signal.SIGALRM:
+    if done.returncode in (-signal.SIGPROF, -signal.SIGALRM):
         return "time limit"
     if done.returncode <= 0:  # negative: killed, which happens to what takes too much memory
         return f"killed by signal {-done.returncode}" if done.returncode else ""
@@ -141,7 +141,8 @@ def _networks(
     beta = next((moment["beta"] for moment in moments if "beta" in moment), beta)
     for moment in moments:
         with np.load(folder / f"{moment['index']:04}.npz") as arrays:
-            value = network_objective(data.X, data.y, arrays["U"], arrays["alpha"], beta)
+            weights = arrays["U"], arrays["alpha"], beta, arrays.get("free", 0.0)
+            value = network_objective(data.X, data.y, *weights)
         values.append([moment["label"], _digits(moment["seconds"]), value])
     if not values:
         return {"reached": False, "runs": []}

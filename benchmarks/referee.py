@@ -120,8 +120,14 @@ class Referee:
         return max(scale * float(self.y @ z) - 0.5 * scale**2 * size, 0.0)
 
 
-def network_objective(X: Floats, y: Floats, U: Floats, alpha: Floats, beta: float) -> float:
-    """Training objective of a two-layer network, 1/2 ||f - y||^2 + beta/2 sum of squares."""
-    residual = np.maximum(X @ U.T, 0.0) @ alpha - y
+def network_objective(
+    X: Floats, y: Floats, U: Floats, alpha: Floats, beta: float, free: Floats | float = 0.0
+) -> float:
+    """Training objective of a two-layer network, 1/2 ||f - y||^2 + beta/2 sum of squares.
+
+    `free` holds biases (m + 1,) of both layers which cost nothing, where there are such.
+    """
+    free = np.broadcast_to(free, len(U) + 1)
+    residual = np.maximum(X @ U.T + free[:-1], 0.0) @ alpha + free[-1] - y
     decay = float((U**2).sum()) + float((alpha**2).sum())
     return 0.5 * float(residual @ residual) + 0.5 * beta * decay

@@ -11,9 +11,10 @@ from typing import Any
 
 Config = dict[str, Any]
 
-THREADS = 2
+THREADS = 1
 REPEATS, SLOW, VERY_SLOW = 5, 5.0, 15.0
 ACCURACY = 1e-6
+THREE = ("ours.solve", "scnn_peer.gated", "lasso_peers.celer")
 LASSOS = ("lasso_peers.celer", "lasso_peers.skglm", "lasso_peers.adelie")
 GATED = (
     [("s", 1e-2), ("a", 1e-1), ("a", 1e-2), ("a", 1e-3), ("b", 1e-1), ("b", 1e-2)]
@@ -24,10 +25,17 @@ CASES = ("s", "a", "b", "c", "d5")
 GATED_FULL = [(name, ratio) for name in CASES for ratio in (1e-1, 1e-2, 1e-3)]
 RELU = [("s", 1e-2), ("a", 1e-2), ("a", 1e-3)]
 SCALING = {
-    "n": [f"{n}x20x200" for n in (500, 1000, 2000, 4000, 8000)],
+    "n": [f"{n}x20x200" for n in (500, 1000, 2000, 4000, 8000, 20_000, 50_000)],
     "d": [f"1000x{d}x200" for d in (10, 20, 40, 80)],
     "P": [f"1000x20x{P}" for P in (100, 200, 400, 800, 1600)],
 }
+# Sizes and regularisations that a user may have: no dimension small in all of them.
+GRID = (
+    [("2000x50x1000", 1e-2), ("2000x10x5000", 1e-3), ("5000x10x5000", 1e-2), ("5000x20x1000", 1e-4)]
+    + [("10000x50x200", 1e-1), ("10000x10x1000", 1e-3), ("10000x20x1000", 1e-2)]
+    + [("20000x50x200", 1e-2), ("50000x10x200", 1e-1), ("50000x10x200", 1e-3)]
+    + [("50000x10x1000", 1e-2), ("50000x50x200", 1e-1)]
+)  # fmt: skip
 ADAM_RATES = (0.1, 0.03, 0.01, 0.003)
 
 
@@ -93,7 +101,19 @@ def columns(instance: str = "a", n_steps: int = 4000, width: int = 400) -> list[
     ours = config("columns", instance, 1e-2, "ours.columns", **{**shared, "tol": 1e-3})
     sweeps = [{**sweep, "optimizer": kind} for kind in ("adam", "adam-cosine")]
     adams = [config("columns", instance, 1e-2, "ours.adam", **shared, options=s) for s in sweeps]
-    return [ours, *adams]
+    # What a user would pick instead, with four seeds: a good start is a matter of luck.
+    solvers = [{"solver": name, "width": width, "seeds": 4} for name in ("adam", "lbfgs")]
+    mlps = [config("columns", instance, 1e-2, "ours.mlp", **shared, options=s) for s in solvers]
+    return [ours, *adams, *mlps]
+
+
+def threads() -> list[Config]:
+    """Two threads, for the price of both: what they add to the processor time."""
+    return [
+        config("threads", name, 1e-2, method, threads=2)
+        for name in ("a", "b", "c")
+        for method in THREE
+    ]
 
 
 def path(instance: str = "a", n_betas: int = 50) -> list[Config]:
@@ -120,20 +140,24 @@ GLOBAL = (
 )  # fmt: skip
 
 
+def grid() -> list[Config]:
+    """Time and memory at sizes up to n = 50,000; a limit of a minute for everyone."""
+    return [config("grid", name, ratio, method) for name, ratio in GRID for method in THREE]
+
+
 def scaling() -> list[Config]:
     """Time against n, d, P and beta; peers as long as they keep up with a limit of 30 s."""
     names = list(dict.fromkeys(name for names in SCALING.values() for name in names))
     cases = [(name, 1e-2) for name in names]
     cases += [("1000x20x200", ratio) for ratio in (1e-1, 1e-3, 1e-4)]
-    methods = ("ours.solve", "scnn_peer.gated", "lasso_peers.celer")
     return [
         config("scaling", name, ratio, method, limit=30.0)
         for name, ratio in cases
-        for method in methods
+        for method in THREE
     ]
 
 
-SUITES = ("gated", "relu", "columns", "path", "global", "scaling")
+SUITES = ("gated", "relu", "threads", "columns", "path", "global", "grid", "scaling")
 
 
 def suite(name: str, profile: str) -> list[Config]:
@@ -148,7 +172,9 @@ def suite(name: str, profile: str) -> list[Config]:
         "columns": columns("s", 200, 50) if quick else columns(),
         "path": path("s", 10)[:1] if quick else path(),
         "global": globally([("ecg1x300", 1e-1, 1e-6)] if quick else GLOBAL),
-        "scaling": [] if not full else scaling(),
+        "threads": [] if quick else threads(),
+        "grid": [] if quick else grid(),
+        "scaling": scaling() if full else [],
     }
     return table[name]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
-from benchmarks.suites import SCALING
+from benchmarks.suites import GRID, SCALING, THREE
 from experiments import runner
 
 Record = dict[str, Any]
@@ -79,6 +79,20 @@ def scaling(records: list[Record]) -> dict[str, Any]:
     return lines if methods else {}
 
 
+def grid(records: list[Record]) -> list[dict[str, Any]]:
+    """Median time and added memory of every method on the cases of the grid."""
+    rows = []
+    for name, ratio in GRID:
+        row: dict[str, Any] = {"instance": name, "ratio": ratio, "seconds": {}, "mb": {}}
+        for method in THREE:
+            found = report.chosen(records, "grid", name, ratio, method, True)
+            if found:
+                row["seconds"][method] = report.seconds(found)
+                row["mb"][method] = max(record["result"]["added_mb"] for record in found)
+        rows += [row] if row["seconds"] else []
+    return rows
+
+
 def summary(records: list[Record]) -> dict[str, Any]:
     """Everything that the book shows of the records."""
     machines = {json.dumps(r["result"]["machine"]["cpu"]) for r in records}
@@ -89,6 +103,7 @@ def summary(records: list[Record]) -> dict[str, Any]:
             "relu": curves(records, "relu", "a", 1e-2),
         },
         "times": times(records),
+        "grid": grid(records),
         "scaling": scaling(records),
         "machines": sorted(json.loads(name) for name in machines),
         "cores": sorted({r["result"]["machine"]["cores"] for r in records}),

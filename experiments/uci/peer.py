@@ -93,7 +93,7 @@ def pyscnn(task: Task, config: dict[str, Any]) -> dict[str, Any]:
         "threads": 1,
         "limit": config["limit"],
         "target": 0.0,
-        "options": {"clock": "processor"},
+        "options": {},
     }
     masks, gates = arrangements.masks.numpy(), arrangements.gates.numpy()
     with tempfile.TemporaryDirectory() as name:

@@ -38,7 +38,7 @@ RELU = target("ReLU, s, 1e-2")
 def test_every_target_is_measured_by_a_suite():
     keys = {report.key(own) for name in suites.SUITES for own in suites.suite(name, "default")}
     for found in report.targets():
-        gated = found.get("gated", found["suite"] in ("gated", "path"))
+        gated = found.get("gated", found["suite"] in report.GATED)
         for method in found["peers"]:
             assert (found["suite"], found["instance"], found["ratio"], method, gated) in keys
         assert any(
@@ -100,12 +100,17 @@ def test_columns_compare_objectives_first():
     aim = target("column generation")
     sweep = record("columns", "a", 1e-2, "ours.adam", 30.0, gated=False, value=11.0)
     sweep["config"]["options"] = {"optimizer": "adam"}
+    other = record("columns", "a", 1e-2, "ours.mlp", 1.0, gated=False, value=12.0)
+    other["config"]["options"] = {"solver": "lbfgs"}
     own = record("columns", "a", 1e-2, "ours.columns", 40.0, gated=False, value=10.0)
-    found = report.row(aim, [own, sweep])
+    found = report.row(aim, [own, sweep, other])
     assert found["met"]
+    assert found["by"] == "adam"
     assert found["passed_after"] == 0.2
     worse = record("columns", "a", 1e-2, "ours.columns", 1.0, gated=False, value=11.1)
-    assert report.row(aim, [worse, sweep])["met"] is False
+    assert report.row(aim, [worse, sweep, other])["met"] is False
+    best = {**other, "result": {**other["result"], "value": 9.0}}
+    assert report.row(aim, [own, sweep, best])["by"] == "MLPRegressor, lbfgs"
 
 
 def test_global_needs_a_rigorous_gap():
