@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from convexlib.arrays import EPS
-from convexlib.checks import check_scale, check_seconds, check_vector
+from convexlib.checks import as_tensor, check_matrix, check_scale, check_seconds, check_vector
 from convexlib.errors import InputError
 from convexlib.losses import SmoothLoss, get_loss
-from convexlib.losses.base import best_of_scales
+from convexlib.losses.base import best_of_scales, dot, square
 from convexlib.result import Result, relative_gap
 
 # A gap that a given dual point proves is not improved any more: the default of `solve`, and the
@@ -57,7 +57,7 @@ class Certificate:
         Whether `dual` is proven, floating-point error included. False only when feasibility was
         checked on patterns or units that are not proven exhaustive.
     z : Tensor (n,)
-        The feasible dual point behind `dual`.
+        The feasible dual point behind `dual`; (n, c) for c outputs.
     max_neuron : float
         The bound on :math:`\max |z^\top h|` over neurons or units h of price 1 that was used, at
         most beta.
@@ -110,11 +110,19 @@ class Certificate:
         )
 
 
-def check_dual_point(z: Any, X: Tensor) -> Tensor:
-    """Return a dual point (n,) in float64, as finite and of a size that can be squared."""
+def check_dual_point(z: Any, X: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
+    """Return a dual point (n,) in float64, as finite and of a size that can be squared.
+
+    `shape` is that of the targets, where it is another one.
+    """
     if isinstance(z, Result):
         raise InputError("z is a Result; expected its dual point, result.z.")
-    point = check_vector(z, len(X), "z").double()
+    if shape is None or len(shape) == 1:
+        point = check_vector(z, len(X), "z").double()
+    else:
+        point = check_matrix(as_tensor(z, "z"), "z").double()
+        if tuple(point.shape) != tuple(shape):
+            raise InputError(f"z has shape {tuple(point.shape)}; expected {tuple(shape)}, as y.")
     if point.device != X.device:
         raise InputError(
             f"X is on device {X.device} but z is on device {point.device}; expected the same. "
@@ -145,7 +153,7 @@ def best_certificate(
     r"""The certificate of the best of some dual points, each scaled to be feasible.
 
     An output bias, which is decayed, adds :math:`-\tfrac1{2\beta} (1^\top z)^2` to d(z) and nothing
-    else.
+    else: :math:`-\tfrac1{2\beta} \|1^\top Z\|^2` for several outputs.
     """
     kind = get_loss(loss)
     root = math.sqrt(beta) if output_bias else math.inf
@@ -183,10 +191,10 @@ def _scaled(
         return z
     if root == math.inf:
         return loss.best_scale(z, y, limit) * z
-    total = float(z.sum()) / root
+    total = _total(z) / root
     if loss.name == "squared":
-        curvature = float(z @ z) + total * total  # ** would raise where this is infinite
-        return min(max(float(y @ z) / curvature, 0.0), limit) * z
+        curvature = square(z) + total * total  # ** would raise where this is infinite
+        return min(max(dot(y, z) / curvature, 0.0), limit) * z
 
     def value(s: float) -> float:
         return loss.dual_value(s * z, y) - 0.5 * (s * total) * (s * total)
@@ -196,11 +204,16 @@ def _scaled(
 
 def _dual_value(z: Tensor, y: Tensor, root: float, loss: SmoothLoss) -> float:
     """d(z), lowered by the rounding error of its own evaluation; `root` as in `_scaled`."""
-    slack = 2.0 * (len(z) + 8) * EPS
-    total, size = float(z.sum()) / root, float(z.abs().sum()) / root
+    slack = 2.0 * (z.numel() + 8) * EPS
+    total, size = _total(z) / root, float(z.abs().sum()) / root
     sizes = 2.0 * size * size
     value = loss.dual_value(z, y) - 0.5 * total * total
     if loss.name == "logistic":
         # Terms of an entropy are at most log 2, and each is off by a few EPS.
-        return value - slack * (2.0 * len(z) + sizes)
-    return value - slack * (float(y.abs() @ z.abs()) + float(z @ z) + sizes)
+        return value - slack * (2.0 * z.numel() + sizes)
+    return value - slack * (dot(y.abs(), z.abs()) + square(z) + sizes)
+
+
+def _total(z: Tensor) -> float:
+    """The length of the sums of the columns."""
+    return float(torch.linalg.vector_norm(z.sum(dim=0)))

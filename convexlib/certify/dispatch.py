@@ -9,13 +9,16 @@ from torch import nn
 from convexlib.arrangements import Arrangements
 from convexlib.certify.batchnorm import certify_normalised
 from convexlib.certify.certificate import Certificate, check_dual_point, seconds_for
+from convexlib.certify.outputs import certify_outputs
 from convexlib.certify.parallel import certify_parallel
 from convexlib.certify.two_layer import as_two_layer, certify_two_layer
 from convexlib.checks import (
+    as_tensor,
     check_beta,
     check_choice,
     check_data,
     check_flag,
+    check_outputs,
     check_positive_int,
     check_same_device,
 )
@@ -63,16 +66,16 @@ def certify(
     Parameters
     ----------
     network : nn.Module
-        Trained in any way, float32 or float64, with one output: a `TwoLayerReLU`,
-        ``nn.Sequential(Linear, ReLU, Linear)``, ``nn.Sequential(Linear, BatchNorm1d, ReLU,
-        Linear)``, a `ParallelReLU`, a deeper ``nn.Sequential`` of ``Linear(bias=False)`` and
-        ``ReLU``, or an ``nn.ModuleList`` of such, whose sum is the network. A standard network of
-        three or more layers is the parallel network of the neurons of its last hidden layer (see
-        `as_parallel`), and its path penalty the sum over those.
+        Trained in any way, float32 or float64: a `TwoLayerReLU` or ``nn.Sequential(Linear, ReLU,
+        Linear)`` with one output or several; with one output also ``nn.Sequential(Linear,
+        BatchNorm1d, ReLU, Linear)``, a `ParallelReLU`, a deeper ``nn.Sequential`` of
+        ``Linear(bias=False)`` and ``ReLU``, or an ``nn.ModuleList`` of such, whose sum is the
+        network. A standard network of three or more layers is the parallel network of the neurons
+        of its last hidden layer (see `as_parallel`), and its path penalty the sum over those.
     X : array (n, d)
         Data. If the first layer has a bias, a column of ones is added here.
-    y : array (n,)
-        Targets.
+    y : array (n,) or (n, c)
+        Targets, with a column for each output.
     beta : float
         Regularisation of the objective above.
     loss : {"squared", "logistic", "squared_hinge"}
@@ -101,11 +104,11 @@ def certify(
         ones leave a gap, as they do above rank 5 (see Notes). None: 12 s, or none with
         ``refine=False``.
     z : array (n,), optional
-        A dual point to try first, for instance ``result.z`` of the solve that the network is from,
-        whose program then need not be solved again. Nothing is believed of it: the bound is proven
-        for whatever is given, and that of another point is merely lower. Where it leaves a gap of
-        more than a millionth, the dual point is refined as without it; with ``refine=False`` it is
-        all that is looked at.
+        A dual point, of y's shape, to try first, for instance ``result.z`` of the solve that the
+        network is from, whose program then need not be solved again. Nothing is believed of it: the
+        bound is proven for whatever is given, and that of another point is merely lower. Where it
+        leaves a gap of more than a millionth, the dual point is refined as without it; with
+        ``refine=False`` it is all that is looked at.
 
     Returns
     -------
@@ -126,9 +129,11 @@ def certify(
     can be listed. Elsewhere dual points are chosen for a bound by quadratic functions, which leaves
     some per cent at a tenth of ``beta_max``, more at a weaker beta, and depends on the time that it
     has; ``method="pairs"`` mostly has the best of them for a hundred rows and more, ``"moments"``
-    for fewer. Deeper: it is tight if the units can be listed, and for sub-networks of one neuron
-    per layer. From four layers on, networks whose sub-networks share neurons are bounded by trees
-    that do not. Checked by ``tests/certify/``.
+    for fewer. Several outputs share neurons and are bounded together, to about 1e-4 at best (see
+    ``convexlib/certify/outputs.py``); `max_seconds` does not apply. Deeper: it is tight if the
+    units can be listed, and for sub-networks of one neuron per layer. From four layers on, networks
+    whose sub-networks share neurons are bounded by trees that do not. Checked by
+    ``tests/certify/``.
 
     Examples
     --------
@@ -142,14 +147,16 @@ def certify(
     >>> certificate.relative_gap < 1e-5, certificate.rigorous
     (True, True)
     """
-    X, y = check_data(X, y)
+    y = as_tensor(y, "y")
+    several = y.ndim == 2 and y.shape[1] > 1
+    X, y = check_outputs(X, y) if several else check_data(X, y)
     beta, refine = check_beta(beta), check_flag(refine, "refine")
     check_same_device(network, X)
     check_positive_int(max_nodes, "max_nodes", minimum=0)
     check_positive_int(max_units, "max_units")
     max_seconds = seconds_for(max_seconds, refine)
     check_choice(loss, tuple(LOSSES), "loss")
-    z = None if z is None else check_dual_point(z, X)
+    z = None if z is None else check_dual_point(z, X, y.shape)
     depth = depth_of(network)
     regularizer = regularizer_of(network, depth, regularizer)
     name, other = ("units", units) if depth == 2 else ("arrangements", arrangements)
@@ -163,6 +170,16 @@ def certify(
             f"loss is {loss!r} and the network has {depth} layers or batch normalisation; expected "
             'loss="squared" for those.'
         )
+    if several:
+        if depth > 2 or kinds_of(network) == BATCHNORM or arrangements is not None:
+            raise NotCertifiableError(
+                f"y has shape {tuple(y.shape)}; expected (n,) for a network of three and more "
+                "layers, one with batch normalisation, and for given arrangements."
+            )
+        return certify_outputs(
+            as_two_layer(network), X, y, beta, loss=loss, regularizer=regularizer, refine=refine,
+            max_nodes=max_nodes, z=z,
+        )  # fmt: skip
     if depth > 2:
         return certify_parallel(
             network, X, y, beta, regularizer=regularizer, units=units, refine=refine,

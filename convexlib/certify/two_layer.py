@@ -175,7 +175,7 @@ class Standing:
 
     def objective(self, beta: float, regularizer: str) -> float:
         """Loss and penalty."""
-        value = self.loss.value(self.fitted, self.y) + beta * _penalty(self.parts, regularizer)
+        value = self.loss.value(self.fitted, self.y) + beta * penalty([self.parts], regularizer)
         if not np.isfinite(value):
             raise NotCertifiableError(
                 "the network's objective overflows: its weights are too large. Train it again "
@@ -184,16 +184,20 @@ class Standing:
         return value
 
 
-def _penalty(parts: TwoLayerWeights, regularizer: str) -> float:
+def penalty(outputs: list[TwoLayerWeights], regularizer: str) -> float:
+    """The penalty of a network, given by its outputs, which share their first layer."""
+    U = outputs[0].U
+    alpha = torch.stack([part.alpha for part in outputs])  # (c, m)
     if regularizer == "weight decay":
-        bias = parts.output_bias or 0.0
-        return 0.5 * (float((parts.U**2).sum() + (parts.alpha**2).sum()) + bias * bias)
-    if parts.output_bias is not None:
+        own = [part.output_bias or 0.0 for part in outputs]
+        biases = sum(bias * bias for bias in own)  # ** would raise where this is infinite
+        return 0.5 * (float((U**2).sum() + (alpha**2).sum()) + biases)
+    if outputs[0].output_bias is not None:
         raise NotCertifiableError(
             "the network has an output bias, which lies on no path. Build its last layer with "
             "bias=False."
         )
-    return float(torch.linalg.vector_norm(parts.U, dim=1) @ parts.alpha.abs())
+    return float(torch.linalg.vector_norm(U, dim=1) @ torch.linalg.vector_norm(alpha, dim=0))
 
 
 def _check_weights(parts: TwoLayerWeights, X: Tensor) -> None:

@@ -263,6 +263,25 @@ def read_two_layer(network: nn.Module) -> TwoLayerWeights:
     NotCertifiableError
         For every other network, with the reason.
     """
+    parts = read_outputs(network)
+    if len(parts) != 1:
+        raise NotCertifiableError(
+            f"the output layer has {len(parts)} outputs; expected 1 for targets (n,). With targets "
+            f"(n, {len(parts)}) `certify` bounds all outputs of two layers together."
+        )
+    return parts[0]
+
+
+def read_outputs(network: nn.Module) -> list[TwoLayerWeights]:
+    """Read the same kinds of networks with any number of outputs: one entry for each.
+
+    All have the same U, so that only the outputs' weights differ.
+
+    Raises
+    ------
+    NotCertifiableError
+        For every other network, with the reason.
+    """
     if isinstance(network, TwoLayerGatedReLU):
         raise NotCertifiableError(
             "the network is gated: its gates are fixed, so the duality gap of its own convex "
@@ -270,11 +289,9 @@ def read_two_layer(network: nn.Module) -> TwoLayerWeights:
         )
     if isinstance(network, TwoLayerReLU):
         check_own_forward(network, TwoLayerReLU)
-        if network.alpha.ndim == 2:
-            raise _several_outputs(network.alpha.shape[1])
-        return TwoLayerWeights(
-            network.U.detach().double(), network.alpha.detach().double(), False, None
-        )
+        U, alpha = network.U.detach().double(), network.alpha.detach().double()
+        columns = alpha.T if alpha.ndim == 2 else alpha[None]
+        return [TwoLayerWeights(U, column, False, None) for column in columns]
     layers = layers_of(network)
     kinds = [type(layer).__name__ for layer in layers] or [type(network).__name__]
     if kinds != ["Linear", "ReLU", "Linear"]:
@@ -285,8 +302,6 @@ def read_two_layer(network: nn.Module) -> TwoLayerWeights:
     first, last = layers[0], layers[2]
     assert isinstance(first, nn.Linear)
     assert isinstance(last, nn.Linear)
-    if last.out_features != 1:
-        raise _several_outputs(last.out_features)
     if isinstance(first.weight, UninitializedParameter) or last.in_features != first.out_features:
         raise NotCertifiableError(
             f"the first layer is {first} and the last is {last}; expected layers with weights that "
@@ -295,12 +310,8 @@ def read_two_layer(network: nn.Module) -> TwoLayerWeights:
     U = first.weight.detach().double()
     if first.bias is not None:
         U = torch.cat([U, first.bias.detach().double()[:, None]], dim=1)
-    bias = None if last.bias is None else float(last.bias.detach().double())
-    alpha = last.weight.detach().double()[0]
-    return TwoLayerWeights(U, alpha, first.bias is not None, bias)
-
-
-def _several_outputs(count: int) -> NotCertifiableError:
-    return NotCertifiableError(
-        f"the output layer has {count} outputs; expected 1. Certify each output's own network."
-    )
+    biases = [None] * last.out_features if last.bias is None else last.bias.tolist()
+    return [
+        TwoLayerWeights(U, alpha, first.bias is not None, bias)
+        for alpha, bias in zip(last.weight.detach().double(), biases, strict=True)
+    ]

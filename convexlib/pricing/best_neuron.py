@@ -125,7 +125,7 @@ def price(
     noise = rounding(data.rows, data.weights, data.tilt)[1]
     # Less than rounding need not be told apart, nor than what either side attains already: a side
     # whose own maximum is 0 would otherwise be searched for ever.
-    goal = max(_scaled(target, -data.exponent), 2.0 * noise, 1e-280)
+    goal = max(scaled(target, -data.exponent), 2.0 * noise, 1e-280)
     sides = _local_maxima(data)
     goal = max(goal, *(side.lower for side in sides))
     rtol = max(rtol, 4.0 * noise / goal)  # bounds of the smallest cones are no closer
@@ -134,11 +134,11 @@ def price(
         goal = max(goal, side.lower)
     best = max(sides, key=lambda side: side.lower)
     worst = max(sides, key=lambda side: side.upper)
-    upper = _scaled(worst.upper + data.hidden, data.exponent)
+    upper = scaled(worst.upper + data.hidden, data.exponent)
     if worst.upper > 0.0 and upper < _SUBNORMAL:
         upper = math.nextafter(upper, math.inf)  # rounded, perhaps down
     return Pricing(
-        lower=_scaled(best.lower, data.exponent),
+        lower=scaled(best.lower, data.exponent),
         upper=upper,
         direction=data.basis @ torch.from_numpy(best.direction),
         sign=best.sign,
@@ -220,7 +220,7 @@ def _spectral(rows: Floats, z: Floats, tilt: Floats, goal: float) -> float:
     )
 
 
-def _scaled(value: float, exponent: int) -> float:
+def scaled(value: float, exponent: int) -> float:
     """Value times a power of two; inf where that overflows."""
     try:
         return math.ldexp(value, exponent)

@@ -125,7 +125,7 @@ def refusals():
         ),
         (
             nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)),
-            r"the output layer has 2 outputs; expected 1\. Certify each output",
+            r"the output layer has 2 outputs; expected 1 for targets",
         ),
         (nn.Sequential(), r"cannot certify Sequential"),
         (
