@@ -7,6 +7,7 @@ from scipy.optimize import minimize_scalar
 
 import convexlib as cl
 from convexlib.losses import get_loss
+from convexlib.pricing.joint import price_outputs
 from convexlib.pricing.pair_bound import PairBound, Pairs
 from convexlib.pricing.relaxation import relaxed
 from tests.adversary.cells import all_masks, best_neuron, relu, unit
@@ -377,3 +378,55 @@ def pairs_see_more(draw: Draw) -> None:
     ):
         z = kind.best_scale(found.z, targets, beta / found.reach) * found.z
         draw.below(kind.dual_value(z, targets), beta * most, 1e-9)
+
+
+@attack("certify-outputs")
+def outputs_together(draw: Draw) -> None:
+    """Any network of several outputs is above the bound of any point, and h below its cones."""
+    n, d, c = draw.size(1, 5), draw.size(1, 2), draw.size(1, 4)
+    loss = draw.choice("squared", "logistic", "squared hinge")
+    X, scale = draw.matrix(n, d), draw.scale(3)
+    columns = [draw.targets(n) if loss == "squared" else draw.labels(n) for _ in range(c)]
+    Y, biased = np.column_stack(columns), draw.choice(True, False)
+    U, A = draw.weights(draw.size(1, 4), d), draw.weights(draw.size(1, 4), c)
+    A = np.resize(A, (len(U), c))
+    b = draw.normal(c) if biased else np.zeros(c)
+    f = scale * relu(X @ U.T) @ A + b
+    generic = draw.normal(n, c) if loss == "squared" else Y * draw.rng.random((n, c))
+    Z = draw.choice(np.column_stack([slope(loss, f[:, k], Y[:, k]) for k in range(c)]), generic)
+    # The maximum from all arcs' ends and a fine grid, with what may lie between two of its points.
+    angles = np.linspace(0, 2 * np.pi, 4001)
+    ball = np.stack([np.cos(angles), np.sin(angles)]) if d == 2 else np.array([[-1.0, 1.0]])
+    seen = scale * np.linalg.norm(Z.T @ relu(X @ ball), axis=0).max()
+    between = scale * np.linalg.norm(Z) * np.linalg.norm(X) * np.pi / 4000 if d == 2 else 0.0
+    draw.assume(seen > 0)
+    beta = draw.power(-2, 1) * seen
+    z = min(1.0, beta / (seen + between)) * Z
+    dual = sum(dual_of_loss(loss, z[:, k], Y[:, k]) for k in range(c))
+    dual -= 0.5 * (z.sum(0) ** 2).sum() / beta if biased else 0.0
+    cost = 0.5 * beta * ((U**2).sum() + (A**2).sum() + b @ b)
+    own = sum(loss_at(loss, f[:, k], Y[:, k]) for k in range(c)) + cost
+    draw.below(dual, own, 1e-9 * (own + (Y**2).sum()))
+    # A cone of any generators: h at a vector inside is at most the length of any w above it.
+    R = draw.normal(c, c)
+    q = np.array([best_neuron(X, Z @ r) for r in R]) * (1 + draw.choice(0.0, draw.rng.random(c)))
+    draw.assume(np.linalg.cond(R) < 1e6)
+    w = np.linalg.solve(R, q + draw.choice(0.0, draw.rng.random(c)))
+    a = draw.rng.random(c) @ R
+    a /= np.linalg.norm(a)
+    draw.below(best_neuron(X, Z @ a), np.linalg.norm(w), 1e-8 * np.linalg.norm(w))
+    # And what the library proves.
+    rtol = draw.choice(1e-1, 1e-3)
+    found = price_outputs(torch.from_numpy(scale * X), torch.from_numpy(Z), rtol=rtol)
+    draw.below([seen, found.lower], found.upper, 1e-12 * found.upper)
+    draw.below(found.lower, seen + between, 1e-9 * seen)
+
+
+@refute("certify-outputs", "bounds of the single outputs add up by squares to the joint maximum")
+def squares_add_up(draw: Draw) -> None:
+    """Outputs that gain from different neurons: together they gain no more than one of them."""
+    heights = np.abs(draw.normal(2)) + 0.1
+    X, Z = np.array([[1.0], [-1.0]]), np.diag(heights)
+    single = [best_neuron(X, z) for z in Z.T]
+    found = price_outputs(torch.from_numpy(X), torch.from_numpy(Z), rtol=1e-6)
+    draw.below(np.linalg.norm(single), found.upper, 1e-3)
