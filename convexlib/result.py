@@ -69,7 +69,7 @@ class Result:
     method : str
         The solver that ran.
     n_iter, seconds : int, float
-        Iterations and wall-clock time.
+        Iterations, and wall-clock time without that of compiling kernels.
     scope : str
         What the bound is about: ``"program"`` for the optimum over the given patterns or
         ``"network"`` for the optimum over all two-layer networks.

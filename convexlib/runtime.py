@@ -7,6 +7,9 @@ convexlib` would then fail. It gets a temporary folder instead.
 *Threads after a fork.* A forked child inherits torch's pool of threads as numbers without threads
 behind them, and waits for ever at its first threaded product. This is so for torch alone, and for
 the workers of every pool that forks. So a child begins with one thread.
+
+*A clock that leaves compilation out.* The first call of a kernel compiles it, which may take longer
+than everything else; how long a solve takes is what it takes the second time.
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ import atexit
 import os
 import shutil
 import tempfile
+import time
 
 import numba
 import torch
+from numba.core import event
 
 
 def _nothing() -> None:
@@ -41,5 +46,19 @@ def find_place() -> str | None:
     return None
 
 
+_compiling = event.TimingListener()
+
+
+def clock() -> float:
+    """Seconds on the wall, without those in which numba compiled.
+
+    Notes
+    -----
+    Checked by ``tests/test_environment.py``.
+    """
+    return time.perf_counter() - (_compiling.duration if _compiling.done else 0.0)
+
+
 find_place()
+event.register("numba:compile", _compiling)
 os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))

@@ -204,3 +204,19 @@ def test_no_record_leaves_its_folder(name: object, tmp_path: Path) -> None:
         with pytest.raises(cl.errors.InputError, match="expected the name of a folder below"):
             call()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_compilation_is_no_part_of_a_time():
+    code = """
+import time
+import numba
+from convexlib.runtime import clock
+began, wall = clock(), time.perf_counter()
+numba.njit(lambda x: x + 1.0)(1.0)
+compiled, counted = time.perf_counter() - wall, clock() - began
+time.sleep(0.2)
+assert counted < 0.5 * compiled, (counted, compiled)
+assert clock() - began >= counted + 0.2
+"""
+    done = python(code, path=os.environ["PATH"], HOME=os.environ.get("HOME", ""))
+    assert done.returncode == 0, done.stderr

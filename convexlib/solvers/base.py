@@ -11,7 +11,6 @@ optimum by as much. The bound is then lowered to that value, which keeps it a bo
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -28,6 +27,7 @@ from convexlib.checks import check_betas
 from convexlib.errors import InputError, SolverError, warn
 from convexlib.problems.base import MAX_SAMPLES, Problem
 from convexlib.result import Record, Result, Status, relative_gap
+from convexlib.runtime import clock
 
 # The trackers of the solve under way: see `watching`.
 _running: ContextVar[list[Tracker] | None] = ContextVar("running", default=None)
@@ -38,7 +38,7 @@ class Tracker:
 
     def __init__(self, problem: Problem, method: str, tol: float) -> None:
         self.problem, self.method, self.tol = problem, method, tol
-        self.began = time.perf_counter()
+        self.began = clock()
         self.weights = problem.zeros()
         self.primal = problem.value(self.weights)
         self.z = problem.y.new_zeros(problem.y.shape)
@@ -59,7 +59,7 @@ class Tracker:
             self.arrangements = self.arrangements if arrangements is None else arrangements
         if dual >= self.dual:
             self.z, self.dual = z, dual
-        seconds = time.perf_counter() - self.began
+        seconds = clock() - self.began
         self.history.append(Record(iteration, seconds, self.primal, self.dual))
         return self.gap
 
@@ -86,7 +86,7 @@ class Tracker:
             status=status,
             method=self.method,
             n_iter=n_iter,
-            seconds=time.perf_counter() - self.began,
+            seconds=clock() - self.began,
             scope=self.problem.scope,
             arrangements=self.arrangements,
             history=tuple(self.history),

@@ -90,6 +90,21 @@ entry(
 
 
 @st.composite
+def of_outputs(draw: st.DrawFn) -> Arguments:
+    """A network of two layers and several outputs, or of one fewer than its targets."""
+    n, d = draw(sizes(6, 3))
+    X, c, m = draw(numbers((n, d))), draw(st.integers(1, 3)), draw(st.integers(0, 4))
+    network: nn.Module = cl.TwoLayerReLU(torch.ones(m, d), torch.ones(m, c))
+    if draw(st.booleans()) and m:
+        last = nn.Linear(m, c, draw(st.booleans()))
+        network = nn.Sequential(nn.Linear(d, m, draw(st.booleans())), nn.ReLU(), last)
+    network = filled(network, draw(st.integers(0, 99)), draw(WEIGHTS), draw(DTYPES))
+    width = c if draw(st.integers(0, 9)) != 5 else c + 1
+    X, Y = contained(draw, X, draw(numbers((n, width))))
+    return {"network": network, "X": X, "y": Y, "beta": draw(betas())}
+
+
+@st.composite
 def with_a_point(draw: st.DrawFn) -> Arguments:
     """The same with a dual point, of any size."""
     arguments = draw(trained())
@@ -101,6 +116,9 @@ def with_a_point(draw: st.DrawFn) -> Arguments:
 
 
 entry("certify a dual point", cl.certify, with_a_point(), always=("max_nodes",), options=CERTIFYING)
+entry(
+    "certify several outputs", cl.certify, of_outputs(), always=("max_nodes",), options=CERTIFYING,
+)  # fmt: skip
 entry(
     "certify_batchnorm", cl.certify_batchnorm, trained(),
     options={"refine": st.booleans(), "max_nodes": NODES},
