@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report
+from benchmarks import report, suites
 from benchmarks.suites import GRID, SCALING, THREE
 from experiments import runner
 
@@ -93,6 +93,24 @@ def grid(records: list[Record]) -> list[dict[str, Any]]:
     return rows
 
 
+def threads(records: list[Record]) -> list[dict[str, Any]]:
+    """Median processor time with one thread and with two."""
+    names = list(dict.fromkeys(c["instance"] for c in suites.threads()))
+    return [
+        {
+            "instance": name,
+            **{
+                count: {
+                    m: report.seconds(report.chosen(records, suite, name, 1e-2, m, True))
+                    for m in THREE
+                }
+                for count, suite in (("1", "gated"), ("2", "threads"))
+            },
+        }
+        for name in names
+    ]
+
+
 def summary(records: list[Record]) -> dict[str, Any]:
     """Everything that the book shows of the records."""
     machines = {json.dumps(r["result"]["machine"]["cpu"]) for r in records}
@@ -104,6 +122,7 @@ def summary(records: list[Record]) -> dict[str, Any]:
         },
         "times": times(records),
         "grid": grid(records),
+        "threads_two": threads(records),
         "scaling": scaling(records),
         "machines": sorted(json.loads(name) for name in machines),
         "cores": sorted({r["result"]["machine"]["cores"] for r in records}),

@@ -281,7 +281,7 @@ _RATE = 0.04
 _INITIAL = 0.1  # a part of He's weights: small ones leave the neurons free to turn
 _TINY = 1e-30  # lengths below it are zero in single precision
 _FLAT = 1e-12  # part of the mean size below which a feature counts as constant zero
-_LIVE = 1e-4  # a neuron counts if its |alpha| ||u|| exceeds this part of the largest
+_LIVE, _SILENT = 1e-4, 1e-6  # a neuron counts above this part of the largest, and above this
 
 
 def trained_network(problem: GroupLasso, seed: int = 0) -> Neurons:
@@ -308,14 +308,15 @@ def trained_network(problem: GroupLasso, seed: int = 0) -> Neurons:
     network = _live(Neurons.of_network(U, alpha))
     weights = problem.beta / height / sizes
     vectors = _descend(data, targets, weights, problem.loss, network)
-    return _live(Neurons(height * vectors.to(X) / sizes, network.signs.to(X)))
+    network = _live(Neurons(vectors, network.signs))
+    return Neurons(height * network.vectors.to(X) / sizes, network.signs.to(X))
 
 
 def _live(network: Neurons) -> Neurons:
-    """Those that count; none if a number has grown beyond its range."""
+    """Those that count, at unit scale; none if a number has grown beyond its range."""
     strengths = torch.linalg.vector_norm(network.vectors, dim=1)
     if len(network) and bool(strengths.isfinite().all()):
-        live = strengths > _LIVE * strengths.max()
+        live = strengths > max(_LIVE * float(strengths.max()), _SILENT)
     else:
         live = torch.zeros_like(strengths, dtype=torch.bool)
     return Neurons(network.vectors[live], network.signs[live])

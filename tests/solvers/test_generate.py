@@ -201,6 +201,16 @@ def test_the_first_round_is_no_worse_than_the_trained_network(loss, beta):
     assert result.value <= value * (1 + 1e-12)
 
 
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_above_beta_max_nothing_is_left_of_the_trained_network(loss):
+    X, y = planted()
+    free = problem_of(X, targets_for(loss, y), beta=1.0, loss=loss)
+    problem = free.with_beta(1.1 * free.beta_max())
+    assert not len(trained_network(problem))
+    result = generate(problem, seeding="adam", max_nodes=0)
+    assert not result.weights.any()
+
+
 def test_the_trained_network_is_a_good_one():
     problem = problem_of(*planted())
     found = objective(problem, trained_network(problem))
