@@ -80,7 +80,7 @@ def scaling(records: list[Record]) -> dict[str, Any]:
 
 
 def grid(records: list[Record]) -> list[dict[str, Any]]:
-    """Median time and added memory of every method on the cases of the grid."""
+    """Median time and peak memory of every method on the cases of the grid."""
     rows = []
     for name, ratio in GRID:
         row: dict[str, Any] = {"instance": name, "ratio": ratio, "seconds": {}, "mb": {}}
@@ -88,7 +88,7 @@ def grid(records: list[Record]) -> list[dict[str, Any]]:
             found = report.chosen(records, "grid", name, ratio, method, True)
             if found:
                 row["seconds"][method] = report.seconds(found)
-                row["mb"][method] = max(record["result"]["added_mb"] for record in found)
+                row["mb"][method] = max(record["result"]["peak_mb"] for record in found)
         rows += [row] if row["seconds"] else []
     return rows
 
