@@ -3,5 +3,15 @@
 from convexlib.pricing.ascent import ascend, search
 from convexlib.pricing.best_neuron import Pricing, price, spectral_bound
 from convexlib.pricing.condense import row_space
+from convexlib.pricing.joint import JointPricing, price_outputs
 
-__all__ = ["Pricing", "ascend", "price", "row_space", "search", "spectral_bound"]
+__all__ = [
+    "JointPricing",
+    "Pricing",
+    "ascend",
+    "price",
+    "price_outputs",
+    "row_space",
+    "search",
+    "spectral_bound",
+]

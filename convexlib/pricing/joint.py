@@ -89,13 +89,28 @@ def price_outputs(
     max_nodes : int
         Cones of neurons to examine in all, before a valid but loose bound is returned.
 
+    Returns
+    -------
+    JointPricing
+        `upper` is rigorous: floating-point error is included.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from convexlib.pricing import price_outputs
+    >>> X = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    >>> Z = torch.tensor([[3.0, 0.0], [0.0, 4.0]], dtype=torch.float64)
+    >>> found = price_outputs(X, Z)
+    >>> round(found.lower, 3), round(found.upper, 3)
+    (4.0, 4.0)
+
     Notes
     -----
     Checked by ``tests/pricing/test_joint.py``.
     """
     X, shift = _unit_size(X)
     Z, size = _unit_size(Z)
-    found = _price(X, Z, math.ldexp(target, -shift - size), rtol, max_nodes)
+    found = _price(X, Z, scaled(target, -shift - size), rtol, max_nodes)
     lower, upper = (scaled(value, shift + size) for value in (found.lower, found.upper))
     return replace(found, lower=lower, upper=math.nextafter(upper, math.inf) if upper else 0.0)
 

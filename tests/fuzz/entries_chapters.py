@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import convexlib as cl
 from convexlib.arrangements import patterns_of
-from convexlib.pricing import ascend, price, search, spectral_bound
+from convexlib.pricing import ascend, price, price_outputs, search, spectral_bound
 from convexlib.solvers import interpolate, interpolation_norm, lasso, pursue
 from convexlib.training import train_parallel
 from tests.fuzz.calls import Arguments, entry
@@ -88,6 +88,33 @@ def priced(X: Any, z: Any, **options: Any) -> Any:
 entry(
     "price", priced, directions(), kept=("X", "z", "max_nodes"), options={"max_nodes": NODES},
     covers=("price", "Pricing", "spectral_bound"),
+)  # fmt: skip
+
+
+@st.composite
+def directions_of_outputs(draw: st.DrawFn) -> Arguments:
+    """The same with several outputs."""
+    arguments = draw(directions())
+    z, c = arguments["z"], draw(st.integers(1, 4))
+    mixed = np.random.default_rng(draw(st.integers(0, 99))).standard_normal((len(z), c))
+    return {"X": arguments["X"], "Z": torch.from_numpy(mixed) * z[:, None]}
+
+
+def priced_together(X: Any, Z: Any, **options: Any) -> Any:
+    """Bounds of the best neuron for all outputs, which some random neurons do not exceed."""
+    found = price_outputs(X, Z, **options)
+    U = torch.randn(50, X.shape[1], generator=torch.Generator().manual_seed(0), dtype=X.dtype)
+    U = U / torch.linalg.vector_norm(U, dim=1, keepdim=True)
+    reached = float(torch.linalg.vector_norm(torch.relu(X @ U.T).T @ Z, dim=1).max())
+    slack = 1e-9 * (abs(found.upper) + float(X.abs().max() * Z.abs().sum()))
+    assert found.lower <= found.upper + slack, "the lower bound is above the upper one"
+    assert reached <= found.upper + slack, "a neuron exceeds the upper bound"
+    return [found.lower, found.upper, found.direction]
+
+
+entry(
+    "price_outputs", priced_together, directions_of_outputs(), kept=("X", "Z", "max_nodes"),
+    options={"max_nodes": NODES}, covers=("price_outputs", "JointPricing"),
 )  # fmt: skip
 
 
