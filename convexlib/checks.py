@@ -299,15 +299,15 @@ def check_data(X: Any, y: Any) -> tuple[Tensor, Tensor]:
     return X, y
 
 
-def check_outputs(X: Any, Y: Any) -> tuple[Tensor, Tensor]:
+def check_outputs(X: Any, Y: Any, name: str = "Y") -> tuple[Tensor, Tensor]:
     """Return data (n, d) and targets of several outputs (n, c) as `check_data` returns one."""
-    X, Y = as_tensor(X, "X"), as_tensor(Y, "Y")
-    check_same_kind(X, Y, "Y")
-    X, Y = check_matrix(X), check_matrix(Y, "Y")
+    X, Y = as_tensor(X, "X"), as_tensor(Y, name)
+    check_same_kind(X, Y, name)
+    X, Y = check_matrix(X), check_matrix(Y, name)
     if len(Y) != len(X):
-        raise InputError(f"Y has {len(Y)} rows; expected {len(X)}, one per row of X.")
+        raise InputError(f"{name} has {len(Y)} rows; expected {len(X)}, one per row of X.")
     check_scale(X, "X")
-    check_scale(Y, "Y")
+    check_scale(Y, name)
     return X, Y
 
 

@@ -33,7 +33,7 @@ from convexlib.result import Result, relative_gap
 # A gap that a given dual point proves is not improved any more: the default of `solve`, and the
 # rounding of a network to float32.
 CLOSED = 1.2e-6
-_SECONDS = 12.0
+SECONDS = 12.0  # for better dual points, unless a call says otherwise
 
 # For a dual point: an upper bound on its best unit, which need not be tight below the second
 # argument, whether that is proven, and how it was found.
@@ -135,7 +135,7 @@ def check_dual_point(z: Any, X: Tensor, shape: tuple[int, ...] | None = None) ->
 def seconds_for(max_seconds: Any, refine: bool) -> float:
     """The time for better dual points: what is given, or what suits `refine`."""
     if max_seconds is None:
-        return _SECONDS if refine else 0.0
+        return SECONDS if refine else 0.0
     return check_seconds(max_seconds)
 
 

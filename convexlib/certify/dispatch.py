@@ -149,7 +149,7 @@ def certify(
     """
     y = as_tensor(y, "y")
     several = y.ndim == 2 and y.shape[1] > 1
-    X, y = check_outputs(X, y) if several else check_data(X, y)
+    X, y = check_outputs(X, y, "y") if several else check_data(X, y)
     beta, refine = check_beta(beta), check_flag(refine, "refine")
     check_same_device(network, X)
     check_positive_int(max_nodes, "max_nodes", minimum=0)

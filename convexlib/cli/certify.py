@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.certify import Certificate, MissingNeuron, certify, missing_neuron, polish
+from convexlib.certify.certificate import SECONDS
 from convexlib.certify.dispatch import REGULARIZERS, depth_of
 from convexlib.checks import check_beta, check_positive_int, check_real, readable_count
 from convexlib.cli.console import DONE, FAILED, complain, device
@@ -75,7 +76,8 @@ def add_certify(commands: Any) -> None:
     parser.add_argument("--tol", type=float, help="largest relative gap for exit code 0")
     parser.add_argument(
         "--max-seconds", type=float,
-        help="processor time for better dual points where the rank is above 5 (default: 10)",
+        help="processor time for better dual points where the rank is above 5 "
+        f"(default: {SECONDS:g})",
     )  # fmt: skip
     parser.add_argument(
         "--max-nodes", type=int, default=5_000_000, help="budget of the proof (default: 5000000)"

@@ -3,10 +3,9 @@
 from convexlib.pricing.ascent import ascend, search
 from convexlib.pricing.best_neuron import Pricing, price, spectral_bound
 from convexlib.pricing.condense import row_space
-from convexlib.pricing.joint import JointPricing, price_outputs
+from convexlib.pricing.joint import price_outputs
 
 __all__ = [
-    "JointPricing",
     "Pricing",
     "ascend",
     "price",

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from torch import Tensor
 
 from convexlib.arrays import EPS, Floats
 from convexlib.pricing.ascent import ascend
-from convexlib.pricing.best_neuron import LARGEST_RANK, price, scaled
+from convexlib.pricing.best_neuron import LARGEST_RANK, Pricing, price, scaled
 from convexlib.pricing.branch_and_bound import MAX_DEPTH, edge_to_halve, shortest_slope
 from convexlib.pricing.condense import row_space
 
@@ -47,35 +47,9 @@ _STARTS, _GIVEN = 64, 100  # of local search: random neurons, and given ones at 
 _TURNS = 6  # between the best u for output weights a and the best a for u
 
 
-@dataclass(frozen=True)
-class JointPricing:
-    """What is known about the best neuron for a dual point of several outputs.
-
-    Attributes
-    ----------
-    lower, upper : float
-        The maximum lies in [lower, upper]; `lower` is the value at `direction`.
-    direction : Tensor (d,)
-        A unit vector.
-    complete : bool
-        Whether upper <= max(target, lower) * (1 + 2 rtol): one for the cones, one for the bounds.
-    nodes : int
-        Cones of neurons examined, in all pricing problems.
-    method : str
-        How the loosest of those that count was bounded (see `price`).
-    """
-
-    lower: float
-    upper: float
-    direction: Tensor
-    complete: bool
-    nodes: int
-    method: str
-
-
 def price_outputs(
     X: Tensor, Z: Tensor, target: float = 0.0, rtol: float = 1e-4, max_nodes: int = 5_000_000
-) -> JointPricing:
+) -> Pricing:
     r"""Bound :math:`\max_{\|u\|\le 1} \|Z^\top (Xu)_+\|_2` from both sides.
 
     Parameters
@@ -91,8 +65,9 @@ def price_outputs(
 
     Returns
     -------
-    JointPricing
-        `upper` is rigorous: floating-point error is included.
+    Pricing
+        As of `price`, with the same meaning of `complete`: `upper` is rigorous. `sign` is 1, since
+        the output weights of the best neuron are :math:`Z^\top (Xu)_+`.
 
     Examples
     --------
@@ -112,7 +87,8 @@ def price_outputs(
     Z, size = _unit_size(Z)
     found = _price(X, Z, scaled(target, -shift - size), rtol, max_nodes)
     lower, upper = (scaled(value, shift + size) for value in (found.lower, found.upper))
-    return replace(found, lower=lower, upper=math.nextafter(upper, math.inf) if upper else 0.0)
+    upper = math.nextafter(upper, math.inf) if found.upper > 0.0 else 0.0  # rounded, perhaps down
+    return replace(found, lower=lower, upper=upper)
 
 
 def _unit_size(part: Tensor) -> tuple[Tensor, int]:
@@ -122,14 +98,14 @@ def _unit_size(part: Tensor) -> tuple[Tensor, int]:
     return torch.from_numpy(np.ldexp(part.numpy(), -exponent)), exponent
 
 
-def _price(X: Tensor, Z: Tensor, target: float, rtol: float, max_nodes: int) -> JointPricing:
+def _price(X: Tensor, Z: Tensor, target: float, rtol: float, max_nodes: int) -> Pricing:
     """`price_outputs` at a size of about 1."""
     W, stretch, hidden = _rotated(X, Z)
     lengths = torch.linalg.vector_norm(X, dim=1)
     best, direction = _local_search(X, Z)
     c = W.shape[1]
     if c == 0:
-        return JointPricing(best, hidden, direction, hidden <= max(target, best), 0, "spectral")
+        return Pricing(best, hidden, direction, 1, hidden <= max(target, best), 0, "spectral")
     nodes, floor, method = 0, 0.0, ""
     known: dict[bytes, float] = {}
 
@@ -155,7 +131,7 @@ def _price(X: Tensor, Z: Tensor, target: float, rtol: float, max_nodes: int) -> 
 
     def goal() -> float:
         # No cone that has the generator with the highest bound has a lower one.
-        return max(target, best, floor) * (1.0 + rtol)
+        return max(target, best, floor) * (1.0 + 0.5 * rtol)
 
     axes = np.array([bound_at(axis) for axis in np.eye(c)])
     first = float(np.linalg.norm(axes)) * (1.0 + (c + 8) * EPS)
@@ -191,11 +167,12 @@ def _price(X: Tensor, Z: Tensor, target: float, rtol: float, max_nodes: int) -> 
             heapq.heappush(cones, (-below, made, R_new, q_new, depths_new))
             made += 1
     upper = max(settled, -cones[0][0] if cones else 0.0) * stretch + hidden
-    return JointPricing(
+    return Pricing(
         lower=best,
         upper=upper,
         direction=direction,
-        complete=upper <= max(target, best) * (1.0 + 2.0 * rtol),
+        sign=1,
+        complete=upper <= max(target, best) * (1.0 + rtol),
         nodes=nodes,
         method=method,
     )

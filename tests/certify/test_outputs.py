@@ -1,5 +1,6 @@
 """Certificates of several outputs: closed forms, other networks, refusals."""
 
+import cvxpy as cp
 import numpy as np
 import pytest
 import torch
@@ -69,6 +70,22 @@ def test_a_trained_classifier_is_certified_as_a_whole(loss):
     assert certificate.dual > 0
     assert certificate.relative_gap < 5e-3
     assert certificate.loss == loss
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_optimum_over_a_circle_of_neurons_is_bracketed(seed):
+    """An interior point on a fine list of neurons: above the optimum, and by very little."""
+    X, Y = drawn(n=10, d=2, seed=seed)
+    angles = np.linspace(0, 2 * np.pi, 720, endpoint=False)
+    hidden = np.maximum(X @ np.stack([np.cos(angles), np.sin(angles)]), 0)
+    A = cp.Variable((len(angles), 2))
+    penalty = cp.sum(cp.norm(A, 2, axis=1))
+    listed = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(hidden @ A - Y) + 0.5 * penalty))
+    optimum = listed.solve(solver=cp.CLARABEL)
+    network = cl.TwoLayerReLU(torch.eye(2).double(), torch.ones(2, 2).double())
+    certificate = cl.certify(network, X, Y, beta=0.5)
+    assert certificate.dual <= optimum * (1 + 1e-7)
+    assert certificate.dual >= optimum * (1 - 2e-3)
 
 
 def test_the_bound_holds_for_all_networks_and_is_that_of_no_other():
@@ -155,8 +172,8 @@ DEEP = nn.Sequential(
     [
         (NETWORK, {"Y": np.ones((16, 3))}, InputError, "has 2 outputs but y has shape"),
         (NETWORK, {"Y": np.ones(16)}, NotCertifiableError, "has 2 outputs; expected 1 for targets"),
-        (NETWORK, {"Y": np.ones((15, 2))}, InputError, "Y has 15 rows; expected 16"),
-        (NETWORK, {"Y": np.full((16, 2), np.nan)}, InputError, "Y"),
+        (NETWORK, {"Y": np.ones((15, 2))}, InputError, "y has 15 rows; expected 16"),
+        (NETWORK, {"Y": np.full((16, 2), np.nan)}, InputError, "y "),
         (NETWORK, {"loss": "logistic"}, InputError, "-1"),
         (NETWORK, {"z": np.ones(16)}, InputError, "z has shape"),
         (NETWORK, {"z": np.ones((16, 3))}, InputError, r"expected \(16, 2\), as y"),

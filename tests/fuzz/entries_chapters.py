@@ -114,7 +114,7 @@ def priced_together(X: Any, Z: Any, **options: Any) -> Any:
 
 entry(
     "price_outputs", priced_together, directions_of_outputs(), kept=("X", "Z", "max_nodes"),
-    options={"max_nodes": NODES}, covers=("price_outputs", "JointPricing"),
+    options={"max_nodes": NODES}, covers=("price_outputs",),
 )  # fmt: skip
 
 
