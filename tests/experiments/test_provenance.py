@@ -205,5 +205,6 @@ def test_a_checkout_is_dirty_where_its_code_differs(tmp_path: Path, monkeypatch)
         records._commit.cache_clear()
         names.append(records._commit())
     records._commit.cache_clear()
-    assert names[0] == names[1] and len(names[0]) == 12
+    assert names[0] == names[1]
+    assert len(names[0]) == 12
     assert names[2] == f"{names[0]}-dirty"
