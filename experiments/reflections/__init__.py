@@ -47,7 +47,7 @@ def configs(
         "seeds": list(seeds if seeds is not None else range(6 if quick else 24)),
         "device": device,
     }
-    parts = [("matched", 0.01, width, name) for width in (10, 20, 50) for name in RATES]
+    parts = [("matched", 0.01, width, name) for width in (10, 20, 40) for name in RATES]
     parts += [("squares", 0.01, 20, "adam"), ("faint", 1e-6, 20, "adam")]
     if quick:
         parts = [("matched", 0.01, 10, name) for name in RATES]

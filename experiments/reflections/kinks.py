@@ -12,12 +12,6 @@ the straight line through the two samples on the left of a gap and the one throu
 right meet inside the gap, the data ask for a bend, whatever the function is made of: a *corner*. A
 bend there tells nothing about mirrors, even if the corner is one. Then come mirrors, and then
 midpoints. All lengths are fractions of the hull of the inputs, outside which no sample is.
-
-*Chance.* What share of the bends that are at no data point and no corner would be at mirrors
-anyway? If they were spread evenly, the share of the line that is near a mirror (`Places.share`). If
-mirrors meant nothing, as many as are near mirrors that have been moved (`moved`): within each piece
-between data and corners all mirrors are shifted together, round and round, which keeps their
-distances, their number and the pieces.
 """
 
 from __future__ import annotations
@@ -28,10 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from convexlib.arrays import Floats
+from convexlib.arrays import Bools, Floats
 
 Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 SAME = 1e-9  # of the width of an interval: nearer places are one
 PILE = 1e-3  # of the hull: neighbours that are nearer bend as one
@@ -176,50 +169,18 @@ class Places:
         return ends[ends[:, 1] > ends[:, 0]]
 
     @property
-    def share(self) -> float:
-        """The share of the pieces within reach of a mirror: that of evenly spread bends."""
-        covered = total = 0.0
+    def shares(self) -> Floats:
+        """Of each piece, the share within reach of a mirror: that of bends spread evenly there."""
+        found = []
         for low, high in self.pieces:
-            total += high - low
-            end = low
+            covered, end = 0.0, low
             for mirror in self.mirrors:
                 start = max(mirror - self.reach, end)
                 end = max(end, min(mirror + self.reach, high))
                 covered += max(end - start, 0.0)
-        return covered / total
+            found.append(covered / (high - low))
+        return np.array(found)
 
-
-def hit_at_random(shares: Sequence[float], counts: Sequence[int]) -> Floats:
-    """Return the distribution (S + 1,) of the number of seeds with a bend at a mirror, by chance.
-
-    A seed with k bends, spread evenly and independently, has one with probability
-    ``1 - (1 - share) ** k``; seeds are independent. Bends of one network attract each other, which
-    makes hits rarer than that: the tail is an upper bound on chance.
-    """
-    law = np.ones(1)
-    for share, count in zip(shares, counts, strict=True):
-        hit = 1.0 - (1.0 - share) ** count
-        law = np.append(law * (1.0 - hit), 0.0) + np.append(0.0, law * hit)
-    return law
-
-
-def moved(points: Floats, places: Places, draws: Floats) -> Ints:
-    """Count the points near mirrors that have been moved, for every draw.
-
-    Parameters
-    ----------
-    points : ndarray (k,)
-        Bends that are within reach of neither data nor corners.
-    places : Places
-    draws : ndarray (N, number of pieces)
-        By which share of its piece each mirror is shifted, modulo the piece.
-    """
-    counts = np.zeros(len(draws), dtype=np.int64)
-    for shift, (low, high) in zip(draws.T, places.pieces, strict=True):
-        inside = places.mirrors[(places.mirrors >= low) & (places.mirrors <= high)]
-        own = points[(points >= low) & (points <= high)]
-        if len(inside) and len(own):
-            # Moving the mirrors forwards is moving the bends back.
-            back = low + (own[None, :] - low - shift[:, None] * (high - low)) % (high - low)
-            counts += near(back, inside, places.reach).sum(axis=1)
-    return counts
+    def chances(self, points: Floats) -> Floats:
+        """Return for points inside the pieces the share of their piece."""
+        return np.asarray(self.shares[np.searchsorted(self.pieces[:, 0], points, "right") - 1])

@@ -18,7 +18,8 @@ looks at bends for it.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,18 +28,12 @@ from torch import Tensor
 from convexlib.arrays import Floats
 from convexlib.checks import check_choice
 from convexlib.problems.mirrors import Mirrors
+from convexlib.problems.mirrors.networks import ParallelUnits
+from convexlib.result import Result
 from convexlib.solvers.solve import solve
 from convexlib.training.descent import Grid, descend
-from experiments.reflections.kinks import (
-    KINDS,
-    Ints,
-    Places,
-    bends,
-    breakpoints,
-    hit_at_random,
-    moved,
-    near,
-)
+from experiments.reflections.chance import tally
+from experiments.reflections.kinks import Places, bends, breakpoints
 from experiments.variations import beta_of
 
 W = (-4.0, -3.5, -2.2, -1.0, -0.4, 0.4, 1.0, 2.0)
@@ -55,8 +50,6 @@ SAMPLES = {
 DRAWN = 6  # samples of the set "drawn", of which each seed has its own
 SETS = (*SAMPLES, "drawn")
 DIGITS = 5
-DRAWS = 9999  # of mirrors that are moved
-MIRROR = KINDS.index("mirror")
 
 
 def samples(name: str, seed: int) -> tuple[Floats, Floats]:
@@ -99,74 +92,80 @@ class Networks:
         ]
         self.weights = tuple(part for parts in zip(*layers, strict=True) for part in parts)
 
-    def objectives(
-        self, weights: tuple[Tensor, ...], x: Tensor, y: Tensor, beta: Tensor, power: int
-    ) -> tuple[Tensor, Tensor]:
-        """Return losses and penalties (S, R) for samples (S, n)."""
+    def outputs(self, weights: tuple[Tensor, ...], x: Tensor) -> Tensor:
+        """Return outputs (S, R, n) for inputs (S, n)."""
         h = x[:, None, :, None]
         for layer in range(self.depth):
             h = h @ weights[layer] + weights[self.depth + layer]
             if layer < self.depth - 1:
                 h = self.activation(h)
-        loss = 0.5 * ((h[..., 0] - y[:, None]) ** 2).sum(dim=2)
+        return h[..., 0]
+
+    def objectives(
+        self, weights: tuple[Tensor, ...], x: Tensor, y: Tensor, beta: Tensor, power: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return losses and penalties (S, R) for samples (S, n)."""
+        loss = 0.5 * ((self.outputs(weights, x) - y[:, None]) ** 2).sum(dim=2)
         price = sum((part.abs() ** power).sum(dim=(2, 3)) for part in weights[: self.depth])
         return loss, beta[:, None] / power * price
 
-    def bends(self, s: int, r: int, x: Floats, threshold: float) -> list[list[float]]:
-        """Return the places of one network, as fractions of the hull of x, and its changes."""
-        parts = [part[s, r].numpy() for part in self.weights]
-        matrices, biases = parts[: self.depth], [part[0] for part in parts[self.depth :]]
-        places, changes = breakpoints(matrices, biases, self.name, x[0], x[-1])
-        places, changes = bends((places - x[0]) / (x[-1] - x[0]), changes, threshold)
-        return [
-            [round(float(place), DIGITS), float(f"{change:.3g}")]
-            for place, change in zip(places, changes, strict=True)
-        ]
+    def bends(self, s: int, r: int, x: Tensor, threshold: float) -> list[list[float]]:
+        """Return the bends of one network (`bent`)."""
+        parts = [part[s, r] for part in self.weights]
+        biases = [part[0] for part in parts[self.depth :]]
+        return bent(parts[: self.depth], biases, self.name, x, threshold)
+
+
+def bent(
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    activation: str,
+    x: Tensor,
+    threshold: float,
+) -> list[list[float]]:
+    """Return the places of a network's bends, as fractions of the hull of x, and their changes."""
+    low, high = float(x[0]), float(x[-1])
+    matrices, shifts = ([part.numpy() for part in parts] for parts in (weights, biases))
+    places, changes = breakpoints(matrices, shifts, activation, low, high)
+    places, changes = bends((places - low) / (high - low), changes, threshold)
+    return [
+        [round(float(place), DIGITS), float(f"{change:.3g}")]
+        for place, change in zip(places, changes, strict=True)
+    ]
+
+
+def narrow(problem: Mirrors, result: Result, threshold: float) -> list[list[float]]:
+    """Return the bends of an optimal narrow network, as a connected one with zeros for weights."""
+    units = cast(ParallelUnits, problem.to_network(result))
+    first, *later = units.weights.detach()
+    weights = [first[None], *map(torch.diag, later), units.alpha.detach()[:, None]]
+    biases = [*units.biases.detach(), units.bias.detach()[None]]
+    return bent(weights, biases, problem.activation, problem.X[:, 0], threshold)
 
 
 def train(config: dict[str, Any]) -> dict[str, Any]:
     """Train a cell, and return where its networks end and bend."""
-    seeds, rates = config["seeds"], config["rates"]
-    depth, part = config["depth"], config["part"]
+    seeds, rates, threshold = config["seeds"], config["rates"], config["threshold"]
     raw = [samples(config["set"], seed) for seed in seeds]
     pairs = [(standardised(inputs), standardised(targets)) for inputs, targets in raw]
-    x, y = (torch.from_numpy(np.array(values)) for values in zip(*pairs, strict=True))
-    betas, optima = [], []
-    for inputs, targets in pairs if config["set"] == "drawn" else pairs[:1]:
-        lasso = Mirrors(inputs, targets, beta=1.0, depth=depth, activation=config["activation"])
+    betas, optima, parallel = [], [], []
+    for x, y in pairs if config["set"] == "drawn" else pairs[:1]:
+        kind = {"depth": config["depth"], "activation": config["activation"]}
+        lasso = Mirrors(x, y, beta=1.0, **kind)
         betas.append(beta_of(config, lasso.beta_max()))
-        optima.append(solve(lasso.with_beta(betas[-1]), tol=1e-9).value)
+        lasso = lasso.with_beta(betas[-1])
+        result = solve(lasso, tol=1e-9)
+        optima.append(result.value)
+        parallel.append(narrow(lasso, result, threshold))
+    networks = Networks(config["depth"], config["width"], config["activation"], seeds, len(rates))
+    X, Y = (torch.from_numpy(np.array(values)) for values in zip(*pairs, strict=True))
+    initial = [networks.bends(s, 0, X[s], threshold) for s in range(len(seeds))]
     beta = torch.tensor(betas, dtype=torch.float64).expand(len(seeds))
-    power = 2 if part == "squares" else depth
-    networks = Networks(depth, config["width"], config["activation"], seeds, len(rates))
-    initial = [networks.bends(s, 0, x[s].numpy(), config["threshold"]) for s in range(len(seeds))]
-    order, n = torch.arange(len(seeds))[:, None], x.shape[1]
-
-    def slopes(rows: Tensor, _: Tensor) -> tuple[Tensor, ...]:
-        leaves = tuple(part.detach().requires_grad_() for part in networks.weights)
-        own = order, rows.long()
-        loss, price = networks.objectives(leaves, x[own], y[own], beta, power)
-        total = (loss * (n / rows.shape[1]) + price).sum()
-        return torch.autograd.grad(total, leaves)
-
-    size = n if config["optimizer"] == "adam" else n // 2
-    steps = config["steps"]
-    grid = Grid(f"{config['optimizer']}-cosine", tuple(rates), tuple(seeds), steps, np.inf, size, 1)
-    # Every seed has samples of its own, so batches are drawn of their numbers.
-    numbers = torch.arange(n, dtype=torch.float64)
-    descend(grid, numbers, numbers, networks.weights, slopes, lambda *_: None)
-    loss, price = networks.objectives(networks.weights, x, y, beta, power)
-    final = (loss + price).numpy()
-    final = np.where(np.isfinite(final), final, np.inf)  # (S, R)
+    final = descended(networks, X, Y, beta, config)
     best = int(np.median(final, axis=0).argmin())
-    ended = np.isfinite(final[:, best])
     trained = [
-        networks.bends(s, best, x[s].numpy(), config["threshold"]) if ended[s] else []
+        networks.bends(s, best, X[s], threshold) if np.isfinite(final[s, best]) else []
         for s in range(len(seeds))
-    ]
-    tallies = [
-        {"reach": reach, **tally([Places.of(*pair, reach) for pair in pairs], trained, initial)}
-        for reach in config["reach"]
     ]
     return {
         "beta": betas,
@@ -176,62 +175,49 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
         "objective": [_short(value) for value in final[:, best]],
         "by_rate": [_short(value) for value in np.median(final, axis=0)],
         "bends": trained,
-        "tallies": tallies,
+        # To draw the first seed's function: its places and values at the ends and at its bends.
+        "drawn": drawn(networks, best, X, trained[0]),
+        "tallies": [
+            {"reach": reach}
+            | tally([Places.of(*pair, reach) for pair in pairs], trained, initial, parallel)
+            for reach in config["reach"]
+        ],
     }
 
 
-def tally(
-    places: list[Places], trained: list[list[list[float]]], initial: list[list[list[float]]]
-) -> dict[str, Any]:
-    """Count the bends of all seeds by what they are near, and what chance would give.
-
-    Parameters
-    ----------
-    places : list of Places
-        Of every seed's samples.
-    trained, initial : list
-        The places and changes of every seed's bends.
-    """
-    at = [[np.array([place for place, _ in own]) for own in part] for part in (trained, initial)]
-    kinds = [[one.kinds(points) for one, points in zip(places, part, strict=True)] for part in at]
-    free = [points[kind >= MIRROR] for points, kind in zip(at[0], kinds[0], strict=True)]
-    hits = [int((kind == MIRROR).sum()) for kind in kinds[0]]
-    reflected = [
-        bool(near(points, one.corners[one.reflected], one.reach).any())
-        for one, points in zip(places, at[0], strict=True)
+def drawn(networks: Networks, r: int, X: Tensor, bends: list[list[float]]) -> list[list[float]]:
+    """Return places, as fractions of the hull, and values of the first seed's function."""
+    places = torch.tensor([0.0, *(place for place, _ in bends), 1.0], dtype=torch.float64)
+    points = X[0, 0] + places * (X[0, -1] - X[0, 0])
+    values = networks.outputs(networks.weights, points.expand(len(X), -1))[0, r]
+    return [
+        [float(place), float(f"{value:.5g}")] for place, value in zip(places, values, strict=True)
     ]
-    shares, counts = [one.share for one in places], [len(points) for points in free]
-    law = hit_at_random(shares, counts)
-    seeds = sum(hit > 0 for hit in hits)
-    # Seeds with the same samples share a draw, as they share their mirrors.
-    draws, alike = np.random.default_rng(0), {}
-    shifted = []
-    for one, points in zip(places, free, strict=True):
-        key = one.data.tobytes()
-        if key not in alike:
-            alike[key] = draws.random((DRAWS, len(one.pieces)))
-        shifted.append(moved(points, one, alike[key]))
-    elsewhere = np.sum(shifted, axis=0)
-    return {
-        "trained": _counts(kinds[0]),
-        "initial": _counts(kinds[1]),
-        # Seeds with a bend at a mirror; with one there or at a corner that is a mirror.
-        "seeds": seeds,
-        "seeds_reflected": sum(hit > 0 or at for hit, at in zip(hits, reflected, strict=True)),
-        "seeds_initial": sum(bool((kind == MIRROR).any()) for kind in kinds[1]),
-        "seeds_even": float(f"{law @ np.arange(len(law)):.4g}"),
-        "seeds_moved": float(f"{np.mean(np.sum([s > 0 for s in shifted], axis=0)):.4g}"),
-        "even": float(f"{np.dot(shares, counts):.4g}"),
-        "moved": float(f"{elsewhere.mean():.4g}"),
-        "p_even": float(f"{law[seeds:].sum():.3g}"),
-        "p_moved": float(f"{(1 + (elsewhere >= sum(hits)).sum()) / (1 + DRAWS):.3g}"),
-    }
 
 
-def _counts(kinds: list[Ints]) -> dict[str, int]:
-    """How many bends are near what."""
-    found = np.bincount(np.concatenate(kinds), minlength=len(KINDS))
-    return {kind: int(count) for kind, count in zip(KINDS, found, strict=True)}
+def descended(
+    networks: Networks, X: Tensor, Y: Tensor, beta: Tensor, config: dict[str, Any]
+) -> Floats:
+    """Train on samples (S, n) with a beta for each seed; the objectives (S, R) where it ends."""
+    name, (seeds, n) = config["optimizer"], X.shape
+    power = 2 if config["part"] == "squares" else config["depth"]
+    own = torch.arange(seeds)[:, None]
+
+    def slopes(rows: Tensor, _: Tensor) -> tuple[Tensor, ...]:
+        leaves = tuple(part.detach().requires_grad_() for part in networks.weights)
+        batch = own, rows.long()
+        loss, price = networks.objectives(leaves, X[batch], Y[batch], beta, power)
+        return torch.autograd.grad((loss * (n / rows.shape[1]) + price).sum(), leaves)
+
+    # Every seed has samples of its own, so batches are drawn of their numbers.
+    numbers = torch.arange(n, dtype=torch.float64)
+    size = n if name == "adam" else n // 2
+    limits = config["steps"], np.inf
+    grid = Grid(f"{name}-cosine", tuple(config["rates"]), tuple(config["seeds"]), *limits, size, 1)
+    descend(grid, numbers, numbers, networks.weights, slopes, lambda *_: None)
+    loss, price = networks.objectives(networks.weights, X, Y, beta, power)
+    final = (loss + price).numpy()
+    return np.where(np.isfinite(final), final, np.inf)
 
 
 def _short(value: float) -> float | None:
