@@ -24,7 +24,8 @@ from experiments.runner import Experiment, Median, check_config
 
 __all__ = ["EXPERIMENT", "compute", "configs", "missed", "table"]
 
-RATES = {"adam": [0.01, 0.03, 0.1], "sgd": [0.1, 0.3, 1.0]}
+RATES = {"adam": [0.01, 0.03, 0.1], "sgd": [0.03, 0.1, 0.3]}
+FEWER = ("step", "ramp", "W", "drawn")
 COMPARED = {
     "beta.*": 1e-6,
     "lasso.*": 1e-6,
@@ -48,14 +49,18 @@ def configs(
         "device": device,
     }
     parts = [("matched", 0.01, width, name) for width in (10, 20, 40) for name in RATES]
-    parts += [("squares", 0.01, 20, "adam"), ("faint", 1e-6, 20, "adam")]
+    parts += [
+        ("parallel", 0.01, 20, "adam"),
+        ("squares", 0.01, 20, "adam"),
+        ("faint", 1e-6, 20, "adam"),
+    ]
     if quick:
         parts = [("matched", 0.01, 10, name) for name in RATES]
     return [
         {"part": part, "set": data, "activation": activation, "depth": depth, "width": width}
         | {"optimizer": name, "rates": RATES[name], "ratio": ratio, **shared}
         for part, ratio, width, name in parts
-        for data in (("W", "drawn") if quick else SETS)
+        for data in (("W", "drawn") if quick else SETS if part == "matched" else FEWER)
         for activation in ("abs", "relu")
         for depth in ((3,) if quick else (3, 4))
     ]

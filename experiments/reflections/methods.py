@@ -6,8 +6,9 @@ Fully connected networks with two or three hidden layers minimise the objective 
 
 with free biases, on standardised inputs and targets. A narrow network of `Mirrors` is one of them
 (with zeros for weights), so the optimum of the Lasso is an upper bound on theirs. Part *squares*
-has :math:`\tfrac\beta2 \sum \text{weight}^2` instead, for which no such program is known, and
-part *faint* almost no penalty.
+has :math:`\tfrac\beta2 \sum \text{weight}^2` instead, for which no such program is known, part
+*faint* almost no penalty. Part *parallel* trains what the program is about, narrow units in
+parallel, in the same way: a check that bends at mirrors are found where they are.
 
 The start is that of ``torch.nn.Linear``: everything uniform up to one over the root of the number
 of a layer's inputs. Adam sees all samples, SGD half of them at a time, in an order of its own for
@@ -30,6 +31,7 @@ from convexlib.checks import check_choice
 from convexlib.problems.mirrors import Mirrors
 from convexlib.problems.mirrors.networks import ParallelUnits
 from convexlib.result import Result
+from convexlib.solvers.lasso import optimal_set
 from convexlib.solvers.solve import solve
 from convexlib.training.descent import Grid, descend
 from experiments.reflections.chance import tally
@@ -74,23 +76,39 @@ class Networks:
     ----------
     weights : tuple of Tensor (S, R, ...)
         The matrices (inputs, outputs) of all layers, then the biases (1, outputs).
+    masks : list of Tensor
+        What each of them is multiplied by: a unit matrix where units are narrow and in parallel.
     """
 
-    def __init__(self, depth: int, width: int, activation: str, seeds: list[int], rates: int):
+    def __init__(
+        self,
+        depth: int,
+        width: int,
+        activation: str,
+        seeds: list[int],
+        rates: int,
+        parallel: bool = False,
+    ) -> None:
         self.depth, self.name = depth, activation
         self.activation = {"abs": torch.abs, "relu": torch.relu}[activation]
         inputs = [1] + [width] * (depth - 1)
+        fans = [1] * (depth - 1) + [width] if parallel else inputs
         sources = [torch.Generator().manual_seed(seed) for seed in seeds]
 
         def uniform(fan: int, *shape: int) -> Tensor:
             draw = [torch.rand(shape, generator=source, dtype=torch.float64) for source in sources]
             return ((2.0 * torch.stack(draw) - 1.0) / fan**0.5)[:, None].repeat(1, rates, 1, 1)
 
+        shapes = list(zip(fans, inputs, [*inputs[1:], 1], strict=True))
         layers = [
-            (uniform(fan, fan, outputs), uniform(fan, 1, outputs))
-            for fan, outputs in zip(inputs, [*inputs[1:], 1], strict=True)
+            (uniform(fan, shape, outputs), uniform(fan, 1, outputs))
+            for fan, shape, outputs in shapes
         ]
-        self.weights = tuple(part for parts in zip(*layers, strict=True) for part in parts)
+        weights = tuple(part for parts in zip(*layers, strict=True) for part in parts)
+        narrow = torch.eye(width, dtype=torch.float64)
+        inner = range(1, depth - 1) if parallel else ()
+        self.masks = [narrow if k in inner else torch.ones(()) for k in range(2 * depth)]
+        self.weights = tuple(part * mask for part, mask in zip(weights, self.masks, strict=True))
 
     def outputs(self, weights: tuple[Tensor, ...], x: Tensor) -> Tensor:
         """Return outputs (S, R, n) for inputs (S, n)."""
@@ -148,16 +166,18 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
     seeds, rates, threshold = config["seeds"], config["rates"], config["threshold"]
     raw = [samples(config["set"], seed) for seed in seeds]
     pairs = [(standardised(inputs), standardised(targets)) for inputs, targets in raw]
-    betas, optima, parallel = [], [], []
+    betas, optima, dimensions, parallel = [], [], [], []
     for x, y in pairs if config["set"] == "drawn" else pairs[:1]:
         kind = {"depth": config["depth"], "activation": config["activation"]}
         lasso = Mirrors(x, y, beta=1.0, **kind)
         betas.append(beta_of(config, lasso.beta_max()))
         lasso = lasso.with_beta(betas[-1])
-        result = solve(lasso, tol=1e-9)
+        result = solve(lasso, tol=1e-10)
         optima.append(result.value)
+        dimensions.append(optimal_set(lasso, result).dimension)
         parallel.append(narrow(lasso, result, threshold))
-    networks = Networks(config["depth"], config["width"], config["activation"], seeds, len(rates))
+    layers = config["depth"], config["width"], config["activation"]
+    networks = Networks(*layers, seeds, len(rates), config["part"] == "parallel")
     X, Y = (torch.from_numpy(np.array(values)) for values in zip(*pairs, strict=True))
     initial = [networks.bends(s, 0, X[s], threshold) for s in range(len(seeds))]
     beta = torch.tensor(betas, dtype=torch.float64).expand(len(seeds))
@@ -170,6 +190,7 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
     return {
         "beta": betas,
         "lasso": optima,
+        "dimensions": dimensions,  # of the set of optima of each Lasso
         "rate": rates[best],
         "diverged": [int(count) for count in np.isinf(final).sum(axis=0)],
         "objective": [_short(value) for value in final[:, best]],
@@ -207,7 +228,8 @@ def descended(
         leaves = tuple(part.detach().requires_grad_() for part in networks.weights)
         batch = own, rows.long()
         loss, price = networks.objectives(leaves, X[batch], Y[batch], beta, power)
-        return torch.autograd.grad((loss * (n / rows.shape[1]) + price).sum(), leaves)
+        found = torch.autograd.grad((loss * (n / rows.shape[1]) + price).sum(), leaves)
+        return tuple(part * mask for part, mask in zip(found, networks.masks, strict=True))
 
     # Every seed has samples of its own, so batches are drawn of their numbers.
     numbers = torch.arange(n, dtype=torch.float64)

@@ -6,6 +6,7 @@ import torch
 
 import convexlib as cl
 from convexlib.errors import InputError
+from convexlib.problems.mirrors.networks import ParallelUnits
 from experiments import reflections
 from experiments.reflections import methods
 from experiments.reflections.chance import hit_at_random, moved, tally
@@ -205,6 +206,28 @@ def test_the_start_is_that_of_torch_and_each_seed_has_its_own():
     for both, one in zip(nets.weights, alone.weights, strict=True):
         assert torch.equal(both[1, 1], one[0, 0])
         assert not torch.equal(both[0, 0], one[0, 0])
+
+
+def test_parallel_units_stay_narrow():
+    nets = methods.Networks(4, 5, "abs", [0], 1, parallel=True)
+    x, y = (torch.from_numpy(methods.standardised(part))[None] for part in methods.samples("W", 0))
+    config = {"optimizer": "adam", "part": "parallel", "depth": 4, "rates": [0.01], "seeds": [0]}
+    methods.descended(nets, x, y, torch.ones(1, dtype=torch.float64), {**config, "steps": 20})
+    for part in nets.weights[1:3]:
+        assert torch.equal(part[0, 0], torch.diag(part[0, 0].diagonal()))
+        assert (part[0, 0].diagonal() != 0).all()
+    units = ParallelUnits(
+        torch.stack([nets.weights[0][0, 0, 0], *(p[0, 0].diagonal() for p in nets.weights[1:3])]),
+        torch.stack([p[0, 0, 0] for p in nets.weights[4:7]]),
+        nets.weights[3][0, 0, :, 0],
+        nets.weights[7][0, 0, 0, 0],
+        "abs",
+    )
+    outputs = nets.outputs(nets.weights, x)[0, 0]
+    np.testing.assert_allclose(units(x[0]).detach(), outputs, atol=1e-12)
+    problem = cl.Mirrors(x[0], y[0], beta=1.0, depth=4, activation="abs")
+    loss, price = nets.objectives(nets.weights, x, y, torch.ones(1, dtype=torch.float64), 4)
+    assert (loss + price).item() == pytest.approx(problem.objective(units))
 
 
 def test_slopes_of_torch_and_the_bends_of_a_narrow_optimum():
