@@ -25,7 +25,7 @@ from experiments.runner import Experiment, Median, check_config
 __all__ = ["EXPERIMENT", "compute", "configs", "missed", "table"]
 
 RATES = {"adam": [0.01, 0.03, 0.1], "sgd": [0.03, 0.1, 0.3]}
-FEWER = ("step", "ramp", "W", "drawn")
+QUICK = ("W", "drawn")
 COMPARED = {
     "beta.*": 1e-6,
     "lasso.*": 1e-6,
@@ -42,25 +42,34 @@ def configs(
         raise InputError(f"reflections runs on the CPU in float64; got device {device!r}. Use cpu.")
     quick = profile == "quick"
     shared = {
-        "steps": 600 if quick else 4000,
+        "steps": 600 if quick else 3000,
         "reach": [0.002, 0.005, 0.01],
         "threshold": 0.05,
         "seeds": list(seeds if seeds is not None else range(6 if quick else 24)),
         "device": device,
     }
-    parts = [("matched", 0.01, width, name) for width in (10, 20, 40) for name in RATES]
-    parts += [
-        ("parallel", 0.01, 20, "adam"),
-        ("squares", 0.01, 20, "adam"),
-        ("faint", 1e-6, 20, "adam"),
-    ]
-    if quick:
-        parts = [("matched", 0.01, 10, name) for name in RATES]
+    cells = [("matched", 0.01, 10, name, data) for data in QUICK for name in RATES]
+    if not quick:
+        cells = [
+            ("matched", 0.01, width, name, data)
+            for width in (10, 20)
+            for name in RATES
+            for data in SETS
+        ]
+        cells += [
+            (part, ratio, width, "adam", data)
+            for part, ratio, width, sets in (
+                ("parallel", 0.01, 20, ("ramp", *QUICK)),
+                ("matched", 0.01, 40, QUICK),
+                ("squares", 0.01, 20, QUICK),
+                ("faint", 1e-6, 20, ("ramp", *QUICK)),
+            )
+            for data in sets
+        ]
     return [
         {"part": part, "set": data, "activation": activation, "depth": depth, "width": width}
         | {"optimizer": name, "rates": RATES[name], "ratio": ratio, **shared}
-        for part, ratio, width, name in parts
-        for data in (("W", "drawn") if quick else SETS if part == "matched" else FEWER)
+        for part, ratio, width, name, data in cells
         for activation in ("abs", "relu")
         for depth in ((3,) if quick else (3, 4))
     ]

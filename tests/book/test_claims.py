@@ -11,7 +11,7 @@ import claim_rules
 import claims
 import numpy as np
 import pytest
-from claim_rules import descent, recovery, speed, tables, verdicts
+from claim_rules import descent, recovery, reflections, speed, tables, verdicts
 
 from book.tools.notebooks import BOOK
 
@@ -94,7 +94,7 @@ def test_no_verdict_is_kinder_than_the_chapters(found):
 def test_every_experiment_has_a_rule_and_every_rule_a_claim(monkeypatch):
     assert {claim.rule for claim in CLAIMS if claim.rule} == set(claim_rules.RULES)
     read = set()
-    for module in (descent, recovery, tables):
+    for module in (descent, recovery, reflections, tables):
         kept = module.stored
         monkeypatch.setattr(
             module, "stored", lambda name, kept=kept: (read.add(name), kept(name))[1]
