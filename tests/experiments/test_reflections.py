@@ -20,7 +20,7 @@ from experiments.reflections.kinks import (
     corners,
     slopes,
 )
-from experiments.reflections.tables import holm, table
+from experiments.reflections.tables import bending_at, finding, holm, pooled, summary, table
 
 MIRROR = KINDS.index("mirror")
 X4, Y4 = np.array([0.0, 1.0, 3.0, 7.0]), np.array([0.0, 2.0, 1.0, 1.0])
@@ -296,3 +296,41 @@ def test_what_does_not_fit_is_refused():
 
 def test_holms_rule():
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.5]), [0.04, 0.09, 0.09, 0.5])
+
+
+def cell(activation, p, mirrors=4, **settings):
+    """A record of four runs with ten bends off data and corners, and a p-value."""
+    counts = {"data": 5, "corner": 2, "mirror": mirrors, "midpoint": 1, "other": 9 - mirrors}
+    tallies = {"trained": counts, "initial": counts | {"mirror": 0, "other": 9}}
+    tallies |= {"even": 2.5, "seeds": 3, "seeds_even": 1.5, "p_even": p, "p_moved": 1.0}
+    config = {"part": "matched", "activation": activation, "seeds": [0, 1, 2, 3], **settings}
+    return {"config": config, "result": {"tallies": [{"reach": 0.005, **tallies}]}}
+
+
+@pytest.mark.parametrize(
+    ("absolute", "relu", "holds"),
+    [
+        ((1e-4, 1e-4, 0.5), (1e-4, 1e-4, 1e-4), (True, True, True)),
+        ((1e-4, 0.5, 0.5), (1e-4, 1e-4, 1e-4), (False, True, True)),
+        ((0.02, 0.02, 0.02), (0.02, 0.02, 0.02), (False, False, False)),  # six cells: 0.12
+    ],
+)
+def test_the_finding_counts_cells_beyond_chance(absolute, relu, holds):
+    found = [cell("abs", p) for p in absolute] + [cell("relu", p) for p in relu]
+    found.append(cell("abs", 1e-9, part="parallel"))  # is not of the claim
+    text, verdict = finding(found)
+    assert tuple(verdict[key] for key in ("abs", "relu", "some")) == holds
+    assert "of 60 bends off data and corners 24 are at mirrors, by chance 15" in text
+    assert "18 of 24 runs have one, by chance 9" in text
+    one = pooled(found[:3])
+    assert (one.cells, one.seeds, one.every, one.free, one.mirrors) == (3, 12, 51, 30, 12)
+    assert one.start == 0.0
+    lines = summary(found).splitlines()
+    assert len(lines) == 5
+    assert "| 40.0 % | 25.0 % | 0.0 % |" in lines[2]
+
+
+def test_runs_that_bend_at_a_place_of_the_inputs():
+    record = {"config": {"set": "W"}, "result": {"bends": [[[1 / 6, 1.0]], [[0.9, 1.0]], []]}}
+    assert bending_at(record, -3.0) == 1
+    assert bending_at(record, -2.6) == 0
