@@ -9,7 +9,7 @@ from convexlib.errors import InputError
 from convexlib.problems.mirrors.networks import ParallelUnits
 from experiments import reflections
 from experiments.reflections import methods
-from experiments.reflections.chance import hit_at_random, moved, tally
+from experiments.reflections.chance import MIRROR, hit_at_random, moved, tally
 from experiments.reflections.kinks import (
     KINDS,
     PILE,
@@ -20,9 +20,16 @@ from experiments.reflections.kinks import (
     corners,
     slopes,
 )
-from experiments.reflections.tables import bending_at, finding, holm, pooled, summary, table
+from experiments.reflections.tables import (
+    around,
+    bending_at,
+    finding,
+    holm,
+    pooled,
+    summary,
+    table,
+)
 
-MIRROR = KINDS.index("mirror")
 X4, Y4 = np.array([0.0, 1.0, 3.0, 7.0]), np.array([0.0, 2.0, 1.0, 1.0])
 
 
@@ -328,6 +335,12 @@ def test_the_finding_counts_cells_beyond_chance(absolute, relu, holds):
     lines = summary(found).splitlines()
     assert len(lines) == 5
     assert "| 40.0 % | 25.0 % | 0.0 % |" in lines[2]
+
+
+def test_bends_at_mirrors_and_beside_them_are_told_apart():
+    bends = [[[4 / 7, 1.0], [4 / 7 + 0.004, 1.0], [4 / 7 - 0.006, 1.0], [0.75, 1.0], [0.3, 1.0]]]
+    record = {"config": {"set": "turn", "seeds": [0]}, "result": {"bends": bends}}
+    assert around([record, record]) == (4, 2)  # 0.75 is a corner, 5.25
 
 
 def test_runs_that_bend_at_a_place_of_the_inputs():
