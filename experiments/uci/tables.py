@@ -57,8 +57,8 @@ def times_to(
 ) -> dict[str, NDArray[np.float64]]:
     """Return each method's seconds until each problem is solved to `tol`; infinite where it is not.
 
-    A grid of runs counts with the share of one run, as if its best rate and seed had been known;
-    with ``alone=False`` it counts in full.
+    A grid of runs counts by the quickest of them, as if its rate and seed had been known; with
+    ``alone=False`` it counts in full.
     """
     times: dict[str, list[float]] = {method: [] for method in methods}
     for results in problems.values():
@@ -68,11 +68,11 @@ def times_to(
             if result["objective"] > best * (1.0 + tol + ROUNDING):
                 times[method].append(np.inf)
                 continue
+            curve = result["curve"] if alone else result.get("grid", result["curve"])
             # The last point stands for the network that was scored: digits may hide it.
-            values = np.array([*result["curve"]["objective"][:-1], result["objective"]])
+            values = np.array([*curve["objective"][:-1], result["objective"]])
             first = int((values <= best * (1.0 + tol + ROUNDING)).argmax())
-            share = result.get("runs", 1) if alone else 1
-            times[method].append(result["curve"]["seconds"][first] / share)
+            times[method].append(curve["seconds"][first])
     return {method: np.array(values) for method, values in times.items()}
 
 
