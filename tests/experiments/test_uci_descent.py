@@ -67,7 +67,7 @@ def test_the_start_is_that_of_torch():
         # Uniform: the variance of 2,800 draws has a standard error of 1.7 percent, of 800 3.2.
         assert_allclose(float((part**2).mean()), 1 / (3 * inputs), rtol=0.13)
     layer = torch.nn.Linear(7, 400, bias=False)
-    assert float(layer.weight.abs().max()) <= (1 + 1e-6) / math.sqrt(7)  # in float32
+    assert float(layer.weight.detach().abs().max()) <= (1 + 1e-6) / math.sqrt(7)  # in float32
     he = start(task, 400, seed=5, kind="he")
     assert_allclose(float((he[0] ** 2).mean()), 2 / 7, rtol=0.11)
 
