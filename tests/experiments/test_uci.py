@@ -20,6 +20,7 @@ OPTIONS = {
     "gated": {"patterns": 6, "tol": 1e-8},
     "relu": {"patterns": 6, "tol": 1e-8},
     "generated": {"rounds": 3, "tol": 1e-6, "certificate": 0.5},
+    "by output": {k: v for k, v in RUNS.items() if k != "records"} | {"width": 6},
     "descent": {**RUNS, "width": 6, "match": False},
     "on gates": {**RUNS, "patterns": 6},
 }
@@ -27,6 +28,8 @@ OPTIONS = {
 
 def options(method):
     """Small settings of a method."""
+    if method in ("sgd", "adam"):
+        return OPTIONS["by output"]
     if method.startswith(("sgd", "adam")):
         return OPTIONS["on gates" if "gated" in method else "descent"]
     return OPTIONS[method.removesuffix("-again")]
@@ -111,9 +114,12 @@ def test_there_are_438_problems_and_the_quick_ones_are_small():
     assert len({digest(c) for c in full}) == len(full)
     counts = Counter(c["method"] for c in full)
     assert set(counts) == set(METHODS)
-    assert {counts[name] for name in ("gated", "relu", "sgd", "adam", "generated")} == {438}
+    everywhere = "gated", "relu", "sgd", "adam", "generated", "sgd-relu", "adam-relu"
+    assert {counts[name] for name in everywhere} == {438}
     assert counts["adam-gated"] == counts["sgd-gated"] == 43 * 6  # of at most 1,000 rows
-    assert counts["adam-2000"] == counts["sgd-2000"] == (43 + 10) * 6  # and a third of the others
+    assert (
+        counts["adam-relu-2000"] == counts["sgd-relu-2000"] == (43 + 10) * 6
+    )  # and a third of the others
     assert {c["epochs"] for c in full if c["method"].endswith("-2000")} == {2000}
     assert_allclose(uci.LAMBDAS, [10**e for e in (-5, -4.2, -3.4, -2.6, -1.8, -1)], rtol=1e-9)
     assert [c["data"] for c in full[:36]] == ["monks-3"] * 36  # the smallest table
@@ -156,7 +162,7 @@ def test_the_referee_agrees_with_the_solvers(results):
 
 
 def test_no_network_lies_below_the_bound_of_its_class(results):
-    for method in ("relu", "generated", "sgd", "adam", "adam-separate"):
+    for method in ("relu", "generated", "sgd", "adam-relu", "adam-separate"):
         assert results[method]["objective"] >= results["generated"]["dual"]
     for method in ("sgd-gated", "adam-gated"):
         assert results[method]["objective"] >= results["gated"]["dual"]
@@ -177,9 +183,10 @@ def test_the_objective_of_descent_is_that_of_a_run_made_again(results, monkeypat
     again = compute(config("sgd"))
     assert_allclose(again["objective"], results["sgd"]["objective"], rtol=1e-6)
     assert again["best_rates"] == results["sgd"]["best_rates"]
-    for method in ("sgd", "adam"):  # the epochs are the configuration's, not the name's
+    for method in ("sgd-relu", "adam-relu"):  # the epochs are the configuration's, not the name's
         assert results[f"{method}-2000"]["objective"] == results[method]["objective"]
     assert again["runs"] == 4
+    assert again["steps"] == 50
     assert len(results["sgd-gated"]["best_rates"]) == 1
 
 
@@ -192,13 +199,13 @@ def test_outputs_of_their_own_have_rates_of_their_own(task):
 
 def test_descent_is_as_wide_as_the_network_of_the_program(task, monkeypatch):
     """From its record where there is one; else the program is solved."""
-    matched = {**config("sgd"), "width": 2, "match": True, "epochs": 1}
+    matched = {**config("sgd-relu"), "width": 2, "match": True, "epochs": 1}
     monkeypatch.setitem(uci.methods.CONVEX, "relu", OPTIONS["relu"])
     monkeypatch.setattr(uci.methods, "find", lambda *_: None)
     solved = METHODS["relu"](config("relu"))["neurons"]
-    assert METHODS["sgd"](matched)["width"] == max(2, solved) > 2
+    assert METHODS["sgd-relu"](matched)["width"] == max(2, solved) > 2
     monkeypatch.setattr(uci.methods, "find", lambda *_: {"result": {"neurons": 9}})
-    assert METHODS["sgd"](matched)["width"] == 9
+    assert METHODS["sgd-relu"](matched)["width"] == 9
 
 
 def test_networks_side_by_side_have_the_outputs_of_each():

@@ -116,7 +116,7 @@ def test_the_table_names_shares_and_gaps(found):
     assert lines[4].split() == ["sgd", "1.000", "1.000", "1.000", "0.500", "0.500", "0.500"]
     summary = next(line for line in lines[7:] if line.startswith("relu") and "e-07" in line)
     assert summary.split() == ["relu", "0.7000", "1.25", "3.5", "1.0e-07"]
-    assert "0 problems with relu, generated, sgd-2000, adam-2000" in lines
+    assert "0 problems with relu, generated, sgd-relu-2000, adam-relu-2000" in lines
 
 
 def test_a_panel_leaves_out_the_problems_that_nobody_can_miss(found):
@@ -142,11 +142,14 @@ def test_a_method_all_of_whose_runs_have_failed_has_not_solved(found):
 def test_effects_compare_a_variant_with_the_usual_setting(found):
     for part in found:
         part["result"]["neurons"] = 1
+    for part in found:
+        if part["config"]["method"] == "sgd":
+            part["config"]["method"] = "sgd-relu"
     found.append(record("a", "sgd-he", [1.2], [5.0], 0.1, 10))
     found[-1]["result"]["neurons"] = 1
     count, usual, other = effects(found)["-he", "sgd"]
     assert count == usual.every == other.every == 1
-    assert usual.shares["sgd"] == {1.0: 1.0, 0.5: 1.0, 0.1: 1.0}
+    assert usual.shares["sgd-relu"] == {1.0: 1.0, 0.5: 1.0, 0.1: 1.0}
     assert other.shares["sgd-he"] == {1.0: 1.0, 0.5: 1.0, 0.1: 0.0}
 
 
