@@ -231,7 +231,8 @@ def by_output(config: dict[str, Any]) -> dict[str, Any]:
             )
             runs.append(run)
     network = side_by_side([run.best_network for run in runs]).double()
-    objective = Problem(X, task.Y, config["lambda"]).objective(network.U, network.alpha)
+    weights = network.U.detach(), network.alpha.detach()
+    objective = Problem(X, task.Y, config["lambda"]).objective(*weights)
     # With the same number of steps, all outputs are recorded at the same moments.
     seconds = np.sum([run.seconds for run in runs], axis=0)
     values = np.sum([run.best_curve for run in runs], axis=0) / n
