@@ -156,20 +156,23 @@ def panel(
     )
 
 
-def effects(found: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[int, Panel, Panel]]:
+def effects(
+    found: Sequence[Mapping[str, Any]],
+) -> dict[tuple[str, str], tuple[Panel, Panel, NDArray[np.float64]]]:
     """Return what each variant of a setting does to descent, by variant and optimiser.
 
-    The number of problems in its sample, and the panels of the ReLU program and the optimiser with
-    the usual setting and with the other one.
+    The panels of the ReLU program and the optimiser with the usual setting and with the other one,
+    and the ratios of its objectives, the other to the usual one.
     """
     changed = {}
     for variant in VARIANTS:
         for name in ("sgd", "adam"):
-            methods = ("relu", f"{name}-relu", name + variant)
-            keys = by_problem(found, methods)
-            own = [r for r in found if (r["config"]["data"], r["config"]["lambda"]) in keys]
-            pair = panel(own, methods[:2]), panel(own, ("relu", name + variant))
-            changed[variant, name] = len(keys), *pair
+            usual, other = f"{name}-relu", name + variant
+            both = by_problem(found, ("relu", usual, other))
+            own = [r for r in found if (r["config"]["data"], r["config"]["lambda"]) in both]
+            ratios = [p[other]["objective"] / p[usual]["objective"] for p in both.values()]
+            panels = panel(own, ("relu", usual)), panel(own, ("relu", other))
+            changed[variant, name] = *panels, np.array(ratios)
     return changed
 
 

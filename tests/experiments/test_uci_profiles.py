@@ -147,8 +147,9 @@ def test_effects_compare_a_variant_with_the_usual_setting(found):
             part["config"]["method"] = "sgd-relu"
     found.append(record("a", "sgd-he", [1.2], [5.0], 0.1, 10))
     found[-1]["result"]["neurons"] = 1
-    count, usual, other = effects(found)["-he", "sgd"]
-    assert count == usual.every == other.every == 1
+    usual, other, ratios = effects(found)["-he", "sgd"]
+    assert usual.every == other.every == 1
+    assert_allclose(ratios, [1.2 / 1.05])
     assert usual.shares["sgd-relu"] == {1.0: 1.0, 0.5: 1.0, 0.1: 1.0}
     assert other.shares["sgd-he"] == {1.0: 1.0, 0.5: 1.0, 0.1: 0.0}
 
