@@ -363,7 +363,8 @@ def measure(function: Function, config: dict[str, Any]) -> dict[str, Any]:
             "config": config,
             "result": result,
             "seconds": round(time.perf_counter() - began, 3),
-            "environment": environment(config.get("device", "cpu")) | {"code": code_of(function)},
+            "environment": environment(config.get("device", "cpu"))
+            | {"code": code_of(function, config)},
         }
     return record_files.sealed(body)
 

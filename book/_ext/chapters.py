@@ -20,7 +20,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from experiments.__main__ import EXPERIMENTS
-from experiments.provenance import UNKNOWN, codes, other_code
+from experiments.provenance import clean, other_code
 from experiments.runner import Experiment, records
 
 HEADING = re.compile(r"^# (.+)$", re.MULTILINE)
@@ -221,20 +221,18 @@ class RecordStatus(SphinxDirective):
     """Which code made the records of each experiment."""
 
     def run(self) -> list[Node]:
-        heads = ("Experiment", "Records", "Versions of the code", "Records that name none")
-        lines = [row(*heads, "By today's code"), "|:--|--:|--:|--:|--:|", *record_rows(EXPERIMENTS)]
+        heads = ("Experiment", "Records", "Clean", "By today's code")
+        lines = [row(*heads), "|:--|--:|--:|--:|", *record_rows(EXPERIMENTS)]
         return self.parse_text_to_nodes("\n".join(lines))
 
 
 def record_rows(experiments: Mapping[str, Experiment]) -> list[str]:
-    """Count the records of each experiment, and those that today's code has made."""
+    """Count the records of each experiment, the clean ones, and those of today's code."""
     rows = []
     for name, experiment in sorted(experiments.items()):
         found = records(name)
-        versions, current = codes(found), len(found) - other_code(found, experiment.function)
-        unknown = versions.pop(UNKNOWN, 0)
-        share = f"{current / len(found):.0%}"
-        rows.append(row(f"`{name}`", len(found), len(versions), unknown, share))
+        own = clean(found, experiment.function), len(found) - other_code(found, experiment.function)
+        rows.append(row(f"`{name}`", len(found), *(f"{part / len(found):.0%}" for part in own)))
     return rows
 
 

@@ -80,11 +80,16 @@ def test_every_chapter_is_executed_with_its_records_and_lists_its_figures():
 
 def test_records_are_counted_by_their_code(monkeypatch):
     code = chapters.EXPERIMENTS["ecg"].function
-    today = {"environment": {"code": code_of(code)}}
-    stored = [today, {"environment": {"code": "f" * 16}}, {"environment": {"commit": "a"}}, today]
-    monkeypatch.setattr(chapters, "records", lambda name: stored)
+
+    def record(code, commit="a"):
+        return {"config": {}, "environment": {"code": code, "commit": commit}}
+
+    today = record(code_of(code, {}))
+    dirty = record(code_of(code, {}), "a-dirty")
+    old = {"config": {}, "environment": {"commit": "a"}}
+    monkeypatch.setattr(chapters, "records", lambda name: [today, dirty, record("f" * 16), old])
     rows = chapters.record_rows({"ecg": chapters.EXPERIMENTS["ecg"]})
-    assert rows == ["| `ecg` | 4 | 2 | 1 | 50% |"]
+    assert rows == ["| `ecg` | 4 | 25% | 50% |"]
 
 
 def test_a_row_names_figures_tables_and_commands():

@@ -62,7 +62,7 @@ def other_code(monkeypatch):
 
     def change():
         for module in (runner, provenance):
-            monkeypatch.setattr(module, "code_of", lambda function: "0" * 16)
+            monkeypatch.setattr(module, "code_of", lambda function, config: "0" * 16)
 
     return change
 

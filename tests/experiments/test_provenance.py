@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from convexlib.errors import InputError
-from convexlib.problems import base as library
-from experiments import bounds, ecg, nyse, provenance, recovery, runner, three_layer, uci
+from experiments import bounds, ecg, nyse, provenance, recovery, three_layer, uci
 from experiments.runner import check_config, run
 from experiments.uci import peer
 
@@ -55,7 +54,7 @@ def code_in(folder: Path, main: str = MAIN, helper: str = HELPER, name: str = "h
         module = importlib.util.module_from_spec(spec)
         sys.modules["room.main"] = module
         provenance._digest_of.cache_clear()
-        found = provenance._digest_of("room.main")
+        found = provenance._digest_of("room.main", "compute")
     finally:
         sys.path.remove(str(folder))
         del sys.modules["room.main"]
@@ -69,13 +68,15 @@ SAME = {
     "no words": (re.sub("__all__.*\n", "", MAIN), HELPER.replace('"""A helper."""\n', "")),
     "order": (MAIN.replace("LIMIT = 3\n", "") + "LIMIT = 3\n", HELPER),
     "imports": (MAIN.replace("import math", "import math\nimport os"), HELPER),
+    "an addition": (MAIN, HELPER + "\n\ndef third(x):\n    return x / 3\n"),
+    "what is not named": (MAIN.replace("class Other:", "class Another:"), HELPER),
     "one file": (MAIN.replace("from room.helper import half\n", "") + HELPER, ""),
 }
 OTHER = {
     "helper": (MAIN, HELPER.replace("x / 2", "x / 3")),
     "constant": (MAIN.replace("LIMIT = 3", "LIMIT = 4"), HELPER),
     "name": (MAIN.replace("config", "settings"), HELPER),
-    "addition": (MAIN, HELPER + "\n\ndef third(x):\n    return x / 3\n"),
+    "a change of a constant": (MAIN + "LIMIT += 1\n", HELPER),
     "decorator": (MAIN.replace("def compute", "@print\ndef compute"), HELPER),
 }
 
@@ -92,24 +93,60 @@ def test_code_in_a_file_of_another_name_is_the_same(tmp_path: Path) -> None:
     assert code_in(tmp_path, moved, name="elsewhere") == code_in(tmp_path)
 
 
+WAYS = {
+    "a module": ("from room import helper", "helper.half(x)"),
+    "a package": ("import room.helper", "room.helper.half(x)"),
+    "another name": ("from room.helper import half as part", "part(x)"),
+    "a late import": (
+        "",
+        "late(x)\n\ndef late(x):\n    from room.helper import half\n    return half(x)",
+    ),
+    "a registry": ('METHODS = {"a": ("helper", "half")}', "METHODS[x]"),
+    "a whole module": ("from room import helper", "getattr(helper, 'half')(x)"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_reached_counts_in_whatever_way_it_is_named(way: str, tmp_path: Path) -> None:
+    first, use = WAYS[way]
+    main = f"{first}\n\ndef compute(x):\n    return {use}\n"
+    before = code_in(tmp_path, main)
+    assert code_in(tmp_path, main, HELPER.replace("x / 2", "x / 3")) != before
+
+
 @pytest.mark.parametrize("of", [bounds, ecg, nyse, recovery, three_layer, uci])
 def test_the_code_of_an_experiment_is_its_own_and_what_it_uses_of_the_library(of) -> None:
-    start = Path(of.__file__)
-    found = {source for source, _ in provenance._reached(start, start.parents[2])}
-    for module in (of, of.methods, runner, library):
-        assert Path(module.__file__).read_text(encoding="utf8") in found
+    kinds = getattr(of.compute, "kinds", {"all": of.compute})
     others = {bounds, ecg, nyse, recovery, three_layer} - {of}
-    assert not {Path(other.__file__).read_text(encoding="utf8") for other in others} & found
+    for function in kinds.values():
+        start = Path(sys.modules[function.__module__].__file__)
+        root = Path(of.__file__).parents[2]
+        found = {place for place, _ in provenance._reached(start, function.__name__, root)}
+        assert Path(of.methods.__file__) in found
+        assert {root / "convexlib" / name for name in ("checks.py", "errors.py")} <= found
+        assert not {Path(other.__file__) for other in others} & found
+
+
+def test_kinds_of_records_have_codes_of_their_own(tmp_path: Path) -> None:
+    """And a record of one kind stays current when another's code changes."""
+    one = provenance.ByKind("kind", {"square": square, "cube": cube}, check=lambda config: None)
+    codes = [provenance.code_of(one, {"kind": kind, "x": 2}) for kind in ("square", "cube")]
+    assert codes == [provenance.code_of(f, {}) for f in (square, cube)]
+    assert codes[0] != codes[1]
+    assert one({"kind": "cube", "x": 2}) == {"cube": 8}
+
+
+def cube(config: dict) -> dict:
+    return {"cube": config["x"] ** 3}
 
 
 def test_records_say_which_code_made_them(tmp_path: Path) -> None:
     provenance._digest_of.cache_clear()
     (record,) = run("toy", square, [{"x": 3}], folder=tmp_path)
-    assert record["environment"]["code"] == provenance.code_of(square)
+    assert record["environment"]["code"] == provenance.code_of(square, {})
     assert provenance.other_code([record], square) == 0
-    old = {"environment": {"commit": "abc"}}
+    old = {"config": {}, "environment": {"commit": "abc"}}
     assert provenance.other_code([record, old], square) == 1
-    assert provenance.codes([record, old, old])[provenance.UNKNOWN] == 2
 
 
 def square(config: dict) -> dict:
@@ -134,3 +171,12 @@ def test_keys_of_keys_and_of_the_peer_are_looked_at_too() -> None:
         ecg.compute(wrong)
     with pytest.raises(InputError, match="the keys epochs, which nothing reads.*limit"):
         peer.compute({**peer.configs()[0], "epochs": 3})
+
+
+def test_a_clean_record_is_of_a_commit_and_of_one_code() -> None:
+    def record(code: str, commit: str | None = "abc") -> dict:
+        return {"config": {}, "environment": {"code": code, "commit": commit}}
+
+    found = [record("a"), record("a"), record("b"), record("a", "abc-dirty"), record("a", None)]
+    assert provenance.clean(found, square) == 2
+    assert provenance.clean([], square) == 0
