@@ -94,7 +94,7 @@ def test_the_manifest_lists_73_tables() -> None:
     assert len(set(names)) == len(names) == 73
     assert names == sorted(names)
     known = datasets.catalogue()
-    assert list(known)[:3] == ["ecg", "nyse", "ecg_beats"]
+    assert list(known)[:4] == ["ecg", "nyse", "ecg_beats", "mnist"]
     assert sum(known[name].size for name in names) == 51_871_306
 
 
