@@ -169,8 +169,8 @@ def units_in_use(network: Any) -> int:
         if isinstance(network, ParallelReLU):
             sizes = network.path_norms()
         else:
-            outer = network.alpha.reshape(len(network.alpha), -1)
-            sizes = torch.linalg.vector_norm(network.U, dim=1) * outer.norm(dim=1)
+            outer = network.alpha if network.alpha.ndim == 2 else network.alpha[:, None]
+            sizes = network.U.norm(dim=1) * outer.norm(dim=1)
     return int((sizes > LIVE * sizes.max()).sum()) if len(sizes) else 0
 
 

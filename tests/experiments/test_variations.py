@@ -7,12 +7,12 @@ import pytest
 
 from convexlib.errors import DataError, InputError
 from experiments import __main__ as cli
-from experiments import bounds, ecg, nyse, recovery, runner, three_layer, uci
+from experiments import bounds, ecg, images, nyse, recovery, runner, three_layer, uci
 from experiments.records import stored
 from experiments.runner import check_config, planned
 from experiments.variations import changed, parse, ratio_of
 
-EXPERIMENTS = [one.EXPERIMENT for one in (bounds, ecg, nyse, recovery, three_layer, uci)]
+EXPERIMENTS = [one.EXPERIMENT for one in (bounds, ecg, images, nyse, recovery, three_layer, uci)]
 SMALL = {"n_train": 60, "n_test": 30, "lags": 1, "width": 4, "factor": 1, "seeds": [0]}
 
 
@@ -215,7 +215,8 @@ def test_a_table_of_classes_of_ones_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "experiment", [bounds.EXPERIMENT, recovery.EXPERIMENT, three_layer.EXPERIMENT]
+    "experiment",
+    [bounds.EXPERIMENT, images.EXPERIMENT, recovery.EXPERIMENT, three_layer.EXPERIMENT],
 )
 def test_experiments_that_take_no_table_say_so(experiment, series):
     message = f"{experiment.name} makes its own data .*such as ecg, nyse or uci"
