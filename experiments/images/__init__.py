@@ -34,7 +34,7 @@ RATES = {
     "decay": {"adam": [0.1, 0.03, 0.01], "sgd": [10.0, 3.0, 1.0]},
     "path": {"adam": [0.1, 0.03, 0.01], "sgd": [10.0, 3.0, 1.0]},
 }
-LAMBDAS = (1e-3, 1e-2)
+LAMBDAS = (1e-3,)
 
 
 def configs(
@@ -65,7 +65,7 @@ def configs(
     binary = {
         **common,
         "part": "parity",
-        "n_train": 300 if quick else 2000,
+        "n_train": 300 if quick else 1000,
         "patterns": 40 if quick else 100,
         "relu_patterns": 10 if quick else 20,
         "width": 2,
@@ -75,7 +75,7 @@ def configs(
         {**classes, "lambda": LAMBDAS[0]},
         *(
             {**binary, "network": network, "rates": RATES[network], "lambda": value}
-            for value in (LAMBDAS[:1] if quick else LAMBDAS)
+            for value in LAMBDAS
             for network in NETWORKS
         ),
     ]

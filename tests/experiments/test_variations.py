@@ -54,7 +54,7 @@ def test_other_values_are_refused(text):
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda one: one.name)
 def test_a_change_is_in_all_configurations_that_have_the_key_and_in_no_other(experiment):
     configs = experiment.configs("quick")
-    key = "lambda" if experiment is uci.EXPERIMENT else "ratio"
+    key = "lambda" if experiment in (images.EXPERIMENT, uci.EXPERIMENT) else "ratio"
     folder, found = planned(experiment, "quick", changes={key: 0.25})
     assert folder == f"{experiment.name}-quick-other"
     assert {config[key] for config in found} == {0.25}
