@@ -65,7 +65,7 @@ def configs(
     binary = {
         **common,
         "part": "parity",
-        "n_train": 300 if quick else 1000,
+        "n_train": 300 if quick else 500,
         "patterns": 40 if quick else 100,
         "relu_patterns": 10 if quick else 20,
         "width": 2,
