@@ -56,11 +56,11 @@ def configs(
     classes = {
         **common,
         "part": "ten",
-        "n_train": 300 if quick else 4000,
+        "n_train": 300 if quick else 1000,
         "patterns": 20 if quick else 50,
         "relu_patterns": 5 if quick else 10,
         "rates": RATES["two"],
-        "seconds": 0.5 if quick else 15.0,
+        "seconds": 0.5 if quick else 5.0,
     }
     binary = {
         **common,
