@@ -51,11 +51,10 @@ def test_rows_are_the_images_in_one_order_and_the_first_ones_train() -> None:
 @pytest.mark.skipif(HERE is None, reason="no digits of MNIST: `convexlib data fetch mnist`")
 def test_the_full_profile_has_all_pixels_and_all_classes() -> None:
     task = methods.task_of(configs("full")[0])
-    assert (task.X.shape, task.X_test.shape) == ((4000, 785), (1000, 785))
+    assert (task.X.shape, task.X_test.shape) == ((1000, 785), (1000, 785))
     assert float(task.X.max()) == 1.0
-    counts = torch.cat([task.labels, task.labels_test]).bincount()
-    assert counts.tolist() == [500] * 10
-    assert task.labels.bincount().min() > 370
+    assert task.labels.bincount(minlength=10).min() > 70
+    assert task.labels_test.bincount(minlength=10).min() > 70
 
 
 def test_targets_are_one_hot_or_the_parity() -> None:
