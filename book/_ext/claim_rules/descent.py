@@ -184,8 +184,9 @@ def images_against_descent(network: str) -> Finding:
     }
     text = (
         f"medians over seeds, {max(rows):,} images of digits, even against odd: of {len(leads)} "
-        f"settings {wins} won, {len(leads) - wins - losses} tied, {losses} lost; the better of Adam "
-        f"and SGD ends {' and '.join(f'{100 * lead:+.1f} %' for lead in leads)} above the search"
+        f"settings {wins} won, {len(leads) - wins - losses} tied, {losses} lost; relative to the "
+        "search, the objective of the better of Adam and SGD is "
+        f"{' and '.join(f'{100 * lead:+.1f} %' for lead in leads)}"
     )
     return text, by_signs(wins, losses)
 
