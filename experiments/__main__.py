@@ -19,6 +19,7 @@ from experiments import (
     bounds,
     cluster,
     ecg,
+    images,
     nyse,
     recovery,
     reflections,
@@ -36,6 +37,7 @@ EXPERIMENTS = {
     for experiment in (
         bounds.EXPERIMENT,
         ecg.EXPERIMENT,
+        images.EXPERIMENT,
         nyse.EXPERIMENT,
         recovery.EXPERIMENT,
         reflections.EXPERIMENT,
