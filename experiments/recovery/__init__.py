@@ -14,9 +14,11 @@ Five parts, all on a CPU in float64:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from convexlib.errors import InputError
+from experiments.provenance import ByKind
 from experiments.recovery import spikes
 from experiments.recovery.methods import conditions, descended, regularised, transitions, verdict
 from experiments.recovery.tables import missed, table
@@ -83,12 +85,17 @@ def configs(
     ]
 
 
-def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """Run one configuration."""
-    check_config(config, configs)
-    parts = {"map": transitions, "relu": conditions, "spikes": spikes.compute}
-    return (parts | {"noise": regularised, "descent": descended})[config["part"]](config)
-
+compute = ByKind(
+    "part",
+    {
+        "map": transitions,
+        "relu": conditions,
+        "spikes": spikes.compute,
+        "noise": regularised,
+        "descent": descended,
+    },
+    check=partial(check_config, configs=configs),
+)
 
 EXPERIMENT = Experiment(
     name="recovery",
