@@ -53,6 +53,41 @@ def logistic(
     return b, information
 
 
+def half_points(
+    found: Sequence[Mapping[str, Any]], teacher: str, key: str
+) -> list[tuple[float, float] | None]:
+    """The half points of a teacher of the map, by increasing d; key is a count of its rows.
+
+    Of ``"all_active"`` the half point of the whitened program over all gates, which fails exactly
+    where all samples can be active.
+    """
+    chosen = [r for r in found if r["config"]["part"] == "map"]
+    chosen = [r for r in chosen if r["config"]["teacher"] == teacher]
+    points = []
+    for record in sorted(chosen, key=lambda r: r["config"]["d"]):
+        trials = len(record["config"]["seeds"])
+        counts = [row[key] for row in record["result"]["rows"]]
+        if key == "all_active":
+            counts = [trials - count for count in counts]
+        points.append(half_point(record["config"]["ratios"], counts, trials))
+    return points
+
+
+def pooled(points: Sequence[tuple[float, float] | None]) -> tuple[float, float]:
+    """The mean of half points by their precision, and its standard error."""
+    seen = [point for point in points if point is not None]
+    weights = np.array([error**-2 for _, error in seen])
+    mean = float(weights @ np.array([at for at, _ in seen]) / weights.sum())
+    return mean, float(weights.sum() ** -0.5)
+
+
+def solved(found: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """Programs of the map solved at least; of these, teachers beaten though the condition holds."""
+    chosen = [record for record in found if record["config"]["part"] == "map"]
+    least = sum(r["config"]["solved"] * len(r["config"]["ratios"]) for r in chosen)
+    return least, sum(row["refuted"] for r in chosen for row in r["result"]["rows"])
+
+
 @dataclass(frozen=True)
 class Transition:
     """How often one neuron has the least norm of all ReLU networks, in one dimension.
@@ -86,6 +121,16 @@ class Transition:
         """The factor in n from 10 % to 90 % on the fitted curve."""
         (_, slope), _ = logistic(list(self.ratios), list(self.minimal), self.trials)
         return float(np.exp(2.0 * np.log(9.0) / slope))
+
+    @property
+    def crosses(self) -> bool:
+        """Whether it is seen: from below a half to above nine tenths, outside of 95 % intervals.
+
+        With a proof of all but one draw in a hundred.
+        """
+        low, high = self.intervals()
+        decided = 100 * self.undecided.sum() <= self.trials * len(self.ratios)
+        return bool(high[0] < 0.5 and low[-1] > 0.9 and decided)
 
     def intervals(self) -> Floats:
         """Wilson's 95 % intervals of the shares, (2, R)."""
