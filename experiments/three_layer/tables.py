@@ -120,7 +120,8 @@ def reached(found: Sequence[dict[str, Any]]) -> dict[str, dict[int, float]]:
         config, result = record["config"], record["result"]
         if config["part"] == "landscape":
             runs = np.array(result["excess"][config["rates"].index(result["best_rate"])])
-            shares.setdefault(config["instance"], {})[config["K"]] = float((runs <= CLOSE[0]).mean())
+            share = float((runs <= CLOSE[0]).mean())
+            shares.setdefault(config["instance"], {})[config["K"]] = share
     return shares
 
 
