@@ -19,7 +19,7 @@ CONTENT = {
     "bounds": (59, "570eaef95b085535"),
     "ecg": (21, "51fb6920b73c4dff"),
     "nyse": (14, "134dc81473c307f1"),
-    "recovery": (73, "4916b3d08da7b84b"),
+    "recovery": (74, "d221a1414e9433f9"),
     "three_layer": (32, "c8eeb8b169116531"),
     "uci": (1980, "d1c8ed731275964c"),
 }
