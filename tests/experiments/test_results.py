@@ -20,7 +20,7 @@ CONTENT = {
     "ecg": (21, "51fb6920b73c4dff"),
     "nyse": (14, "134dc81473c307f1"),
     "recovery": (74, "d221a1414e9433f9"),
-    "three_layer": (32, "c8eeb8b169116531"),
+    "three_layer": (32, "d0452d9a0395981b"),
     "uci": (1980, "d1c8ed731275964c"),
 }
 
