@@ -1,11 +1,14 @@
 r"""Sparse recovery: when the network of least norm is the one that made the targets.
 
-Five parts, all on a CPU in float64:
+Six parts, all on a CPU in float64:
 
 * *map*: gated programs of minimum-norm interpolation over the teacher's gates and random ones, for
   a linear teacher with a skip connection, one neuron and two. For every n and d: how often is the
   teacher the minimiser, how often does the isometry condition hold?
-* *relu*: the isometry condition with cones over all neurons, decided by branch and bound.
+* *relu*: the isometry condition with cones over all neurons, decided by branch and bound, for a
+  linear teacher.
+* *transition*: one neuron among all ReLU neurons. For every n and d: how often does it have the
+  least norm, with a proof either way, and how often does the condition hold (`recovery.cutting`)?
 * *spikes*: networks of one input (`recovery.spikes`).
 * *noise*: the regularised ReLU program over all neurons on noisy targets, and
 * *descent*: Adam on the weights, from large and small initial ones (`recovery.methods`).
@@ -14,10 +17,13 @@ Five parts, all on a CPU in float64:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from convexlib.errors import InputError
+from experiments.provenance import ByKind
 from experiments.recovery import spikes
+from experiments.recovery.cutting import neurons
 from experiments.recovery.methods import conditions, descended, regularised, transitions, verdict
 from experiments.recovery.tables import missed, table
 from experiments.runner import Experiment, check_config
@@ -25,8 +31,12 @@ from experiments.runner import Experiment, check_config
 __all__ = ["EXPERIMENT", "RATIOS", "compute", "configs", "missed", "table", "verdict"]
 
 RATIOS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
+# Of the transition among all ReLU neurons.
+FINER = (1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
 # Counts of draws that a proof decides; a descent is a search, and what it finds is no proof.
-COMPARED = dict.fromkeys(("rows.*.minimal", "rows.*.isometry", "rows.*.found"), 0.0)
+COMPARED = dict.fromkeys(
+    ("rows.*.minimal", "rows.*.beaten", "rows.*.isometry", "rows.*.found"), 0.0
+)
 
 
 def configs(
@@ -50,8 +60,16 @@ def configs(
     found += [
         {"part": "relu", "teacher": teacher, "d": d, "ratios": ratios, "whitened": white}
         | {"seeds": trials(5 if quick else 50), "nodes": 200_000}
-        for teacher, white in (("linear", False), ("linear", True), ("neuron", False))
+        for teacher, white in (("linear", False), ("linear", True))
         for d in ((3,) if quick else range(2, 6))
+    ]
+    # n = round(ratio d), each once; a draw takes longer by a factor with every dimension.
+    found += [
+        {"part": "transition", "d": d, "samples": sorted({int(r * d + 0.5) for r in chosen})}
+        | {"seeds": trials(count), "nodes": 2_000_000}
+        for d, count, chosen in (
+            ((3, 5, ratios),) if quick else ((d, 50 if d > 5 else 100, FINER) for d in range(2, 7))
+        )
     ]
     sizes = (32,) if quick else (16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
     counts = [1, 2, 3, 4, 5, 6, 8, 10, 12, 14]
@@ -83,12 +101,18 @@ def configs(
     ]
 
 
-def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """Run one configuration."""
-    check_config(config, configs)
-    parts = {"map": transitions, "relu": conditions, "spikes": spikes.compute}
-    return (parts | {"noise": regularised, "descent": descended})[config["part"]](config)
-
+compute = ByKind(
+    "part",
+    {
+        "map": transitions,
+        "relu": conditions,
+        "transition": neurons,
+        "spikes": spikes.compute,
+        "noise": regularised,
+        "descent": descended,
+    },
+    check=partial(check_config, configs=configs),
+)
 
 EXPERIMENT = Experiment(
     name="recovery",

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from convexlib.arrays import Floats
+
+Counts = NDArray[np.int_]
 
 
 def half_point(
@@ -13,12 +20,24 @@ def half_point(
 ) -> tuple[float, float] | None:
     r"""The n/d at which half of the trials succeed, and its standard error; None if none is.
 
-    A logistic curve in :math:`\log(n/d)` is fitted by maximum likelihood with Newton's method, half
-    a success and half a failure added to every count, so that the maximum exists. The error comes
-    from the Fisher information, by the delta method.
+    That of the `logistic` curve; the error comes from the Fisher information, by the delta method.
     """
     if not min(successes) < trials / 2 < max(successes):
         return None
+    b, information = logistic(ratios, successes, trials)
+    point = float(np.exp(-b[0] / b[1]))
+    slope = np.array([-1.0, b[0] / b[1]]) / b[1]  # of log(point) in b
+    return point, point * float(np.sqrt(slope @ np.linalg.solve(information, slope)))
+
+
+def logistic(
+    ratios: Sequence[float], successes: Sequence[int], trials: int
+) -> tuple[Floats, Floats]:
+    r"""A logistic curve in :math:`\log(n/d)`: constant and slope (2,), their information (2, 2).
+
+    By maximum likelihood with Newton's method, half a success and half a failure added to every
+    count, so that the maximum exists.
+    """
     design = np.column_stack([np.ones(len(ratios)), np.log(ratios)])  # (R, 2)
     counts = np.asarray(successes) + 0.5
     size = trials + 1.0
@@ -31,9 +50,112 @@ def half_point(
         b += step * min(1.0, 2.0 / float(np.abs(step).max()))
         if np.abs(step).max() < 1e-10:
             break
-    point = float(np.exp(-b[0] / b[1]))
-    slope = np.array([-1.0, b[0] / b[1]]) / b[1]  # of log(point) in b
-    return point, point * float(np.sqrt(slope @ np.linalg.solve(information, slope)))
+    return b, information
+
+
+def half_points(
+    found: Sequence[Mapping[str, Any]], teacher: str, key: str
+) -> list[tuple[float, float] | None]:
+    """The half points of a teacher of the map, by increasing d; key is a count of its rows.
+
+    Of ``"all_active"`` the half point of the whitened program over all gates, which fails exactly
+    where all samples can be active.
+    """
+    chosen = [r for r in found if r["config"]["part"] == "map"]
+    chosen = [r for r in chosen if r["config"]["teacher"] == teacher]
+    points = []
+    for record in sorted(chosen, key=lambda r: r["config"]["d"]):
+        trials = len(record["config"]["seeds"])
+        counts = [row[key] for row in record["result"]["rows"]]
+        if key == "all_active":
+            counts = [trials - count for count in counts]
+        points.append(half_point(record["config"]["ratios"], counts, trials))
+    return points
+
+
+def pooled(points: Sequence[tuple[float, float] | None]) -> tuple[float, float]:
+    """The mean of half points by their precision, and its standard error."""
+    seen = [point for point in points if point is not None]
+    weights = np.array([error**-2 for _, error in seen])
+    mean = float(weights @ np.array([at for at, _ in seen]) / weights.sum())
+    return mean, float(weights.sum() ** -0.5)
+
+
+def solved(found: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """Programs of the map solved at least; of these, teachers beaten though the condition holds."""
+    chosen = [record for record in found if record["config"]["part"] == "map"]
+    least = sum(r["config"]["solved"] * len(r["config"]["ratios"]) for r in chosen)
+    return least, sum(row["refuted"] for r in chosen for row in r["result"]["rows"])
+
+
+@dataclass(frozen=True)
+class Transition:
+    """How often one neuron has the least norm of all ReLU networks, in one dimension.
+
+    Attributes
+    ----------
+    d, trials : int
+        Dimension, and draws for each number of samples.
+    ratios : (R,) array
+        n/d.
+    minimal, isometry, active, undecided : (R,) array
+        Draws in which it has, in which the condition of the shortest candidate holds, in which it
+        is active on d samples, and that are undecided.
+    """
+
+    d: int
+    trials: int
+    ratios: Floats
+    minimal: Counts
+    isometry: Counts
+    active: Counts
+    undecided: Counts
+
+    @property
+    def half(self) -> tuple[float, float] | None:
+        """The n/d at which half of them have it, with its standard error."""
+        return half_point(list(self.ratios), list(self.minimal), self.trials)
+
+    @property
+    def rise(self) -> float:
+        """The factor in n from 10 % to 90 % on the fitted curve."""
+        (_, slope), _ = logistic(list(self.ratios), list(self.minimal), self.trials)
+        return float(np.exp(2.0 * np.log(9.0) / slope))
+
+    @property
+    def crosses(self) -> bool:
+        """Whether it is seen: from below a half to above nine tenths, outside of 95 % intervals.
+
+        With a proof of all but one draw in a hundred.
+        """
+        low, high = self.intervals()
+        decided = 100 * self.undecided.sum() <= self.trials * len(self.ratios)
+        return bool(high[0] < 0.5 and low[-1] > 0.9 and decided)
+
+    def intervals(self) -> Floats:
+        """Wilson's 95 % intervals of the shares, (2, R)."""
+        ends = [
+            binomtest(int(count), self.trials).proportion_ci(method="wilson")
+            for count in self.minimal
+        ]
+        return np.array([[end.low for end in ends], [end.high for end in ends]])
+
+
+def neuron_transitions(found: Sequence[Mapping[str, Any]]) -> list[Transition]:
+    """One for each dimension, from the records of an experiment."""
+    chosen = [record for record in found if record["config"]["part"] == "transition"]
+    return [
+        Transition(
+            record["config"]["d"],
+            len(record["config"]["seeds"]),
+            np.array(record["config"]["samples"]) / record["config"]["d"],
+            *(
+                np.array([row[key] for row in record["result"]["rows"]])
+                for key in ("minimal", "isometry", "enough_active", "open")
+            ),
+        )
+        for record in sorted(chosen, key=lambda record: record["config"]["d"])
+    ]
 
 
 def table(found: list[dict[str, Any]]) -> str:
@@ -44,6 +166,7 @@ def table(found: list[dict[str, Any]]) -> str:
     writers = {
         "map": _transitions,
         "relu": _transitions,
+        "transition": _neurons,
         "spikes": _spikes,
         "noise": _noise,
         "descent": _descent,
@@ -64,6 +187,19 @@ def _transitions(found: list[dict[str, Any]]) -> list[str]:
         lines.append(
             f"{config['part']:5} {_teacher(record):18} {config['d']:3}  {' / '.join(points)}"
         )
+    return lines
+
+
+def _neurons(found: list[dict[str, Any]]) -> list[str]:
+    """The shares of one neuron among all ReLU neurons, for each d."""
+    lines = [f"{'d':>3}  half at n/d, factor from 10 to 90 %, open; share of least norm by n/d"]
+    for one in neuron_transitions(found):
+        at = "-" if one.half is None else f"{one.half[0]:.2f} ± {one.half[1]:.2f}"
+        shares = (
+            f"{ratio:.2f}: {count / one.trials:.2f}"
+            for ratio, count in zip(one.ratios, one.minimal, strict=True)
+        )
+        lines.append(f"{one.d:3}  {at}, {one.rise:.1f}, {one.undecided.sum()}; {', '.join(shares)}")
     return lines
 
 
@@ -129,6 +265,12 @@ def missed(record: dict[str, Any]) -> str | None:
     if part == "relu" and config["whitened"]:
         lost = [row for row in result["rows"] if row["isometry"] + row["open"] < trials]
         return f"{name}, d={config['d']}: fails on whitened data" if lost else None
+    if part == "transition" and any(
+        not row["isometry"] <= row["minimal"] <= row["enough_active"] for row in result["rows"]
+    ):
+        return (
+            f"{part}, d={config['d']}: least norm without d active samples, or not where it holds"
+        )
     if part == "spikes" and any(
         (row["agree"], row["found"]) != (row["programs"], row["separated"])
         for row in result["rows"]

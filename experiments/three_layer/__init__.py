@@ -12,8 +12,10 @@ best rescaling of every network's weights:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from experiments.provenance import ByKind
 from experiments.runner import Between, Experiment, check_config
 from experiments.three_layer.methods import (
     BASELINES,
@@ -101,10 +103,11 @@ def configs(
     return runs
 
 
-def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """Run one configuration."""
-    check_config(config, configs)
-    return landscape(config) if config["part"] == "landscape" else compare(config)
+compute = ByKind(
+    "part",
+    {"landscape": landscape, "sets": compare},
+    check=partial(check_config, configs=configs),
+)
 
 
 EXPERIMENT = Experiment(

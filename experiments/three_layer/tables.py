@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.three_layer.methods import BASELINES
+from experiments.three_layer.methods import BASELINES, CLOSE
 
 EQUAL = 1e-3  # objectives that are relatively closer than this count as equal
 
@@ -89,6 +89,40 @@ def comparison(found: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any
             }
         )
     return sorted(rows, key=lambda row: (row["set"], -row["beta"]))
+
+
+def leads(found: Sequence[dict[str, Any]], kind: str) -> dict[str, list[float]]:
+    """By how much the better of Adam and SGD ends above the search, for every beta of every set.
+
+    Each is the median over its seeds, the better one is chosen in hindsight.
+    """
+    by_set: dict[str, list[float]] = {}
+    for record in found:
+        if record["config"]["part"] != "sets":
+            continue
+        methods = record["result"]["kinds"][kind]
+        rivals = [np.median(methods[name]["alone"]["by_seed"]) for name in BASELINES]
+        lead = min(rivals) / np.median(methods["generated"]["by_seed"]) - 1.0
+        by_set.setdefault(record["config"]["set"], []).append(float(lead))
+    return by_set
+
+
+def sets_won(by_set: dict[str, list[float]]) -> tuple[int, int]:
+    """Sets with a lead of more than `EQUAL` at some beta and a lag at none, and the reverse."""
+    signs = [{int(np.sign(x)) for x in part if abs(x) > EQUAL} for part in by_set.values()]
+    return signs.count({1}), signs.count({-1})
+
+
+def reached(found: Sequence[dict[str, Any]]) -> dict[str, dict[int, float]]:
+    """The share of Adam's runs at the best rate that end within 1 %, by instance and K."""
+    shares: dict[str, dict[int, float]] = {}
+    for record in found:
+        config, result = record["config"], record["result"]
+        if config["part"] == "landscape":
+            runs = np.array(result["excess"][config["rates"].index(result["best_rate"])])
+            share = float((runs <= CLOSE[0]).mean())
+            shares.setdefault(config["instance"], {})[config["K"]] = share
+    return shares
 
 
 def objectives(found: Sequence[dict[str, Any]], kind: str) -> str:

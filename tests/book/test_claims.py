@@ -251,6 +251,45 @@ def test_parallel_training_counts_medians_and_sets(monkeypatch, sgd, verdict):
     assert "12 settings" in measured
 
 
+@pytest.mark.parametrize(
+    ("counts", "undecided", "verdict"),
+    [
+        ([[0, 25, 50], [2, 30, 50]], 0, "reproduced"),
+        ([[0, 25, 50], [2, 20, 40]], 0, "reproduced in part"),  # 40 of 50: no nine tenths
+        ([[0, 25, 50], [22, 30, 50]], 0, "reproduced in part"),  # 22 of 50: perhaps a half
+        ([[0, 25, 50], [2, 30, 50]], 2, "not reproduced"),  # 2 of 150 open
+        ([[0, 10, 20], [0, 10, 20]], 0, "not reproduced"),
+    ],
+)
+def test_the_transition_among_all_neurons(monkeypatch, counts, undecided, verdict):
+    records = [
+        {
+            "config": {
+                "part": "transition",
+                "d": d,
+                "samples": [d, 2 * d, 8 * d],
+                "seeds": [*range(50)],
+            },
+            "result": {
+                "rows": [
+                    {
+                        "minimal": k,
+                        "isometry": 0,
+                        "enough_active": 50,
+                        "open": undecided * (k == 50),
+                    }
+                    for k in minimal
+                ]
+            },
+        }
+        for d, minimal in zip((2, 3), counts, strict=True)
+    ]
+    monkeypatch.setattr(recovery, "stored", lambda name: records)
+    measured, found = recovery.recovery_relu()
+    assert found == verdict
+    assert measured.startswith(f"300 draws, {2 * undecided} undecided")
+
+
 def test_one_draw_is_no_better_than_in_part(monkeypatch):
     row = claims.Row("a claim", "0.1 against 0.2", "1e-6", "reproduced")
     monkeypatch.setattr(claims, "row_of", lambda claim, folder: row)

@@ -1,5 +1,6 @@
 """Sparse recovery: theorems against brute force, the program against its condition, records."""
 
+from collections import Counter
 from fractions import Fraction
 from itertools import product
 from math import comb, sqrt
@@ -8,13 +9,14 @@ import cvxpy as cp
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linprog
 
 import convexlib as cl
 from convexlib.errors import InputError
 from convexlib.networks import TwoLayerReLU
 from convexlib.pricing import price
 from experiments import recovery, runner
-from experiments.recovery import spikes
+from experiments.recovery import cutting, spikes
 from experiments.recovery.methods import describe, noisy
 from experiments.recovery.planted import (
     all_active,
@@ -27,7 +29,7 @@ from experiments.recovery.planted import (
     precertificate,
     separated_share,
 )
-from experiments.recovery.tables import half_point, table
+from experiments.recovery.tables import half_point, logistic, neuron_transitions, table
 
 QUICK = recovery.configs("quick")
 
@@ -136,6 +138,74 @@ def test_where_the_condition_fails_the_neuron_is_often_recovered(n, d):
     assert (recovered & ~holds).sum() >= 2
 
 
+def least_norm_in_the_plane(X, y, count=3000):
+    """The least norm of ReLU networks of two inputs with outputs y, by a linear program.
+
+    Its neurons are on a grid that has all walls of cells: any other is a sum of its two neighbours,
+    at a price that is greater by a part of at most (pi / count)^2 / 8.
+    """
+    normals = np.arctan2(X[:, 0], -X[:, 1])
+    angles = np.concatenate([np.linspace(0, 2 * np.pi, count), normals, normals + np.pi])
+    outputs = np.maximum(X @ np.array([np.cos(angles), np.sin(angles)]), 0)
+    both = np.hstack([outputs, -outputs])
+    return linprog(np.ones(both.shape[1]), A_eq=both, b_eq=y).fun
+
+
+def test_one_neuron_in_the_plane_against_a_linear_program():
+    ends = Counter()
+    for seed in range(40):
+        planted = plant("neuron", 3 + seed % 4, 2, 0, [seed, 11])
+        made = cutting.decide(planted)
+        least = least_norm_in_the_plane(planted.X.numpy(), planted.y.numpy())
+        if made.ends == "minimal":
+            assert least > 1 - 1e-7
+        else:
+            assert least < norm_of(made.network) + 1e-6
+        ends[made.ends, made.first, precertificate(planted) is None] += 1
+    assert set(ends) == {
+        ("minimal", True, False),
+        ("minimal", False, False),
+        ("beaten", False, False),
+        ("beaten", False, True),
+    }
+
+
+def norm_of(network):
+    return float((network.U.norm(dim=1) * network.alpha.abs()).sum().detach())
+
+
+@pytest.mark.parametrize(("n", "d"), [(5, 2), (8, 3), (11, 4)])
+def test_what_is_decided_is_proved(n, d):
+    directions = np.random.default_rng(0).standard_normal((20_000, d))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    ends = set()
+    for seed in range(12):
+        planted = plant("neuron", n, d, 0, [seed, n])
+        X, y = planted.X.numpy(), planted.y.numpy()
+        made = cutting.decide(planted)
+        ends.add(made.ends)
+        if made.ends == "minimal":
+            z = made.certificate
+            np.testing.assert_allclose(planted.blocks.numpy().T @ z, planted.weights[0], atol=1e-10)
+            assert np.abs(np.maximum(X @ directions.T, 0).T @ z).max() <= 1 + 1e-9
+            assert price(planted.X, torch.from_numpy(z)).upper <= 1 + 2e-9
+        else:
+            with torch.no_grad():
+                np.testing.assert_allclose(made.network(planted.X), y, atol=1e-9 * np.abs(y).max())
+            assert norm_of(made.network) < 1 - 1e-9
+        if d == 3:  # an interior-point solver, over all patterns
+            least = least_relu_norm(X, y)
+            assert least < (1 if made.network is None else norm_of(made.network)) + 1e-6
+            assert made.network is not None or least > 1 - 1e-6
+    assert ends == {"minimal", "beaten"}
+
+
+def test_without_a_bound_nothing_is_claimed():
+    seeds = [s for s in range(12) if cutting.decide(plant("neuron", 9, 3, 0, s)).ends == "minimal"]
+    assert seeds
+    assert {cutting.decide(plant("neuron", 9, 3, 0, s), 0).ends for s in seeds} == {"open"}
+
+
 def test_no_precertificate_without_enough_active_samples():
     planted = plant("neuron", 6, 5, 4, 0)
     assert planted.arrangements.masks[0].sum() < 5
@@ -188,6 +258,27 @@ def test_half_point_recovers_a_logistic_curve():
     errors = np.array([error for _, error in draws])
     assert errors.mean() == pytest.approx(points.std(), rel=0.25)
     assert half_point(ratios, [50] * 13, 50) is None
+
+
+def test_the_transition_of_a_dimension():
+    sizes = [4, 6, 8, 12, 16, 32]
+    counts = [0, 3, 9, 16, 19, 20]
+    rows = [{"minimal": k, "isometry": k // 2, "enough_active": 20, "open": 0} for k in counts]
+    config = {"part": "transition", "d": 4, "samples": sizes, "seeds": list(range(20))}
+    (one,) = neuron_transitions(
+        [{"config": config, "result": {"rows": rows}}, {"config": QUICK[0]}]
+    )
+    np.testing.assert_allclose(one.ratios, [1, 1.5, 2, 3, 4, 8])
+    assert one.half == half_point(one.ratios, counts, 20)
+    # The curve is p = 1 / (1 + (half / ratio)^slope), so that 10 % to 90 % is 81^(1 / slope).
+    (constant, slope), _ = logistic(one.ratios, counts, 20)
+    assert one.half[0] == pytest.approx(np.exp(-constant / slope))
+    assert one.rise == pytest.approx(81 ** (1 / slope))
+    low, high = one.intervals()
+    assert ((low <= np.array(counts) / 20) & (np.array(counts) / 20 <= high)).all()
+    # Wilson's interval of 0 of 20, in closed form.
+    z = 1.959964
+    assert high[0] == pytest.approx(z**2 / (20 + z**2), rel=1e-5)
 
 
 def planted_line(kinks, amplitudes, n=16):
@@ -250,6 +341,7 @@ def test_descent_from_scaled_weights_has_the_objective_of_the_program():
     [
         ("map", {"seeds": [0, 1]}),
         ("relu", {"seeds": [0, 1]}),
+        ("transition", {"seeds": [0, 1]}),
         ("noise", {"seeds": [0, 1]}),
         *(("spikes", {"spacing": s, "kinks": [2, 5], "programs": 4}) for s in (0.0, 1.5, 2.0)),
     ],
@@ -261,6 +353,9 @@ def test_parts_run_and_meet_their_theorems(name, changes):
     for row in record["result"]["rows"]:
         if name == "map":
             assert row["isometry"] <= row["minimal"] + row["open"] <= 2
+        if name == "transition":
+            assert row["minimal"] + row["beaten"] + row["open"] == 2
+            assert row["isometry"] <= row["minimal"] <= row["enough_active"]
         if name == "spikes":
             assert row["separated"] <= row["minimal"]
             assert row["found"] == 20 or changes["spacing"] < 2
@@ -279,6 +374,11 @@ WHITENED = next(config for config in QUICK if config.get("whitened"))
             "separation does not decide",
         ),
         (part("descent"), {"excess": [-0.01]}, "below a proven optimum"),
+        (
+            part("transition"),
+            {"rows": [{"isometry": 2, "minimal": 4, "enough_active": 3}]},
+            "without d active samples",
+        ),
         (WHITENED, {"rows": [{"isometry": 4, "open": 0}]}, "fails on whitened data"),
     ],
 )

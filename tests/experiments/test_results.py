@@ -20,9 +20,9 @@ CONTENT = {
     "ecg": (21, "51fb6920b73c4dff"),
     "images": (4, "f671fc67f65826ec"),
     "nyse": (14, "134dc81473c307f1"),
-    "recovery": (73, "4916b3d08da7b84b"),
+    "recovery": (74, "d221a1414e9433f9"),
     "reflections": (136, "493be75ea82f50a4"),
-    "three_layer": (32, "c8eeb8b169116531"),
+    "three_layer": (32, "d0452d9a0395981b"),
     "uci": (2442, "8450a0143f4df8ab"),
 }
 

@@ -188,3 +188,21 @@ def test_the_verdict_counts_against_the_best_baseline() -> None:
     assert "+10.0%" in tables.objectives(found, "decay")
     assert tables.comparison(found, "path") == []
     assert "100.0%" in tables.accuracies(found, "decay")
+
+
+def test_a_set_is_won_if_it_is_ahead_somewhere_and_behind_nowhere() -> None:
+    by_set = {
+        "won": [0.01, 0.0],
+        "won twice": [0.01, 0.002],
+        "tied": [0.0005, -0.0005],
+        "both": [0.01, -0.01],
+        "lost": [0.0, -0.01],
+    }
+    assert tables.sets_won(by_set) == (2, 1)
+
+
+def test_runs_that_arrive_are_those_of_the_best_rate() -> None:
+    config = {"part": "landscape", "instance": "circle", "K": 4, "rates": [0.1, 0.3]}
+    result = {"best_rate": 0.3, "excess": [[0.0, 0.0], [0.5, 0.005]]}
+    found = [{"config": config, "result": result}, {"config": {"part": "sets"}, "result": {}}]
+    assert tables.reached(found) == {"circle": {4: 0.5}}

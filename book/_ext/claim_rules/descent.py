@@ -11,9 +11,7 @@ from claim_rules.verdicts import LEVEL, REPRODUCED, Finding, by_signs, graded, s
 from experiments.ecg import tables as ecg_tables
 from experiments.images import tables as image_tables
 from experiments.nyse import tables as nyse_tables
-from experiments.three_layer.tables import EQUAL
-
-CLOSE = 0.01  # of the optimum
+from experiments.three_layer.tables import leads, reached, sets_won
 
 
 def smaller_errors(found: list[dict[str, Any]]) -> int:
@@ -97,30 +95,10 @@ def nyse_validation() -> Finding:
     return text, graded(all(lower) and max(p.values()) < LEVEL, all(lower))
 
 
-def leads(found: list[dict[str, Any]], kind: str) -> dict[str, list[float]]:
-    """By how much the better of Adam and SGD ends above the search, for every beta of every set.
-
-    Each is the median over its seeds, the better one is chosen in hindsight.
-    """
-    by_set: dict[str, list[float]] = {}
-    for record in found:
-        if record["config"]["part"] != "sets":
-            continue
-        methods = record["result"]["kinds"][kind]
-        rivals = [np.median(methods[name]["alone"]["by_seed"]) for name in ("adam", "sgd")]
-        lead = min(rivals) / np.median(methods["generated"]["by_seed"]) - 1.0
-        by_set.setdefault(record["config"]["set"], []).append(float(lead))
-    return by_set
-
-
 def parallel_training(kind: str) -> Finding:
     """Count the sets on which the search is ahead, and those on which it is behind."""
     by_set = leads(stored("three_layer"), kind)
-    ahead = [[lead > EQUAL for lead in part] for part in by_set.values()]
-    behind = [[lead < -EQUAL for lead in part] for part in by_set.values()]
-    pairs = list(zip(map(any, ahead), map(any, behind), strict=True))
-    wins = sum(won and not lost for won, lost in pairs)
-    losses = sum(lost and not won for won, lost in pairs)
+    wins, losses = sets_won(by_set)
     every = np.concatenate(list(by_set.values()))
     text = (
         f"medians over seeds: of {len(by_set)} sets {wins} are won, {len(by_set) - wins - losses} "
@@ -155,12 +133,7 @@ def landscape() -> Finding:
     Reproduced if on every instance the share is larger with the most sub-networks than with one,
     and at least one half; in part if it is larger.
     """
-    shares: dict[str, dict[int, float]] = {}
-    for record in stored("three_layer"):
-        config, result = record["config"], record["result"]
-        if config["part"] == "landscape":
-            runs = np.array(result["excess"][config["rates"].index(result["best_rate"])])
-            shares.setdefault(config["instance"], {})[config["K"]] = float((runs <= CLOSE).mean())
+    shares = reached(stored("three_layer"))
     ends = {name: (min(part), max(part)) for name, part in shares.items()}
     pairs = {name: tuple(shares[name][k] for k in ends[name]) for name in shares}
     text = "; ".join(
