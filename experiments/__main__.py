@@ -15,7 +15,18 @@ from typing import Any
 from convexlib.cli import console
 from convexlib.cli.console import DONE, FAILED, device, exit_code, write_plainly
 from convexlib.errors import ConvexlibError, DataError, InputError
-from experiments import bounds, cluster, ecg, nyse, recovery, runner, spot_check, three_layer, uci
+from experiments import (
+    bounds,
+    cluster,
+    ecg,
+    nyse,
+    recovery,
+    reflections,
+    runner,
+    spot_check,
+    three_layer,
+    uci,
+)
 from experiments.provenance import other_code
 from experiments.records import stored
 from experiments.variations import parse
@@ -27,6 +38,7 @@ EXPERIMENTS = {
         ecg.EXPERIMENT,
         nyse.EXPERIMENT,
         recovery.EXPERIMENT,
+        reflections.EXPERIMENT,
         three_layer.EXPERIMENT,
         uci.EXPERIMENT,
     )

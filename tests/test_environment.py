@@ -43,7 +43,7 @@ lines = [["data", "list"], ["data", "verify", "ecg"], ["data", "list", "b\\xe9"]
          ["certify", model, data, "--beta", "-1"], ["run", "ecg"]]
 lines += [[*words, "--help"] for words in ([], ["data", "fetch"], ["certify"])]
 others = [["list"], ["check", "recovery", "1"]]
-names = ("bounds", "ecg", "nyse", "recovery", "three_layer", "uci")
+names = ("bounds", "ecg", "nyse", "recovery", "reflections", "three_layer", "uci")
 others += [["table", name, "--full"] for name in names]
 others += [[*words, "--help"] for words in ([], ["run"], ["table"])]
 for program, words in [(cli, w) for w in lines] + [(experiments, w) for w in others]:

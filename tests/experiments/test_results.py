@@ -20,6 +20,7 @@ CONTENT = {
     "ecg": (21, "51fb6920b73c4dff"),
     "nyse": (14, "134dc81473c307f1"),
     "recovery": (73, "4916b3d08da7b84b"),
+    "reflections": (136, "493be75ea82f50a4"),
     "three_layer": (32, "c8eeb8b169116531"),
     "uci": (1980, "d1c8ed731275964c"),
 }

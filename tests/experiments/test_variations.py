@@ -7,12 +7,13 @@ import pytest
 
 from convexlib.errors import DataError, InputError
 from experiments import __main__ as cli
-from experiments import bounds, ecg, nyse, recovery, runner, three_layer, uci
+from experiments import bounds, ecg, nyse, recovery, reflections, runner, three_layer, uci
 from experiments.records import stored
 from experiments.runner import check_config, planned
 from experiments.variations import changed, parse, ratio_of
 
-EXPERIMENTS = [one.EXPERIMENT for one in (bounds, ecg, nyse, recovery, three_layer, uci)]
+ALL = (bounds, ecg, nyse, recovery, reflections, three_layer, uci)
+EXPERIMENTS = [one.EXPERIMENT for one in ALL]
 SMALL = {"n_train": 60, "n_test": 30, "lags": 1, "width": 4, "factor": 1, "seeds": [0]}
 
 
@@ -73,7 +74,7 @@ def test_profiles_hold_each_configuration_once_for_the_seeds_and_device_asked_fo
     seeds = [config.get("seeds") for config in experiment.configs("quick", seeds=(7, 8))]
     assert [7, 8] in seeds
     assert [0, 1] not in seeds
-    if experiment is not recovery.EXPERIMENT:  # which refuses one
+    if experiment.name not in ("recovery", "reflections"):  # which refuse one
         devices = [config["device"] for config in experiment.configs("quick", device="cuda")]
         assert set(devices) == {"cuda"}
 
@@ -215,7 +216,7 @@ def test_a_table_of_classes_of_ones_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "experiment", [bounds.EXPERIMENT, recovery.EXPERIMENT, three_layer.EXPERIMENT]
+    "experiment", [one.EXPERIMENT for one in (bounds, recovery, reflections, three_layer)]
 )
 def test_experiments_that_take_no_table_say_so(experiment, series):
     message = f"{experiment.name} makes its own data .*such as ecg, nyse or uci"
