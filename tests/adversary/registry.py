@@ -7,7 +7,7 @@ from tests.adversary.search import FALSE, TRUE
 __all__ = ["FALSE", "TRUE"]
 
 CHAPTERS = (
-    "two_layer", "three_layer", "path", "geometry", "mirrors", "batchnorm", "recovery",
+    "rosetta", "two_layer", "three_layer", "path", "geometry", "mirrors", "batchnorm", "recovery",
     "extensions", "generative", "algorithms", "certify", "own_data", "experiments",
 )  # fmt: skip
 for name in CHAPTERS:
