@@ -8,9 +8,9 @@ Four kinds of records (``config["part"]``):
   and Adam, both with a cosine schedule, have the same processor time for each seed, after a tuning
   of the rate and of the start's scale that is not counted (``he``: from He's own start). Beside
   them the gated program over Gaussian gates, whose objective is that of another model, and a few
-  rounds of column generation from several starts, not limited in time, whose lower bound is about
-  networks of every width. ``blocks`` holds the errors of each method on blocks of days, means over
-  the seeds: what two methods differ by gets its interval from them.
+  rounds of column generation from several starts, not limited in time; a certificate of the first
+  of these networks bounds networks of every width. ``blocks`` holds the errors of each method on
+  blocks of days, means over the seeds: what two methods differ by gets its interval from them.
 * *long*: Adam alone, at one beta, with about as much time as column generation takes.
 * *series*: log volume from yesterday's alone, by `Mirrors`, over a path of beta.
 * *linear*: the constant, ridge regression, and the autoregression of all flagged days.
