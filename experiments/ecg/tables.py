@@ -135,3 +135,74 @@ def table(found: Sequence[dict[str, Any]]) -> str:
             for kind, row in kinds.items()
         ]
     return "\n".join(lines)
+
+
+def mean_of(result: dict[str, Any], name: str, part: str) -> float:
+    """Return the mean over the seeds of an entry such as "train_mse"."""
+    return float(np.mean([run[part] for run in result["methods"][name]]))
+
+
+def fits_better(result: dict[str, Any], name: str = "sgd") -> bool:
+    """Whether the convex network has the lower squared error on the training data."""
+    return mean_of(result, "generated", "train_mse") < mean_of(result, name, "train_mse")
+
+
+def predicts_better(result: dict[str, Any]) -> bool:
+    """Whether the convex network has a lower test error than the linear model."""
+    return bool(mean_of(result, "generated", "test_mse") < result["linear"]["test_mse"])
+
+
+def margins(
+    found: Sequence[dict[str, Any]], name: str = "sgd", part: str = "methods"
+) -> list[tuple[float, float]]:
+    """Return for each comparison how far the best seed of a method is above, and the tolerance.
+
+    That is the certified gap where the bound is the reference, else that of the search.
+    """
+    rows = []
+    for record in found:
+        result = record["result"]
+        tol = gap(result) if is_proven(result, TIGHT) else float(record["config"]["tol"])
+        rows.append((min(excess(result, name, part)), tol))
+    return rows
+
+
+def strip(found: Sequence[dict[str, Any]]) -> str:
+    """Return the claims of the chapter as a small table in Markdown, one line each."""
+    compared = comparisons(found)
+    lines = ["| Claim | Number | Verdict | Caveat |", "|:--|:--|:--|:--|"]
+    for label, few in (("1, 2", True), ("5 to 15", False)):
+        chosen = [record for record in compared if (record["config"]["lags"] <= 2) == few]
+        wins = sum(above > tol for above, tol in margins(chosen))
+        losses = sum(above < -tol for above, tol in margins(chosen))
+        highest = max(above for above, _ in margins(chosen))
+        he = max(above for above, _ in margins(chosen, part="he"))
+        gaps = [gap(record["result"]) for record in chosen]
+        caveat = f"from He's start {brief(he)}; " + (
+            f"certified to {brief(max(gaps))}"
+            if few
+            else f"certified to {brief(min(gaps))} at best, {brief(max(gaps))} at worst"
+        )
+        verdict = "holds" if wins == len(chosen) else "in part" if wins > losses else "no"
+        lines.append(
+            f"| objective below SGD's, {label} lags | {wins} of {len(chosen)}, by at most "
+            f"{brief(highest)} | {verdict} | {caveat} |"
+        )
+    for label, better, caveat in (
+        ("loss alone below SGD's", fits_better, "the objective is what is minimised"),
+        ("test error below a linear model's", predicts_better, "nobody claims it"),
+    ):
+        count = sum(better(record["result"]) for record in compared)
+        verdict = "holds" if count == len(compared) else "does not hold"
+        lines.append(f"| {label} | {count} of {len(compared)} | {verdict} | {caveat} |")
+    return "\n".join(lines)
+
+
+def brief(value: float) -> str:
+    """Write a relative difference in few characters: as a multiple, in per cent, or as a power."""
+    if value >= 1.0:
+        return f"{1 + value:.1f} times"
+    if value >= 1e-3:
+        return f"{100 * value:.2g} %"
+    digit, power = f"{value:.0e}".split("e")
+    return f"{digit}e{int(power)}"

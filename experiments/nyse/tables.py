@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import t
+from scipy.stats import t, ttest_ind
 
 from convexlib.arrays import Floats
 from experiments.variations import ratio_of
@@ -110,3 +110,41 @@ def table(found: Sequence[dict[str, Any]]) -> str:
             text = ", ".join(f"{mean:+.4f} +- {half:.4f}" for mean, half in ends)
             lines.append(f"convex minus {name:12} (validation, test): {text}")
     return "\n".join(lines)
+
+
+RIVALS = {"sgd-cosine": "SGD", "adam-cosine": "Adam"}
+
+
+def seeds_apart(found: Sequence[dict[str, Any]], first: str, second: str, part: str) -> float:
+    """Return the p value of Welch's test on the seeds of two methods, each at its own beta."""
+    errors = [[run[part] for run in chosen(found, name)[1]] for name in (first, second)]
+    return float(ttest_ind(*errors, equal_var=False).pvalue)
+
+
+def strip(found: Sequence[dict[str, Any]]) -> str:
+    """Return the claims of the chapter as a small table in Markdown, one line each."""
+    lines = ["| Claim | Number | Verdict | Caveat |", "|:--|:--|:--|:--|"]
+    for part in ("validation", "test"):
+        for name, label in RIVALS.items():
+            mean, half = difference(found, "convex", name, part)
+            base = 0.01 * blocks_of(found, name, part).mean()
+            p = seeds_apart(found, "convex", name, part)
+            verdict = "holds" if mean + half < 0 else "in sign" if mean < 0 else "does not hold"
+            lines.append(
+                f"| {part} error below {label}'s | {mean / base:+.2f} ± {half / base:.2f} % "
+                f"| {verdict} | ± over days, 95 %; over seeds p = {p:.2f} |"
+            )
+    for name, label in RIVALS.items():
+        records = networks(found)
+        lower = sum(objective_of(r, "convex") < objective_of(r, name) for r in records)
+        verdict = "holds" if lower == len(records) else "in part" if lower else "does not hold"
+        lines.append(
+            f"| objective below {label}'s | {lower} of {len(records)} | {verdict} "
+            "| means of ten seeds, equal time |"
+        )
+    return "\n".join(lines)
+
+
+def objective_of(record: dict[str, Any], method: str, part: str = "methods") -> float:
+    """Return the mean training objective of a method over its seeds."""
+    return float(np.mean([run["objective"] for run in record["result"][part][method]]))
