@@ -382,14 +382,29 @@ def _version(package: str) -> str:
         return "not installed"
 
 
+CODE = ("convexlib", "experiments", "data", "requirements.lock")  # what a record can depend on
+
+
 @cache  # the code that runs is that of the start, whatever happens to the checkout meanwhile
 def _commit() -> str | None:
-    """Return the commit of the checkout, marked where files differ from it; None outside one."""
+    """Return the commit of the checkout, marked where its code differs; None outside one."""
     if not (SOURCE / ".git").exists():
         return None
-    command = ["git", "-C", str(SOURCE), "describe", "--always", "--dirty", "--abbrev=12"]
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    changed = _git("status", "--porcelain", "--", *CODE)
+    return commit if not (commit and changed) else f"{commit}-dirty"
+
+
+def _git(*command: str) -> str | None:
+    """Return what git says of the checkout; None where there is no git, or no answer."""
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        answer = subprocess.run(
+            ["git", "-C", str(SOURCE), *command],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip() or None

@@ -2,13 +2,14 @@
 
 import importlib.util
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from convexlib.errors import InputError
-from experiments import bounds, ecg, nyse, provenance, recovery, three_layer, uci
+from experiments import bounds, ecg, nyse, provenance, records, recovery, three_layer, uci
 from experiments.runner import check_config, run
 from experiments.uci import peer
 
@@ -180,3 +181,30 @@ def test_a_clean_record_is_of_a_commit_and_of_one_code() -> None:
     found = [record("a"), record("a"), record("b"), record("a", "abc-dirty"), record("a", None)]
     assert provenance.clean(found, square) == 2
     assert provenance.clean([], square) == 0
+
+
+def test_a_checkout_is_dirty_where_its_code_differs(tmp_path: Path, monkeypatch) -> None:
+    """Not where its book, or the records of another run, do."""
+
+    def git(*command: str) -> None:
+        own = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(
+            ["git", "-C", str(tmp_path), *own, *command], check=True, capture_output=True
+        )
+
+    for name in ("experiments", "book", "results"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.py").write_text("1\n")
+    git("init")
+    git("add", "-A")
+    git("commit", "-m", "first")
+    monkeypatch.setattr(records, "SOURCE", tmp_path)
+    names = []
+    for name in ("book", "results", "experiments"):
+        (tmp_path / name / "a.py").write_text("2\n")
+        records._commit.cache_clear()
+        names.append(records._commit())
+    records._commit.cache_clear()
+    assert names[0] == names[1]
+    assert len(names[0]) == 12
+    assert names[2] == f"{names[0]}-dirty"
