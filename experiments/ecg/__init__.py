@@ -73,7 +73,6 @@ def configs(
         "part": "compare",
         "n_test": 1000 if quick else 10_000,
         "batch_size": 200,
-        "scales": list(SCALES[::2] if quick else SCALES),
     }
     exact: dict[str, Any] = {
         "tol": 1e-6,
@@ -82,6 +81,7 @@ def configs(
         "width": 50,
         "factor": 3 if quick else 10,
         "rates": _grid(RATES, quick),
+        "scales": list(SCALES[::2] if quick else SCALES),
     }
     many: dict[str, Any] = {
         "n_train": 500 if quick else 1000,
@@ -92,6 +92,7 @@ def configs(
         "width": 100,
         "factor": 0,
         "rates": _grid(MANY_LAGS, quick),
+        "scales": list(SCALES[::2]),
     }
     beats = {**common, "part": "beats", "record": 100, "n_test": 5000 if quick else 41_000}
     if quick:
@@ -100,7 +101,7 @@ def configs(
     else:
         cases = [(k, ratio, exact) for k in (1, 2) for ratio in RATIOS]
         cases += [(k, ratio, many) for k in (5, 10, 15) for ratio in RATIOS]
-        large = {"n_train": 10_000, "factor": 0}
+        large = {"n_train": 10_000, "factor": 0, "scales": list(SCALES[::2])}
         cases += [(k, 0.01, {**exact, **large}) for k in (1, 2)]
         sizes = [(k, r, exact if k == 2 else many) for k in (2, 10) for r in RATIOS[1:]]
     return [

@@ -49,7 +49,7 @@ __all__ = [
 
 RATIOS = (0.01, 0.03, 0.003, 0.1, 0.001)  # the middle of the path first
 SEARCHES = 5  # starts of column generation
-LONG = {"scales": [1.0, 0.1], "rates": [0.03, 0.01], "seeds": [0, 1], "seconds": 7.0}
+LONG = {"scales": [1.0, 0.1], "rates": [0.03, 0.01], "seeds": [0], "seconds": 7.0}
 # Steps of half and of a quarter of a power of ten, written out: the last digit of a computed power
 # depends on the machine, and it is part of the names of the records.
 RIDGES = [0.0, 0.1, 0.31622776601683794, 1.0, 3.1622776601683795, 10.0, 31.622776601683793, 100.0,
