@@ -157,12 +157,14 @@ def margins(
 ) -> list[tuple[float, float]]:
     """Return for each comparison how far the best seed of a method is above, and the tolerance.
 
-    That is the certified gap where the bound is the reference, else that of the search.
+    That is the excess of the convex network itself where the bound is the reference, else the
+    tolerance of the search.
     """
     rows = []
     for record in found:
         result = record["result"]
-        tol = gap(result) if is_proven(result, TIGHT) else float(record["config"]["tol"])
+        proven = is_proven(result, TIGHT)
+        tol = max(excess(result, "generated")) if proven else float(record["config"]["tol"])
         rows.append((min(excess(result, name, part)), tol))
     return rows
 
