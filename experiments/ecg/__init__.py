@@ -7,9 +7,9 @@ program, another model, is reported beside them. Two kinds of records (``config[
 
 * *compare*, record 208. With k = 1 or 2 the data have rank 2 or 3, where the convex program is
   solved to a *certified* global optimum over networks of any width. With k = 5 to 15 its patterns
-  are generated until local search finds no further one; `certify` proves a bound that leaves next
-  to nothing at a tenth of beta_max and much at a thousandth. Beside it the program over the
-  patterns of Gaussian gates, and without cones (gated).
+  are generated until local search finds no further one; `certify` proves a bound that leaves less
+  than one per cent at a tenth of beta_max and more below. Beside it the program over the patterns
+  of Gaussian gates, and without cones (gated).
 * *beats*, record 100, whose beats are annotated: the errors of the convex network and of linear
   autoregression by kind of beat, and aligned at the R peak.
 
@@ -100,9 +100,10 @@ def configs(
         sizes = [(2, 0.01, exact)]
     else:
         cases = [(k, ratio, exact) for k in (1, 2) for ratio in RATIOS]
-        cases += [(k, ratio, many) for k in (5, 10, 15) for ratio in RATIOS]
+        # The smallest ratio takes as long as all the rest, and no bound says much there.
+        cases += [(k, ratio, many) for k in (5, 10, 15) for ratio in RATIOS[:-1]]
         large = {"n_train": 10_000, "factor": 0, "scales": list(SCALES[::2])}
-        cases += [(k, 0.01, {**exact, **large}) for k in (1, 2)]
+        cases += [(1, 0.01, {**exact, **large})]
         sizes = [(k, r, exact if k == 2 else many) for k in (2, 10) for r in RATIOS[1:]]
     return [
         *({**common, **descent, "lags": k, "ratio": r, **rest} for k, r, rest in cases),
