@@ -92,13 +92,14 @@ def missed(record: dict[str, Any]) -> str | None:
 def table(found: Sequence[dict[str, Any]]) -> str:
     """Return the comparisons and the errors by kind of beat as text.
 
-    "above" is relative to the certified bound where that is tight, elsewhere to the lowest value of
-    the convex program: best and worst seed at equal time from the best scale of the start, its mean
-    split into loss and weight decay, the best seed from He's start, and the best with more time.
+    Excesses are relative to the certified bound where that is tight, elsewhere to the lowest value
+    of the convex program: best and worst seed at equal time from the best scale of the start, its
+    mean split into loss and weight decay, the best seed from He's start, and the best with more
+    time.
     """
-    head = ("lags", "n", "beta/max", "method", "objective", "above: best", "worst", "loss", "decay")
-    lines = ["{:>4} {:>6} {:>8} {:12} {:>10} {:>11} {:>8} {:>8} {:>8}".format(*head)]
-    lines[0] += f" {'He':>8} {'longer':>8} {'train mse':>9} {'test mse':>9} {'scale':>5} {'gap':>7}"
+    head = ("lags", "n", "beta/max", "method", "objective", "best", "worst", "loss", "decay")
+    lines = ["{:>4} {:>6} {:>8} {:12} {:>10} {:>6} {:>6} {:>6} {:>6}".format(*head)]
+    lines[0] += f" {'He':>6} {'longer':>6} {'train':>8} {'test mse':>8} {'scale':>5} {'gap':>6}"
     for record in comparisons(found):
         config, result = record["config"], record["result"]
         start = f"{config['lags']:4} {config['n_train']:6} {ratio_of(record):8.5g} "
@@ -112,18 +113,18 @@ def table(found: Sequence[dict[str, Any]]) -> str:
                 ends[4] = min(excess(result, name, "he"), default=None)
             if name in result["longer"]:
                 ends[5] = result["longer"][name]["objective"] / reference(result) - 1.0
-            cells = ["" if value is None else f"{value:.1e}" for value in ends]
+            cells = ["" if value is None else f"{value:.0e}" for value in ends]
             scale = f"{runs[0]['scale']:g}" if "scale" in runs[0] else ""
-            proven = f"{gap(result):.1e}" if name == "generated" else ""
+            proven = f"{gap(result):.0e}" if name == "generated" else ""
             lines.append(
-                f"{start}{name:12} {min(run['objective'] for run in runs):10.6g} {cells[0]:>11} "
-                + "".join(f"{cell:>8} " for cell in cells[1:])
-                + f"{np.mean([run['train_mse'] for run in runs]):9.6f} "
-                f"{np.mean([run['test_mse'] for run in runs]):9.5f} {scale:>5} {proven:>7}"
+                f"{start}{name:12} {min(run['objective'] for run in runs):10.6g} "
+                + "".join(f"{cell:>6} " for cell in cells)
+                + f"{np.mean([run['train_mse'] for run in runs]):8.6f} "
+                f"{np.mean([run['test_mse'] for run in runs]):8.5f} {scale:>5} {proven:>6}"
             )
         linear = result["linear"]
         lines.append(
-            f"{start}{'linear':12} {'':67}{linear['train_mse']:9.6f} {linear['test_mse']:9.5f}"
+            f"{start}{'linear':12} {'':53}{linear['train_mse']:8.6f} {linear['test_mse']:8.5f}"
         )
     beats = [record for record in found if record["config"]["part"] == "beats"]
     for record in sorted(beats, key=lambda r: (r["config"]["lags"], -ratio_of(r))):
