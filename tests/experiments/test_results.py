@@ -17,8 +17,8 @@ RESULTS = Path(__file__).resolve().parents[2] / "results"
 CONTENT = {
     "benchmarks": (430, "208f23f00560529b"),
     "bounds": (59, "570eaef95b085535"),
-    "ecg": (21, "51fb6920b73c4dff"),
-    "nyse": (14, "134dc81473c307f1"),
+    "ecg": (18, "99a87a83bce48a58"),
+    "nyse": (14, "2b82c8fa9f3d64d6"),
     "recovery": (73, "4916b3d08da7b84b"),
     "three_layer": (32, "c8eeb8b169116531"),
     "uci": (1980, "d1c8ed731275964c"),
