@@ -17,7 +17,7 @@ RESULTS = Path(__file__).resolve().parents[2] / "results"
 CONTENT = {
     "benchmarks": (430, "208f23f00560529b"),
     "bounds": (59, "570eaef95b085535"),
-    "ecg": (18, "99a87a83bce48a58"),
+    "ecg": (18, "9ae81819446d4d47"),
     "nyse": (14, "2b82c8fa9f3d64d6"),
     "recovery": (73, "4916b3d08da7b84b"),
     "three_layer": (32, "c8eeb8b169116531"),
