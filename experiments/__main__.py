@@ -15,7 +15,19 @@ from typing import Any
 from convexlib.cli import console
 from convexlib.cli.console import DONE, FAILED, device, exit_code, write_plainly
 from convexlib.errors import ConvexlibError, DataError, InputError
-from experiments import bounds, cluster, ecg, nyse, recovery, runner, spot_check, three_layer, uci
+from experiments import (
+    bounds,
+    cluster,
+    ecg,
+    images,
+    nyse,
+    recovery,
+    reflections,
+    runner,
+    spot_check,
+    three_layer,
+    uci,
+)
 from experiments.provenance import other_code
 from experiments.records import stored
 from experiments.variations import parse
@@ -25,8 +37,10 @@ EXPERIMENTS = {
     for experiment in (
         bounds.EXPERIMENT,
         ecg.EXPERIMENT,
+        images.EXPERIMENT,
         nyse.EXPERIMENT,
         recovery.EXPERIMENT,
+        reflections.EXPERIMENT,
         three_layer.EXPERIMENT,
         uci.EXPERIMENT,
     )

@@ -53,7 +53,9 @@ class ByKind:
 def code_of(function: Callable[..., Any], config: Mapping[str, Any]) -> str | None:
     """Return the digest of the code behind a record; None where its source is not at hand."""
     kind = kind_of(function, config)
-    return None if isinstance(kind, ByKind) else _digest_of(kind.__module__, kind.__name__)
+    if isinstance(kind, ByKind):
+        return None
+    return _digest_of(kind.__module__, getattr(kind, "__name__", type(kind).__name__))
 
 
 def kind_of(function: Callable[..., Any], config: Mapping[str, Any]) -> Callable[..., Any]:

@@ -43,7 +43,7 @@ lines = [["data", "list"], ["data", "verify", "ecg"], ["data", "list", "b\\xe9"]
          ["certify", model, data, "--beta", "-1"], ["run", "ecg"]]
 lines += [[*words, "--help"] for words in ([], ["data", "fetch"], ["certify"])]
 others = [["list"], ["check", "recovery", "1"]]
-names = ("bounds", "ecg", "nyse", "recovery", "three_layer", "uci")
+names = ("bounds", "ecg", "images", "nyse", "recovery", "reflections", "three_layer", "uci")
 others += [["table", name, "--full"] for name in names]
 others += [[*words, "--help"] for words in ([], ["run"], ["table"])]
 for program, words in [(cli, w) for w in lines] + [(experiments, w) for w in others]:
@@ -69,7 +69,7 @@ def test_every_command_prints_where_only_ascii_can_be(tmp_path: Path) -> None:
     assert done.returncode == 0, err[-2000:]
     assert "Traceback" not in err
     codes = [line.split()[2] for line in out.splitlines() if line.startswith("exit code")]
-    assert codes == ["0", "0", "2", "0", "2", "2", *["0"] * 3, *["0"] * 11]
+    assert codes == ["0", "0", "2", "0", "2", "2", *["0"] * 3, *["0"] * 13]
     assert "+-" in out  # for the sign in the tables
     assert "target ?" in out  # the dotless i has no other form in ASCII
 

@@ -38,8 +38,10 @@ COMMANDS = {
     "benchmarks": ("make bench BENCH=--full", "2 idle cores"),
     "bounds": ("python -m experiments run bounds --full", "1 idle core"),
     "ecg": ("python -m experiments run ecg --full", "2 cores"),
+    "images": ("python -m experiments run images --full", "2 cores"),
     "nyse": ("python -m experiments run nyse --full", "2 cores"),
     "recovery": ("python -m experiments run recovery --full", "2 cores"),
+    "reflections": ("python -m experiments run reflections --full", "1 core"),
     "three_layer": ("python -m experiments run three_layer --full", "2 cores"),
     "uci": ("python -m experiments run uci --full", "workstation, GPU or cluster"),
 }

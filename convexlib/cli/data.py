@@ -24,7 +24,10 @@ def add_data(commands: Any) -> None:
     ):
         command = actions.add_parser(action, help=text, description=text)
         command.add_argument(
-            "names", nargs="*", metavar="NAME", help="ecg, nyse, uci or one UCI name (default: all)"
+            "names",
+            nargs="*",
+            metavar="NAME",
+            help="ecg, nyse, mnist, uci or one UCI name (default: all)",
         )
         command.set_defaults(run=run)
 
@@ -36,8 +39,8 @@ def entries(names: Iterable[str]) -> list[datasets.Entry]:
     for name in list(names) or list(known):
         if name != "uci" and name not in known:
             raise InputError(
-                f"unknown data set {name!r}; expected ecg, nyse, uci or a name that `convexlib "
-                f"data list` shows.{suggestion(name, [*known, 'uci'])}"
+                f"unknown data set {name!r}; expected ecg, nyse, mnist, uci or a name that "
+                f"`convexlib data list` shows.{suggestion(name, [*known, 'uci'])}"
             )
         wanted = datasets.list_uci() if name == "uci" else [name]
         chosen |= {one: known[one] for one in wanted}

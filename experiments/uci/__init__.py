@@ -15,19 +15,19 @@ networks:
 
 * *gated*: the gated program over 5,000 Gaussian gates; *relu*: the ReLU program over 2,500
   (duplicates and the pattern of zeros removed). Both carry a certified lower bound.
-* *generated*: the ReLU program with patterns that are generated instead of drawn.
-* *sgd*, *adam*: descent on F, ReLU; see `experiments.uci.methods`.
-* *sgd-2000*, *adam-2000*: the same for the paper's number of epochs, on the smallest tables of few
-  classes.
+* *generated*: the ReLU program with patterns that are generated instead of drawn, and a certificate
+  over all networks.
+* *sgd-relu*, *adam-relu*: descent on ReLU networks as wide as that of *relu*, 100 epochs;
+  *sgd-gated*, *adam-gated*: on gated networks with the masks of *gated*, on tables of at most
+  1,000 rows; ``-2000`` is the paper's number of epochs, on those tables and a random third of the
+  larger ones (gated: a sample). See `experiments.uci.descent`.
+* *sgd*, *adam*: descent on ReLU networks of 50 neurons for each output, from He's start, each
+  output with the best rate of its own.
+* The effect of a setting, on a sample of problems: ``-he`` starts from another distribution,
+  ``-narrow`` has 50 neurons, ``-separate`` has networks of one output, each with the best rate of
+  its own, ``-again`` draws other patterns.
 
 A record belongs to one problem and one method. Seconds are processor time of one thread.
-
-What differs from the paper, by its authors' public code: descent trains ReLU networks only (there
-gated networks with the program's own gates as well, each class in a comparison of its own), for
-fewer epochs on most tables (2,000 there), with 50 neurons for each output (there as many as the
-convex network has, and 50 at least), from He's start (there that of torch.nn.Linear). One objective
-for all methods; generated patterns, duality gaps, test accuracy and tolerances below 0.1 are
-additions.
 """
 
 from __future__ import annotations
@@ -39,20 +39,22 @@ import numpy as np
 
 from convexlib import datasets
 from convexlib.datasets import list_uci
+from experiments.provenance import ByKind
 from experiments.runner import Experiment, check_config
 from experiments.uci.methods import CONVEX, METHODS, Task, load_task, split
 from experiments.uci.tables import missed, table
-from experiments.variations import FILE
 
 __all__ = ["EXPERIMENT", "LAMBDAS", "Task", "compute", "configs", "load_task", "missed", "split"]
 
 LAMBDAS = tuple(float(f"{value:.10g}") for value in np.logspace(-5, -1, 6))
 QUICK = ("wine", "breast-cancer-wisc-diag")
 QUICK_LAMBDAS = (LAMBDAS[4], LAMBDAS[2])
-DESCENT = ("sgd", "adam")
+OPTIMIZERS = ("sgd", "adam")
 RATES = (10.0, 5.0, 1.0, 0.5, 0.1, 0.01, 0.001)
-PAPER_EPOCHS = 2000
-LONG_ROWS, LONG_CLASSES = 300, 3  # tables on which that many epochs are a matter of minutes
+EPOCHS, PAPER_EPOCHS = 100, 2000
+SMALL = 1000  # training rows of the tables on which all is affordable
+SAMPLE = 0  # seed of the random third of the larger tables, and of the samples
+SAMPLED, GATED_SAMPLED = 24, 6  # problems
 
 
 def configs(
@@ -60,45 +62,70 @@ def configs(
 ) -> list[dict[str, Any]]:
     """Return the configurations of a profile, ``"quick"`` (under a minute) or ``"full"``.
 
-    Smaller tables come first, so that a run that is stopped has finished as many as it can; long
-    descent and the generated patterns come last.
+    Smaller tables come first, so that a run that is stopped has finished as many as it can; first
+    the two panels, then the paper's epochs, the generated patterns, and the effects of settings.
     """
     quick = profile == "quick"
     known = datasets.catalogue()
     names = sorted(QUICK if quick else list_uci(), key=lambda name: (known[name].shape, name))
-    descent: dict[str, Any] = {
+    small = [name for name in names if len(split(known[name].shape[0])[0]) <= SMALL]
+    common: dict[str, Any] = {
         "rates": list(RATES[2:5] if quick else RATES),
         "seeds": list(seeds if seeds is not None else range(1 if quick else 3)),
-        "epochs": 20 if quick else 100,
+        "epochs": 20 if quick else EPOCHS,
         "batches": 10,
-        "width": 50,
+        "records": 40,
     }
-    methods = {**CONVEX, **dict.fromkeys(DESCENT, descent)}
-    if quick:
-        methods |= {name: {**CONVEX[name], "patterns": 300} for name in CONVEX}
-    generated: dict[str, dict[str, Any]] = {"generated": {"rounds": 1 if quick else 3, "tol": 1e-6}}
-    long = {f"{name}-{PAPER_EPOCHS}": descent | {"epochs": PAPER_EPOCHS} for name in DESCENT}
-    few = [] if quick else [name for name in names if _is_small(known[name])]
+    convex = {name: {**CONVEX[name], "patterns": 300} if quick else CONVEX[name] for name in CONVEX}
+    own = {key: common[key] for key in ("rates", "seeds", "epochs", "batches")} | {"width": 50}
+    relu = {**common, "width": 50, "match": not quick}
+    gated = {**common, "patterns": convex["gated"]["patterns"]}
+    generated = {"rounds": 1 if quick else 3, "tol": 1e-6, "certificate": 1.0 if quick else 3.0}
+    weights = QUICK_LAMBDAS if quick else LAMBDAS[::-1]
+    long = {"epochs": PAPER_EPOCHS}
+    panels = [(name, value) for name in names for value in weights]
+    on_small = [(name, value) for name, value in panels if name in small]
+    chosen = np.random.default_rng(SAMPLE)
+    large = [name for name in names if name not in small]
+    third = set(chosen.choice(large, len(large) // 3, replace=False)) if large else set()
+    on_third = [(name, value) for name, value in panels if name in third]
+    # At the two largest lambdas hardly any network has a neuron.
+    telling = [pair for pair in on_small if pair[1] < LAMBDAS[4]]
+    sample = [telling[k] for k in sorted(chosen.permutation(len(telling))[:SAMPLED])]
+    few = sample[:GATED_SAMPLED]
+    plan: list[tuple[list[tuple[str, float]], dict[str, dict[str, Any]]]] = [
+        (on_small, {**convex, **_both("-relu", relu), **_both("-gated", gated)}),
+        ([pair for pair in panels if pair not in on_small], {**convex, **_both("-relu", relu)}),
+        (panels, _both("", own)),
+    ]
+    if not quick:
+        plan += [
+            (on_small, _both("-relu-2000", {**relu, **long})),
+            (sample, _both("-he", {**relu, "start": "he"})),
+            (sample, _both("-narrow", {**relu, "match": False})),
+            (sample, _both("-separate", {**relu, "outputs": "separate"})),
+            (sample, {f"{name}-again": {**convex[name], "seed": 1} for name in convex}),
+            (few, _both("-gated-2000", {**gated, **long})),
+            (on_third, _both("-relu-2000", {**relu, **long})),
+        ]
+    plan.append((panels, {"generated": generated}))
     return [
         {"data": name, "lambda": value, "method": method, "device": device, **options}
-        for group, names in ((methods, names), (long, few), (generated, names))
-        for name in names
-        for value in (QUICK_LAMBDAS if quick else LAMBDAS[::-1])
-        for method, options in group.items()
+        for problems, methods in plan
+        for name, value in problems
+        for method, options in methods.items()
     ]
 
 
-def _is_small(entry: datasets.Entry) -> bool:
-    few = entry.classes is not None and entry.classes <= LONG_CLASSES
-    return few and entry.shape[0] <= LONG_ROWS
+def _both(variant: str, options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {f"{name}{variant}": options for name in OPTIMIZERS}
 
 
-def compute(config: dict[str, Any]) -> dict[str, Any]:
-    """Run one method on one problem."""
+def _check(config: dict[str, Any]) -> None:
     check_config(config, configs)
-    file = {key: config[key] for key in FILE if key in config}
-    return METHODS[config["method"]](load_task(config["data"], config["device"], **file), config)
 
+
+compute = ByKind("method", METHODS, _check)
 
 EXPERIMENT = Experiment(
     name="uci",

@@ -4,20 +4,21 @@
 stand for is scored, and the lower bound is computed anew from the dual points.
 
 *Generated*: the ReLU program again, but patterns are generated for so many rounds, beginning with
-those of a briefly trained network. The bound is on all networks, of any width; at these ranks it
-is far from tight.
+those of a trained network, and the result is certified: the bound is on all networks, of any width.
 
-*Descent*: for each output, all learning rates and seeds are trained at once, in float32, for so
-many epochs of so many batches; the rate is halved 19 times on the way. An output keeps the best
-network that any of its runs met at a record. That is more than one run of one rate could do:
-outputs tune their own rates, and the best moment counts, not the last.
+*Descent*: the grid of learning rates and seeds of `experiments.uci.descent`, in float32, on ReLU
+networks or on gated ones with the masks of the gated program. As with the authors, the best moment
+of the best run that did not fail counts.
+
+*By output*: the library's own descent, a grid for each output, which tunes a rate of its own; the
+best moment of any run counts. Such runs are one tensor program, and have no times of their own.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,15 +27,18 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, sample_arrangements
+from convexlib.certify import certify
 from convexlib.datasets import load_uci
 from convexlib.errors import ConvergenceWarning, InputError
-from convexlib.networks import side_by_side
+from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, side_by_side
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.problems.vector_output import VectorOutput
 from convexlib.result import Result
 from convexlib.solvers.solve import solve
 from convexlib.training import now, train
-from experiments.variations import own_table
+from experiments.records import find, results_dir
+from experiments.uci.descent import Problem, descend
+from experiments.variations import FILE, own_table
 
 SHUFFLE = 1995
 MAX_CLASSES = 100  # of the 73 tables none has more
@@ -43,6 +47,8 @@ CONVEX: dict[str, dict[str, Any]] = {
     "relu": {"patterns": 2500, "tol": 1e-6},
 }
 RECORDS = 40  # of the objective, on the way
+VARIANTS = ("-relu", "-relu-2000", "-gated", "-gated-2000", "-he", "-narrow", "-separate")
+DESCENT = tuple(f"{optimizer}{variant}" for variant in VARIANTS for optimizer in ("sgd", "adam"))
 SEED = 0  # of the patterns
 
 
@@ -103,22 +109,29 @@ def load_task(name: str, device: str = "cpu", **file: str) -> Task:
     return Task(*(torch.from_numpy(part).to(device) for part in parts))
 
 
-def patterns(X: Tensor, count: int) -> Arrangements:
+def patterns(X: Tensor, count: int, seed: int = SEED) -> Arrangements:
     """Return the distinct patterns of `count` Gaussian gates, without the one of zeros."""
-    drawn = sample_arrangements(X, count, seed=SEED)
+    drawn = sample_arrangements(X, count, seed=seed)
     return drawn.select(drawn.masks.any(dim=1))
 
 
-def convex(task: Task, config: dict[str, Any]) -> dict[str, Any]:
+def load(config: Mapping[str, Any]) -> Task:
+    """Return the table of a configuration."""
+    file = {key: config[key] for key in FILE if key in config}
+    return load_task(config["data"], config["device"], **file)
+
+
+def convex(config: dict[str, Any]) -> dict[str, Any]:
     """Solve the program over sampled patterns, output by output."""
+    task = load(config)
     X, n = task.X, len(task.X)
     began = now(X)
     program = VectorOutput(
         X,
         task.Y,
         beta=n * config["lambda"],
-        arrangements=patterns(X, config["patterns"]),
-        gated=config["method"] == "gated",
+        arrangements=patterns(X, config["patterns"], config.get("seed", SEED)),
+        gated=config["method"].startswith("gated"),
     )
     count = len(program.masks)  # made before the columns are, which then share them
     setup = now(X) - began
@@ -129,25 +142,74 @@ def convex(task: Task, config: dict[str, Any]) -> dict[str, Any]:
         for column, result in zip(program.columns, results, strict=True)
     ]
     return {
-        **_solution(program, task, network, sum(bounds), results, seconds, setup),
+        **_solution(task, program.objective(network) / n, network, sum(bounds) / n),
+        **_solver(results, seconds, setup, n),
         "patterns": count,
         "newton_steps": sum(result.n_iter for result in results),
     }
 
 
-def generated(task: Task, config: dict[str, Any]) -> dict[str, Any]:
-    """Solve the ReLU program over generated patterns, output by output."""
-    X, beta = task.X, len(task.X) * config["lambda"]
+def generated(config: dict[str, Any]) -> dict[str, Any]:
+    """Solve the ReLU program over generated patterns, output by output, and certify it."""
+    task = load(config)
+    X, n = task.X, len(task.X)
+    beta = n * config["lambda"]
     columns = [TwoLayer(X, targets, beta=beta, arrangements="generate") for targets in task.Y.T]
     results, seconds = _solved(columns, tol=config["tol"], max_iter=config["rounds"])
-    pairs = list(zip(columns, results, strict=True))
-    network = side_by_side([column.to_network(result) for column, result in pairs])
-    dual = sum(result.dual for result in results)
-    return _solution(_referee(task, beta), task, network, dual, results, seconds)
+    networks, dual, objective = [], 0.0, 0.0
+    began = now(X)
+    for column, result in zip(columns, results, strict=True):
+        networks.append(column.to_network(result))
+        limit = {"z": result.z, "max_seconds": config["certificate"]}
+        found = certify(networks[-1], X, column.y, beta=beta, **limit)
+        dual += max(found.dual, result.dual)
+        objective += found.primal
+    return {
+        **_solution(task, objective / n, side_by_side(networks), dual / n),
+        **_solver(results, seconds, 0.0, n),
+        "certificate_seconds": round(now(X) - began, 4),
+    }
 
 
-def descent(task: Task, config: dict[str, Any]) -> dict[str, Any]:
-    """Train the whole grid of rates and seeds, output by output."""
+def descent(config: dict[str, Any]) -> dict[str, Any]:
+    """Train the whole grid of rates and seeds; outputs together, unless they are separate."""
+    task = load(config)
+    gates = patterns(task.X, config["patterns"]) if "patterns" in config else None
+    width = len(gates) if gates is not None else max(config["width"], _neurons(task, config))
+    parts = task.Y.T[..., None] if config.get("outputs") == "separate" else task.Y[None]
+    masks = None if gates is None else gates.masks.T.contiguous()
+    networks, runs, objective = [], [], 0.0
+    for Y in parts:
+        exact = Problem(task.X, Y, config["lambda"], None if masks is None else masks.to(Y))
+        run = descend(exact.single(), width, config)
+        U, A = (part.double() for part in run.weights)
+        objective += float(exact.objective(U, A))
+        alpha = A[:, 0] if A.shape[1] == 1 and len(parts) > 1 else A
+        networks.append(
+            TwoLayerReLU(U, alpha)
+            if gates is None
+            else TwoLayerGatedReLU(U, alpha, gates.gates.to(U))
+        )
+        runs.append(run)
+    network = networks[0] if len(networks) == 1 else side_by_side(networks)
+    seconds = np.sum([run.grid[0] for run in runs], axis=0)
+    values = np.sum([run.grid[1] for run in runs], axis=0)
+    return {
+        **scores(task, objective, network),
+        "width": width,
+        "runs": len(config["rates"]) * len(config["seeds"]),
+        "failed": sum(run.failed for run in runs),
+        "best_rates": [run.rate for run in runs],
+        "best_seeds": [run.seed for run in runs],
+        "seconds": round(float(seconds[-1]), 4),
+        "curve": curve(*runs[0].alone) if len(runs) == 1 else curve(seconds, values),
+        "grid": curve(seconds, values),
+    }
+
+
+def by_output(config: dict[str, Any]) -> dict[str, Any]:
+    """Train the whole grid of rates and seeds, output by output, by `convexlib.training.train`."""
+    task = load(config)
     X, n = task.X, len(task.X)
     beta = n * config["lambda"]
     single = X.float()
@@ -160,7 +222,7 @@ def descent(task: Task, config: dict[str, Any]) -> dict[str, Any]:
                 targets.float().contiguous(),
                 beta=beta,
                 width=config["width"],
-                optimizer=f"{config['method'].partition('-')[0]}-step",
+                optimizer=f"{config['method']}-step",
                 rates=config["rates"],
                 seeds=config["seeds"],
                 n_steps=config["epochs"] * config["batches"],
@@ -168,12 +230,14 @@ def descent(task: Task, config: dict[str, Any]) -> dict[str, Any]:
                 n_records=RECORDS,
             )
             runs.append(run)
-    network = side_by_side([run.best_network for run in runs])
+    network = side_by_side([run.best_network for run in runs]).double()
+    weights = network.U.detach(), network.alpha.detach()
+    objective = Problem(X, task.Y, config["lambda"]).objective(*weights)
     # With the same number of steps, all outputs are recorded at the same moments.
     seconds = np.sum([run.seconds for run in runs], axis=0)
     values = np.sum([run.best_curve for run in runs], axis=0) / n
     return {
-        **scores(_referee(task, beta), task, network),
+        **scores(task, float(objective), network),
         "runs": len(config["rates"]) * len(config["seeds"]),
         "best_rates": [run.best_rate for run in runs],
         "best_seeds": [run.best_seed for run in runs],
@@ -182,6 +246,20 @@ def descent(task: Task, config: dict[str, Any]) -> dict[str, Any]:
         "seconds": round(float(seconds[-1]), 4),
         "curve": curve(seconds, values),
     }
+
+
+def _neurons(task: Task, config: Mapping[str, Any]) -> int:
+    """How many neurons the ReLU program's network has: the width that the authors give descent.
+
+    From the program's record; without one it is solved.
+    """
+    if not config["match"]:
+        return 0
+    own = {key: config[key] for key in ("data", "lambda", "device", *FILE) if key in config}
+    program = {**own, "method": "relu", **CONVEX["relu"]}
+    record = find(results_dir() / "uci", program)
+    found = convex(program) if record is None else record["result"]
+    return int(found["neurons"])
 
 
 def _solved(columns: list[TwoLayer], **options: Any) -> tuple[list[Result], list[float]]:
@@ -200,26 +278,15 @@ def _solved(columns: list[TwoLayer], **options: Any) -> tuple[list[Result], list
     return results, seconds
 
 
-def _referee(task: Task, beta: float) -> VectorOutput:
-    """A problem that scores ReLU networks; what patterns it has does not matter for that."""
-    return VectorOutput(task.X, task.Y, beta=beta, arrangements=patterns(task.X, 20))
+def _solution(task: Task, objective: float, network: nn.Module, dual: float) -> dict[str, Any]:
+    """The network's scores and its gap."""
+    gap = max(1.0 - dual / objective, 0.0)
+    return {**scores(task, objective, network), "dual": dual, "relative_gap": gap}
 
 
-def _solution(
-    problem: VectorOutput,
-    task: Task,
-    network: nn.Module,
-    dual: float,
-    results: list[Result],
-    seconds: list[float],
-    setup: float = 0.0,
-) -> dict[str, Any]:
-    """The network's scores, the lower bound, and what the solver says of both."""
-    n = len(task.X)
+def _solver(results: list[Result], seconds: list[float], setup: float, n: int) -> dict[str, Any]:
+    """What the solver says of the outputs."""
     return {
-        **scores(problem, task, network),
-        "dual": dual / n,
-        "relative_gap": max(1.0 - dual / problem.objective(network), 0.0),
         "program_value": sum(result.value for result in results) / n,
         "scope": results[0].scope,
         "status": sorted({result.status.name for result in results}),
@@ -228,17 +295,16 @@ def _solution(
     }
 
 
-def scores(problem: VectorOutput, task: Task, network: nn.Module) -> dict[str, Any]:
-    """Score a network in float64: objective F, accuracies, neurons; beside them F of no network."""
-    n = len(task.X)
+def scores(task: Task, objective: float, network: nn.Module) -> dict[str, Any]:
+    """What is kept of a network in float64: F, accuracies, neurons; beside them F of no network."""
     with torch.no_grad():
         found = [_classes(network(X)) for X in (task.X, task.X_test)]
     labels = task.labels, task.labels_test
     accuracy = [float((a == b).double().mean()) for a, b in zip(found, labels, strict=True)]
     return {
         "shape": [*task.X.shape, task.Y.shape[1]],
-        "zero": 0.5 * float((task.Y**2).sum()) / n,
-        "objective": problem.objective(network) / n,
+        "zero": 0.5 * float((task.Y**2).sum()) / len(task.X),
+        "objective": objective,
         "train_accuracy": accuracy[0],
         "test_accuracy": accuracy[1],
         "neurons": len(network.alpha),  # type: ignore[arg-type]  # a Tensor
@@ -280,12 +346,12 @@ def curve(seconds: np.ndarray, values: np.ndarray) -> dict[str, list[float]]:
     }
 
 
-METHODS: dict[str, Callable[[Task, dict[str, Any]], dict[str, Any]]] = {
+METHODS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "gated": convex,
     "relu": convex,
     "generated": generated,
-    "sgd": descent,
-    "adam": descent,
-    "sgd-2000": descent,
-    "adam-2000": descent,
+    **{f"{name}-again": convex for name in CONVEX},
+    "sgd": by_output,
+    "adam": by_output,
+    **dict.fromkeys(DESCENT, descent),
 }

@@ -33,8 +33,8 @@ from convexlib.problems.vector_output import VectorOutput
 from convexlib.training import now
 from experiments import runner
 from experiments.records import SOURCE
-from experiments.uci import CONVEX, LAMBDAS, Task, load_task
-from experiments.uci.methods import curve, patterns, scores
+from experiments.uci import CONVEX, LAMBDAS
+from experiments.uci.methods import curve, load, patterns, scores
 
 PYTHON = SOURCE / "benchmarks" / ".venv" / "bin" / "python"
 POOLS = ("OMP", "MKL", "OPENBLAS", "NUMBA")
@@ -57,10 +57,10 @@ def configs(profile: str = "full", rows: int = 700) -> list[dict[str, Any]]:
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """Run pyscnn on one problem."""
     runner.check_config(config, configs)
-    return pyscnn(load_task(config["data"]), config)
+    return pyscnn(config)
 
 
-def pyscnn(task: Task, config: dict[str, Any]) -> dict[str, Any]:
+def pyscnn(config: dict[str, Any]) -> dict[str, Any]:
     """Solve the gated program by pyscnn's R-FISTA, in a process of its own.
 
     Raises
@@ -79,6 +79,7 @@ def pyscnn(task: Task, config: dict[str, Any]) -> dict[str, Any]:
             f"{PYTHON} is missing; expected the environment of the peers, with pyscnn. In a "
             "checkout, `make bench` makes it."
         )
+    task = load(config)
     X, n = task.X, len(task.X)
     began = now(X)
     arrangements = patterns(X, config["patterns"])
@@ -108,7 +109,7 @@ def pyscnn(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     ending = next(line for line in log if "index" in line)
     network = program.to_network(weights.permute(1, 2, 0)[None])
     return {
-        **scores(program, task, network),
+        **scores(task, program.objective(network) / n, network),
         "program_value": program.value(weights.permute(1, 2, 0)[None]) / n,
         "patterns": len(arrangements),
         "iterations": ending["iteration"],

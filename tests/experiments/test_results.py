@@ -18,10 +18,12 @@ CONTENT = {
     "benchmarks": (430, "208f23f00560529b"),
     "bounds": (59, "570eaef95b085535"),
     "ecg": (18, "9ae81819446d4d47"),
+    "images": (4, "f671fc67f65826ec"),
     "nyse": (14, "2b82c8fa9f3d64d6"),
     "recovery": (73, "4916b3d08da7b84b"),
+    "reflections": (136, "493be75ea82f50a4"),
     "three_layer": (32, "c8eeb8b169116531"),
-    "uci": (1980, "d1c8ed731275964c"),
+    "uci": (2442, "8450a0143f4df8ab"),
 }
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from convexlib.errors import DataError
-from experiments import ecg, nyse, three_layer
+from experiments import ecg, images, nyse, three_layer
 from experiments.runner import Between, Experiment, Median, digest, file_name, records, run
 from experiments.spot_check import Agreement, compare, spot_check, table
 
@@ -171,7 +171,7 @@ def test_the_table_has_a_line_for_each_group():
     ]
 
 
-@pytest.mark.parametrize("of", [ecg, nyse, three_layer], ids=lambda of: of.EXPERIMENT.name)
+@pytest.mark.parametrize("of", [ecg, images, nyse, three_layer], ids=lambda of: of.EXPERIMENT.name)
 def test_descent_of_the_stored_records_is_known_to_be_timed(of):
     """It has a budget of time in these experiments, and nothing else has."""
     wanted = {file_name(config) for config in of.EXPERIMENT.configs("full")}

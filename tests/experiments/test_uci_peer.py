@@ -38,8 +38,8 @@ def task(monkeypatch):
     not peer.PYTHON.exists(), reason="needs the peers' environment (`make bench` makes it)"
 )
 def test_the_peer_solves_our_gated_program(task):
-    found = peer.pyscnn(task, CONFIG)
-    ours = METHODS["gated"](task, {**CONFIG, "method": "gated", "tol": 1e-10})
+    found = peer.pyscnn(CONFIG)
+    ours = METHODS["gated"]({**CONFIG, "method": "gated", "tol": 1e-10})
     assert found["ended"]
     assert found["patterns"] == ours["patterns"]
     assert_allclose(found["objective"], ours["objective"], rtol=1e-8)
@@ -56,7 +56,7 @@ def test_the_peer_solves_our_gated_program(task):
 def test_without_the_environment_the_error_says_how_to_make_it(task, monkeypatch):
     monkeypatch.setattr(peer, "PYTHON", Path("nowhere/python"))
     with pytest.raises(DataError, match=r"nowhere/python is missing.*`make bench` makes it"):
-        peer.pyscnn(task, CONFIG)
+        peer.pyscnn(CONFIG)
 
 
 def test_a_child_that_fails_is_no_result(task, monkeypatch, tmp_path):
@@ -65,7 +65,7 @@ def test_a_child_that_fails_is_no_result(task, monkeypatch, tmp_path):
     python.chmod(0o755)
     monkeypatch.setattr(peer, "PYTHON", python)
     with pytest.raises(SolverError, match=r"status 3 \(No module named scnn\); expected weights"):
-        peer.pyscnn(task, CONFIG)
+        peer.pyscnn(CONFIG)
 
 
 def test_the_configurations_are_those_of_the_smaller_tables():

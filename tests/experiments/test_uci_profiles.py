@@ -1,15 +1,24 @@
 """Profiles, ranks and the table on records made by hand."""
 
+import json
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from experiments.records import records
 from experiments.uci.tables import (
+    GATED,
     PLACE,
     POOLS,
+    RELU,
+    SHORT,
     TOLERANCES,
     by_problem,
+    effects,
+    panel,
     plot_profiles,
     profile,
     ranks,
@@ -38,6 +47,9 @@ def record(data, method, values, seconds, accuracy, runs):
     }
     if runs > 1:
         result["runs"] = runs
+        result["grid"] = result["curve"]
+        alone = [second / runs for second in seconds]
+        result["curve"] = {"objective": values, "seconds": alone}
     else:
         result["relative_gap"] = 1e-7
     return {"config": {"data": data, "lambda": 0.1, "method": method}, "result": result}
@@ -68,7 +80,7 @@ def test_times_are_those_of_the_first_value_that_is_low_enough(found, tol, relu,
     problems = by_problem(found, METHODS)
     times = times_to(problems, METHODS, tol)
     assert_allclose(times["relu"], relu)
-    assert_allclose(times["sgd"], sgd)  # a tenth: the share of one of ten runs
+    assert_allclose(times["sgd"], sgd)  # a tenth: one of ten runs alone
     whole = times_to(problems, METHODS, tol, alone=False)
     assert_allclose([whole["relu"], whole["sgd"]], [relu, 10 * np.array(sgd)])
     # The best value is that of the methods compared.
@@ -97,14 +109,73 @@ def test_the_table_names_shares_and_gaps(found):
     for key in ("adam", "gated"):
         found += [record(data, key, [10.0], [1.0], 0.1, 1) for data in ("a", "b")]
     lines = table(found).splitlines()
-    assert lines[0] == "2 problems with gated, sgd, adam"
+    assert lines[0] == "0 problems with gated, sgd-gated, adam-gated"
     lines = lines[lines.index("2 problems with gated, relu, sgd, adam") :]
     assert lines[1].split() == ["solved", "to", *(f"{tol:g}" for tol in TOLERANCES)]
     assert lines[3].split() == ["relu", "0.500", "0.500", "0.500", "0.500", "0.500", "0.500"]
     assert lines[4].split() == ["sgd", "1.000", "1.000", "1.000", "0.500", "0.500", "0.500"]
     summary = next(line for line in lines[7:] if line.startswith("relu") and "e-07" in line)
     assert summary.split() == ["relu", "0.7000", "1.25", "3.5", "1.0e-07"]
-    assert "0 problems with relu, generated, sgd, adam" in lines
+    assert "0 problems with relu, generated, sgd-relu-2000, adam-relu-2000" in lines
+
+
+def test_a_panel_leaves_out_the_problems_that_nobody_can_miss(found):
+    for part in found:
+        null = (part["config"]["data"], part["config"]["method"]) == ("b", "relu")
+        part["result"]["neurons"] = 0 if null else 3
+    counted = panel(found, METHODS, (1.0, 0.01))
+    assert (counted.every, counted.live) == (2, 1)
+    assert counted.shares == {"relu": {1.0: 1.0, 0.01: 1.0}, "sgd": {1.0: 1.0, 0.01: 0.0}}
+    assert counted.leads() == [False, True]
+    assert counted.seconds["sgd"] == {1.0: 1.0, 0.01: np.inf}
+    assert counted.grid["sgd"] == {1.0: 10.0, 0.01: np.inf}
+
+
+def test_a_method_all_of_whose_runs_have_failed_has_not_solved(found):
+    for part in found:
+        part["result"]["neurons"] = 1
+        if part["config"]["method"] == "sgd":
+            part["result"]["failed"] = 10
+    assert panel(found, METHODS, (1.0,)).shares["sgd"] == {1.0: 0.0}
+
+
+def test_effects_compare_a_variant_with_the_usual_setting(found):
+    for part in found:
+        part["result"]["neurons"] = 1
+    for part in found:
+        if part["config"]["method"] == "sgd":
+            part["config"]["method"] = "sgd-relu"
+    found.append(record("a", "sgd-he", [1.2], [5.0], 0.1, 10))
+    found[-1]["result"]["neurons"] = 1
+    usual, other, ratios = effects(found)["-he", "sgd"]
+    assert usual.every == other.every == 1
+    assert_allclose(ratios, [1.2 / 1.05])
+    assert usual.shares["sgd-relu"] == {1.0: 1.0, 0.5: 1.0, 0.1: 1.0}
+    assert other.shares["sgd-he"] == {1.0: 1.0, 0.5: 1.0, 0.1: 0.0}
+
+
+@pytest.mark.parametrize("methods", [GATED, RELU, SHORT])
+def test_shares_of_the_records_are_those_that_their_lines_give(methods):
+    """Counted a second time: from the text of the files, by nothing of this project."""
+    folder = Path(__file__).parents[2] / "results" / "uci"
+    best = {}
+    for method in methods:
+        for line in (folder / f"{method}.jsonl").read_text(encoding="utf8").splitlines():
+            record = json.loads(line)
+            key = record["config"]["data"], record["config"]["lambda"]
+            result = record["result"]
+            best.setdefault(key, {})[method] = result["objective"], result["neurons"]
+    whole = [part for part in best.values() if set(part) == set(methods)]
+    live = [part for part in whole if part[methods[0]][1] > 0]
+    counted = panel(records("uci"), methods)
+    assert (counted.every, counted.live) == (len(whole), len(live))
+    for method in methods:
+        for tol, share in counted.shares[method].items():
+            solved = [
+                part[method][0] <= (1 + tol + 1e-9) * min(value for value, _ in part.values())
+                for part in live
+            ]
+            assert share == pytest.approx(sum(solved) / len(live), abs=1e-12)
 
 
 def test_the_picture_has_a_panel_for_each_tolerance_and_a_step_line_for_each_method(found):

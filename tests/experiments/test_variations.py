@@ -7,12 +7,13 @@ import pytest
 
 from convexlib.errors import DataError, InputError
 from experiments import __main__ as cli
-from experiments import bounds, ecg, nyse, recovery, runner, three_layer, uci
+from experiments import bounds, ecg, images, nyse, recovery, reflections, runner, three_layer, uci
 from experiments.records import stored
 from experiments.runner import check_config, planned
 from experiments.variations import changed, parse, ratio_of
 
-EXPERIMENTS = [one.EXPERIMENT for one in (bounds, ecg, nyse, recovery, three_layer, uci)]
+ALL = (bounds, ecg, images, nyse, recovery, reflections, three_layer, uci)
+EXPERIMENTS = [one.EXPERIMENT for one in ALL]
 SMALL = {"n_train": 60, "n_test": 30, "lags": 1, "width": 4, "factor": 1, "seeds": [0]}
 
 
@@ -54,7 +55,7 @@ def test_other_values_are_refused(text):
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda one: one.name)
 def test_a_change_is_in_all_configurations_that_have_the_key_and_in_no_other(experiment):
     configs = experiment.configs("quick")
-    key = "lambda" if experiment is uci.EXPERIMENT else "ratio"
+    key = "lambda" if experiment in (images.EXPERIMENT, uci.EXPERIMENT) else "ratio"
     folder, found = planned(experiment, "quick", changes={key: 0.25})
     assert folder == f"{experiment.name}-quick-other"
     assert {config[key] for config in found} == {0.25}
@@ -73,7 +74,7 @@ def test_profiles_hold_each_configuration_once_for_the_seeds_and_device_asked_fo
     seeds = [config.get("seeds") for config in experiment.configs("quick", seeds=(7, 8))]
     assert [7, 8] in seeds
     assert [0, 1] not in seeds
-    if experiment is not recovery.EXPERIMENT:  # which refuses one
+    if experiment.name not in ("recovery", "reflections"):  # which refuse one
         devices = [config["device"] for config in experiment.configs("quick", device="cuda")]
         assert set(devices) == {"cuda"}
 
@@ -215,7 +216,7 @@ def test_a_table_of_classes_of_ones_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "experiment", [bounds.EXPERIMENT, recovery.EXPERIMENT, three_layer.EXPERIMENT]
+    "experiment", [one.EXPERIMENT for one in (bounds, images, recovery, reflections, three_layer)]
 )
 def test_experiments_that_take_no_table_say_so(experiment, series):
     message = f"{experiment.name} makes its own data .*such as ecg, nyse or uci"

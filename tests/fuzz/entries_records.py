@@ -213,3 +213,13 @@ def shipped() -> Any:
 
 
 entry("shipped", shipped, covers=("load_ecg", "load_ecg_beats", "load_nyse", "datasets"), share=0.1)
+
+
+def digits() -> Any:
+    """The digits of MNIST, where they are: nothing is fetched for this."""
+    if cl.datasets.locate(cl.datasets.catalogue()["mnist"]) is not None:
+        pixels, labels = cl.datasets.load_mnist()
+        valid([pixels, labels.astype(float)])
+
+
+entry("digits", digits, covers=("load_mnist",), share=0.1)

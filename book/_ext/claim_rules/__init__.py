@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
-from claim_rules import descent, recovery, speed, tables
+from claim_rules import descent, recovery, reflections, speed, tables
 from claim_rules.verdicts import Finding
 
 RULES: dict[str, Callable[[], Finding]] = {
-    rule.__name__: rule for module in (descent, tables, recovery, speed) for rule in module.RULES
+    rule.__name__: rule
+    for module in (descent, tables, recovery, reflections, speed)
+    for rule in module.RULES
 }
