@@ -27,8 +27,8 @@ from convexlib.pricing.ascent import search
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.result import relative_gap
 from convexlib.solvers.solve import solve
-from convexlib.training import Training, now, train
-from convexlib.training.two_layer import lbfgs
+from convexlib.training import Training, now
+from experiments.starts import descend_from
 from experiments.variations import FILE, beta_of, own_series
 
 LIVE = 1e-4  # a neuron counts if its |alpha| ||u|| exceeds this part of the largest
@@ -39,6 +39,8 @@ RATES = {
     "adam-cosine": (0.1, 0.03, 0.01, 0.003, 0.001),
 }
 METHODS = (*RATES, "lbfgs")
+HE = 1.0  # the scale of He's own start
+SCALES = (HE, 0.3, 0.1, 0.03)
 RECORDS = 50  # points of a curve
 PROVABLE = 3  # the rank up to which the optimum over all networks is proven exactly
 BEFORE, AFTER = 72, 120  # samples around an R peak; no two beats are nearer than their sum
@@ -127,26 +129,31 @@ def compare(config: dict[str, Any]) -> dict[str, Any]:
             generate(problem, task, config, seed, weights=seed == seeds[0]) for seed in seeds
         ]
     }
+    bound = bound_of(problem, methods["generated"])
     if config["patterns"]:
         for name, count in (("sampled", config["patterns"]), ("gated", config["gates"])):
             methods[name] = [
                 _sampled(problem, task, count, seed, gated=name == "gated") for seed in seeds
             ]
     seconds = float(np.mean([run["seconds"] for run in methods["generated"]]))
-    longer = {}
+    he, scales, longer = {}, {}, {}
     for name in METHODS:
-        methods[name] = at_equal_time(name, problem, task, config, seconds)
+        methods[name], he[name], scales[name] = at_equal_time(name, problem, task, config, seconds)
         if config["factor"]:
-            # The best of all rates and seeds, which share this time.
+            # From the scale that was best, the best of all rates and seeds, which share this time.
             rates, budget = _rates(name, config), config["factor"] * seconds
-            run = _descend(name, problem, config, rates, seeds, budget)
-            longer[name] = _report(problem, task, run, curve=True)
+            scale = methods[name][0]["scale"]
+            run = _descend(name, problem, config, scale, rates, seeds, budget)
+            longer[name] = _report(problem, task, run, scale, curve=True)
     return {
         "rows": list(problem.X.shape),
         "beta": problem.beta,
         "beta_max": beta_max,
         "seconds": round(seconds, 4),
+        "bound": bound,
         "methods": methods,
+        "he": he,
+        "scales": scales,
         "longer": longer,
         "linear": fit_linear(task),
         "persistence": {"test_mse": mean_square(task.y_test - task.X_test[:, 0])},
@@ -190,6 +197,26 @@ def generate(
     return report
 
 
+def bound_of(problem: TwoLayer, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the best proven bound on networks of every width; the time it took is not counted.
+
+    Up to `PROVABLE` every run has one of its own. Above, the network of the first run is certified:
+    dual points are chosen for bounds that need no search.
+    """
+    if all(run["rigorous"] for run in runs):
+        return {"dual": max(run["dual"] for run in runs), "method": "branch and bound",
+                "rigorous": True}  # fmt: skip
+    began = now(problem.X)
+    network = stored_network(runs[0]).to(problem.X.device)
+    certificate = certify(network, problem.X, problem.y, beta=problem.beta)
+    return {
+        "dual": certificate.dual,
+        "method": certificate.method,
+        "rigorous": certificate.rigorous,
+        "seconds": round(now(problem.X) - began, 4),
+    }
+
+
 def _searched(problem: TwoLayer, z: Tensor) -> float:
     """The dual value of the best multiple of z, were the highest neuron found the highest."""
     highest = search(problem.X, z, problem.beta, torch.Generator().manual_seed(0)).highest
@@ -217,28 +244,47 @@ def _sampled(problem: TwoLayer, task: Task, count: int, seed: int, gated: bool) 
 
 def at_equal_time(
     name: str, problem: TwoLayer, task: Task, config: dict[str, Any], seconds: float
-) -> list[dict[str, Any]]:
-    """Return one report per seed: a run of `seconds` at the rate that was best for the first one.
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return one report per seed, the same from He's start, and the first seed's for each scale.
 
-    The time in which the rate was chosen is not counted.
+    Every pair of a rate and a scale of the start has `seconds` with the first seed. The pair with
+    the lowest objective then has as much with each other seed, and so has the best rate of He's
+    start itself. The time in which they were chosen is not counted.
     """
     first, *others = config["seeds"]
-    tried = [
-        _descend(name, problem, config, [rate], [first], seconds) for rate in _rates(name, config)
-    ]
-    best = min(tried, key=lambda run: run.best_objective)
-    chosen = [best.best_rate]
-    runs = [best, *(_descend(name, problem, config, chosen, [s], seconds) for s in others)]
-    lowest = min(runs, key=lambda run: run.best_objective)
-    # Of the curves, only the best one is ever drawn.
-    return [_report(problem, task, run, curve=run is lowest) for run in runs]
+    rates, scales = _rates(name, config), config["scales"]
+    tried = {
+        scale: min(
+            (_descend(name, problem, config, scale, [rate], [first], seconds) for rate in rates),
+            key=lambda run: run.best_objective,
+        )
+        for scale in scales
+    }
+    best = min(scales, key=lambda scale: tried[scale].best_objective)
+
+    def with_all_seeds(scale: float) -> list[dict[str, Any]]:
+        rate = [tried[scale].best_rate]
+        runs = [
+            tried[scale],
+            *(_descend(name, problem, config, scale, rate, [seed], seconds) for seed in others),
+        ]
+        lowest = min(runs, key=lambda run: run.best_objective)
+        # Of the curves, only the best one is ever drawn.
+        return [_report(problem, task, run, scale, curve=run is lowest) for run in runs]
+
+    chosen = with_all_seeds(best)
+    he = chosen if best == HE else with_all_seeds(HE) if HE in scales else []
+    tuned = [_report(problem, task, tried[scale], scale, curve=False) for scale in scales]
+    return chosen, he, tuned
 
 
 def again(
     name: str, problem: TwoLayer, config: dict[str, Any], run: dict[str, Any]
 ) -> dict[str, Any]:
-    """Make a reported run again by its steps, rate and seed; what it reached is deterministic."""
-    made = _descend(name, problem, config, [run["rate"]], [run["seed"]], n_steps=run["steps"])
+    """Make a reported run again by its steps, rate, scale and seed; it is deterministic."""
+    made = _descend(
+        name, problem, config, run["scale"], [run["rate"]], [run["seed"]], n_steps=run["steps"]
+    )
     return {"objective": problem.objective(made.best_network)}
 
 
@@ -251,38 +297,42 @@ def _descend(
     name: str,
     problem: TwoLayer,
     config: dict[str, Any],
+    scale: float,
     rates: Sequence[float],
     seeds: Sequence[int],
     seconds: float | None = None,
     n_steps: int | None = None,
 ) -> Training:
-    """Train a grid within `seconds` in all, or for so many steps."""
-    shared = {
-        "beta": problem.beta, "width": config["width"], "n_records": RECORDS, "n_steps": n_steps,
-        "seeds": seeds,
-    }  # fmt: skip
-    if name == "lbfgs":  # its runs come one after the other, and share the time
-        each = None if seconds is None else seconds / len(seeds)
-        return lbfgs(problem.X, problem.y, seconds=each, **shared)
+    """Train a grid from one scale within `seconds` in all, or for so many steps."""
+    if name == "lbfgs" and seconds is not None:
+        seconds /= len(seeds)  # its runs come one after the other, and share the time
     with warnings.catch_warnings():
         # A grid holds rates that are too large for some data: their objective says so.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return train(
+        return descend_from(
+            scale,
+            name,
             problem.X,
             problem.y,
-            optimizer=name,
+            beta=problem.beta,
             rates=rates,
-            seconds=seconds,
             batch_size=config["batch_size"],
-            **shared,
+            width=config["width"],
+            n_records=RECORDS,
+            n_steps=n_steps,
+            seconds=seconds,
+            seeds=seeds,
         )
 
 
-def _report(problem: TwoLayer, task: Task, run: Training, curve: bool) -> dict[str, Any]:
+def _report(
+    problem: TwoLayer, task: Task, run: Training, scale: float, curve: bool
+) -> dict[str, Any]:
     """Return what a training has reached, in how many steps."""
     report = {
         "seed": run.best_seed,
         "rate": run.best_rate,
+        "scale": scale,
         "steps": int(run.steps[-1]),
         "seconds": round(float(run.seconds[-1]), 4),
         "objective": problem.objective(run.best_network),
@@ -304,9 +354,12 @@ def replay(record: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     _, problem, _ = setting(config)
     return {
-        "methods": {
-            name: [again(name, problem, config, run) for run in result["methods"][name]]
-            for name in METHODS
+        **{
+            part: {
+                name: [again(name, problem, config, run) for run in result[part][name]]
+                for name in METHODS
+            }
+            for part in ("methods", "he")
         },
         "longer": {
             name: again(name, problem, config, run) for name, run in result["longer"].items()

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from convexlib.arrangements import sample_arrangements
 from convexlib.arrangements.patterns import patterns_of
+from convexlib.certify import certify
 from convexlib.datasets import load_nyse
 from convexlib.errors import ConvergenceWarning, InputError
 from convexlib.networks import TwoLayerReLU, outputs
@@ -28,7 +29,8 @@ from convexlib.problems.mirrors import Mirrors
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.solvers.lasso import solve_path
 from convexlib.solvers.solve import solve
-from convexlib.training import Training, now, train
+from convexlib.training import Training, now
+from experiments.starts import descend_from
 from experiments.variations import FILE, beta_of, own_series
 
 COLUMNS = ("DJ_return", "log_volume", "log_volatility")
@@ -37,6 +39,8 @@ PARTS = ("fit", "validation", "test")
 RATES = {"sgd-cosine": (0.3, 0.1, 0.03), "adam-cosine": (0.03, 0.01, 0.003)}
 METHODS = ("convex", "gated", "generated", *RATES)
 START_RATE = 0.02
+HE = 1.0  # the scale of He's start
+BLOCK = 20  # days: errors of neighbouring days depend on each other, means of blocks hardly
 DATA = ("lags", "share", "n_fit", "device")
 
 
@@ -121,33 +125,56 @@ def task_of(config: Mapping[str, Any]) -> Task:
     return load_task(**{name: config[name] for name in (*DATA, *FILE) if name in config})
 
 
-def mean_square(y: Tensor, fitted: Tensor) -> float:
-    """Mean squared error."""
-    return float(((y - fitted) ** 2).mean())
+def squares(y: Tensor, fitted: Tensor) -> Tensor:
+    """Squared error of each day."""
+    return (y - fitted) ** 2
 
 
-def mean_pinball(y: Tensor, fitted: Tensor, quantile: float) -> float:
-    """Mean pinball loss."""
+def pinballs(y: Tensor, fitted: Tensor, quantile: float) -> Tensor:
+    """Pinball loss of each day."""
     errors = y - fitted
-    return float(torch.maximum(quantile * errors, (quantile - 1.0) * errors).mean())
+    return torch.maximum(quantile * errors, (quantile - 1.0) * errors)
 
 
-def scores(
-    task: Task,
-    predict: Callable[[Tensor], Tensor],
-    measure: Callable[[Tensor, Tensor], float] = mean_square,
-) -> dict[str, float]:
-    """Score a prediction on every part."""
+def below(y: Tensor, fitted: Tensor) -> Tensor:
+    """Whether each day is below the prediction."""
+    return (y <= fitted).double()
+
+
+Predict = Callable[[Tensor], Tensor]
+Measure = Callable[[Tensor, Tensor], Tensor]
+
+
+def scores(task: Task, predict: Predict, measure: Measure = squares) -> dict[str, float]:
+    """Score a prediction on every part, by the mean over its days."""
     found = {}
     with torch.no_grad():
         for name in PARTS:
             X, y = task.part(name)
-            found[name] = measure(y, predict(X))
+            found[name] = float(measure(y, predict(X)).mean())
     return found
 
 
-def fit_linear(task: Task, config: dict[str, Any]) -> dict[str, Any]:
+def by_blocks(
+    task: Task, predict: Predict, measure: Measure = squares
+) -> dict[str, dict[str, list[float]]]:
+    """Score a prediction on consecutive blocks of days of the parts that it was not fitted to.
+
+    Two predictions can then be subtracted day by day, and the difference be given an interval.
+    """
+    found = {}
+    with torch.no_grad():
+        for name in PARTS[1:]:
+            X, y = task.part(name)
+            days = measure(y, predict(X)).cpu().numpy()
+            means = [part.mean() for part in np.array_split(days, max(len(days) // BLOCK, 1))]
+            found[name] = [float(f"{mean:.6g}") for mean in means]
+    return {"blocks": found}
+
+
+def fit_linear(config: dict[str, Any]) -> dict[str, Any]:
     """The constant, ridge regression with a free bias, and least squares on all flagged days."""
+    task = task_of(config)
     X, y = task.part("fit")
     mean = float(y.mean())
     flagged_X, flagged_y = task.flagged
@@ -157,7 +184,8 @@ def fit_linear(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     ridge = []
     for strength in config["ridges"]:
         w = torch.linalg.solve(X.T @ X + strength * torch.diag(penalty), X.T @ y)
-        ridge.append({"strength": strength, **scores(task, partial(torch.matmul, other=w))})
+        fitted = partial(torch.matmul, other=w)
+        ridge.append({"strength": strength, **scores(task, fitted), **by_blocks(task, fitted)})
     spread = {name: float(task.part(name)[1].var(correction=0)) for name in PARTS}
     return {
         "rows": {name: len(task.part(name)[1]) for name in PARTS},
@@ -168,8 +196,9 @@ def fit_linear(task: Task, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def compare(task: Task, config: dict[str, Any]) -> dict[str, Any]:
+def compare(config: dict[str, Any]) -> dict[str, Any]:
     """Every method at one beta; the time of the convex method is the budget of descent."""
+    task = task_of(config)
     problem, beta_max = _free(task, config)
     _start(problem, {**config, "start_steps": 20}, seed=0)  # compiles before the clock starts
     solve(problem.with_arrangements(sample_arrangements(problem.X, 5)), tol=0.1)
@@ -179,16 +208,42 @@ def compare(task: Task, config: dict[str, Any]) -> dict[str, Any]:
         warnings.simplefilter("ignore", ConvergenceWarning)
         methods["convex"] = [_convex(problem, task, config, seed) for seed in config["seeds"]]
         methods["gated"] = [_gated(problem, task, config, seed) for seed in config["seeds"]]
-        methods["generated"] = [_generated(problem, task, config)]
+        methods["generated"] = [
+            _generated(problem, task, config, seed, weights=seed == config["searches"][0])
+            for seed in config["searches"]
+        ]
+        first = TwoLayerReLU(
+            *(problem.X.new_tensor(methods["generated"][0][name]) for name in ("U", "alpha"))
+        )
+        certificate = certify(first, problem.X, problem.y, beta=problem.beta)
         seconds = float(np.mean([run["seconds"] for run in methods["convex"]]))
+        he, scales = {}, {}
         for name in RATES:
-            methods[name] = _descend(name, problem, task, config, seconds)
+            found = _descend(name, problem, task, config, seconds)
+            methods[name], he[name], scales[name] = found
+    blocks = {name: _mean_blocks(runs) for name, runs in methods.items()}
+    for run in (run for runs in (*methods.values(), *he.values()) for run in runs):
+        run.pop("blocks", None)
     return {
         "rows": list(problem.X.shape),
         "beta": problem.beta,
         "beta_max": beta_max,
         "budget": round(seconds, 4),
+        "bound": {"dual": certificate.dual, "method": certificate.method},
         "methods": methods,
+        "he": he,
+        "scales": scales,
+        "blocks": blocks,
+    }
+
+
+def _mean_blocks(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """The errors of a method on the blocks of days, means over its seeds."""
+    return {
+        part: [
+            float(f"{mean:.6g}") for mean in np.mean([run["blocks"][part] for run in runs], axis=0)
+        ]
+        for part in PARTS[1:]
     }
 
 
@@ -202,7 +257,7 @@ def _free(task: Task, config: dict[str, Any]) -> tuple[TwoLayer, float]:
 def _start(problem: TwoLayer, config: dict[str, Any], seed: int) -> Tensor:
     """The neurons (m, d) of a briefly trained network."""
     budget = {"n_steps": config["start_steps"], "n_records": 1}
-    run = _train(problem, config, "adam-cosine", [START_RATE], [seed], **budget)
+    run = _train(problem, config, "adam-cosine", HE, [START_RATE], [seed], **budget)
     return run.best_network.U.detach()
 
 
@@ -210,19 +265,21 @@ def _train(
     problem: TwoLayer,
     config: Mapping[str, Any],
     name: str,
+    scale: float,
     rates: Sequence[float],
     seeds: Sequence[int],
     n_records: int = 20,
     **budget: Any,
 ) -> Training[TwoLayerReLU]:
-    """Descent on the network's weights, within a number of steps or of seconds."""
-    return train(
+    """Descent from He's start times a scale, within a number of steps or of seconds."""
+    return descend_from(
+        scale,
+        name,
         problem.X,
         problem.y,
         beta=problem.beta,
         width=config["width"],
         batch_size=config["batch_size"],
-        optimizer=name,
         rates=rates,
         seeds=seeds,
         n_records=n_records,
@@ -255,8 +312,10 @@ def _solve(
     return {"seed": seed, "gap": result.gap, **_report(program, task, network, seconds)}
 
 
-def _generated(problem: TwoLayer, task: Task, config: dict[str, Any]) -> dict[str, Any]:
-    """A few rounds of column generation; `dual` bounds all networks, of any width."""
+def _generated(
+    problem: TwoLayer, task: Task, config: dict[str, Any], seed: int, weights: bool
+) -> dict[str, Any]:
+    """A few rounds of column generation; `dual` is what its last round proves of all networks."""
     began = now(problem.X)
     result = solve(
         problem,
@@ -264,38 +323,63 @@ def _generated(problem: TwoLayer, task: Task, config: dict[str, Any]) -> dict[st
         max_iter=config["rounds"],
         max_nodes=100,
         seeding="none",
-        directions=_start(problem, config, seed=0),
+        directions=_start(problem, config, seed),
+        seed=seed,
     )
     network = problem.to_network(result)
-    return {
-        "seed": None,
+    report = {
+        "seed": seed,
         "gap": result.gap,
         "dual": result.dual,
         "status": result.status.name,
         "detail": result.detail,
         **_report(problem, task, network, now(problem.X) - began),
-        "U": network.U.tolist(),
-        "alpha": network.alpha.tolist(),
     }
+    if weights:
+        report |= {"U": network.U.tolist(), "alpha": network.alpha.tolist()}
+    return report
 
 
 def _descend(
     name: str, problem: TwoLayer, task: Task, config: dict[str, Any], seconds: float
-) -> list[dict[str, Any]]:
-    """Choose the rate on two seeds, then train every seed by itself for `seconds`."""
-    rates, seeds = config["rates"][name], config["seeds"]
-    tuned = _train(problem, config, name, rates, seeds[:2], seconds=2 * seconds)
-    return [_run(problem, task, config, name, tuned.best_rate, s, seconds) for s in seeds]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the runs of every seed from the best scale and from He's start, and what was tried.
+
+    For each scale the rates are tried on two seeds at once; every seed then has `seconds` for
+    itself. Choosing is not counted.
+    """
+    rates, seeds, scales = config["rates"][name], config["seeds"], config["scales"]
+    tuned = {
+        scale: _train(problem, config, name, scale, rates, seeds[:2], seconds=2 * seconds)
+        for scale in scales
+    }
+    best = min(scales, key=lambda scale: tuned[scale].best_objective)
+
+    def with_all_seeds(scale: float) -> list[dict[str, Any]]:
+        rate = tuned[scale].best_rate
+        return [_run(problem, task, config, name, scale, rate, seed, seconds) for seed in seeds]
+
+    chosen = with_all_seeds(best)
+    he = chosen if best == HE else with_all_seeds(HE) if HE in scales else []
+    tried = [
+        {"scale": scale, "rate": run.best_rate, "objective": run.best_objective}
+        for scale, run in tuned.items()
+    ]
+    return chosen, he, tried
 
 
-def descend_long(task: Task, config: dict[str, Any]) -> dict[str, Any]:
-    """Adam, every rate and seed by itself for the given time."""
+def descend_long(config: dict[str, Any]) -> dict[str, Any]:
+    """Adam, every scale, rate and seed by itself for the given time."""
+    task = task_of(config)
     problem, beta_max = _free(task, config)
     runs = [
-        _run(problem, task, config, "adam-cosine", rate, seed, config["seconds"])
+        _run(problem, task, config, "adam-cosine", scale, rate, seed, config["seconds"])
+        for scale in config["scales"]
         for rate in config["rates"]
         for seed in config["seeds"]
     ]
+    for run in runs:
+        run.pop("blocks")
     return {"beta": problem.beta, "beta_max": beta_max, "runs": runs}
 
 
@@ -304,14 +388,15 @@ def _run(
     task: Task,
     config: dict[str, Any],
     name: str,
+    scale: float,
     rate: float,
     seed: int,
     seconds: float,
 ) -> dict[str, Any]:
     """One run of descent, and what it reached."""
-    run = _train(problem, config, name, [rate], [seed], seconds=seconds)
+    run = _train(problem, config, name, scale, [rate], [seed], seconds=seconds)
     report = _report(problem, task, run.best_network, float(run.seconds[-1]))
-    return {"seed": seed, "rate": rate, "steps": int(run.steps[-1]), **report}
+    return {"seed": seed, "scale": scale, "rate": rate, "steps": int(run.steps[-1]), **report}
 
 
 def _report(problem: TwoLayer, task: Task, network: nn.Module, seconds: float) -> dict[str, Any]:
@@ -319,7 +404,8 @@ def _report(problem: TwoLayer, task: Task, network: nn.Module, seconds: float) -
     return {
         "objective": problem.objective(network),
         "seconds": round(seconds, 4),
-        **scores(task, lambda A: outputs(network, A)),
+        **scores(task, partial(outputs, network)),
+        **by_blocks(task, partial(outputs, network)),
     }
 
 
@@ -332,28 +418,31 @@ def replay(record: Mapping[str, Any]) -> dict[str, Any]:
     problem = TwoLayer(X, y, beta=result["beta"], arrangements="generate")
 
     def again(name: str, run: Mapping[str, Any]) -> dict[str, Any]:
-        made = _train(problem, config, name, [run["rate"]], [run["seed"]], n_steps=run["steps"])
+        rate, seed, steps = run["rate"], run["seed"], run["steps"]
+        made = _train(problem, config, name, run["scale"], [rate], [seed], n_steps=steps)
         return {"objective": problem.objective(made.best_network)}
 
     if config["part"] == "long":
         return {"runs": [again("adam-cosine", run) for run in result["runs"]]}
-    methods = result["methods"]
-    return {"methods": {name: [again(name, run) for run in methods[name]] for name in RATES}}
+    return {
+        part: {name: [again(name, run) for run in result[part][name]] for name in RATES}
+        for part in ("methods", "he")
+    }
 
 
-def predict_series(task: Task, config: dict[str, Any]) -> dict[str, Any]:
+def predict_series(config: dict[str, Any]) -> dict[str, Any]:
     """Solve the Lasso over a path of beta, and score every network on all parts.
 
     ``decimals`` rounds the inputs that the network is trained on, so that the dictionary of a deep
     network can be listed; it is scored on the inputs as they are.
     """
-    task = task.yesterday()
+    task = task_of(config).yesterday()
     X, y = task.part("fit")
     x = X[:, 0] if config["decimals"] is None else X[:, 0].round(decimals=config["decimals"])
     quantile = config.get("quantile", 0.5)
     problem = Mirrors(x, y, beta=1.0, depth=config["depth"], loss=config["loss"], quantile=quantile)
     squared = config["loss"] == "squared"
-    measure = mean_square if squared else partial(mean_pinball, quantile=quantile)
+    measure: Measure = squares if squared else partial(pinballs, quantile=quantile)
     beta_max = problem.beta_max()
     betas = [ratio * beta_max for ratio in config["ratios"]]
     path = []
@@ -371,24 +460,24 @@ def predict_series(task: Task, config: dict[str, Any]) -> dict[str, Any]:
                 "features": len(features),
                 "kinks": sorted({float(kink) for feature in features for kink in feature.kinks}),
                 **scores(task, network, measure),
-                "below": scores(task, network, share_below),
+                **by_blocks(task, network, measure),
+                "below": scores(task, network, below),
             }
         )
     slope, height = _line(X[:, 0], y, config["loss"], quantile)
+
+    def line(A: Tensor) -> Tensor:
+        return slope * A[:, 0] + height
+
     constant = float(y.mean() if squared else y.quantile(quantile))
     return {
         "beta_max": beta_max,
         "distinct": len(problem.x),
         "dictionary": problem.n_features,
         "path": path,
-        "linear": scores(task, lambda A: slope * A[:, 0] + height, measure),
+        "linear": {**scores(task, line, measure), **by_blocks(task, line, measure)},
         "constant": scores(task, lambda A: A.new_full((len(A),), constant), measure),
     }
-
-
-def share_below(y: Tensor, fitted: Tensor) -> float:
-    """The share of days below the prediction."""
-    return float((y <= fitted).double().mean())
 
 
 def _line(x: Tensor, y: Tensor, loss: str, quantile: float) -> tuple[float, float]:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import t, ttest_ind
 
+from convexlib.arrays import Floats
 from experiments.variations import ratio_of
 
 REFERRED = ("convex", "generated", "sgd-cosine", "adam-cosine")  # one objective for all of them
@@ -24,11 +26,42 @@ def chosen(found: Sequence[dict[str, Any]], method: str) -> tuple[float, list[di
     return min(paths, key=lambda path: float(np.mean([run["validation"] for run in path[1]])))
 
 
+def blocks_of(found: Sequence[dict[str, Any]], method: str, part: str) -> Floats:
+    """Return the errors of a method on the blocks of a part, at its own choice on validation days.
+
+    A method is one of the records of the multivariate task, or ``"ridge"``.
+    """
+    if method == "ridge":
+        linear = next(r["result"] for r in found if r["config"]["part"] == "linear")
+        rows = linear["ridge"]
+        return np.array(min(rows, key=lambda row: float(row["validation"]))["blocks"][part])
+    ratio, _ = chosen(found, method)
+    record = next(record for record in networks(found) if ratio_of(record) == ratio)
+    return np.array(record["result"]["blocks"][method][part])
+
+
+def interval(blocks: Floats, level: float = 0.95) -> tuple[float, float]:
+    """Return the mean of blocks and half the width of its t interval.
+
+    The blocks count as independent draws; what they stand for are other days like these.
+    """
+    count = len(blocks)
+    half = t.ppf(0.5 + 0.5 * level, count - 1) * blocks.std(ddof=1) / np.sqrt(count)
+    return float(blocks.mean()), float(half)
+
+
+def difference(
+    found: Sequence[dict[str, Any]], first: str, second: str, part: str
+) -> tuple[float, float]:
+    """Return by how much the error of one method is above another's, day by day: see `interval`."""
+    return interval(blocks_of(found, first, part) - blocks_of(found, second, part))
+
+
 def missed(record: dict[str, Any]) -> str | None:
     """Say why a record misses its tolerance, or return None."""
     config, result = record["config"], record["result"]
     if config["part"] == "network":
-        bound = result["methods"]["generated"][0]["dual"]
+        bound = result["bound"]["dual"]
         for name in REFERRED:
             if min(run["objective"] for run in result["methods"][name]) < bound:
                 return f"{name} ends below the lower bound {bound:.6g}"
@@ -41,7 +74,11 @@ def missed(record: dict[str, Any]) -> str | None:
 
 
 def table(found: Sequence[dict[str, Any]]) -> str:
-    """Return mean (spread over seeds) at every beta, and the linear models."""
+    """Return mean (spread over seeds) at every beta, the linear models, and differences.
+
+    These are of errors on the same days, each method at its own beta, with a 95 % interval from
+    blocks of days.
+    """
     head = ("beta/max", "method", "objective", "validation", "(sd)", "test", "(sd)")
     lines = ["{:>8} {:12} {:>10} {:>11} {:>8} {:>8} {:>8}".format(*head)]
     for record in networks(found):
@@ -67,4 +104,47 @@ def table(found: Sequence[dict[str, Any]]) -> str:
             best = min(result["path"], key=lambda row: row["validation"])
             name = f"{record['config']['loss']}, depth {record['config']['depth']}"
             lines.append(f"{'':4} {name:18} {best['validation']:20.4f} {best['test']:17.4f}")
+    if networks(found) and any(record["config"]["part"] == "linear" for record in found):
+        for name in ("sgd-cosine", "adam-cosine", "generated", "gated", "ridge"):
+            ends = [difference(found, "convex", name, part) for part in ("validation", "test")]
+            text = ", ".join(f"{mean:+.4f} +- {half:.4f}" for mean, half in ends)
+            lines.append(f"convex minus {name:12} (validation, test): {text}")
     return "\n".join(lines)
+
+
+RIVALS = {"sgd-cosine": "SGD", "adam-cosine": "Adam"}
+
+
+def seeds_apart(found: Sequence[dict[str, Any]], first: str, second: str, part: str) -> float:
+    """Return the p value of Welch's test on the seeds of two methods, each at its own beta."""
+    errors = [[run[part] for run in chosen(found, name)[1]] for name in (first, second)]
+    return float(ttest_ind(*errors, equal_var=False).pvalue)
+
+
+def strip(found: Sequence[dict[str, Any]]) -> str:
+    """Return the claims of the chapter as a small table in Markdown, one line each."""
+    lines = ["| Claim | Number | Verdict | Caveat |", "|:--|:--|:--|:--|"]
+    for part in ("validation", "test"):
+        for name, label in RIVALS.items():
+            mean, half = difference(found, "convex", name, part)
+            base = 0.01 * blocks_of(found, name, part).mean()
+            p = seeds_apart(found, "convex", name, part)
+            verdict = "holds" if mean + half < 0 else "in sign" if mean < 0 else "does not hold"
+            lines.append(
+                f"| {part} error below {label}'s | {mean / base:+.2f} ± {half / base:.2f} % "
+                f"| {verdict} | ± over days, 95 %; over seeds p = {p:.2f} |"
+            )
+    for name, label in RIVALS.items():
+        records = networks(found)
+        lower = sum(objective_of(r, "convex") < objective_of(r, name) for r in records)
+        verdict = "holds" if lower == len(records) else "in part" if lower else "does not hold"
+        lines.append(
+            f"| objective below {label}'s | {lower} of {len(records)} | {verdict} "
+            "| means of ten seeds, equal time |"
+        )
+    return "\n".join(lines)
+
+
+def objective_of(record: dict[str, Any], method: str, part: str = "methods") -> float:
+    """Return the mean training objective of a method over its seeds."""
+    return float(np.mean([run["objective"] for run in record["result"][part][method]]))

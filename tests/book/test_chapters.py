@@ -82,11 +82,12 @@ def test_records_are_counted_by_their_code(monkeypatch):
     code = chapters.EXPERIMENTS["ecg"].function
 
     def record(code, commit="a"):
-        return {"config": {}, "environment": {"code": code, "commit": commit}}
+        return {"config": config, "environment": {"code": code, "commit": commit}}
 
-    today = record(code_of(code, {}))
-    dirty = record(code_of(code, {}), "a-dirty")
-    old = {"config": {}, "environment": {"commit": "a"}}
+    config = {"part": "compare"}
+    today = record(code_of(code, config))
+    dirty = record(code_of(code, config), "a-dirty")
+    old = {"config": config, "environment": {"commit": "a"}}
     monkeypatch.setattr(chapters, "records", lambda name: [today, dirty, record("f" * 16), old])
     rows = chapters.record_rows({"ecg": chapters.EXPERIMENTS["ecg"]})
     assert rows == ["| `ecg` | 4 | 25% | 50% |"]

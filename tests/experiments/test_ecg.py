@@ -11,8 +11,19 @@ import convexlib as cl
 from convexlib.errors import InputError
 from convexlib.networks import outputs
 from experiments.ecg import EXPERIMENT, METHODS, compute, configs, load_task, methods
-from experiments.ecg.methods import stored_network
-from experiments.ecg.tables import ORDER, excess, reference
+from experiments.ecg.methods import HE, stored_network
+from experiments.ecg.tables import (
+    ORDER,
+    brief,
+    excess,
+    gap,
+    is_proven,
+    loss_and_penalty,
+    margins,
+    reference,
+    split,
+    strip,
+)
 from experiments.runner import measure
 
 SMALL = {"n_train": 120, "n_test": 200, "width": 8, "ratio": 0.05}
@@ -71,15 +82,23 @@ def test_optimum_is_certified_and_nothing_lies_below_it(record):
         assert min(run_["objective"] for run_ in reached) >= lowest
 
 
-def test_with_more_lags_the_bound_is_valid_but_not_called_rigorous(many):
+def test_with_more_lags_the_bound_is_that_of_certify(many):
     methods = many["result"]["methods"]
+    bound = many["result"]["bound"]
+    task, problem = problem_of(many)
+    network = stored_network(methods["generated"][0])
+    certificate = cl.certify(network, task.X, task.y, beta=problem.beta)
+    assert_allclose(bound["dual"], certificate.dual, rtol=1e-3)  # its time is limited
+    assert bound["rigorous"] is True
+    assert bound["method"] == certificate.method
     assert many["result"]["rows"] == [120, 6]
     assert EXPERIMENT.missed(many) is None
     for convex in methods["generated"]:
         assert convex["rigorous"] is False
         assert 0 <= convex["search_gap"] <= 10 * SAMPLED["tol"]
         assert convex["search_gap"] <= convex["gap"] + 1e-12  # the estimate is the higher bound
-    dual = max(run_["dual"] for run_ in methods["generated"])
+    assert bound["dual"] >= max(run_["dual"] for run_ in methods["generated"]) * (1 - 1e-12)
+    dual = bound["dual"]
     for name in ("generated", "sampled", *METHODS):
         assert min(run_["objective"] for run_ in methods[name]) >= dual * (1 - 1e-12)
     # Sampled patterns are some of all patterns; local search ends within its estimated gap.
@@ -138,21 +157,82 @@ def test_all_methods_are_there_with_their_budgets(kind, request):
         assert name == "lbfgs" or run_["seconds"] >= 0.99 * config["factor"] * seconds
 
 
-def test_the_rate_is_the_best_one_of_the_first_seed(monkeypatch):
+def test_rate_and_scale_are_the_best_ones_of_the_first_seed(monkeypatch):
     task, problem = problem_of({"config": PROVEN, "result": {"beta": 1.0}})
     tried = []
     real = methods._descend
 
     def watched(*arguments):
         run_ = real(*arguments)
-        tried.append((arguments[3], arguments[4], run_.best_objective))
+        tried.append((*arguments[3:6], run_.best_objective))
         return run_
 
     monkeypatch.setattr(methods, "_descend", watched)
-    config = {**PROVEN, "seeds": [3, 5], "rates": {"adam": [0.03, 1e-6]}}
-    methods.at_equal_time("adam", problem, task, config, 0.05)
-    assert [part[:2] for part in tried] == [([0.03], [3]), ([1e-6], [3]), ([0.03], [5])]
-    assert tried[0][2] < tried[1][2]
+    config = {**PROVEN, "seeds": [3, 5], "rates": {"adam": [0.03, 1e-6]}, "scales": [HE, 0.1]}
+    chosen, he, scales = methods.at_equal_time("adam", problem, task, config, 0.05)
+    pairs = [(scale, [rate], [3]) for scale in (HE, 0.1) for rate in (0.03, 1e-6)]
+    assert [part[:3] for part in tried[:4]] == pairs
+    assert tried[0][3] < tried[1][3]
+    best = min((0, 2), key=lambda place: tried[place][3])
+    assert [part[:3] for part in tried[4:]] == [
+        (scale, [0.03], [5]) for scale in dict.fromkeys((tried[best][0], HE))
+    ]
+    assert [run_["scale"] for run_ in chosen] == [tried[best][0]] * 2
+    assert [run_["scale"] for run_ in he] == [HE] * 2
+    assert [run_["objective"] for run_ in scales] == [
+        pytest.approx(tried[place][3], rel=1e-9) for place in (0, 2)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["record", "many"])
+def test_no_scale_is_better_than_the_chosen_one_for_the_first_seed(kind, request):
+    found = request.getfixturevalue(kind)
+    result, config = found["result"], found["config"]
+    for name in METHODS:
+        assert [run_["scale"] for run_ in result["scales"][name]] == config["scales"]
+        lowest = min(run_["objective"] for run_ in result["scales"][name])
+        chosen = result["methods"][name]
+        assert chosen[0]["objective"] == pytest.approx(lowest, rel=1e-12)
+        (scale,) = {run_["scale"] for run_ in chosen}
+        place = config["scales"].index(scale)
+        assert chosen[0]["objective"] == result["scales"][name][place]["objective"]
+        assert {run_["scale"] for run_ in result["he"][name]} == {HE}
+        assert result["he"][name][0]["objective"] == result["scales"][name][0]["objective"]
+
+
+def test_replay_makes_every_timed_run_again(record):
+    made = EXPERIMENT.replay(record)
+    for part in ("methods", "he"):
+        for name in METHODS:
+            runs = record["result"][part][name]
+            assert len(made[part][name]) == len(runs)
+            if name != "adam-cosine":  # whose schedule goes by the clock
+                for one, run_ in zip(made[part][name], runs, strict=True):
+                    assert_allclose(one["objective"], run_["objective"], rtol=0.02)
+
+
+@pytest.mark.parametrize("kind", ["record", "many"])
+def test_loss_and_penalty_are_those_of_the_network(kind, request):
+    found = request.getfixturevalue(kind)
+    task, problem = problem_of(found)
+    convex = found["result"]["methods"]["generated"][0]
+    network = stored_network(convex)
+    loss, penalty = loss_and_penalty(found["result"], convex)
+    with torch.no_grad():
+        squares = float(((outputs(network, task.X) - task.y) ** 2).sum())
+        weights = float((network.U**2).sum() + (network.alpha**2).sum())
+    assert_allclose(loss, 0.5 * squares, rtol=1e-9)
+    assert_allclose(penalty, 0.5 * problem.beta * weights, rtol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["record", "many"])
+@pytest.mark.parametrize("part", ["methods", "he"])
+def test_the_split_of_an_excess_adds_up(kind, part, request):
+    result = request.getfixturevalue(kind)["result"]
+    own = min(excess(result, "generated"))  # of the convex network itself
+    for name in METHODS:
+        assert_allclose(sum(split(result, name, part)) + own, np.mean(excess(result, name, part)),
+                        rtol=1e-9, atol=1e-12)  # fmt: skip
 
 
 def altered(record, name, **changes):
@@ -180,8 +260,12 @@ def test_a_missed_tolerance_is_told(kind, name, change, said, request):
 
 def test_excess_is_relative_to_the_bound_or_the_lowest_convex_value(record, many):
     proven, generated = record["result"], many["result"]
+    assert is_proven(proven, 1e-6)
     assert reference(proven) == max(r["dual"] for r in proven["methods"]["generated"])
+    assert not is_proven(generated, 1e-5)
     assert min(excess(generated, "generated")) == 0.0
+    lowest = reference(generated)
+    assert_allclose(gap(generated), 1 - generated["bound"]["dual"] / lowest, rtol=1e-12)
     doubled = altered(many, "sgd", objective=2 * reference(generated))["result"]
     assert excess(doubled, "sgd")[0] == pytest.approx(1.0)
 
@@ -192,3 +276,22 @@ def test_table_has_a_line_for_each_method(record, many):
         "generated", *METHODS, "linear", *ORDER, "linear",
     ]  # fmt: skip
     assert max(map(len, lines)) <= 120
+
+
+def test_the_strip_counts_settings_and_has_a_verdict_for_each_claim(record, many):
+    for above, tol in margins([record, many]):
+        assert above > -1e-4
+        assert tol <= 1e-4
+    lines = strip([record, many]).splitlines()
+    assert len(lines) == 6
+    assert all(line.count("|") == 5 for line in lines)
+    ahead = altered(record, "sgd", objective=1.5 * reference(record["result"]))
+    for run_ in ahead["result"]["methods"]["sgd"]:
+        run_["objective"] = 1.5 * reference(record["result"])
+    assert "| 1 of 1, by at most 50 % | holds |" in strip([ahead, many])
+
+
+def test_differences_in_few_characters():
+    assert [brief(value) for value in (2.1, 0.5, 0.0042, 3.2e-7)] == [
+        "3.1 times", "50 %", "0.42 %", "3e-7",
+    ]  # fmt: skip

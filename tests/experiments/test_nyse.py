@@ -10,8 +10,9 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
 import convexlib as cl
-from experiments.nyse import RATES, chosen, compute, configs, missed, table
-from experiments.nyse.methods import COLUMNS, METHODS, PARTS, load_task
+from experiments.nyse import EXPERIMENT, RATES, chosen, compute, configs, missed, table
+from experiments.nyse.methods import BLOCK, COLUMNS, METHODS, PARTS, by_blocks, load_task
+from experiments.nyse.tables import blocks_of, difference, interval, seeds_apart, strip
 from experiments.runner import run
 
 LINEAR = next(c for c in configs("quick") if c["part"] == "linear")
@@ -79,7 +80,10 @@ def test_linear_models_are_those_of_scikit_learn():
 def test_no_network_is_below_the_bound(record):
     methods = record["result"]["methods"]
     assert set(methods) == set(METHODS)
-    assert methods["generated"][0]["dual"] > 0
+    bound = record["result"]["bound"]["dual"]
+    assert 0 < max(run_["dual"] for run_ in methods["generated"]) <= bound * (1 + 1e-9)
+    for name in ("convex", "generated", *RATES):
+        assert min(run_["objective"] for run_ in methods[name]) >= bound
     assert missed(record) is None
 
 
@@ -104,9 +108,13 @@ def test_descent_has_the_time_of_the_convex_method(record):
     result = record["result"]
     convex = [run_["seconds"] for run_ in result["methods"]["convex"]]
     assert_allclose(result["budget"], np.mean(convex), atol=1e-3)
-    for name in RATES:
-        runs = result["methods"][name]
+    for name, part in ((name, part) for name in RATES for part in ("methods", "he")):
+        runs = result[part][name]
         assert [run_["seed"] for run_ in runs] == NETWORK["seeds"]
+        tried = {run_["scale"]: run_ for run_ in result["scales"][name]}
+        assert list(tried) == NETWORK["scales"]
+        scale = min(tried, key=lambda s: tried[s]["objective"]) if part == "methods" else 1.0
+        assert {(run_["scale"], run_["rate"]) for run_ in runs} == {(scale, tried[scale]["rate"])}
         assert all(run_["rate"] in NETWORK["rates"][name] for run_ in runs)
         assert all(run_["seconds"] >= 0.99 * result["budget"] for run_ in runs)
 
@@ -119,10 +127,11 @@ def test_long_runs_are_scored_by_the_same_objective(record):
     # BLAS. The record was made with one thread of it; here it may have more, as conftest limits
     # only what is loaded before it. Other sums, other last digits.
     assert_allclose(result["beta"], record["result"]["beta"], rtol=1e-6)
-    assert [(r["rate"], r["seed"]) for r in result["runs"]] == [
-        (rate, seed) for rate in config["rates"] for seed in config["seeds"]
-    ]
-    bound = record["result"]["methods"]["generated"][0]["dual"]
+    assert [(r["scale"], r["rate"], r["seed"]) for r in result["runs"]] == [
+        (scale, rate, seed)
+        for scale in config["scales"] for rate in config["rates"] for seed in config["seeds"]
+    ]  # fmt: skip
+    bound = record["result"]["bound"]["dual"]
     assert all(r["objective"] >= bound and r["seconds"] >= 0.2 for r in result["runs"])
 
 
@@ -189,6 +198,84 @@ def test_what_is_wrong_is_told(record):
     below = altered(record, 0.1, "convex", objective=0.0)
     assert "convex ends below the lower bound" in missed(below)
     assert missed(altered(record, 0.1, "gated", gap=0.5)) == "relative gap 5.0e-01 > tol 1.0e-04"
+
+
+def test_searches_differ_by_their_starts(record):
+    runs = record["result"]["methods"]["generated"]
+    assert [run_["seed"] for run_ in runs] == NETWORK["searches"] == [0, 1]
+    assert runs[0]["objective"] != runs[1]["objective"]
+    assert ["U" in run_ for run_ in runs] == [True, False]
+
+
+def test_replay_makes_every_descent_again(record):
+    made = EXPERIMENT.replay(record)
+    for part in ("methods", "he"):
+        assert {name: len(runs) for name, runs in made[part].items()} == dict.fromkeys(RATES, 2)
+    assert min(run_["objective"] for runs in made["he"].values() for run_ in runs) > 0
+    assert EXPERIMENT.replay({"config": LINEAR, "result": {}}) == {}
+
+
+def test_blocks_are_means_of_consecutive_days(record):
+    task = load_task(n_fit=80)
+    found = by_blocks(task, lambda A: A[:, 0])["blocks"]
+    for name, count in (("validation", 855 // 20), ("test", 1770 // 20)):
+        X, y = task.part(name)
+        days = ((X[:, 0] - y) ** 2).numpy()
+        assert len(found[name]) == count == len(record["result"]["blocks"]["convex"][name])
+        first = len(np.array_split(days, count)[0])
+        assert first in (BLOCK, BLOCK + 1)
+        assert_allclose(found[name][0], days[:first].mean(), rtol=1e-5)
+        assert_allclose(np.mean(found[name]), days.mean(), rtol=0.01)
+    for name, runs in record["result"]["methods"].items():
+        assert not any("blocks" in run_ for run_ in runs)
+        for part in ("validation", "test"):
+            mean = np.mean([run_[part] for run_ in runs])
+            assert_allclose(np.mean(record["result"]["blocks"][name][part]), mean, rtol=0.01)
+
+
+def test_the_interval_of_independent_days_is_that_of_students_t():
+    """And covers the mean about as often as it says."""
+    mean, half = interval(np.array([1.0, 2.0, 3.0, 4.0]))
+    assert mean == 2.5
+    # The 97.5 % point of t with three degrees of freedom, from a table.
+    assert_allclose(half, 3.18245 * np.sqrt(5 / 3) / 2, rtol=1e-5)
+    draws = np.random.default_rng(0).standard_normal((2000, 40, 20)).mean(axis=2)
+    ends = np.array([interval(blocks) for blocks in draws])
+    assert abs(np.mean(abs(ends[:, 0]) < ends[:, 1]) - 0.95) < 0.015
+    # Of 40 blocks of 20 independent days of variance one.
+    assert_allclose(ends[:, 1].mean(), 2.02 / np.sqrt(800), rtol=0.02)
+
+
+@pytest.fixture(scope="module")
+def both(record):
+    return [record, {"config": LINEAR, "result": compute({**LINEAR, "n_fit": 80})}]
+
+
+def test_a_difference_is_of_the_same_days(both):
+    blocks = {name: blocks_of(both, name, "test") for name in ("convex", "ridge", "generated")}
+    for name in ("ridge", "generated"):
+        apart = difference(both, "convex", name, "test")
+        assert apart == interval(blocks["convex"] - blocks[name])
+        assert difference(both, name, "convex", "test") == (-apart[0], apart[1])
+    # Narrower than were the days of the two different ones.
+    alone = [interval(blocks[name])[1] for name in ("convex", "generated")]
+    assert difference(both, "convex", "generated", "test")[1] < np.hypot(*alone)
+
+
+@pytest.mark.parametrize(
+    ("shift", "verdict"), [(-0.1, "holds"), (-1e-4, "in sign"), (0.1, "does not hold")]
+)
+def test_the_strip_says_what_intervals_allow(both, shift, verdict):
+    other = copy.deepcopy(both)
+    noise = 0.01 * np.random.default_rng(0).standard_normal(42)
+    noise -= noise.mean()
+    blocks = other[0]["result"]["blocks"]
+    blocks["sgd-cosine"]["validation"] = [1.0] * 42
+    blocks["convex"]["validation"] = list(1.0 + shift + noise)
+    line = strip(other).splitlines()[2]
+    assert line.startswith(f"| validation error below SGD's | {100 * shift:+.2f} ±")
+    assert line.split("|")[3].strip() == verdict
+    assert 0 <= seeds_apart(other, "convex", "sgd-cosine", "validation") <= 1
 
 
 def test_table_has_a_line_for_each_method(record):

@@ -17,9 +17,9 @@ RESULTS = Path(__file__).resolve().parents[2] / "results"
 CONTENT = {
     "benchmarks": (430, "208f23f00560529b"),
     "bounds": (59, "570eaef95b085535"),
-    "ecg": (21, "51fb6920b73c4dff"),
+    "ecg": (18, "9ae81819446d4d47"),
     "images": (4, "f671fc67f65826ec"),
-    "nyse": (14, "134dc81473c307f1"),
+    "nyse": (14, "2b82c8fa9f3d64d6"),
     "recovery": (74, "d221a1414e9433f9"),
     "reflections": (136, "493be75ea82f50a4"),
     "three_layer": (32, "d0452d9a0395981b"),
