@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import io
+import symtable
 import sys
 import tokenize
 from collections import Counter
@@ -128,7 +129,7 @@ class _Module:
         self.body = [node for node in tree.body if _computes(node)]
         self.defined: dict[str, list[ast.stmt]] = {}
         for node in self.body:
-            for defined in _defined(node):
+            for defined in _names(node)[0]:
                 self.defined.setdefault(defined, []).append(node)
 
     def statements(self, name: str) -> Iterator[tuple[str, set[tuple[Path, str]]]]:
@@ -148,9 +149,10 @@ class _Module:
     def _named(self, node: ast.stmt) -> set[tuple[Path, str]]:
         """The places of what a statement names: ``name``, ``module.name``, late imports."""
         found: set[tuple[Path, str]] = set()
+        outer = _names(node)[1] & (self.imported.keys() | self.defined.keys())
         for part in ast.walk(node):
             chain = _chain(part)
-            if chain and (chain[0] in self.imported or chain[0] in self.defined):
+            if chain and chain[0] in outer:
                 found |= self._place(chain[0], chain[1:])
             if isinstance(part, ast.Tuple):  # ("module", "name") of a registry
                 found |= self._registered(part)
@@ -205,15 +207,24 @@ def _computes(node: ast.stmt) -> bool:
     return not (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__")
 
 
-def _defined(node: ast.stmt) -> set[str]:
-    """The names that a statement of a module defines or changes."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return {node.name}
-    return {
-        part.id
-        for part in ast.walk(node)
-        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
-    }
+def _names(node: ast.stmt) -> tuple[set[str], set[str]]:
+    """The names of the module that a statement defines or changes, and all of those it mentions.
+
+    What is local to a function or a comprehension is none of them, but for late imports.
+    """
+    table = symtable.symtable(ast.unparse(node), "statement", "exec")
+    defined = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned()}
+    mentioned = {symbol.get_name() for symbol in table.get_symbols()}
+    waiting = table.get_children()
+    while waiting:
+        inner = waiting.pop()
+        waiting += inner.get_children()
+        mentioned |= {
+            symbol.get_name()
+            for symbol in inner.get_symbols()
+            if symbol.is_global() or symbol.is_imported()
+        }
+    return defined, mentioned
 
 
 def _without_words(source: str, tree: ast.Module) -> list[str]:

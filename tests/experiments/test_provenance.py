@@ -82,6 +82,10 @@ SAME = {
     "imports": (MAIN.replace("import math", "import math\nimport os"), HELPER),
     "an addition": (MAIN, HELPER + "\n\ndef third(x):\n    return x / 3\n"),
     "what is not named": (MAIN.replace("class Other:", "class Another:"), HELPER),
+    "a local name": (
+        MAIN + "\n\nTABLE = {config: 1 for config in 'ab'}\n",
+        HELPER + "\n\nx = 3\n",
+    ),
     "one file": (MAIN.replace("from room.helper import half\n", "") + HELPER, ""),
 }
 OTHER = {
@@ -114,6 +118,7 @@ WAYS = {
         "late(x)\n\ndef late(x):\n    from room.helper import half\n    return half(x)",
     ),
     "a registry": ('METHODS = {"a": ("helper", "half")}', "METHODS[x]"),
+    "a function within": ("from room.helper import half", "(lambda y: half(y))(x)"),
     "a whole module": ("from room import helper", "getattr(helper, 'half')(x)"),
 }
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from claim_rules.verdicts import LEVEL, REPRODUCED, Finding, by_signs, graded, stored
