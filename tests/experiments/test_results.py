@@ -18,12 +18,12 @@ CONTENT = {
     "benchmarks": (430, "208f23f00560529b"),
     "bounds": (59, "570eaef95b085535"),
     "ecg": (18, "9ae81819446d4d47"),
-    "images": (4, "f671fc67f65826ec"),
+    "images": (4, "327f9c61a044c4a5"),
     "nyse": (14, "2b82c8fa9f3d64d6"),
     "recovery": (74, "d221a1414e9433f9"),
     "reflections": (136, "493be75ea82f50a4"),
     "three_layer": (32, "d0452d9a0395981b"),
-    "uci": (2442, "8450a0143f4df8ab"),
+    "uci": (2596, "4c5673c0ab6179f7"),
 }
 
 
