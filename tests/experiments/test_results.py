@@ -22,7 +22,7 @@ CONTENT = {
     "nyse": (14, "2b82c8fa9f3d64d6"),
     "recovery": (74, "d221a1414e9433f9"),
     "reflections": (136, "493be75ea82f50a4"),
-    "three_layer": (32, "d0452d9a0395981b"),
+    "three_layer": (32, "85dac6da76608f8f"),
     "uci": (2596, "4c5673c0ab6179f7"),
 }
 
