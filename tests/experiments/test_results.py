@@ -23,7 +23,7 @@ CONTENT = {
     "recovery": (74, "d221a1414e9433f9"),
     "reflections": (136, "493be75ea82f50a4"),
     "three_layer": (32, "85dac6da76608f8f"),
-    "uci": (2596, "4c5673c0ab6179f7"),
+    "uci": (2677, "e9e968ac8029af44"),
 }
 
 
