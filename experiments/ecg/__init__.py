@@ -28,6 +28,7 @@ the others reach within T depends on the machine.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from experiments.ecg.methods import (
@@ -118,11 +119,9 @@ def _grid(rates: Mapping[str, Sequence[float]], quick: bool) -> dict[str, list[f
     return {name: list(values[1:4:2] if quick else values) for name, values in rates.items()}
 
 
-def _check(config: dict[str, Any]) -> None:
-    check_config(config, configs)
-
-
-compute = ByKind("part", {"compare": compare, "beats": predict_beats}, _check)
+compute = ByKind(
+    "part", {"compare": compare, "beats": predict_beats}, partial(check_config, configs=configs)
+)
 
 
 def with_data(config: dict[str, Any], name: str) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ Beta is chosen on the validation part, by whoever reads the records (`chosen`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from experiments.nyse.methods import (
@@ -107,17 +108,13 @@ def configs(
     ]
 
 
-def _check(config: dict[str, Any]) -> None:
-    check_config(config, configs)
-
-
 PARTS = {
     "linear": fit_linear,
     "series": predict_series,
     "network": compare,
     "long": descend_long,
 }
-compute = ByKind("part", PARTS, _check)
+compute = ByKind("part", PARTS, partial(check_config, configs=configs))
 
 
 EXPERIMENT = Experiment(

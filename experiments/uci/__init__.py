@@ -33,6 +33,7 @@ A record belongs to one problem and one method. Seconds are processor time of on
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -121,11 +122,7 @@ def _both(variant: str, options: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {f"{name}{variant}": options for name in OPTIMIZERS}
 
 
-def _check(config: dict[str, Any]) -> None:
-    check_config(config, configs)
-
-
-compute = ByKind("method", METHODS, _check)
+compute = ByKind("method", METHODS, partial(check_config, configs=configs))
 
 EXPERIMENT = Experiment(
     name="uci",
