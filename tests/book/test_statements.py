@@ -13,6 +13,9 @@ from scipy.optimize import minimize
 from torch import nn
 
 import convexlib as cl
+from tests.adversary.cells import hull_distance
+from tests.helpers.references import program_value
+from tests.helpers.two_layer import at_fraction, gaussian
 
 PRECISE = {"solver": cp.CLARABEL, "tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
 
@@ -199,3 +202,59 @@ def test_the_path_norm_separates_spirals_at_a_larger_beta_than_weight_decay():
     # The penalties differ by a factor of up to sqrt 2. Without it there is nothing left, for
     # three layers; two do not separate these points even so.
     assert right[cl.ThreeLayer, 0.5 / sqrt(2)] == 6 > right[cl.TwoLayer, 0.5 / sqrt(2)]
+
+
+@pytest.mark.parametrize("seed", [8, 9])
+def test_cones_cost_less_than_the_factor_of_their_inradius(seed):
+    """By an interior-point method; the inradius is the distance of 0 from a hull."""
+    X, y = gaussian(5, 2, seed)
+    masks = cl.enumerate_arrangements(X).masks.numpy()
+    rows = X / np.linalg.norm(X, axis=1, keepdims=True)
+    inradius = min(hull_distance(np.where(mask, 1.0, -1.0)[:, None] * rows) for mask in masks)
+    cones, gated = (program_value(X, y, 0.2, masks, gated=gated) for gated in (False, True))
+    assert gated - 1e-6 <= cones <= sqrt(1 + inradius**-2) * gated + 1e-6
+    fitted = [program_value(X, y, 1e-5, masks, gated=gated) for gated in (False, True)]
+    assert max(fitted) < 1e-2  # without a penalty both fit five samples in the plane
+
+
+@pytest.mark.parametrize("n", [12, 24])
+def test_drawn_patterns_of_gaussian_data_stay_near_the_optimum(n):
+    ratios = []
+    for seed in range(5):
+        X, y = gaussian(n, 3, seed)
+        best = at_fraction(X, y, 0.05)
+        least = cl.solve(best, tol=1e-6)
+        lists = [cl.sample_arrangements(X, count, seed) for count in (5, 100)]
+        drawn = [
+            cl.solve(cl.TwoLayer(X, y, beta=best.beta, arrangements=one), tol=1e-6) for one in lists
+        ]
+        ratios.append([result.value / least.dual for result in drawn])
+    few, many = np.median(ratios, axis=0)
+    assert 1 - 1e-6 < many < 1.1 < few < 2.5
+
+
+def test_an_end_of_descent_is_the_optimum_over_its_patterns():
+    """One neuron each, from several starts, where they do not end on a kink."""
+    seen = 0
+    for seed in range(12):
+        X, y = gaussian(6, 2, seed)
+        best = at_fraction(X, y, 0.4)
+        how = {"method": "BFGS", "jac": True, "options": {"gtol": 1e-10}}
+
+        def value_and_slope(w, X=X, y=y, beta=best.beta):
+            u, a = w[:2], w[2]
+            h = np.maximum(X @ u, 0)
+            misfit = h * a - y
+            slope = np.append(a * X.T @ ((X @ u > 0) * misfit), h @ misfit)
+            return 0.5 * misfit @ misfit + 0.5 * beta * w @ w, slope + beta * w
+
+        end = minimize(value_and_slope, np.random.default_rng(seed).standard_normal(3), **how)
+        outputs = X @ end.x[:2]
+        if np.abs(end.jac).max() > 1e-8 or np.abs(outputs).min() < 1e-3:
+            continue
+        seen += 1
+        for gated in (False, True):
+            own = program_value(X, y, best.beta, (outputs > 0)[None], gated=gated)
+            assert own == pytest.approx(end.fun, abs=1e-6)
+        assert end.fun >= cl.solve(best, tol=1e-8).dual
+    assert seen >= 3
