@@ -8,8 +8,8 @@ __all__ = ["FALSE", "TRUE"]
 
 CHAPTERS = (
     "rosetta", "two_layer", "three_layer", "path", "geometry", "mirrors", "batchnorm", "recovery",
-    "extensions", "generative", "algorithms", "certify", "own_data", "experiments", "drawn",
-    "stationary", "around",
+    "extensions", "generative", "signals", "algorithms", "certify", "own_data", "experiments",
+    "drawn", "stationary", "around",
 )  # fmt: skip
 for name in CHAPTERS:
     import_module(f"tests.adversary.{name}")
