@@ -9,7 +9,7 @@ __all__ = ["FALSE", "TRUE"]
 CHAPTERS = (
     "rosetta", "two_layer", "outputs", "three_layer", "path", "geometry", "mirrors", "batchnorm",
     "recovery", "extensions", "generative", "signals", "algorithms", "certify", "own_data",
-    "experiments",
+    "experiments", "drawn", "stationary", "around",
 )  # fmt: skip
 for name in CHAPTERS:
     import_module(f"tests.adversary.{name}")

@@ -13,6 +13,9 @@ from scipy.optimize import minimize
 from torch import nn
 
 import convexlib as cl
+from tests.adversary.cells import hull_distance
+from tests.helpers.references import program_value
+from tests.helpers.two_layer import at_fraction, gaussian
 
 PRECISE = {"solver": cp.CLARABEL, "tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
 
@@ -199,3 +202,145 @@ def test_the_path_norm_separates_spirals_at_a_larger_beta_than_weight_decay():
     # The penalties differ by a factor of up to sqrt 2. Without it there is nothing left, for
     # three layers; two do not separate these points even so.
     assert right[cl.ThreeLayer, 0.5 / sqrt(2)] == 6 > right[cl.TwoLayer, 0.5 / sqrt(2)]
+
+
+@pytest.mark.parametrize("seed", [8, 9])
+def test_cones_cost_less_than_the_factor_of_their_inradius(seed):
+    """By an interior-point method; the inradius is the distance of 0 from a hull."""
+    X, y = gaussian(5, 2, seed)
+    masks = cl.enumerate_arrangements(X).masks.numpy()
+    rows = X / np.linalg.norm(X, axis=1, keepdims=True)
+    inradius = min(hull_distance(np.where(mask, 1.0, -1.0)[:, None] * rows) for mask in masks)
+    cones, gated = (program_value(X, y, 0.2, masks, gated=gated) for gated in (False, True))
+    assert gated - 1e-6 <= cones <= sqrt(1 + inradius**-2) * gated + 1e-6
+    fitted = [program_value(X, y, 1e-5, masks, gated=gated) for gated in (False, True)]
+    assert max(fitted) < 1e-2  # without a penalty both fit five samples in the plane
+
+
+@pytest.mark.parametrize("n", [12, 24])
+def test_drawn_patterns_of_gaussian_data_stay_near_the_optimum(n):
+    ratios = []
+    for seed in range(5):
+        X, y = gaussian(n, 3, seed)
+        best = at_fraction(X, y, 0.05)
+        least = cl.solve(best, tol=1e-6)
+        lists = [cl.sample_arrangements(X, count, seed) for count in (5, 100)]
+        drawn = [
+            cl.solve(cl.TwoLayer(X, y, beta=best.beta, arrangements=one), tol=1e-6) for one in lists
+        ]
+        ratios.append([result.value / least.dual for result in drawn])
+    few, many = np.median(ratios, axis=0)
+    assert 1 - 1e-6 < many < 1.1 < few < 2.5
+
+
+def test_an_end_of_descent_is_the_optimum_over_its_patterns():
+    """One neuron each, from several starts, where they do not end on a kink."""
+    seen = 0
+    for seed in range(12):
+        X, y = gaussian(6, 2, seed)
+        best = at_fraction(X, y, 0.4)
+        how = {"method": "BFGS", "jac": True, "options": {"gtol": 1e-10}}
+
+        def value_and_slope(w, X=X, y=y, beta=best.beta):
+            u, a = w[:2], w[2]
+            h = np.maximum(X @ u, 0)
+            misfit = h * a - y
+            slope = np.append(a * X.T @ ((X @ u > 0) * misfit), h @ misfit)
+            return 0.5 * misfit @ misfit + 0.5 * beta * w @ w, slope + beta * w
+
+        end = minimize(value_and_slope, np.random.default_rng(seed).standard_normal(3), **how)
+        outputs = X @ end.x[:2]
+        if np.abs(end.jac).max() > 1e-8 or np.abs(outputs).min() < 1e-3:
+            continue
+        seen += 1
+        for gated in (False, True):
+            own = program_value(X, y, best.beta, (outputs > 0)[None], gated=gated)
+            assert own == pytest.approx(end.fun, abs=1e-6)
+        assert end.fun >= cl.solve(best, tol=1e-8).dual
+    assert seen >= 3
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_quadratic_units_reach_their_semidefinite_program(seed):
+    """For squares alone, with free sizes and the penalty of cubes: a nuclear norm."""
+    rng = np.random.default_rng(seed)
+    n, d, beta = 6, 3, 0.4
+    X, y = rng.standard_normal((n, d)), rng.standard_normal(n)
+    S = cp.Variable((d, d), symmetric=True)
+    fitted = cp.sum(cp.multiply(X @ S, X), axis=1)
+    program = cp.Minimize(0.5 * cp.sum_squares(fitted - y) + beta * cp.normNuc(S))
+    optimum = cp.Problem(program).solve(**PRECISE)
+
+    def value_and_slope(weights):
+        tensor = torch.tensor(weights, requires_grad=True)
+        U, alpha = tensor[:-d].reshape(d, d), tensor[-d:]
+        misfit = (torch.from_numpy(X) @ U.T) ** 2 @ alpha - torch.from_numpy(y)
+        cubes = (alpha.abs() ** 3).sum() + 2 * (U.norm(dim=1) ** 3).sum()
+        value = 0.5 * (misfit**2).sum() + beta / 3 * cubes
+        value.backward()
+        return value.item(), tensor.grad.numpy()
+
+    how = {"method": "L-BFGS-B", "jac": True, "options": {"maxiter": 5000, "ftol": 1e-15}}
+    starts = (rng.standard_normal(d * d + d) for _ in range(8))
+    reached = min(minimize(value_and_slope, start, **how).fun for start in starts)
+    assert optimum * (1 - 1e-6) <= reached <= optimum * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_descent_on_products_ends_at_the_group_lasso(seed):
+    """A gated network, one neuron for each gate, from a single start."""
+    X, y = gaussian(12, 2, seed)
+    gates = cl.sample_arrangements(X, 6, seed=seed)
+    masks, beta, m = gates.masks.numpy(), 0.8, len(gates)
+    optimum = program_value(X, y, beta, masks, gated=True)
+    blocks = torch.from_numpy(masks[:, :, None] * X)
+
+    def outputs(weights):
+        U, alpha = weights[: 2 * m].reshape(m, 2), weights[2 * m :]
+        return torch.einsum("gnd,gd,g->n", blocks, U, alpha)
+
+    reached = least(outputs, y, beta, 3 * m, 1, np.random.default_rng(seed))
+    assert optimum * (1 - 1e-6) <= reached <= optimum * (1 + 1e-5)
+
+
+def test_proximal_steps_end_near_the_optimum_of_weight_decay_with_zeros():
+    """Soft thresholds of the output weights, neurons turned on the sphere by their gradients."""
+    X, y = gaussian(15, 2, 3)
+    best = at_fraction(X, y, 0.1)
+    optimum = cl.solve(best, tol=1e-8)
+    rng = np.random.default_rng(0)
+    U, alpha = rng.standard_normal((30, 2)), 0.1 * rng.standard_normal(30)
+    U /= np.linalg.norm(U, axis=1, keepdims=True)
+    for _ in range(1000):
+        A = np.maximum(X @ U.T, 0)
+        eta = 0.9 / np.linalg.norm(A, 2) ** 2
+        moved = alpha - eta * A.T @ (A @ alpha - y)
+        alpha = np.sign(moved) * np.maximum(np.abs(moved) - eta * best.beta, 0)
+        turn = ((A > 0) * (A @ alpha - y)[:, None]).T @ X
+        curvature = np.linalg.norm(X, 2) ** 2 * np.abs(alpha).sum()
+        U -= 0.3 * np.sign(alpha)[:, None] * turn / curvature
+        U /= np.linalg.norm(U, axis=1, keepdims=True)
+    roots = np.sqrt(np.abs(alpha))
+    network = cl.TwoLayerReLU(
+        torch.from_numpy(U * roots[:, None]), torch.from_numpy(np.sign(alpha) * roots)
+    )
+    assert optimum.dual <= best.objective(network) <= 1.02 * optimum.dual
+    assert (alpha == 0).sum() >= 5
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_linear_layer_costs_a_nuclear_norm(seed):
+    """Linear regression on several targets through a layer in between."""
+    rng = np.random.default_rng(seed)
+    n, d, c, beta = 6, 3, 2, 0.5
+    X, Y = rng.standard_normal((n, d)), rng.standard_normal((n, c))
+    U = cp.Variable((c, d))
+    program = cp.Minimize(0.5 * cp.sum_squares(X @ U.T - Y) + beta * cp.normNuc(U))
+    optimum = cp.Problem(program).solve(**PRECISE)
+
+    def outputs(weights):
+        W1, W2 = weights[: d * d].reshape(d, d), weights[d * d :].reshape(c, d)
+        return (torch.from_numpy(X) @ (W2 @ W1).T).ravel()
+
+    reached = least(outputs, Y.ravel(), beta, d * d + c * d, 3, rng)
+    assert optimum * (1 - 1e-6) <= reached <= optimum * (1 + 1e-5)
