@@ -1,15 +1,12 @@
 """Attacks on the chapter on reflection hyperplanes."""
 
-from itertools import combinations, product
-
 import numpy as np
 import torch
 from scipy.optimize import linprog
 
 import convexlib as cl
 from tests.adversary.search import Draw, Floats, attack, refute
-
-KINDS = ("samples", "midpoints", "differences", "coordinates")
+from tests.helpers.reflections import KINDS, best_unit, steepest
 
 
 def outputs(X: Floats, u: Floats, biases: Floats) -> Floats:
@@ -50,56 +47,6 @@ def climbed(draw: Draw, X: Floats, z: Floats, depth: int) -> float:
     return float(best.max())
 
 
-def equations(X: Floats, anchor: Floats, kinds: tuple[str, ...]) -> Floats:
-    """Rows (m, d + 1) for (u, c): the chapter's table."""
-    d, one = X.shape[1], np.ones((len(X), 1))
-    rows = {
-        "samples": np.hstack([X, one]),
-        "midpoints": np.hstack([(X + anchor) / 2, one]),
-        "differences": np.hstack([X - anchor, 0 * one]),
-        "coordinates": np.eye(d, d + 1),
-    }
-    return np.vstack([rows[kind] for kind in kinds])
-
-
-def best_unit(X: Floats, z: Floats, depth: int, kinds: tuple[str, ...] = KINDS) -> float:
-    """max |z.h(X)| over units that d independent equations determine, by null vectors."""
-    d, best = X.shape[1], 0.0
-    for anchor in np.unique(X, axis=0) if depth == 3 else X[:1]:
-        chosen = equations(X, anchor, kinds if depth == 3 else ("samples", "coordinates"))
-        lengths = np.linalg.norm(chosen, axis=1)
-        rows = np.unique(np.round(chosen[lengths > 0] / lengths[lengths > 0, None], 14), axis=0)
-        some = rows[np.array(list(combinations(range(len(rows)), d))).reshape(-1, d)]
-        _, values, right = np.linalg.svd(some)
-        v = right[:, -1][values[:, -1] > 1e-9]
-        v = v[np.abs(v[:, :d]).sum(axis=1) > 1e-9]
-        v = v / np.abs(v[:, :d]).sum(axis=1, keepdims=True)
-        sides = np.abs(v[:, :d] @ X.T + v[:, d:])
-        if depth == 3:
-            sides = np.abs(sides - np.abs(v[:, :d] @ anchor + v[:, d])[:, None])
-        best = max(best, float(np.abs(sides @ z).max(initial=0.0)))
-    return best
-
-
-def steepest(X: Floats, z: Floats, depth: int) -> float:
-    """The same over all units: a linear program for every sign of every argument."""
-    (n, d), best = X.shape, 0.0
-    for signs in product([1.0, -1.0], repeat=(depth - 1) * n + d):
-        sigma, h, inside = np.array(signs[:d]), np.hstack([X, np.zeros((n, depth - 1))]), []
-        for layer in range(depth - 1):
-            s = np.array(signs[d + layer * n : d + (layer + 1) * n])
-            h = s[:, None] * (h + np.eye(d + depth - 1)[d + layer])
-            inside.append(-h)
-        rows = np.vstack([*inside, np.append(sigma, np.zeros(depth - 1))])
-        limits = np.append(np.zeros(len(rows) - 1), 1.0)
-        bounds = [(0, None) if s > 0 else (None, 0) for s in sigma] + [(None, None)] * (depth - 1)
-        for way in (1.0, -1.0):
-            found = linprog(-way * z @ h, rows, limits, bounds=bounds)
-            assert found.status == 0
-            best = max(best, -found.fun)
-    return best
-
-
 @attack("looking-glass-vertices")
 def vertices(draw: Draw) -> None:
     """On the piece of a random unit the best is finite, at a vertex, and a unit of that value."""
@@ -123,13 +70,18 @@ def vertices(draw: Draw) -> None:
     limits = np.append(np.zeros(len(rows) - 1), 1.0)
     bounds = [(0, None) if s > 0 else (None, 0) for s in sigma] + [(None, None)] * (depth - 1)
     way = draw.choice(1.0, -1.0)
-    found = linprog(-way * z @ h, rows, limits, bounds=bounds, method="highs-ds")
+    found = linprog(-way * z @ h, rows, limits, bounds=bounds)
     draw.true(found.status == 0)  # bounded
+    # Of the best points one that hits as much as it can: a vertex, almost surely.
+    tight = np.vstack([*kinks, np.diag(np.append(sigma, np.zeros(depth - 1)))[:d]])
+    cost, goal = draw.rng.uniform(0.5, 1.5, len(tight)) @ tight, (-way * z @ h)[None]
+    corner = linprog(
+        cost, np.vstack([rows, goal]), np.append(limits, found.fun + 1e-12), bounds=bounds
+    )
     size = float(np.abs(z).sum() * (np.abs(X).max() + 1.0)) or 1.0
     draw.below(way * own, -found.fun, 1e-7 * size)
-    v = found.x
+    v = corner.x if corner.status == 0 else found.x
     draw.same(z @ outputs(X, v[:d], v[d:]), -way * found.fun, 1e-6 * size)
-    tight = np.vstack([*kinks, np.eye(d, d + depth - 1)])
     on = tight[np.abs(tight @ v) <= 1e-7 * (1.0 + np.abs(v).max())]
     if -found.fun > 1e-6 * size:  # not the vertex 0: a line of solutions is left
         draw.same(np.abs(v[:d]).sum(), 1.0, 1e-7)
@@ -269,6 +221,16 @@ def symmetry(draw: Draw) -> None:
         flat = ((-1.0) ** (places + 1) * np.abs(s[:, None] - places)).sum(axis=1)
         draw.same(np.ptp(flat - along(s)), 0.0, 1e-9)
         draw.same(np.abs(np.diff(along(s), 2)).sum() / 0.5, 2 * len(places), 1e-9)
+
+    # A narrow unit of ReLUs that bends is not symmetric, but along its hyperplanes.
+    v, w, shifts = draw.normal(d), draw.signs(L - 1), draw.normal(L - 1)
+    points = 5.0 * draw.normal(2000, d)
+    seen = points - 2 * ((points @ v + draw.normal()) / (v @ v))[:, None] * v
+    one, other = (np.maximum(part @ u + shifts[0], 0.0) for part in (points, seen))
+    for sign, shift in zip(w[1:], shifts[1:], strict=True):
+        one, other = (np.maximum(sign * part + shift, 0.0) for part in (one, other))
+    if np.ptp(one) > 0.1 and abs(u @ v) > 0.1 * np.abs(v).max():
+        draw.true(np.abs(one - other).max() > 1e-6)
 
 
 @refute("looking-glass-symmetry", "zeros of a deep unit mirror the whole of it")

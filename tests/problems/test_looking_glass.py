@@ -8,8 +8,8 @@ import torch
 import convexlib as cl
 from convexlib.errors import InputError, ProblemError, SolverError
 from convexlib.problems.looking_glass import AbsoluteUnits
-from tests.adversary.looking_glass import best_unit, steepest
 from tests.helpers.checks import check_record
+from tests.helpers.reflections import KINDS, best_unit, steepest
 from tests.helpers.refusals import COUNT, EYE, refused
 from tests.helpers.searches import least_found
 from tests.helpers.two_layer import gaussian
@@ -128,7 +128,7 @@ def test_units_are_symmetric_about_their_mirrors_and_optima_about_none(seed):
             assert (network(points) - network(seen)).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("kind", ["midpoints", "samples", "differences", "coordinates"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_kind_of_equations_can_be_left_out(kind):
     cases = {
         "midpoints": ([[-3, 0], [-1, 0], [0, 0], [2, 0]], [-1, 2, -2, 1], (3, 4)),
@@ -141,7 +141,7 @@ def test_no_kind_of_equations_can_be_left_out(kind):
     }  # fmt: skip
     points, z, (short, whole) = cases[kind]
     X, z = np.array(points, dtype=float), np.array(z, dtype=float)
-    kept = tuple(k for k in ("samples", "midpoints", "differences", "coordinates") if k != kind)
+    kept = tuple(other for other in KINDS if other != kind)
     assert best_unit(X, z, 3, kept) == pytest.approx(short)
     problem = cl.ReflectionLasso(X, z, beta=1.0)
     assert problem.dual_norm(torch.from_numpy(z)) == pytest.approx(whole)
