@@ -253,22 +253,102 @@ def folding_unit(x: Floats, t: float, a: float, c: float) -> tuple[Floats, float
     return outputs, (2 * first**3 + 2 * second**3 + size**3) / 3
 
 
+def variation(x: Floats, values: Floats) -> float:
+    """V of the function that is linear between increasing inputs: half of that of its slope."""
+    slopes = np.diff(values) / np.diff(x)
+    return float(0.5 * np.abs(np.diff(slopes, prepend=0.0, append=0.0)).sum())
+
+
+def slope_rounding(x: Floats, values: Floats) -> float:
+    """What rounding of inputs and values may add to V."""
+    gap = float(np.diff(x).min())
+    return 1e-15 * len(x) * float(np.abs(values).max() / gap * (1.0 + np.abs(x).max() / gap))
+
+
+@attack("mirrors-variation")
+def relu_adds_no_variation(draw: Draw) -> None:
+    """V of a positive part and of an interpolant, and the clipped ramps that make its values."""
+    x = np.unique(inputs(draw, 9, least=3, decades=1))
+    draw.assume(len(x) > 2)
+    f = draw.choice(draw.normal(len(x)), draw.rng.integers(-1, 2, len(x)).astype(float))
+    low, high = f[:-1], f[1:]
+    share = low / np.where(low * high < 0, low - high, np.inf)
+    finer = np.unique(np.concatenate([x, (x[:-1] + np.diff(x) * share)[share > 0]]))
+    draw.assume(np.diff(finer).min() > 1e-9 * np.ptp(x))
+    cut = np.where(np.isin(finer, x), np.maximum(np.interp(finer, x, f), 0.0), 0.0)
+    whole, slack = variation(x, f), slope_rounding(finer, f)
+    draw.below(variation(finer, cut), whole, slack)
+    inner = np.flatnonzero(draw.rng.random(len(x) - 2) < 0.5) + 1
+    keep = np.concatenate([[0], inner, [len(x) - 1]])
+    coarse = variation(x[keep], f[keep])
+    draw.below(coarse, whole, slack)
+    size = float(np.ptp(x))
+    draw.assume(np.diff(x).min() > 1e-2 * size)  # the linear program is exact to 1e-7
+    draw.same(least_norm(clips(x[keep]) / size, f[keep]) / size, coarse, 1e-6 * coarse + slack)
+
+
+@attack("mirrors-wide")
+def width_is_a_discount(draw: Draw) -> None:
+    """Variation, paths and price of random ReLU units; copies of a clipped ramp; the objective."""
+    x = np.sort(inputs(draw, 7, least=2, decades=1))
+    draw.assume(np.ptp(x) > 0)
+    widths = [draw.size(1, 4) for _ in range(draw.size(2, 4))]
+    L, M = len(widths) + 1, prod(widths)
+    discount = M ** (-(L - 2) / L)
+    grid = np.unique(np.concatenate([x, x[0] + np.ptp(x) * np.linspace(0, 1, 41)]))
+    grid = grid[np.diff(grid, prepend=-np.inf) > 1e-6 * np.ptp(x)]
+    h, paths, price = grid[:, None], np.ones(1), 0.0
+    for layer, width in enumerate([*widths, 1], start=1):
+        W = draw.normal(h.shape[1], width) * draw.rng.integers(0, 2, (h.shape[1], width))
+        h, paths, price = h @ W, paths @ np.abs(W), price + float((np.abs(W) ** L).sum()) / L
+        if layer < L:
+            h = np.maximum(h + draw.normal(width) * draw.choice(0.0, np.abs(x).max()), 0.0)
+    outputs = h[:, 0]
+    draw.below(variation(grid, outputs), paths[0], slope_rounding(grid, outputs) + 1e-12 * paths[0])
+    draw.below(discount * paths[0], price, 1e-12 * price)
+    # Copies: a layer's neurons are all alike, and lambda_l |w| is the same for all weights.
+    p, q = np.sort(draw.rng.choice(x, 2))
+    t, sizes = draw.normal(), np.array([1, *widths, 1])
+    weights = (abs(t) / M) ** (1 / L) * (sizes[:-1] * sizes[1:]) ** (-1 / L) * M ** (2 / L**2)
+    reach = np.cumprod(weights * sizes[:-1])  # from the input to a neuron of each layer
+    h = np.maximum(reach[0] * (q - grid), 0.0)
+    h = np.maximum(reach[1] * (q - p) - weights[1] * sizes[1] * h, 0.0)
+    made = np.sign(t) * np.prod((weights * sizes[:-1])[2:]) * h
+    size = abs(t) * (abs(p) + abs(q) + np.abs(x).max())
+    draw.same(made, t * (np.clip(grid, p, q) - p), 1e-12 * size)
+    cost = float((sizes[:-1] * sizes[1:] * weights**L).sum()) / L
+    draw.same(cost, discount * abs(t), 1e-12 * abs(t))
+    # No multiple of the random unit is below the Lasso at the smaller beta.
+    y = draw.targets(len(x))
+    beta = draw.power(-3, 0) * float(((y - y.mean()) ** 2).sum()) / np.ptp(x) or 1.0
+    bound = solved(cl.Mirrors(x, y, beta=discount * beta, depth=3), tol=1e-9).dual
+    unit = np.interp(x, grid, outputs)
+    for multiple in np.linspace(-1, 1, 9):
+        residual = y - multiple * unit
+        fit = 0.5 * float(((residual - residual.mean()) ** 2).sum())
+        draw.below(bound, fit + beta * abs(multiple) * price, 1e-9 * float(y @ y))
+
+
 @attack("mirrors-width-two")
 def width_two(draw: Draw) -> None:
-    """A unit t (|x - a| - c)_+ costs 4^(1/3) |t|, rescaled no less; three samples show the gap."""
+    """The price of two slopes; a fold that clipped ramps tie with; three samples."""
     t, a, c = draw.normal(3) * draw.scale(3)
     x = inputs(draw, 6, decades=6)
     outputs, cost = folding_unit(x, t, a, c)
     size = abs(t) * (np.abs(x).max() + abs(a) + abs(c))
     draw.same(outputs, t * np.maximum(np.abs(x - a) - c, 0), 1e-12 * size)
-    least = cbrt(4.0) * abs(t)
-    draw.same(cost, least, 1e-12 * abs(t))
-    # Any sizes of the five weights with the same two products cost no less.
-    one, two = 10.0 ** draw.rng.uniform(-2, 2, (2, 2))
+    draw.same(cost, cbrt(4.0) * abs(t), 1e-12 * abs(t))
+    # Any sizes of the five weights cost no less than their slopes do.
+    one, two = 10.0 ** draw.rng.uniform(-2, 2, (2, 2)) * draw.rng.integers(0, 2, (2, 2))
     last = draw.power(-2, 2)
-    path = one * two * last  # of each arm: equal slopes |t| need equal products
-    two = two * abs(t) / path
-    draw.below(least, ((one**3).sum() + (two**3).sum() + last**3) / 3, 1e-12 * abs(t))
+    least = float(((one * two * last) ** 1.5).sum()) ** (2 / 3)
+    price = float((one**3).sum() + (two**3).sum() + last**3) / 3
+    draw.below(least, price, 1e-12 * price)
+    # Inside of the data both arms show: twice the slope in clipped ramps, and no fewer.
+    apart = draw.power(-1, 1)
+    five = a + apart * np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
+    fold = (np.maximum(np.abs(five - a) - draw.choice(0.0, apart), 0)) / apart
+    draw.same(least_norm(clips(five) / apart, fold), 2.0, 1e-9)
     # On -h, 0, h with the targets h |t|, 0, h |t| every narrow ReLU interpolant costs 2 |t|.
     h = draw.power(-3, 3)
     three = np.array([-h, 0.0, h])
@@ -289,6 +369,16 @@ def nothing_beyond_narrow(draw: Draw) -> None:
         residual = y - outputs
         fit = 0.5 * ((residual - residual.mean()) ** 2).sum()
         draw.below(narrow.dual, fit + problem.beta * cost, 1e-6 * (y @ y))
+
+
+@refute("mirrors-wide", "a fold costs less than clipped ramps with as many neurons in a layer")
+def folds_pay(draw: Draw) -> None:
+    """At the smaller beta of two copies clipped ramps make |x - a| for the price of a fold."""
+    a, apart = draw.normal(2)
+    x = a + abs(apart) * np.array([-1.0, 0.0, 1.0])
+    draw.assume(abs(apart) > 0.1)
+    ramps_cost = 2 ** (-1 / 3) * least_norm(clips(x), np.abs(x - a))
+    draw.below(folding_unit(x, 1.0, a, 0.0)[1], 0.99 * ramps_cost, 1e-6)
 
 
 @attack("mirrors-optimality")

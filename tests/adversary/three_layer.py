@@ -397,6 +397,29 @@ def count(draw: Draw) -> None:
         draw.below([every.dual, some.dual], [some.value, every.value], 1e-9 * (y @ y))
 
 
+@attack("three-layer-polynomial")
+def in_the_row_space(draw: Draw) -> None:
+    """In coordinates of the row space, over units with interior: same value, n sub-networks."""
+    n, r, d = draw.size(1, 4), draw.size(1, 2), draw.size(2, 4)
+    X = draw.matrix(n, r) @ np.linalg.qr(draw.normal(d, r))[0].T
+    left, sizes, right = np.linalg.svd(X, full_matrices=False)
+    rank = int((sizes > 1e-9 * sizes[0]).sum())
+    draw.assume(0 < rank <= 2 and sizes[rank - 1] > 1e-3 * sizes[0])
+    Q = right[:rank].T
+    y = draw.targets(n)
+    if rank == 2 and draw.rng.random() < 0.7:
+        y = subtraction(X @ Q)
+    units = cl.enumerate_units(X @ Q)
+    full = np.array([interior(walls_of(X @ Q, units, k)) for k in range(len(units))])
+    beta = 0.05 * float(np.linalg.norm(y)) * float(sizes[0]) or 1.0
+    small = cl.ThreeLayer(X @ Q, y, beta=beta, units=units.select(full))
+    few = solved(small)
+    draw.true(small.to_network(few).n_subnetworks <= n)
+    if d <= 3:
+        whole = solved(cl.ThreeLayer(X, y, beta=beta))
+        draw.below([whole.dual, few.dual], [few.value, whole.value], 1e-8 * (y @ y))
+
+
 def interior(walls: Floats) -> bool:
     """Whether a cone has interior points: no convex combination of its walls is zero."""
     lengths = np.linalg.norm(walls, axis=1, keepdims=True)

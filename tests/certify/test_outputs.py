@@ -9,6 +9,7 @@ from torch import nn
 import convexlib as cl
 from convexlib import training
 from convexlib.errors import InputError, NotCertifiableError
+from tests.helpers.outputs import program, wedges
 
 
 def drawn(n=16, d=3, c=2, seed=0):
@@ -86,6 +87,17 @@ def test_the_optimum_over_a_circle_of_neurons_is_bracketed(seed):
     certificate = cl.certify(network, X, Y, beta=0.5)
     assert certificate.dual <= optimum * (1 + 1e-7)
     assert certificate.dual >= optimum * (1 - 2e-3)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_semidefinite_program_of_the_plane_is_bracketed(seed):
+    rng = np.random.default_rng(seed)
+    X, Y = rng.standard_normal((6, 2)), rng.standard_normal((6, 3))
+    value, blocks = program(X, Y, 0.4, wedges(X))
+    assert all(block[0, 1] >= -1e-6 for block in blocks)
+    network = cl.TwoLayerReLU(torch.ones(1, 2).double(), torch.ones(1, 3).double())
+    certificate = cl.certify(network, X, Y, beta=0.4)
+    assert value * (1 - 1e-3) <= certificate.dual <= value * (1 + 1e-6)
 
 
 def test_the_bound_holds_for_all_networks_and_is_that_of_no_other():

@@ -17,7 +17,7 @@ RESULTS = Path(__file__).resolve().parents[2] / "results"
 CONTENT = {
     "benchmarks": (430, "208f23f00560529b"),
     "bounds": (59, "570eaef95b085535"),
-    "ecg": (18, "9ae81819446d4d47"),
+    "ecg": (21, "432425d5afacf4e4"),
     "images": (4, "327f9c61a044c4a5"),
     "nyse": (14, "2b82c8fa9f3d64d6"),
     "recovery": (74, "d221a1414e9433f9"),

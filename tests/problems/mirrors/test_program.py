@@ -124,7 +124,7 @@ def folding_networks(x, units):
     return outputs, price
 
 
-def test_two_relus_in_the_first_layer_are_below_every_narrow_network():
+def test_two_relus_in_the_first_layer_are_a_smaller_beta():
     # On -1, 0, 1 both optima are known.
     x, y = np.array([-1.0, 0.0, 1.0]), np.array([1.0, 0.0, 1.0])
     for beta in (0.01, 0.1, 0.3):
@@ -140,6 +140,9 @@ def test_two_relus_in_the_first_layer_are_below_every_narrow_network():
         assert price == pytest.approx(4 ** (1 / 3) * t, rel=1e-12)
         assert objective == pytest.approx(p - 0.75 * p**2, rel=1e-12)
         assert objective < narrow
+        # Two copies of a neuron buy as much: the narrow optimum at a smaller beta.
+        copies = cl.solve(cl.Mirrors(x, y, beta=2 ** (-1 / 3) * beta, depth=3), tol=1e-10).value
+        assert objective == pytest.approx(copies, rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
