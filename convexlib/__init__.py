@@ -32,6 +32,7 @@ from convexlib.problems.batchnorm import BatchNorm, batchnorm_closed_form
 from convexlib.problems.extensions.attention import Attention, token_pairs
 from convexlib.problems.extensions.convolution import Convolution, image_patches
 from convexlib.problems.extensions.threshold import Threshold
+from convexlib.problems.looking_glass import ReflectionLasso
 from convexlib.problems.mirrors import Mirrors
 from convexlib.problems.parallel import Units, enumerate_units, sample_units
 from convexlib.problems.parallel.path import PathRegularized
@@ -63,6 +64,7 @@ __all__ = [
     "ParallelReLU",
     "PathRegularized",
     "Polished",
+    "ReflectionLasso",
     "Result",
     "Status",
     "ThreeLayer",

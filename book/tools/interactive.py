@@ -87,8 +87,13 @@ def mirrors() -> dict[str, Any]:
     return {"x": [0.0, 1.0, 3.0]}
 
 
+def looking_glass() -> dict[str, Any]:
+    """Return the four samples of the chapter's example."""
+    return {"X": [[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [3.0, 3.0]]}
+
+
 FIGURES: dict[str, Callable[[], dict[str, Any]]] = {
-    figure.__name__: figure for figure in (gate, path, mirrors)
+    figure.__name__: figure for figure in (gate, path, mirrors, looking_glass)
 }
 
 

@@ -7,9 +7,9 @@ from tests.adversary.search import FALSE, TRUE
 __all__ = ["FALSE", "TRUE"]
 
 CHAPTERS = (
-    "rosetta", "two_layer", "outputs", "three_layer", "path", "geometry", "mirrors", "batchnorm",
-    "recovery", "extensions", "generative", "signals", "algorithms", "certify", "own_data",
-    "experiments", "drawn", "stationary", "around",
+    "rosetta", "two_layer", "drawn", "stationary", "outputs", "three_layer", "path", "algebra",
+    "geometry", "mirrors", "looking_glass", "batchnorm", "recovery", "extensions", "generative",
+    "signals", "algorithms", "certify", "own_data", "around", "experiments",
 )  # fmt: skip
 for name in CHAPTERS:
     import_module(f"tests.adversary.{name}")

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
+import convexlib as cl
 from book.tools import interactive, stills
 from convexlib.problems.mirrors.dictionaries import abs_chains
 from convexlib.problems.mirrors.features import ChainFeature
@@ -89,9 +90,48 @@ def test_dragging_a_sample_moves_its_mirror(visit, server):
     assert visit.problems == []
 
 
+def test_samples_turn_the_mirror_and_the_images_stay_on_the_line(visit, server):
+    found, says = figure(visit, f"{server}looking_glass.html", "looking_glass")
+    X = np.array(interactive.looking_glass()["X"])
+    samples = found.get_by_role("slider")
+    samples.nth(1).scroll_into_view_if_needed()
+    start = samples.nth(1).bounding_box()
+    place = start["x"] + start["width"] / 2, start["y"] + start["height"] / 2
+    visit.page.mouse.move(*place)
+    visit.page.mouse.down()
+    visit.page.mouse.move(place[0] + 30, place[1] - 20)
+    visit.page.mouse.up()
+    moved = samples.nth(1).get_attribute("aria-valuetext").replace("\u2212", "-")
+    X[1] = json.loads("[" + moved.split("(")[1].rstrip(")") + "]")
+    assert X[1, 0] > 2.2
+    assert X[1, 1] > 0.1
+    for key, step in (("ArrowRight", (0.1, 0)), ("ArrowUp", (0, 0.1)), ("ArrowDown", (0, -0.1))):
+        samples.nth(3).press(key)
+        X[3] += step
+    choice = found.get_by_role("combobox")
+    half = "\u00bd"
+    for option, a, b, anchor in (
+        ("mirror through x\u2082 and x\u2083, anchor x\u2081", X[1], X[2], X[0]),
+        ("mirror through x\u2082 and x\u2083, anchor x\u2084", X[1], X[2], X[3]),
+        (f"mirror through x\u2083 and {half}(x\u2082 + x\u2081), anchor x\u2081",
+         X[2], (X[1] + X[0]) / 2, X[0]),
+    ):  # fmt: skip
+        choice.select_option(label=option)
+        u = cl.cross_product((b - a)[None]).numpy()
+        u /= np.abs(u).sum()
+        expected = np.abs(np.abs((X - a) @ u) - abs((anchor - a) @ u))
+        assert np.allclose(json.loads(says.get_attribute("data-values")), expected, atol=1e-9)
+        assert np.allclose(json.loads(says.get_attribute("data-images")), 0.0, atol=1e-9)
+    assert visit.problems == []
+
+
 @pytest.mark.parametrize(
-    ("page", "name"), [("two_layer", "gate"), ("two_layer", "path"), ("mirrors", "mirrors")]
-)
+    ("page", "name"),
+    [
+        ("two_layer", "gate"), ("two_layer", "path"), ("mirrors", "mirrors"),
+        ("looking_glass", "looking_glass"),
+    ],
+)  # fmt: skip
 def test_an_interactive_figure_is_a_picture_and_a_sentence_without_scripts(
     browser, server, page, name
 ):
@@ -151,4 +191,5 @@ def test_only_pages_with_interactive_figures_load_their_scripts(book):
     }
     assert scripts.pop("two_layer.html") == ["stage.js", "gate.js", "path.js"]
     assert scripts.pop("mirrors.html") == ["stage.js", "mirrors.js"]
+    assert scripts.pop("looking_glass.html") == ["stage.js", "looking_glass.js"]
     assert not any(scripts.values())

@@ -112,6 +112,9 @@ PROBLEMS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
             "bias": st.booleans(), "max_wedges": LIMITS,
         },
     ),
+    "ReflectionLasso": (
+        cl.ReflectionLasso, with_beta(6, 3), {"depth": st.integers(1, 4), "max_units": LIMITS}
+    ),
     "Threshold": (cl.Threshold, two_layer(), {"loss": LOSSES, "max_patterns": LIMITS}),
     "Convolution": (cl.Convolution, patches(), GATED),
     "Attention": (cl.Attention, tokens(), {"loss": LOSSES}),

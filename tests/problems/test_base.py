@@ -35,6 +35,8 @@ FAMILIES = {
     "wedges": cl.WedgeLasso,
     "free biases": partial(cl.WedgeLasso, bias=True),
     "mirrors": lambda X, y, beta: cl.Mirrors(X[:, 0], y, beta=beta, depth=3),
+    "absolute values": partial(cl.ReflectionLasso, depth=2),
+    "reflections": cl.ReflectionLasso,
     "signs": lambda X, y, beta: cl.Mirrors(X[:, 0], y, beta=beta, activation="sign"),
     "three layers": lambda X, y, beta: cl.ThreeLayer(X[:4], y[:4], beta=beta),
     "paths": lambda X, y, beta: cl.PathRegularized(X[:4], y[:4], beta=beta),

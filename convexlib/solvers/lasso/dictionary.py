@@ -34,7 +34,6 @@ from convexlib.losses.piecewise import QuantileLoss
 from convexlib.problems.base import Problem, weights_of
 from convexlib.problems.dictionary import DictionaryLasso
 from convexlib.problems.mirrors import Mirrors
-from convexlib.problems.wedges import WedgeLasso
 from convexlib.result import Result, Status
 from convexlib.solvers.base import Tracker, down_the_path, need
 from convexlib.solvers.lasso.active_set import SLACK, ActiveSet, pinball, stages
@@ -82,11 +81,11 @@ def lasso(
 
 
 def wedge(problem: Problem, *, tol: float = 1e-6, max_iter: int = 2_000) -> Result:
-    r"""Solve a `WedgeLasso`, to rounding whatever `tol`.
+    r"""Solve a `WedgeLasso` or a `ReflectionLasso`, to rounding whatever `tol`.
 
     Parameters
     ----------
-    problem : WedgeLasso
+    problem : WedgeLasso or ReflectionLasso
     tol : float
         Relative duality gap for ``CONVERGED``.
     max_iter : int
@@ -100,13 +99,13 @@ def wedge(problem: Problem, *, tol: float = 1e-6, max_iter: int = 2_000) -> Resu
     Raises
     ------
     SolverError
-        If the problem is not a `WedgeLasso`.
+        If the problem is neither.
 
     Notes
     -----
-    Checked by ``tests/problems/test_wedges.py``.
+    Checked by ``tests/problems/test_wedges.py`` and ``tests/problems/test_looking_glass.py``.
     """
-    return _solve(need(problem, WedgeLasso, "wedge"), "wedge", tol, max_iter, None)
+    return _solve(need(problem, DictionaryLasso, "wedge"), "wedge", tol, max_iter, None)
 
 
 def _solve(
