@@ -43,7 +43,7 @@ def test_rotating_the_gate_moves_the_supported_vertex(visit, server):
 
 
 def test_sliding_beta_kills_neurons(visit, server):
-    found, says = figure(visit, f"{server}two_layer.html", "path")
+    found, says = figure(visit, f"{server}two_layer_practice.html", "path")
     stored = json.loads((interactive.FOLDER / "path.json").read_text())
     slider = found.get_by_label("weight decay")
     slider.focus()
@@ -90,7 +90,8 @@ def test_dragging_a_sample_moves_its_mirror(visit, server):
 
 
 @pytest.mark.parametrize(
-    ("page", "name"), [("two_layer", "gate"), ("two_layer", "path"), ("mirrors", "mirrors")]
+    ("page", "name"),
+    [("two_layer", "gate"), ("two_layer_practice", "path"), ("mirrors", "mirrors")],
 )
 def test_an_interactive_figure_is_a_picture_and_a_sentence_without_scripts(
     browser, server, page, name
@@ -149,6 +150,7 @@ def test_only_pages_with_interactive_figures_load_their_scripts(book):
         ]
         for page, elements in book.items()
     }
-    assert scripts.pop("two_layer.html") == ["stage.js", "gate.js", "path.js"]
+    assert scripts.pop("two_layer.html") == ["stage.js", "gate.js"]
+    assert scripts.pop("two_layer_practice.html") == ["stage.js", "path.js"]
     assert scripts.pop("mirrors.html") == ["stage.js", "mirrors.js"]
     assert not any(scripts.values())
