@@ -44,7 +44,7 @@ def test_rotating_the_gate_moves_the_supported_vertex(visit, server):
 
 
 def test_sliding_beta_kills_neurons(visit, server):
-    found, says = figure(visit, f"{server}two_layer.html", "path")
+    found, says = figure(visit, f"{server}two_layer_practice.html", "path")
     stored = json.loads((interactive.FOLDER / "path.json").read_text())
     slider = found.get_by_label("weight decay")
     slider.focus()
@@ -128,7 +128,7 @@ def test_samples_turn_the_mirror_and_the_images_stay_on_the_line(visit, server):
 @pytest.mark.parametrize(
     ("page", "name"),
     [
-        ("two_layer", "gate"), ("two_layer", "path"), ("mirrors", "mirrors"),
+        ("two_layer", "gate"), ("two_layer_practice", "path"), ("mirrors", "mirrors"),
         ("looking_glass", "looking_glass"),
     ],
 )  # fmt: skip
@@ -189,7 +189,8 @@ def test_only_pages_with_interactive_figures_load_their_scripts(book):
         ]
         for page, elements in book.items()
     }
-    assert scripts.pop("two_layer.html") == ["stage.js", "gate.js", "path.js"]
+    assert scripts.pop("two_layer.html") == ["stage.js", "gate.js"]
+    assert scripts.pop("two_layer_practice.html") == ["stage.js", "path.js"]
     assert scripts.pop("mirrors.html") == ["stage.js", "mirrors.js"]
     assert scripts.pop("looking_glass.html") == ["stage.js", "looking_glass.js"]
     assert not any(scripts.values())
