@@ -59,6 +59,14 @@ RAW_TEX = """() => {
 }"""
 
 
+# Formulas inside a line that show less than their width although the line is wide enough for them.
+CUT = """() => [...document.querySelectorAll('mjx-container.wide-math')].filter((formula) => {
+  const line = formula.closest('p, li, td, dd, figcaption') ?? document.body;
+  const natural = formula.firstElementChild.getBoundingClientRect().width;
+  return natural < line.clientWidth - 30 && formula.clientWidth < natural - 1;
+}).map((formula) => formula.textContent)"""
+
+
 @pytest.mark.parametrize("name", PAGES or ["no page"])
 def test_page_in_both_widths_and_both_themes(visit, server, name):
     visit.open(server + name)
@@ -76,6 +84,7 @@ def test_page_in_both_widths_and_both_themes(visit, server, name):
                 page.wait_for_function(f"document.documentElement.dataset.theme === '{theme}'")
                 assert page.evaluate(CONTRAST) > 4.5, f"{theme} text is hard to read"
             assert page.evaluate(CLIPPED) == [], f"at {width['width']} px"
+            assert page.evaluate(CUT) == [], f"at {width['width']} px"
     for width in (WIDE, NARROW):
         page.set_viewport_size(width)
         assert page.evaluate("document.documentElement.scrollWidth") <= width["width"]
