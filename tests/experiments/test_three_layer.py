@@ -27,7 +27,6 @@ from tests.helpers.three_layer import circle
 
 INSTALLED = ("breast-cancer-wisc-diag",)  # made from the files of scikit-learn
 LANDSCAPE = {**configs("quick")[0], "steps": 100, "seeds": [0, 1, 2], "K": 4}
-PATIENCE = 10.0  # seconds
 DIGITS = {
     **configs("quick")[-1],
     "n_train": 60,
@@ -99,16 +98,16 @@ def test_methods_on_a_set_have_one_objective_and_their_budgets(tmp_path) -> None
         seconds = generated["seconds"]
         for name in BASELINES:
             alone, tuned = made[name]["alone"], made[name]["tuned"]
-            # Two seeds, side by side. A machine with much else to do may sleep over the end.
-            assert alone["curve"]["seconds"][-1] <= 2 * seconds + PATIENCE
-            assert 0.99 * seconds <= tuned["curve"]["seconds"][-1] <= seconds + PATIENCE
+            assert alone["curve"]["seconds"][-1] <= 2 * seconds + 0.2  # two seeds, side by side
+            assert tuned["curve"]["seconds"][-1] == pytest.approx(seconds, abs=0.1)
             assert alone["objective"] <= min(alone["by_rate"]) * (1 + 1e-5)
             assert alone["objective"] <= min(alone["by_seed"]) * (1 + 1e-5)
             assert alone["rate"] in made[name]["rates"]
-        for score in (generated, made["sampled"], alone, tuned):
-            assert generated["dual"] <= score["objective"]
+            for run in (alone, tuned):  # how far below its start it comes is the machine's
+                start = run["curve"]["objective"][0]
+                assert generated["dual"] <= run["objective"] <= start * (1 + 1e-5)
         for score in (generated, made["sampled"]):
-            assert score["objective"] <= 0.5 * float(y @ y)
+            assert generated["dual"] <= score["objective"] <= 0.5 * float(y @ y)
     assert EXPERIMENT.missed(record) is None
     assert "path generated" in table([record])
 
