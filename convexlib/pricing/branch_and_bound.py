@@ -188,8 +188,21 @@ def value_of(rows, z, tilt, direction):  # type: ignore[no-untyped-def]  # numba
 
 @njit(cache=True, nogil=True)
 def expand(  # type: ignore[no-untyped-def]  # numba infers
-    rows, squares, z, tilt, axes, error, slack, goal, rtol, max_nodes,
-    best, state, counts, stack, pool,
+    rows,
+    squares,
+    z,
+    tilt,
+    axes,
+    error,
+    slack,
+    goal,
+    rtol,
+    max_nodes,
+    best,
+    state,
+    counts,
+    stack,
+    pool,
 ):
     """Search until done or _CHUNK heights later; False if the pool must grow first.
 
