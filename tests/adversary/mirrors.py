@@ -331,29 +331,21 @@ def width_is_a_discount(draw: Draw) -> None:
 
 @attack("mirrors-width-two")
 def width_two(draw: Draw) -> None:
-    """The price of two slopes; a fold that clipped ramps tie with; three samples."""
+    """The price of a fold; clipped ramps cost no more, and as much with two samples on each arm."""
     t, a, c = draw.normal(3) * draw.scale(3)
     x = inputs(draw, 6, decades=6)
     outputs, cost = folding_unit(x, t, a, c)
     size = abs(t) * (np.abs(x).max() + abs(a) + abs(c))
     draw.same(outputs, t * np.maximum(np.abs(x - a) - c, 0), 1e-12 * size)
     draw.same(cost, cbrt(4.0) * abs(t), 1e-12 * abs(t))
-    # Any sizes of the five weights cost no less than their slopes do.
-    one, two = 10.0 ** draw.rng.uniform(-2, 2, (2, 2)) * draw.rng.integers(0, 2, (2, 2))
-    last = draw.power(-2, 2)
-    least = float(((one * two * last) ** 1.5).sum()) ** (2 / 3)
-    price = float((one**3).sum() + (two**3).sum() + last**3) / 3
-    draw.below(least, price, 1e-12 * price)
-    # Inside of the data both arms show: twice the slope in clipped ramps, and no fewer.
-    apart = draw.power(-1, 1)
-    five = a + apart * np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
-    fold = (np.maximum(np.abs(five - a) - draw.choice(0.0, apart), 0)) / apart
-    draw.same(least_norm(clips(five) / apart, fold), 2.0, 1e-9)
-    # On -h, 0, h with the targets h |t|, 0, h |t| every narrow ReLU interpolant costs 2 |t|.
-    h = draw.power(-3, 3)
-    three = np.array([-h, 0.0, h])
-    A = np.hstack([ramps(three, "relu"), clips(three)]) / h
-    draw.same(least_norm(A, abs(t) * np.abs(three) / (h * abs(t) or 1.0)), 2.0 * (t != 0), 1e-9)
+    # Clipped ramps on eighths of an interval: twice the slope if each arm, with its end, has two.
+    places = np.sort(draw.rng.permutation(17)[: draw.size(2, 9)]) / 8.0 - 1.0
+    middle, start = draw.rng.integers(-8, 9) / 8.0, draw.rng.integers(0, 9) / 8.0
+    least = least_norm(clips(places), np.maximum(np.abs(places - middle) - start, 0))
+    draw.below(least, 2.0, 1e-9)
+    arms = (places >= middle + start).sum(), (places <= middle - start).sum()
+    if min(arms) >= 2:
+        draw.same(least, 2.0, 1e-9)
 
 
 @refute("mirrors-relu", "no ReLU network of three layers is below the narrow optimum")
@@ -369,6 +361,13 @@ def nothing_beyond_narrow(draw: Draw) -> None:
         residual = y - outputs
         fit = 0.5 * ((residual - residual.mean()) ** 2).sum()
         draw.below(narrow.dual, fit + problem.beta * cost, 1e-6 * (y @ y))
+
+
+@refute("mirrors-width-two", "clipped ramps make the values of a fold for its price, never less")
+def folds_always_tie(draw: Draw) -> None:
+    """Arms that end within a gap are flatter on the samples: there the ramps are cheaper."""
+    three, start = np.array([-1.0, 0.0, 1.0]), draw.rng.uniform(0.1, 0.9)
+    draw.below(2.0, least_norm(clips(three), np.maximum(np.abs(three) - start, 0)), 1e-6)
 
 
 @refute("mirrors-wide", "a fold costs less than clipped ramps with as many neurons in a layer")
@@ -567,6 +566,20 @@ def one_function(draw: Draw) -> None:
     line = torch.linspace(float(x[0]), float(x[-1]), 301, dtype=torch.float64)
     one, two = (problem.to_network(end)(line).detach() for end in optima.ends)
     draw.same(one, two, 1e-6 * np.abs(y).max())
+
+
+@refute("mirrors-path", "two layers of ReLU: all optima are one function between the samples")
+def one_function_of_two_layers(draw: Draw) -> None:
+    """Two ramps at samples pay and fit like one ramp between them, where it does not bend."""
+    x, y, beta = np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 3.0]), draw.rng.uniform(0.01, 0.3)
+    problem = cl.Mirrors(x, y, beta=beta)
+    result = solved(problem, tol=1e-12)
+    height, place = 2.0 - 2.0 * beta, (1.0 - 3.0 * beta) / (2.0 - 2.0 * beta)
+    fit = 0.5 * float(((height * np.maximum(x - place, 0) - y) ** 2).sum())
+    draw.assume(abs(fit + beta * height - result.value) < 1e-9)
+    line = np.linspace(0.0, 2.0, 201)
+    two = problem.to_network(result)(torch.from_numpy(line)).detach()
+    draw.same(two, height * np.maximum(line - place, 0), 1e-6)
 
 
 @attack("mirrors-quantile")
