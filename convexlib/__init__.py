@@ -25,6 +25,7 @@ from convexlib.certify import (
     missing_neuron,
     polish,
 )
+from convexlib.certify.outlook import Outlook, outlook
 from convexlib.networks import ParallelReLU, TwoLayerGatedReLU, TwoLayerReLU
 from convexlib.networks.parallel import as_parallel, path_norm
 from convexlib.networks.prune import prune_neurons
@@ -61,6 +62,7 @@ __all__ = [
     "Mirrors",
     "MissingNeuron",
     "OptimalSet",
+    "Outlook",
     "ParallelReLU",
     "PathRegularized",
     "Polished",
@@ -88,6 +90,7 @@ __all__ = [
     "low_rank_path",
     "missing_neuron",
     "optimal_set",
+    "outlook",
     "path_norm",
     "polish",
     "prune_neurons",

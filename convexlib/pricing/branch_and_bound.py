@@ -43,6 +43,7 @@ import numpy as np
 from numba import njit
 
 from convexlib.arrays import EPS, Floats
+from convexlib.runtime import check_time
 
 
 # Kernels carry no annotations: numba infers their types from the arguments.
@@ -449,7 +450,8 @@ def search(
     counts = np.array([orthants, 0])
     squares = (rows * rows).sum(axis=1)
     while counts[0] and counts[1] < max_nodes:
-        # Back in Python now and then: so that an interrupt is heard.
+        # Back in Python now and then: so that an interrupt is heard, and a limit of time.
+        check_time()
         fits = expand(
             *(rows, squares, z, tilt, axes, error, slack, goal, rtol, max_nodes),
             *(best, state, counts, stack, pool),

@@ -90,6 +90,19 @@ entry(
 
 
 @st.composite
+def to_be_fitted(draw: st.DrawFn) -> Arguments:
+    """Data, targets and a beta."""
+    X = draw(numbers(draw(sizes(8, 4))))
+    X, y = contained(draw, X, draw(targets(X)))
+    return {"X": X, "y": y, "beta": draw(betas())}
+
+
+entry(
+    "outlook", cl.outlook, to_be_fitted(), options={"loss": LOSSES}, covers=("outlook", "Outlook")
+)
+
+
+@st.composite
 def of_outputs(draw: st.DrawFn) -> Arguments:
     """A network of two layers and several outputs, or of one fewer than its targets."""
     n, d = draw(sizes(6, 3))
@@ -261,6 +274,7 @@ TRAINING = {
     "beta": betas(), "fit_bias": st.booleans(), "gated": st.booleans(), "random_state": SEEDS,
     "device": st.sampled_from(("cpu", "cuda", "meta", "tpu")), "n_patterns": st.integers(1, 20),
     "tol": TOLS, "max_iter": FEW, "max_nodes": NODES,
+    "max_seconds": st.sampled_from((None, 0.0, 0.2, -1.0, math.nan, "soon")),
 }  # fmt: skip
 
 
@@ -304,7 +318,9 @@ entry(
 )  # fmt: skip
 entry(
     "ConvexReLUClassifier", fitted(cl.ConvexReLUClassifier), fits(), estimator=True,
-    options={**TRAINING, "loss": LOSSES}, may_warn=(*WARNS, UserWarning), share=2.0,
+    options={
+        **TRAINING, "loss": LOSSES, "class_weight": st.sampled_from((None, "balanced", "heavy", 2)),
+    }, may_warn=(*WARNS, UserWarning), share=2.0,
 )  # fmt: skip
 entry(
     "MirrorRegressor", fitted(cl.MirrorRegressor), fits(one=True), estimator=True, may_warn=WARNS,
