@@ -159,7 +159,7 @@ def outlook(X: Any, y: Any, beta: float, *, loss: str | SmoothLoss = "squared") 
         lines=_lines(X[X.any(dim=1)]),
         beta=beta,
         beta_max=top,
-        reach=_reach(n, rank, beta / top if top > 0.0 else math.inf),
+        reach=_reach(n, rank, top / beta),
         apart=sizes_apart(X),
     )
 
@@ -173,9 +173,10 @@ def _lines(X: Tensor) -> int:
 _PROVEN = {1: math.inf, 2: math.inf, 3: 1e7, 4: 2e6, 5: 1.5e4}
 
 
-def _reach(n: int, rank: int, ratio: float) -> str:
-    if ratio >= 1.0:
+def _reach(n: int, rank: int, below: float) -> str:
+    """What to expect; `below` is beta_max / beta: how far beta lies below it."""
+    if below <= 1.0:
         return "zero"
     if rank > BRANCHING_RANK:
         return "bound"
-    return "proof" if n / ratio <= _PROVEN[rank] else "slow proof"
+    return "proof" if n * below <= _PROVEN[rank] else "slow proof"

@@ -1,5 +1,6 @@
 """Inputs for networks, certificates and estimators."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -274,7 +275,7 @@ TRAINING = {
     "beta": betas(), "fit_bias": st.booleans(), "gated": st.booleans(), "random_state": SEEDS,
     "device": st.sampled_from(("cpu", "cuda", "meta", "tpu")), "n_patterns": st.integers(1, 20),
     "tol": TOLS, "max_iter": FEW, "max_nodes": NODES,
-    "max_seconds": st.sampled_from((None, 0.0, 0.2, -1.0, math.nan, "soon")),
+    "max_seconds": st.sampled_from((None, None, None, 0.0, 0.2, math.nan)),
 }  # fmt: skip
 
 
@@ -319,7 +320,8 @@ entry(
 entry(
     "ConvexReLUClassifier", fitted(cl.ConvexReLUClassifier), fits(), estimator=True,
     options={
-        **TRAINING, "loss": LOSSES, "class_weight": st.sampled_from((None, "balanced", "heavy", 2)),
+        **TRAINING, "loss": LOSSES,
+        "class_weight": st.sampled_from((None, None, "balanced", "heavy")),
     }, may_warn=(*WARNS, UserWarning), share=2.0,
 )  # fmt: skip
 entry(
