@@ -387,7 +387,7 @@ def folds_pay(draw: Draw) -> None:
 
 @refute("mirrors-wide", "with squared weights, too, a fold costs no less than clipped ramps")
 def folds_tie_under_squares(draw: Draw) -> None:
-    """A unit costs 3/2 V^(2/3), which is concave: one unit with V = 2 is cheaper than two with 1."""
+    """A unit costs 3/2 V^(2/3), which is concave: one with V = 2 is cheaper than two with 1."""
     t = draw.normal()
     last = np.sqrt(cbrt(4.0) * abs(t) ** (2 / 3))  # four weights of its size over the root of two
     first = last / np.sqrt(2)
