@@ -297,15 +297,18 @@ def width_is_a_discount(draw: Draw) -> None:
     discount = M ** (-(L - 2) / L)
     grid = np.unique(np.concatenate([x, x[0] + np.ptp(x) * np.linspace(0, 1, 41)]))
     grid = grid[np.diff(grid, prepend=-np.inf) > 1e-6 * np.ptp(x)]
-    h, paths, price = grid[:, None], np.ones(1), 0.0
+    h, paths, squares, price = grid[:, None], np.ones(1), np.ones(1), 0.0
     for layer, width in enumerate([*widths, 1], start=1):
         W = draw.normal(h.shape[1], width) * draw.rng.integers(0, 2, (h.shape[1], width))
-        h, paths, price = h @ W, paths @ np.abs(W), price + float((np.abs(W) ** L).sum()) / L
+        h, paths, squares = h @ W, paths @ np.abs(W), squares @ W**2
+        price += float((np.abs(W) ** L).sum()) / L
         if layer < L:
             h = np.maximum(h + draw.normal(width) * draw.choice(0.0, np.abs(x).max()), 0.0)
     outputs = h[:, 0]
     draw.below(variation(grid, outputs), paths[0], slope_rounding(grid, outputs) + 1e-12 * paths[0])
     draw.below(discount * paths[0], price, 1e-12 * price)
+    root = float(np.sqrt(squares[0]))
+    draw.below(M**-0.5 * paths[0], root, 1e-12 * root)
     # Copies: a layer's neurons are all alike, and lambda_l |w| is the same for all weights.
     p, q = np.sort(draw.rng.choice(x, 2))
     t, sizes = draw.normal(), np.array([1, *widths, 1])
@@ -318,15 +321,17 @@ def width_is_a_discount(draw: Draw) -> None:
     draw.same(made, t * (np.clip(grid, p, q) - p), 1e-12 * size)
     cost = float((sizes[:-1] * sizes[1:] * weights**L).sum()) / L
     draw.same(cost, discount * abs(t), 1e-12 * abs(t))
-    # No multiple of the random unit is below the Lasso at the smaller beta.
+    draw.same(M**0.5 * float(np.prod(weights)), M**-0.5 * abs(t), 1e-12 * abs(t))
+    # No multiple of the random unit is below the Lasso at the smaller beta, for either price.
     y = draw.targets(len(x))
     beta = draw.power(-3, 0) * float(((y - y.mean()) ** 2).sum()) / np.ptp(x) or 1.0
-    bound = solved(cl.Mirrors(x, y, beta=discount * beta, depth=3), tol=1e-9).dual
     unit = np.interp(x, grid, outputs)
-    for multiple in np.linspace(-1, 1, 9):
-        residual = y - multiple * unit
-        fit = 0.5 * float(((residual - residual.mean()) ** 2).sum())
-        draw.below(bound, fit + beta * abs(multiple) * price, 1e-9 * float(y @ y))
+    for factor, cost in ((discount, price), (M**-0.5, root)):
+        bound = solved(cl.Mirrors(x, y, beta=factor * beta, depth=3), tol=1e-9).dual
+        for multiple in np.linspace(-1, 1, 9):
+            residual = y - multiple * unit
+            fit = 0.5 * float(((residual - residual.mean()) ** 2).sum())
+            draw.below(bound, fit + beta * abs(multiple) * cost, 1e-9 * float(y @ y))
 
 
 @attack("mirrors-width-two")
@@ -378,6 +383,18 @@ def folds_pay(draw: Draw) -> None:
     draw.assume(abs(apart) > 0.1)
     ramps_cost = 2 ** (-1 / 3) * least_norm(clips(x), np.abs(x - a))
     draw.below(folding_unit(x, 1.0, a, 0.0)[1], 0.99 * ramps_cost, 1e-6)
+
+
+@refute("mirrors-wide", "with squared weights, too, a fold costs no less than clipped ramps")
+def folds_tie_under_squares(draw: Draw) -> None:
+    """A unit costs 3/2 V^(2/3), which is concave: one with V = 2 is cheaper than two with 1."""
+    t = draw.normal()
+    last = np.sqrt(cbrt(4.0) * abs(t) ** (2 / 3))  # four weights of its size over the root of two
+    first = last / np.sqrt(2)
+    x = draw.normal(5)
+    fold = last * np.maximum(first * (first * np.maximum(x, 0) + first * np.maximum(-x, 0)), 0)
+    draw.assume(np.allclose(fold, abs(t) * np.abs(x)))
+    draw.below(2 * 1.5 * abs(t) ** (2 / 3), 0.5 * (4 * first**2 + last**2), 1e-9)
 
 
 @attack("mirrors-optimality")
