@@ -117,13 +117,13 @@ class Chain:
         if word == "add" and arguments and arguments[-1] is self.value:
             arguments = arguments[::-1]
         if not arguments or arguments[0] is not self.value:
-            raise self.refused(f"{shown}, with arguments that are not read,")
+            raise self.refused(f"{shown} in a form that is not read")
         act = getattr(self, f"_{word}")
         try:
             inspect.signature(act).bind(*arguments[1:], **named)
             act(*arguments[1:], **named)
         except (TypeError, _Unread) as error:
-            raise self.refused(f"{shown}, with arguments that are not read,") from error
+            raise self.refused(f"{shown} in a form that is not read") from error
         self.value = Value()
         return self.value
 

@@ -189,9 +189,9 @@ REFUSED = {
     "gelu": (functions(F.gelu), "operation gelu"),
     "sigmoid": (functions(torch.sigmoid), "operation sigmoid"),
     "absolute": (functions(torch.abs), "operation abs"),
-    "capped": (functions(lambda x: x.clamp(0, 1)), "operation clamp, with arguments"),
-    "raised": (functions(lambda x: x.clamp(min=0.1)), "operation clamp, with arguments"),
-    "from above": (functions(lambda x: x.clamp(max=0)), "operation clamp, with arguments"),
+    "capped": (functions(lambda x: x.clamp(0, 1)), "operation clamp in a form"),
+    "raised": (functions(lambda x: x.clamp(min=0.1)), "operation clamp in a form"),
+    "from above": (functions(lambda x: x.clamp(max=0)), "operation clamp in a form"),
     "own layer": (Net(lambda net, x: net.fc2(net.act(net.fc1(x))), act=nn.Tanh()), "-> Tanh ->"),
     "convolution": (Net(lambda net, x: net.fc2(net.fc1(x).relu()), fc1=nn.Conv1d(1, 1, 1)),
                     "cannot certify Conv1d -> ReLU.*Only fully connected layers"),
@@ -201,18 +201,18 @@ REFUSED = {
                "-> Linear -> ReLU; expected.*A ReLU behind the last layer"),
     "no ReLU": (Net(lambda net, x: net.fc2(net.fc1(x))), "cannot certify Linear -> Linear"),
     "scaled": (Net(lambda net, x: 2.0 * net.fc2(F.relu(net.fc1(x)))), "operation mul"),
-    "shifted": (Net(lambda net, x: net.fc2(F.relu(net.fc1(x))) + 1.0), "operation add, with arg"),
-    "second bias": (Net(lambda net, x: net.fc2(F.relu(net.fc1(x))) + net.fc2.bias), "add, with"),
+    "shifted": (Net(lambda net, x: net.fc2(F.relu(net.fc1(x))) + 1.0), "operation add in a form"),
+    "second bias": (Net(lambda net, x: net.fc2(F.relu(net.fc1(x))) + net.fc2.bias), "add in a fo"),
     "skip": (Net(lambda net, x: net.fc2(F.relu(net.fc1(x)) + net.fc1(x))), "is no chain: fc1 does"),
     "sum": (Net(lambda net, x: (lambda h: net.fc2(h + h.relu()))(net.fc1(x))), "no chain: add"),
     "softmax": (Net(lambda net, x: F.softmax(net.fc2(F.relu(net.fc1(x))), 1)), "ation softmax"),
     "a row": (Net(lambda net, x: net.fc2(F.relu(net.fc1(x)))[0]), "operation getitem"),
-    "rows merged": (Net(lambda net, x: net.fc2(F.relu(net.fc1(x.view(1, -1))))), "view, with arg"),
+    "rows merged": (Net(lambda net, x: net.fc2(F.relu(net.fc1(x.view(1, -1))))), "view in a form"),
     "other width": (Net(lambda net, x: net.fc2(F.relu(net.fc1(x.view(-1, 6))))),
                     "fc1 of Net takes 3 inputs, but 6 come from below"),
     "after": (Net(lambda net, x: net.fc2(F.relu(net.fc1(x))).squeeze(-1).relu()), "behind a squee"),
     "transposed": (Net(lambda net, x: net.fc2(F.relu(net.fc1(x)).T)), "operation getattr"),
-    "weights first": (Net(lambda net, x: net.fc1.weight @ x), "operation matmul, with arguments"),
+    "weights first": (Net(lambda net, x: net.fc1.weight @ x), "operation matmul in a form"),
     "unused": (Net(READ["functions"], fc3=nn.Linear(1, 1)), r"fc3\.bias of Net takes no part"),
     "tied": (tied(), r"Net uses fc1\.weight twice"),
     "twice": (Net(lambda net, x: net.fc2(F.relu(net.mid(F.relu(net.mid(F.relu(net.fc1(x))))))),
@@ -298,7 +298,7 @@ def test_a_forward_of_one_object_is_compared(place: str) -> None:
     part.forward = lambda x: before(x)
     certificate = cl.certify(network, X, Y, beta=BETA, refine=False)
     assert certificate.primal == pytest.approx(objective(network, X, Y), rel=1e-12)
-    part.forward = lambda x: before(x).abs()
+    part.forward = lambda x: -before(x)
     with pytest.raises(NotCertifiableError, match="returns something else on X than its layers do"):
         cl.certify(network, X, Y, beta=BETA)
 
