@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from convexlib.cli.certify import add_certify
 from convexlib.cli.console import BAD_INPUT, complain, exit_code, write_plainly
 from convexlib.cli.data import add_data
+from convexlib.cli.fit import add_fit, add_predict
 
 __all__ = ["main"]
 
-COMMANDS = (add_data, add_certify)
+COMMANDS = (add_data, add_fit, add_predict, add_certify)
 MOVED = ("list", "run", "table")
 
 

@@ -14,10 +14,10 @@ from convexlib.certify import Certificate, MissingNeuron, certify, missing_neuro
 from convexlib.certify.certificate import SECONDS
 from convexlib.certify.dispatch import REGULARIZERS, depth_of
 from convexlib.checks import check_beta, check_positive_int, check_real, readable_count
-from convexlib.cli.console import DONE, FAILED, complain, device
+from convexlib.cli.console import DONE, FAILED, complain, device, say
 from convexlib.cli.files import check_writable, write
 from convexlib.cli.models import load_model
-from convexlib.cli.tables import DECIMALS, Table, load_table, one_hot
+from convexlib.cli.tables import Table, add_table_options, load_table, one_hot
 from convexlib.errors import InputError
 from convexlib.losses import LOSSES, get_loss
 from convexlib.networks import ParallelReLU, TwoLayerReLU
@@ -80,18 +80,7 @@ def add_certify(commands: Any) -> None:
         action="store_true",
         help="the target's column holds classes 0, 1, ..., one for each output",
     )
-    parser.add_argument(
-        "--no-header", action="store_true", help="the first line is data; columns are 0, 1, ..."
-    )
-    parser.add_argument(
-        "--delimiter",
-        type=lambda text: "\t" if text == r"\t" else text,
-        default=",",
-        help=r"between cells (default: a comma); \t is a tab, and several blanks count as one",
-    )
-    parser.add_argument(
-        "--decimal", choices=DECIMALS, default=".", help="the decimal sign (default: a point)"
-    )
+    add_table_options(parser)
     parser.add_argument("--device", default="cpu", help="of the network: cpu (default) or cuda")
     parser.add_argument("--tol", type=float, help="largest relative gap for exit code 0")
     parser.add_argument(
@@ -147,9 +136,9 @@ def run_certify(chosen: argparse.Namespace) -> int:
         "max_seconds": chosen.max_seconds,
     }
     certificate = certify(network, X, y, **options)
-    _say("read as", f"{_described(network)}, {model.source}")
+    say("read as", f"{_described(network)}, {model.source}")
     plural = "s" if len(table.targets) > 1 else ""
-    _say(
+    say(
         "data",
         f"{len(y)} rows, {len(table.features)} features, target{plural} {', '.join(table.targets)}",
     )
@@ -161,13 +150,13 @@ def run_certify(chosen: argparse.Namespace) -> int:
         polished = polish(network, X, y, rounds=chosen.rounds, **options)
         print()
         for stage in polished.stages:
-            _say(stage.name, f"{stage.objective:.{digits}g}, {stage.neurons} neurons")
+            say(stage.name, f"{stage.objective:.{digits}g}, {stage.neurons} neurons")
         state = {name: tensor.cpu() for name, tensor in polished.network.state_dict().items()}
         # In memory first: of a full disk torch's writer says nothing that a reader understands.
         stream = io.BytesIO()
         torch.save(state, stream)
         write(chosen.polish, stream.getvalue())
-        _say("saved", str(chosen.polish))
+        say("saved", str(chosen.polish))
         certificate = polished.certificate
         _print_certificate(certificate, polished.network, X, y, beta, digits)
     return _verdict(certificate, chosen.tol)
@@ -231,24 +220,24 @@ def _print_certificate(
         fitted = double(network)(X).reshape(y.shape)
     loss = get_loss(certificate.loss).value(fitted, y)
     penalty = certificate.primal - loss
-    _say(
+    say(
         "objective",
         f"{certificate.primal:.{digits}g} = {loss:.{digits}g} ({certificate.loss} loss) + "
         f"{penalty:.{digits}g} ({beta:g} x {certificate.regularizer})",
     )
     bound = f"{certificate.dual:.{digits}g}"
-    _say("lower bound", f"{bound}, for networks of this kind and any width")
-    _say("gap", f"{certificate.gap:.3g}, relative {certificate.relative_gap:.2e}")
+    say("lower bound", f"{bound}, for networks of this kind and any width")
+    say("gap", f"{certificate.gap:.3g}, relative {certificate.relative_gap:.2e}")
     kind = "yes" if certificate.rigorous else "no"
     reason = _PROOFS.get(certificate.method, "feasible on some patterns only")
-    _say("rigorous", f"{kind}: {certificate.method}, {reason}")
+    say("rigorous", f"{kind}: {certificate.method}, {reason}")
 
 
 def _print_missing(missing: MissingNeuron, table: Table, objective: float) -> None:
     """Print the neuron that the network lacks most."""
     if missing.gain <= _NEGLIGIBLE * objective:
-        _say("missing", f"no neuron that lowers it by {_NEGLIGIBLE:g} of its value was found")
-        _say("", f"(no neuron exceeds {missing.bound:.7f} beta)")
+        say("missing", f"no neuron that lowers it by {_NEGLIGIBLE:g} of its value was found")
+        say("", f"(no neuron exceeds {missing.bound:.7f} beta)")
         return
     names = [*table.features, "bias"]
     weights = list(zip(names, missing.direction.tolist(), strict=False))
@@ -256,10 +245,10 @@ def _print_missing(missing: MissingNeuron, table: Table, objective: float) -> No
     shown = ", ".join(f"{name} {weight:+.4f}" for name, weight in weights[:_SHOWN])
     more = f" and {len(weights) - _SHOWN} smaller ones" if len(weights) > _SHOWN else ""
     sign = "+" if missing.sign > 0 else "-"
-    _say("missing", f"a neuron with output {sign} and direction {shown}{more}")
-    _say("", f"it reaches {missing.violation:.4f} beta (no neuron exceeds {missing.bound:.4f})")
-    _say("", f"it is active on {missing.active} of {len(table.y)} rows")
-    _say("", f"adding it lowers the objective by {missing.gain:.3g} at once")
+    say("missing", f"a neuron with output {sign} and direction {shown}{more}")
+    say("", f"it reaches {missing.violation:.4f} beta (no neuron exceeds {missing.bound:.4f})")
+    say("", f"it is active on {missing.active} of {len(table.y)} rows")
+    say("", f"adding it lowers the objective by {missing.gain:.3g} at once")
 
 
 def _described(network: nn.Module) -> str:
@@ -273,8 +262,3 @@ def _described(network: nn.Module) -> str:
         )
         return f"{shape}, {text if biases else 'no biases'}"
     return f"{type(network).__name__}({network.extra_repr()})"
-
-
-def _say(name: str, text: str) -> None:
-    """Print one line in two columns."""
-    print(f"{name:13}{text}")

@@ -50,6 +50,11 @@ def complain(message: object, program: str = "convexlib") -> None:
     print(f"{program}:", " ".join(str(message).split()), file=sys.stderr)
 
 
+def say(name: str, text: str) -> None:
+    """Print one line in two columns, at once."""
+    print(f"{name:13}{text}", flush=True)
+
+
 @contextmanager
 def warnings_in_one_line(program: str = "convexlib") -> Iterator[None]:
     """Print warnings as other messages are, without the line of code that gave them."""

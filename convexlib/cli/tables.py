@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,21 +26,43 @@ DECIMALS = (".", ",")
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Features X (n, d) and targets y, (n,) or (n, c), with the names of their columns."""
+    """Features X (n, d) and targets y, (n,) or (n, c), with the names of their columns.
+
+    Targets are numbers, or texts (n,) where labels were asked for.
+    """
 
     X: NDArray[np.float64]
-    y: NDArray[np.float64]
+    y: NDArray[Any]
     features: tuple[str, ...]
     targets: tuple[str, ...]
 
 
+def add_table_options(parser: argparse.ArgumentParser) -> None:
+    """How a table is written."""
+    parser.add_argument(
+        "--no-header", action="store_true", help="the first line is data; columns are 0, 1, ..."
+    )
+    parser.add_argument(
+        "--delimiter",
+        type=lambda text: "\t" if text == r"\t" else text,
+        default=",",
+        help=r"between cells (default: a comma); \t is a tab, and several blanks count as one",
+    )
+    parser.add_argument(
+        "--decimal", choices=DECIMALS, default=".", help="the decimal sign (default: a point)"
+    )
+
+
 def load_table(
     path: Path,
-    target: str = "last",
+    target: str | None = "last",
     *,
     header: bool = True,
     delimiter: str = ",",
     decimal: str = ".",
+    features: Sequence[str] | None = None,
+    drop: Sequence[str] = (),
+    labels: bool = False,
 ) -> Table:
     """Read a table in UTF-8, with or without a byte order mark.
 
@@ -46,14 +70,21 @@ def load_table(
     ----------
     path : Path
         One line per sample, blank lines aside.
-    target : str
-        The name of the target's column, several of them with commas, or ``"last"``.
+    target : str or None
+        The name of the target's column, several of them with commas, or ``"last"``; None for a
+        table without.
     header : bool
         Whether the first line names the columns; otherwise they are called "0", "1" and so on.
     delimiter : str
         One character. Several blanks count as one.
     decimal : {".", ","}
         The decimal sign.
+    features : sequence of str, optional
+        Columns to read as features, in this order; by default all but the targets.
+    drop : sequence of str
+        Columns to leave unread: what is in them does not matter.
+    labels : bool
+        Take the cells of the one target as they are, as the names of classes.
 
     Raises
     ------
@@ -72,28 +103,73 @@ def load_table(
         _check_header(names, path, decimal)
     else:
         names, rows = [str(column) for column in range(len(names))], chain([first], rows)
-    if len(names) < 2:
+    if len(names) < 2 and target is not None:
         line = delimiter.join(first[1])
         advice = _separator(line, ";\t|, ") or " Name another separator with --delimiter."
         raise InputError(
             f"{path} has one column, as in {line[:40]!r}; expected features and a target, "
             f"separated by {delimiter!r}.{advice}"
         )
-    columns = _columns(target, names, path)
-    # One by one: as lists of lists, 20 million numbers would fill 10 GB.
-    cells = (number for line, row in rows for number in _numbers(row, names, line, path, decimal))
-    values = np.fromiter(islice(cells, MAX_CELLS + 1), dtype=np.float64)
+    columns = [] if target is None else _columns(target, names, path)
+    kept = _kept(names, columns, features, drop, path)
+    read = kept if labels else [*kept, *columns]
+    texts: list[str] = []
+
+    def cells() -> Iterator[float]:
+        # One by one: as lists of lists, 20 million numbers would fill 10 GB.
+        for line, row in rows:
+            yield from _numbers(row, names, read, line, path, decimal)
+            if labels:
+                texts.append(_label(row[columns[0]], names[columns[0]], line, path))
+
+    values = np.fromiter(islice(cells(), MAX_CELLS + 1), dtype=np.float64)
     if len(values) > MAX_CELLS:
         raise InputError(f"{path} has more than {MAX_CELLS} cells; expected so many at most.")
     if not len(values):
         raise InputError(f"{path} has a header and no rows; expected at least one sample.")
-    values = values.reshape(-1, len(names))
+    values = values.reshape(-1, len(read))
+    X, y = values[:, : len(kept)], values[:, len(kept) :]
     return Table(
-        X=np.delete(values, columns, axis=1),
-        y=values[:, columns[0]] if len(columns) == 1 else values[:, columns],
-        features=tuple(name for index, name in enumerate(names) if index not in columns),
-        targets=tuple(names[index] for index in columns),
+        X=np.ascontiguousarray(X),
+        y=np.array(texts) if labels else y[:, 0] if len(columns) == 1 else y,
+        features=tuple(names[column] for column in kept),
+        targets=tuple(names[column] for column in columns),
     )
+
+
+def _kept(
+    names: list[str],
+    columns: list[int],
+    features: Sequence[str] | None,
+    drop: Sequence[str],
+    path: Path,
+) -> list[int]:
+    """The places of the features."""
+    for name in (*(features or ()), *drop):
+        if name not in names:
+            shown = ", ".join(known[:40] for known in names[:8])
+            more = ", ..." if len(names) > 8 else ""
+            raise InputError(f"{path} has no column {name[:40]!r}; its columns are {shown}{more}.")
+    if features is not None:
+        kept = [names.index(name) for name in features]
+    else:
+        kept = [place for place in range(len(names)) if place not in columns]
+    kept = [place for place in kept if names[place] not in drop]
+    if not kept or set(kept) & set(columns):
+        raise InputError(
+            f"{len(kept)} features are left of the columns of {path}, or the target is one of "
+            "them; expected at least one column beside the target."
+        )
+    return kept
+
+
+def _label(cell: str, name: str, line: int, path: Path) -> str:
+    """The name of a class."""
+    if not cell.strip():
+        raise InputError(
+            f"{path}, line {line}, column {name[:40]!r}: got nothing; expected the name of a class."
+        )
+    return cell.strip()
 
 
 def one_hot(table: Table, count: int, other: float) -> Table:
@@ -191,12 +267,14 @@ def _columns(target: str, names: list[str], path: Path) -> list[int]:
     return [names.index(name) for name in wanted]
 
 
-def _numbers(row: list[str], names: list[str], line: int, path: Path, decimal: str) -> list[float]:
-    """The numbers of a line."""
+def _numbers(
+    row: list[str], names: list[str], read: list[int], line: int, path: Path, decimal: str
+) -> list[float]:
+    """The numbers of a line in the columns that are read."""
     if len(row) != len(names):
         raise InputError(f"{path}, line {line}: {len(row)} cells; expected {len(names)}.")
     numbers = []
-    for cell, name in zip(row, names, strict=True):
+    for cell, name in ((row[column], names[column]) for column in read):
         number = _number(cell, decimal)
         if number is None or not math.isfinite(number):
             got = repr(cell.strip()[:40]) if cell.strip() else "nothing"

@@ -1,0 +1,355 @@
+"""`convexlib fit DATA.csv --target COLUMN`: from a table to a certified network; and `predict`.
+
+Columns are put in standard units, and so is a numerical target, since weight decay asks for one
+scale; the scales are kept with the network, so that `predict` takes the table as it was. The
+certificate is about the standardised data, on which the network was trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import csv
+import html
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.model_selection import KFold, StratifiedKFold
+from torch import nn
+
+from convexlib.certify.outlook import Outlook, outlook
+from convexlib.checks import check_beta, check_positive_int
+from convexlib.cli.console import DONE, say
+from convexlib.cli.files import check_writable, read_bytes, write
+from convexlib.cli.tables import Table, add_table_options, load_table
+from convexlib.errors import InputError, unwarned
+from convexlib.estimators import ConvexReLUClassifier, ConvexReLURegressor
+from convexlib.plots import use_style
+
+_GRID = np.geomspace(0.5, 0.001, 7)  # parts of beta_max that cross-validation tries
+_KEY = "convexlib.fit"  # of the entry of a model file that has what is no weight
+
+
+def add_fit(commands: Any) -> None:
+    text = "train a certified two-layer ReLU network on a table"
+    parser = commands.add_parser("fit", help=text, description=__doc__.split("\n\n", 1)[1])
+    parser.add_argument("data", metavar="DATA.csv", type=Path)
+    parser.add_argument("--target", default="last", metavar="NAME", help="default: the last column")
+    add_table_options(parser)
+    parser.add_argument(
+        "--classify", action="store_true", help="the target's column holds the names of classes"
+    )
+    parser.add_argument(
+        "--beta", type=float, help="regularisation, without 1/n; by default it is cross-validated"
+    )
+    parser.add_argument("--folds", type=int, default=5, help="of the cross-validation (default: 5)")
+    columns = parser.add_mutually_exclusive_group()
+    names = {"type": lambda text: text.split(","), "metavar": "NAME,NAME"}
+    columns.add_argument("--features", help="columns to use (default: all others)", **names)
+    columns.add_argument("--drop", default=[], help="columns to leave unread", **names)
+    parser.add_argument(
+        "--max-seconds", type=float, help="for the last fit; by default budgets in steps"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="STEM", help="of the files written (default: DATA)"
+    )
+    parser.set_defaults(run=run_fit)
+
+
+def add_predict(commands: Any) -> None:
+    text = "apply a network of `convexlib fit` to a table"
+    parser = commands.add_parser("predict", help=text, description=text)
+    parser.add_argument("model", metavar="MODEL.pt", type=Path)
+    parser.add_argument("data", metavar="DATA.csv", type=Path)
+    add_table_options(parser)
+    parser.add_argument("--out", type=Path, metavar="OUT.csv", help="default: the terminal")
+    parser.set_defaults(run=run_predict)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What a model file keeps beside the weights.
+
+    Attributes
+    ----------
+    features, target : the names of columns
+    means, sizes : of the features
+    classes : names, or None for a numerical target
+    level, height : mean and size of that target
+    beta : of the fit
+    """
+
+    features: list[str]
+    target: str
+    means: list[float]
+    sizes: list[float]
+    classes: list[str] | None
+    level: float
+    height: float
+    beta: float
+
+    @classmethod
+    def of(cls, table: Table, classify: bool) -> Scales:
+        """Of a table."""
+        sizes = table.X.std(axis=0)
+        height = 1.0 if classify else float(table.y.std())
+        return cls(
+            features=list(table.features),
+            target=table.targets[0],
+            means=table.X.mean(axis=0).tolist(),
+            sizes=np.where(sizes > 0.0, sizes, 1.0).tolist(),
+            classes=sorted(set(table.y.tolist())) if classify else None,
+            level=0.0 if classify else float(table.y.mean()),
+            height=height or 1.0,
+            beta=1.0,
+        )
+
+    def standard(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Features in standard units."""
+        result: NDArray[np.float64] = (X - np.array(self.means)) / np.array(self.sizes)
+        return result
+
+
+def run_fit(chosen: argparse.Namespace) -> int:
+    """Read, choose beta, train, certify, and write a model and a report."""
+    stem = chosen.out or chosen.data.with_suffix("")
+    files = {kind: stem.with_name(stem.name + ending) for kind, ending in _ENDINGS.items()}
+    for path in files.values():
+        check_writable(path)
+    folds = check_positive_int(chosen.folds, "--folds", minimum=2)
+    beta = None if chosen.beta is None else check_beta(chosen.beta)
+    table = load_table(
+        chosen.data, chosen.target, header=not chosen.no_header, delimiter=chosen.delimiter,
+        decimal=chosen.decimal, features=chosen.features, drop=chosen.drop, labels=chosen.classify,
+    )  # fmt: skip
+    if len(table.targets) > 1:
+        raise InputError(f"--target names {len(table.targets)} columns; expected one for fit.")
+    scales = Scales.of(table, chosen.classify)
+    X = scales.standard(table.X)
+    y = table.y if chosen.classify else (table.y - scales.level) / scales.height
+    say("data", f"{len(X)} rows, {X.shape[1]} features, target {scales.target}")
+    tried: list[tuple[float, float]] = []
+    if beta is None:
+        tried = _cross_validated(X, y, chosen.classify, folds)
+        beta = max(tried, key=lambda pair: pair[1])[0]
+    expected = _outlook(X, y, beta, chosen.classify)
+    for line in str(expected).splitlines()[1:]:
+        say("", line)
+    say("fitting", "the network and its certificate")
+    model = _estimator(chosen.classify, beta, max_seconds=chosen.max_seconds)
+    with unwarned():  # the gap is printed below
+        model.fit(X, y)
+    lines = _lines(model, X, y, beta, tried)
+    for name, text in lines:
+        say(name, text)
+    content = _saved(model.network_, {**vars(scales), "beta": beta})
+    write(files["model"], content)
+    picture = _picture(model, X, y, scales)
+    write(files["report"], _report(chosen.data, expected, lines, tried, picture).encode())
+    for kind, path in files.items():
+        say(kind, str(path))
+    return DONE
+
+
+_ENDINGS = {"model": ".model.pt", "report": ".report.html"}
+
+
+def _estimator(classify: bool, beta: float, **options: Any) -> Any:
+    kind = ConvexReLUClassifier if classify else ConvexReLURegressor
+    return kind(beta=beta, random_state=0, **options)
+
+
+def _outlook(X: NDArray[np.float64], y: Any, beta: float, classify: bool) -> Outlook:
+    """What to expect; of several classes the one that needs the largest beta counts."""
+    data = np.column_stack([X, np.ones(len(X))])
+    if not classify:
+        return outlook(data, y, beta)
+    classes = np.unique(y)
+    columns = classes[1:] if len(classes) == 2 else classes
+    labels = np.where(np.asarray(y)[:, None] == columns, 1.0, -1.0)
+    return outlook(data, labels, beta, loss="logistic")
+
+
+def _cross_validated(
+    X: NDArray[np.float64], y: Any, classify: bool, folds: int
+) -> list[tuple[float, float]]:
+    """Pairs of beta and its mean score on held-out folds, with a line for each on the terminal."""
+    if classify and min(np.unique(y, return_counts=True)[1]) < folds:
+        raise InputError(
+            f"a class has fewer rows than there are folds ({folds}); expected at least as many. "
+            "Use fewer --folds, or name a --beta."
+        )
+    if len(X) < 2 * folds:
+        raise InputError(f"{len(X)} rows are too few for {folds} folds; name a --beta.")
+    kind = StratifiedKFold if classify else KFold
+    splits = list(kind(folds, shuffle=True, random_state=0).split(X, y))
+    top = _outlook(X, y, 1.0, classify).beta_max
+    pairs = []
+    for beta in (top * _GRID).tolist():
+        scores = []
+        for train, test in splits:
+            # beta belongs to all rows: a part of them has its part of it.
+            part = beta * len(train) / len(X)
+            model = _estimator(classify, part, max_nodes=0, tol=1e-3)
+            with unwarned():
+                scores.append(model.fit(X[train], y[train]).score(X[test], y[test]))
+        pairs.append((beta, float(np.mean(scores))))
+        say("tried", f"beta {beta:.3g}: {_name(classify)} {pairs[-1][1]:.3f} on {folds} folds")
+    return pairs
+
+
+def _name(classify: bool) -> str:
+    return "accuracy" if classify else "R2"
+
+
+def _lines(
+    model: Any, X: NDArray[np.float64], y: Any, beta: float, tried: list[tuple[float, float]]
+) -> list[tuple[str, str]]:
+    """What is printed of a fit, and written into its report."""
+    certificates = model.certificate_
+    parts = certificates if isinstance(certificates, list) else [certificates]
+    rigorous = all(part.rigorous for part in parts)
+    classify = isinstance(model, ConvexReLUClassifier)
+    lines = [
+        ("beta", f"{beta:.6g}{', the best of those tried' if tried else ''}"),
+        ("network", f"{X.shape[1]} -> {model.n_neurons_} -> {len(parts)}, ReLU, in standard units"),
+        ("objective", f"{sum(part.primal for part in parts):.6g}"),
+        ("lower bound", f"{sum(part.dual for part in parts):.6g}, for networks of any width"),
+        ("gap", f"{model.gap_:.2e}, {'rigorous' if rigorous else 'not proven'}"),
+        (_name(classify), f"{model.score(X, y):.4f} on the rows that it was trained on"),
+    ]
+    if tried:
+        best = max(score for _, score in tried)
+        lines.append(("", f"{best:.3f} on held-out folds (the best of {len(tried)}: optimistic)"))
+    return lines
+
+
+def _saved(network: nn.Module, scales: dict[str, Any]) -> bytes:
+    """A checkpoint that torch reads with ``weights_only=True``, and `convexlib certify` too."""
+    stream = io.BytesIO()
+    torch.save({"state_dict": network.state_dict(), _KEY: json.dumps(scales)}, stream)
+    return stream.getvalue()
+
+
+def _picture(model: Any, X: NDArray[np.float64], y: Any, scales: Scales) -> bytes:
+    """One feature: the function over its samples; else targets against outputs, as PNG."""
+    with mpl.rc_context():
+        use_style()
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.subplots()
+        if X.shape[1] == 1 and scales.classes is None:
+            line = np.linspace(X.min(), X.max(), 500)
+            raw = scales.means[0] + scales.sizes[0] * X[:, 0]
+            axes.plot(raw, scales.level + scales.height * y, ".", ms=4, alpha=0.5, ls="none")
+            values = scales.level + scales.height * model.predict(line[:, None])
+            axes.plot(scales.means[0] + scales.sizes[0] * line, values, lw=2)
+            axes.set(xlabel=scales.features[0], ylabel=scales.target)
+        elif scales.classes is None:
+            values = scales.level + scales.height * model.predict(X)
+            given = scales.level + scales.height * y
+            axes.plot(values, given, ".", ms=4, alpha=0.5, ls="none")
+            axes.axline((float(given.mean()), float(given.mean())), slope=1.0, lw=1)
+            axes.set(xlabel="output of the network", ylabel=scales.target)
+        else:
+            found = model.predict(X)
+            table = np.array([[np.sum((y == a) & (found == b)) for b in scales.classes]
+                              for a in scales.classes])  # fmt: skip
+            axes.imshow(table, cmap="Blues")
+            for (row, column), count in np.ndenumerate(table):
+                axes.text(column, row, str(count), ha="center", va="center")
+            places = range(len(scales.classes))
+            axes.set_xticks(places, scales.classes, rotation=45, ha="right")
+            axes.set_yticks(places, scales.classes)
+            axes.set(xlabel="predicted", ylabel=scales.target)
+            axes.grid(visible=False)
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", dpi=150)
+    return stream.getvalue()
+
+
+def _report(
+    data: Path,
+    expected: Outlook,
+    lines: list[tuple[str, str]],
+    tried: list[tuple[float, float]],
+    picture: bytes,
+) -> str:
+    """One page of HTML that needs nothing else."""
+    rows = "".join(
+        f"<tr><th scope='row'>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>"
+        for name, text in lines
+    )
+    betas = "".join(f"<tr><td>{beta:.4g}</td><td>{score:.4f}</td></tr>" for beta, score in tried)
+    searched = (
+        f"<h2>Held-out scores</h2><table><tr><th>beta</th><th>score</th></tr>{betas}</table>"
+        if tried
+        else ""
+    )
+    encoded = base64.b64encode(picture).decode()
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{html.escape(data.name)}: convexlib fit</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:42rem;margin:2rem auto;padding:0 1rem}}
+table{{border-collapse:collapse}}td,th{{text-align:left;padding:.2rem 1rem .2rem 0}}
+img{{max-width:100%}}</style></head><body>
+<h1>{html.escape(data.name)}</h1>
+<p>A two-layer ReLU network, trained by convex optimisation. The lower bound holds for every network
+of this kind, of any width, on these data in standard units: the gap is how far this one can be from
+the best. It says nothing about predictions on other rows.</p>
+<table>{rows}</table>
+<h2>Before the fit</h2><p>{html.escape(str(expected)).replace(chr(10), "<br>")}</p>{searched}
+<h2>Picture</h2><img alt="Outputs of the network and targets" src="data:image/png;base64,{encoded}">
+</body></html>
+"""
+
+
+def run_predict(chosen: argparse.Namespace) -> int:
+    """Read a model and a table with its columns, and write a prediction for each row."""
+    if chosen.out is not None:
+        check_writable(chosen.out)
+    state, scales = _loaded(chosen.model)
+    table = load_table(
+        chosen.data, None, header=not chosen.no_header, delimiter=chosen.delimiter,
+        decimal=chosen.decimal, features=scales.features,
+    )  # fmt: skip
+    inputs = torch.from_numpy(scales.standard(table.X))
+    hidden = (inputs @ state["0.weight"].T + state["0.bias"]).relu()
+    outputs = (hidden @ state["2.weight"].T).numpy()
+    if scales.classes is None:
+        found = [f"{value:.17g}" for value in scales.level + scales.height * outputs[:, 0]]
+    elif len(scales.classes) == 2:
+        found = [scales.classes[int(value > 0)] for value in outputs[:, 0]]
+    else:
+        found = [scales.classes[place] for place in outputs.argmax(axis=1)]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([scales.target])
+    writer.writerows([value] for value in found)
+    if chosen.out is None:
+        print(stream.getvalue(), end="")
+    else:
+        write(chosen.out, stream.getvalue().encode())
+    return DONE
+
+
+def _loaded(path: Path) -> tuple[dict[str, torch.Tensor], Scales]:
+    """The weights and scales of a model file."""
+    content = read_bytes(path, "the model file")
+    try:
+        saved = torch.load(io.BytesIO(content), weights_only=True)
+        scales = Scales(**json.loads(saved[_KEY]))
+        state = {name: saved["state_dict"][name] for name in ("0.weight", "0.bias", "2.weight")}
+    except Exception as error:  # a damaged file can raise anything at all
+        raise InputError(
+            f"{path} is no model of `convexlib fit`, or is damaged ({type(error).__name__}); "
+            "expected the .model.pt file that it wrote."
+        ) from error
+    return state, scales

@@ -1,0 +1,136 @@
+"""`convexlib fit` and `convexlib predict`: from a table to a certified network, and back."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import convexlib as cl
+from convexlib.cli import main
+from convexlib.cli.console import BAD_INPUT, DONE, FAILED
+
+
+@pytest.fixture
+def cars(tmp_path):
+    """A table as it comes: names, unscaled columns, classes, dates."""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(3000, 500, 60)
+    power = weight / 28 + rng.normal(0, 18, 60)
+    frame = pd.DataFrame(
+        {
+            "name": [f"car {k}" for k in range(60)],
+            "power": power,
+            "weight": weight,
+            "mpg": 46 - 0.0075 * weight + rng.normal(0, 1, 60),
+            "origin": np.where(weight > 3200, "USA", np.where(power > 100, "Europe", "Japan")),
+        }
+    )
+    path = tmp_path / "cars.csv"
+    frame.to_csv(path, index=False)
+    return path, frame
+
+
+def fit(path, *words):
+    return main(["fit", str(path), *words])
+
+
+def test_a_number_is_fitted_certified_and_predicted(cars, capsys):
+    path, frame = cars
+    assert fit(path, "--target", "mpg", "--features", "power,weight", "--folds", "3") == DONE
+    said = capsys.readouterr().out
+    assert "60 rows, 2 features, target mpg" in said
+    assert said.count("on 3 folds") == 7
+    assert "a proof is within reach" in said
+    assert ", rigorous" in said
+    saved = torch.load(path.with_name("cars.model.pt"), weights_only=True)
+    scales = json.loads(saved["convexlib.fit"])
+    # The certificate again, from the files alone.
+    columns = frame[["power", "weight"]]
+    X = ((columns - columns.mean()) / columns.std(ddof=0)).to_numpy()
+    y = ((frame.mpg - frame.mpg.mean()) / frame.mpg.std(ddof=0)).to_numpy()
+    state = saved["state_dict"]
+    first = torch.nn.Linear(*state["0.weight"].T.shape, dtype=torch.float64)
+    last = torch.nn.Linear(*state["2.weight"].T.shape, bias=False, dtype=torch.float64)
+    network = torch.nn.Sequential(first, torch.nn.ReLU(), last)
+    network.load_state_dict(state)
+    certificate = cl.certify(network, X, y, beta=scales["beta"])
+    assert certificate.relative_gap <= 1e-4
+    assert f"objective    {certificate.primal:.6g}" in said
+    # Predictions in the units of the table.
+    assert main(["predict", str(path.with_name("cars.model.pt")), str(path)]) == DONE
+    rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert rows[0] == ["mpg"]
+    with torch.no_grad():
+        outputs = network(torch.from_numpy(X)).numpy()[:, 0]
+    expected = frame.mpg.mean() + frame.mpg.std(ddof=0) * outputs
+    np.testing.assert_allclose([float(value) for (value,) in rows[1:]], expected, rtol=1e-12)
+    report = path.with_name("cars.report.html").read_text()
+    assert "lower bound" in report
+    assert "data:image/png;base64," in report
+    assert "http" not in report  # it needs nothing from elsewhere
+
+
+def test_classes_are_texts(cars, capsys, tmp_path):
+    path, frame = cars
+    words = ("--target", "origin", "--classify", "--drop", "name,mpg", "--beta", "1")
+    assert fit(path, *words, "--out", str(tmp_path / "origin")) == DONE
+    said = capsys.readouterr().out
+    assert "tried" not in said
+    assert "accuracy" in said
+    out = tmp_path / "found.csv"
+    model = str(tmp_path / "origin.model.pt")
+    assert main(["predict", model, str(path), "--out", str(out)]) == DONE
+    found = pd.read_csv(out)["origin"]
+    accuracy = float((found == frame.origin).mean())
+    assert f"{accuracy:.4f} on the rows that it was trained on" in said
+    assert accuracy > 0.8
+
+
+def test_a_table_with_commas_for_points(cars, capsys):
+    path, frame = cars
+    frame[["power", "mpg"]].to_csv(path, index=False, sep=";", decimal=",")
+    assert fit(path, "--delimiter", ";", "--decimal", ",", "--beta", "1") == DONE
+    assert "1 features, target mpg" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--target", "mpg"), "column 'name': got 'car 0'; expected a finite number"),
+        (("--target", "origin", "--drop", "name"), "column 'origin': got 'USA'|'Europe'|'Japan'"),
+        (("--target", "mpg", "--features", "power,horse"), "no column 'horse'"),
+        (("--target", "mpg", "--features", "mpg,power"), "expected at least one column beside"),
+        (("--target", "mpg,power", "--drop", "name,origin"), "names 2 columns; expected one"),
+        (("--target", "mpg", "--features", "power", "--beta", "-1"), "beta is -1"),
+        (("--target", "mpg", "--features", "power", "--folds", "40"), "too few for 40 folds"),
+        (("--target", "name", "--classify", "--features", "power"), "fewer rows than there are"),
+    ],
+)
+def test_refusals(cars, capsys, words, message):
+    path, _ = cars
+    assert fit(path, *words) == BAD_INPUT
+    error = capsys.readouterr().err
+    assert any(part in error for part in message.split("|")), error
+    assert not path.with_name("cars.model.pt").exists()
+
+
+def test_what_predict_cannot_read(cars, capsys, tmp_path):
+    path, frame = cars
+    assert main(["predict", str(path), str(path)]) == BAD_INPUT
+    assert "no model of `convexlib fit`" in capsys.readouterr().err
+    assert fit(path, "--target", "mpg", "--features", "power", "--beta", "1") == DONE
+    other = tmp_path / "other.csv"
+    frame[["weight"]].to_csv(other, index=False)
+    capsys.readouterr()
+    assert main(["predict", str(path.with_name("cars.model.pt")), str(other)]) == BAD_INPUT
+    assert "no column 'power'" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_is_refused_before_the_work(cars, capsys, tmp_path):
+    path, _ = cars
+    assert fit(path, "--target", "mpg", "--out", str(tmp_path / "none" / "m")) == FAILED
+    assert "is not a folder that can be written to" in capsys.readouterr().err
