@@ -50,8 +50,8 @@ def test_a_number_is_fitted_certified_and_predicted(cars, capsys):
     scales = json.loads(saved["convexlib.fit"])
     # The certificate again, from the files alone.
     columns = frame[["power", "weight"]]
-    X = ((columns - columns.mean()) / columns.std(ddof=0)).to_numpy()
-    y = ((frame.mpg - frame.mpg.mean()) / frame.mpg.std(ddof=0)).to_numpy()
+    X = np.array((columns - columns.mean()) / columns.std(ddof=0))
+    y = np.array((frame.mpg - frame.mpg.mean()) / frame.mpg.std(ddof=0))
     state = saved["state_dict"]
     first = torch.nn.Linear(*state["0.weight"].T.shape, dtype=torch.float64)
     last = torch.nn.Linear(*state["2.weight"].T.shape, bias=False, dtype=torch.float64)
