@@ -41,7 +41,7 @@ class Terminal(io.TextIOWrapper):
         return self.buffer.getvalue().decode("ascii")
 
 
-def typed(*words: str, program: Any = cli) -> None:
+def typed(*words: str, program: Any = cli) -> int:
     """Run a command in this process, and check how it ends."""
     out, err = Terminal("strict"), Terminal("backslashreplace")
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -57,6 +57,7 @@ def typed(*words: str, program: Any = cli) -> None:
     if code == 2 and not said.startswith("usage:"):
         assert said.startswith(("convexlib: ", "experiments: "))
         assert said.count("\n") == 1, f"several lines: {said[:300]}"
+    return int(code)
 
 
 def anything(words: list[str]) -> None:
@@ -123,6 +124,58 @@ def certified(model: bytes, data: bytes, words: list[str]) -> None:
 entry(
     "convexlib certify", certified, certifying(), share=6.0, kept=("model", "data", "words"),
     may_warn=NAMED,
+)  # fmt: skip
+
+
+FITTING: dict[str, tuple[str, ...]] = {
+    "--target": OPTIONS["--target"], "--delimiter": OPTIONS["--delimiter"],
+    "--decimal": OPTIONS["--decimal"], "--features": ("a", "b,a", "x", "a,a", ""),
+    "--drop": ("a", "b", "x", ""), "--folds": ("2", "3", "1", "x"),
+    "--max-seconds": ("0", "0.2", "-1", "x"), "--beta": NUMBERS,
+}  # fmt: skip
+
+
+@st.composite
+def fitting(draw: st.DrawFn) -> Arguments:
+    """A table, and options of which most are sound."""
+    words = draw(some(FITTING, 2)) + draw(st.sampled_from(([], [], [], ["--classify"])))
+    if draw(st.integers(0, 3)):
+        words = ["--beta=0.1", *words]
+    return {"data": draw(texts()), "words": words}
+
+
+def fitted_and_applied(data: bytes, words: list[str]) -> None:
+    """`convexlib fit` on a table, and `convexlib predict` with what it wrote."""
+    table, model = written("d.csv", data), sandbox.folder() / "d.model.pt"
+    model.unlink(missing_ok=True)
+    with sandbox.inside():
+        code = typed("fit", str(table), *words)
+        assert model.exists() == (code == 0)
+        if code == 0:
+            marks = [word for word in words if word.startswith(("--delimiter", "--decimal"))]
+            assert typed("predict", str(model), str(table), *marks) == 0
+
+
+entry(
+    "convexlib fit", fitted_and_applied, fitting(), share=2.0, kept=("data", "words"),
+    covers=("convexlib fit", "convexlib predict"), may_warn=NAMED,
+)  # fmt: skip
+
+
+@st.composite
+def strangers(draw: st.DrawFn) -> Arguments:
+    """A model of another kind, and a table."""
+    return {"model": draw(models()), "data": draw(texts())}
+
+
+def applied(model: bytes, data: bytes) -> None:
+    """`convexlib predict` with a file of any kind."""
+    with sandbox.inside():
+        typed("predict", str(written("m.pt", model)), str(written("d.csv", data)))
+
+
+entry(
+    "convexlib predict", applied, strangers(), share=0.5, kept=("model", "data"), may_warn=NAMED,
 )  # fmt: skip
 
 
