@@ -98,7 +98,10 @@ def add_certify(commands: Any) -> None:
         help=f"significant digits of objectives, at most {_DIGITS} (default: 9)",
     )
     parser.add_argument(
-        "--polish", type=Path, metavar="OUT.pt", help="improve the network, and save it here"
+        "--polish",
+        type=Path,
+        metavar="OUT.pt",
+        help="improve the network, and save its state_dict here, with the keys of an nn.Sequential",
     )
     parser.add_argument(
         "--rounds", type=int, default=10, help="of new neurons when polishing (default: 10)"

@@ -217,9 +217,7 @@ def _onnx_tensor(stored: Any, path: Path) -> Tensor:
         stored.raw_data = beside[start : start + int(where.get("length", len(beside)))]
         stored.data_location = onnx.TensorProto.DEFAULT
     kinds = onnx.TensorProto
-    if (
-        stored.data_type == kinds.BFLOAT16
-    ):  # which numpy lacks, and versions of onnx take for others
+    if stored.data_type == kinds.BFLOAT16:  # numpy lacks it, and onnx 1.17 makes integers of it
         bits = np.frombuffer(stored.raw_data, "<i2") if stored.raw_data else stored.int32_data
         short = torch.from_numpy(np.array(bits).astype(np.int16))
         return short.view(torch.bfloat16).reshape(tuple(stored.dims))
@@ -275,8 +273,10 @@ def _onnx_result(kind: str, given: list[Any], named: dict[str, Any], chain: Chai
     """What an operation of ONNX returns."""
     first, *rest = given
     numbers = [one.tolist() if isinstance(one, Tensor) else one for one in rest]
-    if isinstance(first, Weight) and kind in ("Identity", "Transpose"):
-        return first if kind == "Identity" else first.T
+    if isinstance(first, Weight) and kind == "Identity":
+        return first
+    if isinstance(first, Weight) and kind == "Transpose" and named.get("perm", [1, 0]) == [1, 0]:
+        return first.T
     if kind == "Gemm":
         plain = (named.get("alpha", 1), named.get("beta", 1), named.get("transA", 0)) == (1, 1, 0)
         if plain and isinstance(rest[0], Weight):

@@ -178,8 +178,13 @@ def one_hot(table: Table, count: int, other: float) -> Table:
     Raises
     ------
     InputError
-        If its target is not a single column of the classes 0 to ``count - 1``.
+        If its target is not a single column of the classes 0 to ``count - 1``, two or more.
     """
+    if count < 2:
+        raise InputError(
+            "the network has one output; expected one for each class with --one-hot. Without it, "
+            "the classes of one output are the labels -1 and 1."
+        )
     classes = np.arange(count)
     if table.y.ndim != 1 or not np.isin(table.y, classes).all():
         wrong = table.y.ravel()[~np.isin(table.y.ravel(), classes)]

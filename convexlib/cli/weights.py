@@ -21,7 +21,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convexlib.checks import check_finite
 from convexlib.cli.files import MAX_BYTES
 from convexlib.errors import InputError
 from convexlib.networks import ParallelReLU, TwoLayerGatedReLU, TwoLayerReLU
@@ -98,7 +97,12 @@ def as_floats(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
                 f"{name} has dtype {tensor.dtype}; expected floating-point numbers of at most 64 "
                 "bits. Save the weights before they are quantised."
             )
-        check_finite(tensor, name)
+        wrong = tensor.numel() - int(torch.isfinite(tensor).sum())
+        if wrong:
+            raise InputError(
+                f"{name} contains {wrong} weights that are not finite; expected numbers. Train the "
+                "network again with a smaller learning rate."
+            )
     kinds = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()})
     if kinds in (["float32"], ["float64"]):
         return dict(tensors), f"{kinds[0]} weights"
@@ -216,15 +220,10 @@ def _linear_layers(tensors: Mapping[str, Tensor], prefix: str) -> Layers:
             raise _unknown(full)
         shape = tuple(weight.shape)
         if len(shape) != 2 or 0 in shape:
-            kind = "It looks like a normalisation or PReLU, for which there is no certificate."
-            if len(shape) > 2:
-                kind = (
-                    "It looks like a convolution: certify the Linear layers behind it from Python, "
-                    "on their own inputs."
-                )
+            kind = "" if 0 in shape else _CONVOLUTION if len(shape) > 2 else _NORMALISATION
             raise InputError(
                 f"{name}.weight has shape {shape}; expected (outputs, inputs), at least 1, of a "
-                f"Linear layer. {kind if 0 not in shape else ''}".rstrip()
+                f"Linear layer.{kind}"
             )
         if bias is not None and tuple(bias.shape) != shape[:1]:
             turned = tuple(bias.shape) == shape[1:]
@@ -236,6 +235,11 @@ def _linear_layers(tensors: Mapping[str, Tensor], prefix: str) -> Layers:
     return found
 
 
+_NORMALISATION = " It looks like a normalisation or PReLU, for which there is no certificate."
+_CONVOLUTION = (
+    " It looks like a convolution: certify the Linear layers behind it from Python, on their own "
+    "inputs."
+)
 _TRANSPOSED = (
     " They fit if the matrices are transposed: a Linear has weights (outputs, inputs), and x @ W "
     "the reverse. Save W.T."
@@ -281,11 +285,7 @@ def _ordered(
     if len(left) > 1:
         shown = [",".join(prefix + name for name in order) for order in left[:2]]
         more = f" and {len(left) - 2} more" if len(left) > 2 else ""
-        none = (
-            ""
-            if fitting or widths is None
-            else (f" None fits the data, with {widths[0]} features and {widths[1]} targets.")
-        )
+        none = "" if fitting or widths is None else " None fits the columns of the table."
         raise InputError(
             f"the shapes of the layers leave several orders, {' or '.join(shown)}{more}; expected "
             f"one. Name it from below: --layers {shown[0]}.{none}"

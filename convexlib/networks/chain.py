@@ -28,7 +28,6 @@ _ADVICE = {
     "whose result.gap is their certificate.",
     "leakyrelu": 'Those of one feature are Mirrors(activation="leaky"), whose result.gap is their '
     "certificate.",
-    "dropout": "It changes the objective; without it the network can be certified.",
     **dict.fromkeys(("parallelunits", "switchingunits"), _MIRRORS),
     **dict.fromkeys(("tanh", "sigmoid", "gelu", "silu", "elu", "selu", "softplus"), _SMOOTH),
     **dict.fromkeys(("conv", "conv1d", "conv2d", "multiheadattention", "lstm", "gru"), _PATCHES),
@@ -67,7 +66,7 @@ class Weight:
     @property
     def T(self) -> Weight:
         """The same weights, with the axes of a matrix exchanged."""
-        return replace(self, tensor=self.tensor.T)
+        return replace(self, tensor=self.tensor.T) if self.tensor.ndim == 2 else self
 
 
 class _Unread(Exception):

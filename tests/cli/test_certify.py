@@ -184,7 +184,7 @@ def test_the_path_norm_and_deeper_networks(certify, tmp_path: Path) -> None:
         (("--digits=99",), "--digits is 99; expected at most 17"),
         (("--decimal=,",), "the decimal sign is ',' and the delimiter ','"),
         (("--layers=0",), "--layers is 0; expected each of 0,2 once"),
-        (("--one-hot",), "the target goal holds "),
+        (("--one-hot",), "one output; expected one for each class"),
         (("--target=first,goal",), "takes 2 inputs"),
     ],
 )
@@ -395,7 +395,7 @@ SHAPES = {
     "swapped": ("u,v,w,x\n1,2,3,4\n5,6,7,8\n", 1, "It has 2 rows: are they the features"),
     "more targets": ("a,b,y,z,v\n1,2,3,4,5\n", 3, "has 3 outputs: .* as in --target y,z,v"),
     "one target": ("a,b,y\n1,2,3\n", 3, r"has 3 outputs, and .* 1 target \(y\); expected one"),
-    "no order": ("a,b,y,z\n1,2,3,4\n", 2, "several orders, .* None fits the data, with 3 features"),
+    "no order": ("a,b,y,z\n1,2,3,4\n", 2, "several orders, .* None fits the columns of the table"),
 }  # fmt: skip
 
 

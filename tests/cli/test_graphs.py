@@ -425,6 +425,8 @@ ONNX_REFUSED = {
     "twice": ([("Gemm", ["x", "S"], ["h"], {}), RELU, ("Gemm", ["a", "S"], ["y"], {})], {},
               "uses S twice"),
     "nowhere": ([("Gemm", ["x", "missing"], ["h"], GEMM), RELU, SECOND], {}, "operation Gemm"),
+    "not turned": ([("Transpose", ["S"], ["T"], {"perm": [0, 1]}),
+                    ("Gemm", ["x", "T"], ["h"], {}), RELU, SECOND], {}, "operation Transpose"),
     "computed": ([("Mul", ["fc1.weight", "one"], ["w"], {}),
                   ("Gemm", ["x", "w", "fc1.bias"], ["h"], GEMM), RELU, SECOND], {}, "ration Mul"),
 }  # fmt: skip

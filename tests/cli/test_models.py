@@ -127,7 +127,7 @@ REFUSED = {
     "weight norm": ({"fc.weight_g": torch.ones(2, 1), "fc.weight_v": torch.ones(2, 2)},
                     "are parametrised: call remove_parametrizations"),
     "recurrent": ({"rnn.weight_ih_l0": torch.ones(4, 2)}, "the keys are rnn.weight_ih_l0"),
-    "nan": ({"U": torch.full((2, 2), torch.nan), "alpha": torch.ones(2)}, "U contains 4 non-fin"),
+    "nan": ({"U": torch.full((2, 2), torch.nan), "alpha": torch.ones(2)}, "U contains 4 weights"),
     "integer": ({"0.weight": torch.ones(2, 2).long()}, r"torch\.int64; expected floating-point"),
     "quantised": ({"0.weight": torch.ones(2, 2).to(torch.int8)}, "before they are quantised"),
     "complex": ({"0.weight": torch.ones(2, 2) * 1j}, r"complex64; expected"),

@@ -106,6 +106,8 @@ def test_classes_become_a_target_each() -> None:
         one_hot(classes(0, 3), 3, 0.0)
     with pytest.raises(InputError, match=r"kind holds 0\.5"):
         one_hot(classes(0, 0.5), 3, 0.0)
+    with pytest.raises(InputError, match="has one output; expected one for each class"):
+        one_hot(classes(0, 1), 1, 0.0)
     two = Table(np.zeros((1, 1)), np.zeros((1, 2)), ("a",), ("b", "c"))
     with pytest.raises(InputError, match="the target b, c is 2 columns; expected with --one-hot"):
         one_hot(two, 3, 0.0)
