@@ -1,7 +1,7 @@
 """Keep pages light and self-contained: no script of another host, special ones for their users.
 
-Jupyter Book puts every .js file below _static on every page, although MathJax loads its own parts
-and an interactive figure is on one page.
+Jupyter Book puts every .js file below _static on every page, although MathJax loads its own parts,
+an interactive figure is on one page, and so are the results of a search.
 It also puts the start of thebe on every page, twice; thebe comes from another host and is not used.
 """
 
@@ -12,11 +12,11 @@ from sphinx.config import Config
 
 
 def drop_special_scripts(app: Sphinx, config: Config) -> None:
-    """Take vendored scripts and interactive figures off the list that each page loads."""
+    """Take the scripts of single pages, and vendored ones, off the list that each page loads."""
     config.html_js_files = [
         name
         for name in config.html_js_files
-        if not str(name).startswith(("vendor/", "interactive/"))
+        if not str(name).startswith(("vendor/", "interactive/", "search/"))
     ]
 
 

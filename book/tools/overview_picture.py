@@ -1,6 +1,7 @@
 """Draw the picture of the README and the landing page: book/_static/overview.svg.
 
-For LaTeX, which reads no SVG, the same is written as overview.pdf.
+For LaTeX, which reads no SVG, the same is written as overview.pdf, and for other sites, which show
+a picture beside a link to the book and read neither, as card.png, in the shape they ask for.
 
 Twelve gradient-descent runs on one small data set end at different networks; the convex program
 gives the best one, and its dual proves that there is no better. Deterministic: the same bytes on
@@ -20,6 +21,7 @@ import convexlib as cl
 from convexlib import plots
 
 OUTPUT = Path(__file__).resolve().parents[2] / "book" / "_static" / "overview.svg"
+CARD = OUTPUT.with_name("card.png")
 BETA, WIDTH, STEPS = 0.02, 8, 6000
 
 
@@ -82,6 +84,8 @@ def main() -> None:
         figure.savefig(OUTPUT, metadata={"Date": None, "Creator": None})
         pdf = {"CreationDate": None, "Creator": None, "Producer": None}
         figure.savefig(OUTPUT.with_suffix(".pdf"), metadata=pdf)
+        figure.set_size_inches(8, 4.2)
+        figure.savefig(CARD, dpi=150, facecolor="white", metadata={"Software": None})
 
 
 if __name__ == "__main__":
