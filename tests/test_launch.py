@@ -164,3 +164,41 @@ def test_the_files_that_describe_the_project_agree():
 
 def test_the_version_of_the_library_is_that_of_the_project():
     assert metadata.version(PROJECT["name"]) == PROJECT["version"]
+
+
+# --- What GitHub runs ---
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def steps(path: Path) -> list[dict[str, object]]:
+    return [
+        step for job in yaml.safe_load(path.read_text())["jobs"].values() for step in job["steps"]
+    ]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_run_what_there_is_with_few_rights(path):
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {"contents": "read"}  # more only where a job needs it
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for step in steps(path):
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[\w./]+", str(step.get("uses", "a/b@v1")))
+        for target in re.findall(r"\bmake ([a-z]+)", str(step.get("run", ""))):
+            assert target in targets
+        for script in re.findall(r"\bbash (\S+)", str(step.get("run", ""))):
+            assert (ROOT / script).is_file()
+    for job in workflow["jobs"].values():
+        assert "timeout-minutes" in job or not any("run" in step for step in job["steps"][:-1])
+
+
+def test_a_release_is_built_from_what_the_tag_says():
+    run = "\n".join(
+        str(step.get("run", "")) for step in steps(ROOT / ".github/workflows/release.yml")
+    )
+    line = re.search(r'grep -qx "(.*)" pyproject', run)[1]
+    pattern = line.replace('\\"', '"').replace("${GITHUB_REF_NAME#v}", PROJECT["version"])
+    assert pattern in (ROOT / "pyproject.toml").read_text().splitlines()
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert re.search(rf"^## {re.escape(PROJECT['version'])} \(\d{{4}}-\d\d-\d\d\)$", changes, re.M)
+    assert CITATION["version"] == PROJECT["version"]
