@@ -81,7 +81,7 @@ def test_this_environment_is_the_locked_one():
     assert installed == {name: version.public for name, version in locked().items()}
 
 
-def test_binder_installs_the_lock_file_and_then_the_checkout(tmp_path):
+def test_binder_installs_the_lock_file_then_the_checkout_and_compiles(tmp_path):
     assert requirements(BINDER / "requirements.txt") == requirements(LOCK)
     script = BINDER / "postBuild"
     assert script.stat().st_mode & stat.S_IXUSR
@@ -91,10 +91,11 @@ def test_binder_installs_the_lock_file_and_then_the_checkout(tmp_path):
     calls = tmp_path / "calls"
     environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "CALLS": str(calls)}
     subprocess.run([script], cwd=ROOT, env=environment, check=True)
-    (call,) = calls.read_text().splitlines()
-    assert call.startswith("-m pip install ")
-    assert call.endswith(" -e .")
-    assert {"--no-deps", "--no-build-isolation"} <= set(call.split())
+    install, warm = calls.read_text().splitlines()
+    assert install.startswith("-m pip install ")
+    assert install.endswith(" -e .")
+    assert {"--no-deps", "--no-build-isolation"} <= set(install.split())
+    assert warm == "-m convexlib warm"
 
 
 def test_the_container_and_make_setup_install_the_lock_file():
@@ -112,6 +113,7 @@ def test_the_container_and_make_setup_install_the_lock_file():
     assert torch == "\"$(grep '^torch==' requirements.lock)\""
     assert lock == "-r requirements.lock"
     assert package == "--no-deps --no-build-isolation -e ."
+    assert plan.rindex("python -m convexlib warm") > plan.rindex(" pip install ")
     assert CONTAINER["forwardPorts"] == [
         int(re.search(r"^PORT \?= (\d+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1])
     ]
