@@ -17,6 +17,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from book.tools import notebooks
+
 ROOT = Path(__file__).resolve().parents[1]
 BINDER = ROOT / ".binder"
 LOCK = ROOT / "requirements.lock"
@@ -123,8 +125,9 @@ def test_colab_takes_the_versions_from_the_lock_file():
     page = (ROOT / "book" / "reproducing.md").read_text(encoding="utf8")
     (cell,) = re.findall(r"```ipython3\n((?:!.*\n)+)```", page)
     clone, install = cell.splitlines()
-    assert clone.split()[-1] == PROJECT["urls"]["Source"]
-    folder = clone.split("/")[-1]
+    *_, address, folder = clone.split()
+    assert address == PROJECT["urls"]["Source"]
+    assert f'Path("{folder}")' in notebooks.SET_UP  # which then finds it there
     assert install.split()[1:] == (
         f"install --quiet --constraint {folder}/requirements.lock --editable {folder}".split()
     )
