@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         certify_batchnorm,
         missing_neuron,
     )
+    from convexlib.certify.outlook import Outlook, outlook
     from convexlib.certify.polish import Polished, polish
     from convexlib.estimators import ConvexReLUClassifier, ConvexReLURegressor, MirrorRegressor
     from convexlib.networks import ParallelReLU, TwoLayerGatedReLU, TwoLayerReLU
@@ -69,6 +70,7 @@ __all__ = [
     "Mirrors",
     "MissingNeuron",
     "OptimalSet",
+    "Outlook",
     "ParallelReLU",
     "PathRegularized",
     "Polished",
@@ -96,6 +98,7 @@ __all__ = [
     "low_rank_path",
     "missing_neuron",
     "optimal_set",
+    "outlook",
     "path_norm",
     "polish",
     "prune_neurons",
@@ -114,6 +117,7 @@ _PLACES = {
     "arrangements": "Arrangements count_bound enumerate_arrangements sample_arrangements",
     "arrangements.zonotope": "cross_product wedge_volumes zonotope_vertices zonotope_volume",
     "certify": "Certificate MissingNeuron certify certify_batchnorm missing_neuron",
+    "certify.outlook": "Outlook outlook",
     "certify.polish": "Polished polish",
     "estimators": "ConvexReLUClassifier ConvexReLURegressor MirrorRegressor",
     "networks": "ParallelReLU TwoLayerGatedReLU TwoLayerReLU",

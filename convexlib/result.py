@@ -28,6 +28,7 @@ class Status(Enum):
     MAX_ITER = "stopped at max_iter or max_steps before the gap reached tol; raise it or tol"
     STALLED = "stopped because rounding allows no further progress; the gap reported is valid"
     INTERRUPTED = "interrupted; this is the best found so far and the gap reported is valid"
+    OUT_OF_TIME = "stopped at max_seconds before the gap reached tol; the gap reported is valid"
     UNPROVEN = (
         "the generated patterns are optimal among those examined, but the best neuron could not "
         "be bounded tightly enough to prove it; the gap reported is valid"

@@ -11,17 +11,23 @@ that hangs.
 
 *A clock that leaves compilation out.* The first call of a kernel compiles it, which may take longer
 than everything else; how long a solve takes is what it takes the second time.
+
+*A limit of time.* It ends a computation as Ctrl-C would: where the code looks at it, an exception
+is raised, once, and whoever catches interrupts closes with the best that there is.
 """
 
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import shutil
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 
 import numba
 from numba.core import event
@@ -62,6 +68,35 @@ def clock() -> float:
     Checked by ``tests/test_environment.py``.
     """
     return time.perf_counter() - (_compiling.duration if _compiling.done else 0.0)
+
+
+class OutOfTime(KeyboardInterrupt):
+    """The limit of `time_limit` has passed."""
+
+
+_deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Let `check_time` raise after so many seconds on `clock`, or at an outer limit before."""
+    token = _deadline.set(min(clock() + seconds, _deadline.get()))
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def time_left() -> float:
+    """Seconds up to the limit, infinite without one."""
+    return _deadline.get() - clock()
+
+
+def check_time() -> None:
+    """Raise OutOfTime if the limit has passed; after that there is none, for what has to close."""
+    if time_left() < 0.0:
+        _deadline.set(math.inf)
+        raise OutOfTime
 
 
 class Notice(event.Listener):

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from convexlib.arrays import Floats
-from convexlib.cli.files import Table, load_table, read_bytes
+from convexlib.cli.files import read_bytes
 from convexlib.errors import DataError, InputError
+from experiments.own_table import Table, load_table
 from experiments.records import KINDS, digest
 
 Config = Mapping[str, Any]

@@ -148,7 +148,7 @@ def best_certificate(
     *,
     regularizer: str,
     output_bias: bool = False,
-    loss: str = "squared",
+    loss: str | SmoothLoss = "squared",
 ) -> Certificate:
     r"""The certificate of the best of some dual points, each scaled to be feasible.
 
@@ -165,7 +165,9 @@ def best_certificate(
         dual = max(_dual_value(z, y, root, kind), 0.0)
         size = float(torch.linalg.vector_norm(inside))
         shrunk = reach * float(torch.linalg.vector_norm(z)) / size if size > 0 else 0.0
-        candidates.append(Certificate(primal, dual, rigorous, z, shrunk, method, regularizer, loss))
+        candidates.append(
+            Certificate(primal, dual, rigorous, z, shrunk, method, regularizer, kind.name)
+        )
     return max(candidates, key=lambda candidate: candidate.dual)
 
 
@@ -208,10 +210,7 @@ def _dual_value(z: Tensor, y: Tensor, root: float, loss: SmoothLoss) -> float:
     total, size = _total(z) / root, float(z.abs().sum()) / root
     sizes = 2.0 * size * size
     value = loss.dual_value(z, y) - 0.5 * total * total
-    if loss.name == "logistic":
-        # Terms of an entropy are at most log 2, and each is off by a few EPS.
-        return value - slack * (2.0 * z.numel() + sizes)
-    return value - slack * (dot(y.abs(), z.abs()) + square(z) + sizes)
+    return value - slack * (loss.dual_size(z, y) + sizes)
 
 
 def _total(z: Tensor) -> float:

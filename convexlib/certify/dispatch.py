@@ -25,6 +25,8 @@ from convexlib.checks import (
 from convexlib.errors import InputError, NotCertifiableError
 from convexlib.losses import LOSSES
 from convexlib.networks import ParallelReLU, TwoLayerReLU
+from convexlib.networks.chain import advice_on
+from convexlib.networks.modules import as_plain
 from convexlib.networks.two_layer import layers_of
 from convexlib.problems.parallel import Units
 
@@ -66,12 +68,15 @@ def certify(
     Parameters
     ----------
     network : nn.Module
-        Trained in any way, float32 or float64: a `TwoLayerReLU` or ``nn.Sequential(Linear, ReLU,
-        Linear)`` with one output or several; with one output also ``nn.Sequential(Linear,
-        BatchNorm1d, ReLU, Linear)``, a `ParallelReLU`, a deeper ``nn.Sequential`` of
-        ``Linear(bias=False)`` and ``ReLU``, or an ``nn.ModuleList`` of such, whose sum is the
-        network. A standard network of three or more layers is the parallel network of the neurons
-        of its last hidden layer (see `as_parallel`), and its path penalty the sum over those.
+        Trained in any way: a `TwoLayerReLU` or ``nn.Sequential(Linear, ReLU, Linear)`` with one
+        output or several; with one output also ``nn.Sequential(Linear, BatchNorm1d, ReLU,
+        Linear)``, a `ParallelReLU`, a deeper ``nn.Sequential`` of ``Linear(bias=False)`` and
+        ``ReLU``, or an ``nn.ModuleList`` of such, whose sum is the network. A standard network of
+        three or more layers is the parallel network of the neurons of its last hidden layer (see
+        `as_parallel`), and its path penalty the sum over those. A module of any other class whose
+        ``forward`` is such a chain of layers is read by ``torch.fx``, with ``Flatten``,
+        ``Identity`` and, in eval mode, ``Dropout`` left out; what was read has to return the same
+        outputs on X. ``nn.DataParallel`` and ``torch.compile`` are taken off.
     X : array (n, d)
         Data. If the first layer has a bias, a column of ones is added here.
     y : array (n,) or (n, c)
@@ -152,6 +157,7 @@ def certify(
     X, y = check_outputs(X, y, "y") if several else check_data(X, y)
     beta, refine = check_beta(beta), check_flag(refine, "refine")
     check_same_device(network, X)
+    network = as_plain(network, X)
     check_positive_int(max_nodes, "max_nodes", minimum=0)
     check_positive_int(max_units, "max_units")
     max_seconds = seconds_for(max_seconds, refine)
@@ -199,21 +205,6 @@ def certify(
 REGULARIZERS = ("weight decay", "three layers", "path")
 BATCHNORM = ["Linear", "BatchNorm1d", "ReLU", "Linear"]
 
-_MIRRORS = "It belongs to a Mirrors problem, whose result.gap is its certificate."
-_SMOOTH = "Only piecewise linear networks have a finite convex program; use ReLU."
-_PATCHES = "Only fully connected layers are read: certify the part that follows, on its inputs."
-_ADVICE = {
-    "Threshold": 'Networks of one feature with thresholds are Mirrors(activation="threshold"), '
-    "whose result.gap is their certificate.",
-    "LeakyReLU": 'Those of one feature are Mirrors(activation="leaky"), whose result.gap is their '
-    "certificate.",
-    "Dropout": "It changes the objective; without it the network can be certified.",
-    "BatchNorm1d": "It is read in Linear -> BatchNorm1d -> ReLU -> Linear.",
-    **dict.fromkeys(("ParallelUnits", "SwitchingUnits"), _MIRRORS),
-    **dict.fromkeys(("Tanh", "Sigmoid", "GELU", "SiLU", "ELU", "Softplus"), _SMOOTH),
-    **dict.fromkeys(("Conv1d", "Conv2d", "MultiheadAttention", "LSTM", "GRU"), _PATCHES),
-}
-
 
 def depth_of(network: nn.Module) -> int:
     """Layers of weights of a network that has a certificate; others are refused by name."""
@@ -228,7 +219,9 @@ def depth_of(network: nn.Module) -> int:
         return 2
     depth = (len(kinds) + 1) // 2
     if depth < 2 or kinds != ["Linear", "ReLU"] * (depth - 1) + ["Linear"]:
-        advice = next((f" {_ADVICE[kind]}" for kind in kinds if kind in _ADVICE), "")
+        advice = next(filter(None, map(advice_on, kinds)), "")
+        if kinds[-1] == "ReLU" and len(kinds) > 1:
+            advice = " A ReLU behind the last layer makes another network, with other optima."
         raise NotCertifiableError(
             f"cannot certify {' -> '.join(kinds)}; expected a TwoLayerReLU, a ParallelReLU, or an "
             f"nn.Sequential of Linear and ReLU in turn, from Linear to Linear.{advice}"

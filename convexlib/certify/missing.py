@@ -26,6 +26,7 @@ from convexlib.checks import (
 )
 from convexlib.errors import NotCertifiableError
 from convexlib.networks import read_two_layer
+from convexlib.networks.modules import as_plain
 from convexlib.pricing import price
 from convexlib.pricing.ascent import search
 
@@ -126,6 +127,7 @@ def missing_neuron(
     beta = check_beta(beta)
     check_positive_int(max_nodes, "max_nodes", minimum=0)
     check_same_device(network, X)
+    network = as_plain(network, X)
     if depth_of(network) != 2:
         raise NotCertifiableError(
             f"the network has {depth_of(network)} layers; only two-layer networks are read neuron "

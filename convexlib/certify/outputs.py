@@ -22,6 +22,8 @@ search misses, and the proof does not rest on that.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from scipy.optimize import minimize
@@ -38,6 +40,7 @@ from convexlib.pricing.joint import best_neurons, price_outputs
 _ROUNDS, _STEPS = 20, 500  # of new neurons, and of L-BFGS in each
 _OVER = 5e-5  # part of beta by which a neuron may exceed it
 _ADDED = 10  # neurons in a round
+_LEAST = 1e-3  # part of the largest weight there may be
 _SMALL = 1e-3  # weights of a new neuron, against the largest
 
 
@@ -108,6 +111,10 @@ def improved(
     b = None
     if parts[0].output_bias is not None:
         b = torch.tensor([part.output_bias for part in parts], dtype=torch.float64)
+    # No weight of an optimal network is larger than the root; neurons that were silent from the
+    # start decay to nothing, and new ones may not be as small.
+    zero = loss.value(torch.zeros_like(Y), Y)
+    least = _LEAST * math.sqrt(2.0 * zero / beta)
     for _ in range(_ROUNDS):
         U, A, b, _ = _descend(data, Y, beta, loss, U, A, b)
         U, A, b, Z = _descend(data, Y, beta, loss, U, A, b, turning=False)
@@ -121,7 +128,8 @@ def improved(
             units = priced.direction[None]
         outputs = torch.relu(data @ units.T).T @ Z  # along which each of them gains most
         outputs = outputs / torch.linalg.vector_norm(outputs, dim=1, keepdim=True)
-        size = _SMALL * float(torch.linalg.vector_norm(A, dim=1).max()) if len(A) else _SMALL
+        strongest = float(torch.linalg.vector_norm(A, dim=1).max()) if len(A) else 0.0
+        size = _SMALL * max(strongest, least)
         U, A = torch.cat([U, size * units]), torch.cat([A, size * outputs])
     return Z
 

@@ -33,6 +33,7 @@ from convexlib.checks import (
 )
 from convexlib.errors import NotCertifiableError
 from convexlib.networks import Neurons, TwoLayerReLU, read_two_layer
+from convexlib.networks.modules import as_plain
 from convexlib.networks.prune import pruned
 from convexlib.solvers.refine import refine
 
@@ -56,7 +57,7 @@ class Polished:
     ----------
     network : nn.Module
         Of the same kind, dtype and device as the given one; of another width. Sub-networks of one
-        neuron each become one `TwoLayerReLU`.
+        neuron each become one `TwoLayerReLU`, and modules of other classes an ``nn.Sequential``.
     certificate : Certificate
         Of this network.
     stages : tuple of Stage
@@ -144,6 +145,7 @@ def polish(
     check_positive_int(max_nodes, "max_nodes", minimum=0)
     max_seconds = seconds_for(max_seconds, refine=True)
     check_same_device(network, X)
+    network = as_plain(network, X)
     depth = depth_of(network)
     if depth != 2:
         raise NotCertifiableError(

@@ -43,7 +43,7 @@ def certify_two_layer(
     y: Tensor,
     beta: float,
     *,
-    loss: str = "squared",
+    loss: str | SmoothLoss = "squared",
     regularizer: str = "weight decay",
     arrangements: Arrangements | None = None,
     refine: bool = True,
@@ -159,7 +159,7 @@ class Standing:
     loss: SmoothLoss
 
     @classmethod
-    def of(cls, parts: TwoLayerWeights, X: Tensor, y: Tensor, loss: str) -> Standing:
+    def of(cls, parts: TwoLayerWeights, X: Tensor, y: Tensor, loss: str | SmoothLoss) -> Standing:
         """Evaluate a network; refuse weights and targets that do not fit."""
         _check_weights(parts, X)
         kind, data, targets = get_loss(loss), parts.augment(X).cpu(), y.double().cpu()

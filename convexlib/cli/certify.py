@@ -15,17 +15,20 @@ from convexlib.certify.certificate import SECONDS
 from convexlib.certify.dispatch import REGULARIZERS, depth_of
 from convexlib.checks import check_beta, check_positive_int, check_real, readable_count
 from convexlib.cli.console import DONE, FAILED, complain, device
-from convexlib.cli.files import Table, check_writable, load_network, load_table, write
+from convexlib.cli.files import check_writable, write
+from convexlib.cli.models import load_model
+from convexlib.cli.tables import DECIMALS, Table, load_table, one_hot
 from convexlib.errors import InputError
 from convexlib.losses import LOSSES, get_loss
-from convexlib.networks import TwoLayerReLU, outputs
+from convexlib.networks import ParallelReLU, TwoLayerReLU
 from convexlib.problems.base import double
 
 _TEXT = (
     "Bound how far a trained ReLU network is from the global optimum of its training objective, "
-    "loss + beta * penalty without 1/n. MODEL.pt is a state_dict of nn.Sequential(Linear, ReLU, "
-    "Linear), or deeper, with --activation relu, or of a convexlib network. No code in it is run. "
-    "Exit code 1: the certified gap misses --tol."
+    "loss + beta * penalty without 1/n. MODEL is a state_dict of Linear layers, alone or in a "
+    "checkpoint, with --activation relu; a state_dict of a convexlib network; or a graph: a file "
+    "of torch.export.save, or one that ends in .onnx. No code in it is run. Exit code 1: the "
+    "certified gap misses --tol."
 )
 _PROOFS = {
     "branch and bound": "all directions were searched, floating-point error included",
@@ -43,7 +46,7 @@ _NEGLIGIBLE = 1e-9  # part of the objective that is not worth a neuron; float32 
 
 def define(parser: argparse.ArgumentParser) -> None:
     parser.description = _TEXT
-    parser.add_argument("model", metavar="MODEL.pt", type=Path)
+    parser.add_argument("model", metavar="MODEL", type=Path)
     parser.add_argument("data", metavar="DATA.csv", type=Path)
     parser.add_argument(
         "--beta",
@@ -54,13 +57,27 @@ def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--activation",
         choices=("relu",),  # that have certificates
-        help="between the layers of an nn.Sequential, and nothing behind the last: a state_dict "
-        "does not tell",
+        help="between the layers, and nothing behind the last: a state_dict does not tell, and a "
+        "graph does",
+    )
+    parser.add_argument(
+        "--layers",
+        type=lambda text: text.split(","),
+        metavar="FIRST,SECOND",
+        help="the Linear layers of a state_dict from below, where their shapes leave a choice",
     )
     parser.add_argument("--loss", choices=tuple(LOSSES), default="squared")
     parser.add_argument("--regularizer", choices=REGULARIZERS, help='default: "weight decay"')
     parser.add_argument(
-        "--target", default="last", metavar="NAME", help="column of the targets (default: last)"
+        "--target",
+        default="last",
+        metavar="NAME",
+        help="column of the targets, or NAME,NAME for several outputs (default: last)",
+    )
+    parser.add_argument(
+        "--one-hot",
+        action="store_true",
+        help="the target's column holds classes 0, 1, ..., one for each output",
     )
     parser.add_argument(
         "--no-header", action="store_true", help="the first line is data; columns are 0, 1, ..."
@@ -69,7 +86,10 @@ def define(parser: argparse.ArgumentParser) -> None:
         "--delimiter",
         type=lambda text: "\t" if text == r"\t" else text,
         default=",",
-        help=r"between cells (default: a comma); \t is a tab",
+        help=r"between cells (default: a comma); \t is a tab, and several blanks count as one",
+    )
+    parser.add_argument(
+        "--decimal", choices=DECIMALS, default=".", help="the decimal sign (default: a point)"
     )
     parser.add_argument("--device", default="cpu", help="of the network: cpu (default) or cuda")
     parser.add_argument("--tol", type=float, help="largest relative gap for exit code 0")
@@ -106,10 +126,17 @@ def run_certify(chosen: argparse.Namespace) -> int:
     if chosen.polish is not None:
         check_writable(chosen.polish)
     place = device(chosen.device)
-    network = load_network(chosen.model, chosen.activation).to(place)
     table = load_table(
-        chosen.data, chosen.target, header=not chosen.no_header, delimiter=chosen.delimiter
+        chosen.data,
+        chosen.target,
+        header=not chosen.no_header,
+        delimiter=chosen.delimiter,
+        decimal=chosen.decimal,
     )
+    widths = len(table.features), None if chosen.one_hot else len(table.targets)
+    model = load_model(chosen.model, chosen.activation, chosen.layers, widths)
+    table = _matched(model.network, table, chosen)
+    network = model.network.to(place)
     X, y = (torch.from_numpy(part).to(place) for part in (table.X, table.y))
     options: dict[str, Any] = {
         "beta": beta,
@@ -119,10 +146,14 @@ def run_certify(chosen: argparse.Namespace) -> int:
         "max_seconds": chosen.max_seconds,
     }
     certificate = certify(network, X, y, **options)
-    _say("network", _described(network))
-    _say("data", f"{len(y)} rows, {len(table.features)} features, target {table.target}")
+    _say("read as", f"{_described(network)}, {model.source}")
+    plural = "s" if len(table.targets) > 1 else ""
+    _say(
+        "data",
+        f"{len(y)} rows, {len(table.features)} features, target{plural} {', '.join(table.targets)}",
+    )
     _print_certificate(certificate, network, X, y, beta, digits)
-    if depth_of(network) == 2:
+    if depth_of(network) == 2 and y.ndim == 1:
         missing = missing_neuron(network, X, y, beta=beta, loss=chosen.loss)
         _print_missing(missing, table, certificate.primal)
     if chosen.polish is not None:
@@ -141,6 +172,47 @@ def run_certify(chosen: argparse.Namespace) -> int:
     return _verdict(certificate, chosen.tol)
 
 
+def _matched(network: nn.Module, table: Table, chosen: argparse.Namespace) -> Table:
+    """The table with as many features and targets as the network has inputs and outputs."""
+    inputs, outputs = _widths(network)
+    features, targets, rows = len(table.features), len(table.targets), len(table.y)
+    columns = f"{features} column{'s' * (features > 1)} beside the target{'s' * (targets > 1)}"
+    named = ",".join((*table.features, *table.targets)[inputs:])
+    if inputs != features:
+        advice = ""
+        if targets < outputs and inputs + outputs == features + targets:
+            advice = f" It has {outputs} outputs: name a column for each, as in --target {named}."
+        elif rows in (inputs, inputs + outputs):
+            advice = f" It has {rows} rows: are they the features? A line is a sample."
+        raise InputError(
+            f"{chosen.model} takes {inputs} inputs, and {chosen.data} has {columns} "
+            f"({', '.join(table.targets)}); expected the inputs as the network saw them.{advice}"
+        )
+    if chosen.one_hot:
+        table = one_hot(table, outputs, 0.0 if chosen.loss == "squared" else -1.0)
+    elif outputs != targets:
+        raise InputError(
+            f"{chosen.model} has {outputs} output{'s' * (outputs > 1)}, and {chosen.data} "
+            f"{targets} target{'s' * (targets > 1)} ({', '.join(table.targets)}); expected one for "
+            "each. Name the columns with --target NAME,NAME, or classes 0, 1, ... with --one-hot."
+        )
+    if outputs > 1 and chosen.polish is not None:
+        raise InputError(
+            f"{chosen.model} has {outputs} outputs; expected one with --polish, which improves "
+            "networks of one output."
+        )
+    return table
+
+
+def _widths(network: nn.Module) -> tuple[int, int]:
+    """Inputs and outputs of a network from a file."""
+    if isinstance(network, nn.Sequential):
+        layers = [layer for layer in network if isinstance(layer, nn.Linear)]
+        return layers[0].in_features, layers[-1].out_features
+    assert isinstance(network, TwoLayerReLU | ParallelReLU)
+    return network.U.shape[-1], network.alpha.shape[1] if network.alpha.ndim == 2 else 1
+
+
 def _verdict(certificate: Certificate, tol: float | None) -> int:
     """The exit code."""
     if tol is None or (certificate.rigorous and certificate.relative_gap <= tol):
@@ -154,7 +226,9 @@ def _print_certificate(
     certificate: Certificate, network: nn.Module, X: Tensor, y: Tensor, beta: float, digits: int
 ) -> None:
     """Print the objective and its parts, the bound, and what the bound is worth."""
-    loss = get_loss(certificate.loss).value(outputs(double(network), X), y)
+    with torch.no_grad():
+        fitted = double(network)(X).reshape(y.shape)
+    loss = get_loss(certificate.loss).value(fitted, y)
     penalty = certificate.primal - loss
     _say(
         "objective",
@@ -188,8 +262,7 @@ def _print_missing(missing: MissingNeuron, table: Table, objective: float) -> No
 
 
 def _described(network: nn.Module) -> str:
-    """Sizes and dtype."""
-    dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
+    """Layers and their sizes."""
     if isinstance(network, nn.Sequential):
         layers = [layer for layer in network if isinstance(layer, nn.Linear)]
         biases = [str(place) for place, layer in enumerate(layers, 1) if layer.bias is not None]
@@ -197,10 +270,8 @@ def _described(network: nn.Module) -> str:
         shape = " -> ReLU -> ".join(
             f"Linear({layer.in_features}, {layer.out_features})" for layer in layers
         )
-        return f"{shape}, {text if biases else 'no biases'}, {dtype}"
-    if isinstance(network, TwoLayerReLU):
-        return f"{network.U.shape[1]} -> {network.n_neurons} -> 1, no biases, {dtype}"
-    return f"{type(network).__name__}({network.extra_repr()}), {dtype}"
+        return f"{shape}, {text if biases else 'no biases'}"
+    return f"{type(network).__name__}({network.extra_repr()})"
 
 
 def _say(name: str, text: str) -> None:

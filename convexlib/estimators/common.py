@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from convexlib.checks import as_tensor
 from convexlib.errors import InputError, warn
@@ -24,15 +27,20 @@ _TABLE = (
     "If it comes from a file, compare the file's separator and decimal sign with those it was read "
     "with, as in pandas.read_csv(path, sep=';', decimal=',')."
 )
+_LARGEST = 2 * 10**8  # entries of a sparse matrix that is written out: 1.6 GB
+_SHOWN = 4  # columns that a message names
 
 
 def validated(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
-    """scikit-learn's check of X, or of X and y, in float64; plain words for a table of text.
+    """scikit-learn's check of X, or of X and y, in float64; plain words for what tables hold.
+
+    A sparse X is written out, since all that follows is dense.
 
     Raises
     ------
     InputError
-        For text in place of numbers, and a table without columns.
+        For text, dates and categories in place of numbers, missing values, a table without
+        columns, and a sparse matrix too large to write out.
     """
     shape: tuple[int, ...] = getattr(X, "shape", ())
     if len(shape) == 2 and shape[0] and not shape[1]:
@@ -40,6 +48,10 @@ def validated(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
         raise InputError(
             f"X has 0 feature(s) (shape=({shape[0]}, 0)) while a minimum of 1 is required. {_TABLE}"
         )
+    if issparse(X):
+        X = _written_out(X)
+    for name, part in zip(("X", "y"), (X, *y), strict=False):
+        _refuse_kinds(part, name)
     # A tensor without its graph, which scikit-learn's checks could not read.
     given = (part.detach() if isinstance(part, Tensor) else part for part in (X, *y))
     try:
@@ -52,8 +64,92 @@ def validated(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
             raise
         raise InputError(
             f"the data hold the text {found[1][:60]}; expected numbers. Encode categories as "
-            f"numbers first. {_TABLE}"
+            f"numbers first, with sklearn's OneHotEncoder or pandas.get_dummies. {_TABLE}"
         ) from error
+
+
+def _written_out(X: Any) -> Any:
+    """A sparse matrix as an array."""
+    if len(X.shape) == 2 and X.shape[0] * X.shape[1] > _LARGEST:
+        raise InputError(
+            f"X is sparse, of shape {X.shape}; expected at most {_LARGEST:.0e} entries, zeros "
+            "included, since the solvers compute with all of them. Reduce its columns first, with "
+            "sklearn's TruncatedSVD for instance."
+        )
+    return X.toarray()
+
+
+def _refuse_kinds(part: Any, name: str) -> None:
+    """Refuse dates, durations, categories and missing values, with the columns that hold them."""
+    if hasattr(part, "dtypes") and hasattr(part, "columns"):  # a frame of pandas
+        columns = [
+            (f"column {column!r} of {name}", part[column]) for column in part.columns.unique()
+        ]
+    else:
+        columns = [(name, part)]
+    missing = []
+    for label, values in columns:
+        dtype = getattr(values, "dtype", None)
+        if dtype is None:
+            continue
+        if getattr(dtype, "kind", None) in ("m", "M") or str(dtype).startswith(
+            ("period", "datetime")
+        ):
+            raise InputError(
+                f"{label} holds dates or durations ({dtype}); expected numbers. Make features of "
+                "them that mean something, such as days since a start, or the month."
+            )
+        if str(dtype) == "category" and name == "X":
+            raise InputError(
+                f"{label} is categorical; expected numbers. Give each category a column of 0 and "
+                "1, with sklearn's OneHotEncoder or pandas.get_dummies."
+            )
+        count = _count_missing(values)
+        if count:
+            missing.append((label, count))
+    if missing:
+        shown = ", ".join(f"{label}: {count}" for label, count in missing[:_SHOWN])
+        more = f" and {len(missing) - _SHOWN} more columns" if len(missing) > _SHOWN else ""
+        raise InputError(
+            f"values are missing (NaN): {shown}{more}; expected numbers. Drop these rows "
+            "(DataFrame.dropna), or fill them in by a rule that is learnt on the training rows "
+            "only, as sklearn's SimpleImputer in a pipeline does."
+        )
+
+
+def _count_missing(values: Any) -> int:
+    """How many entries of a column or an array are missing."""
+    if hasattr(values, "isna"):
+        return int(np.sum(np.asarray(values.isna())))
+    if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+        return int(np.isnan(values).sum())
+    return 0
+
+
+def check_weights(sample_weight: Any, n: int) -> Array | None:
+    """Return weights (n,) of the samples, None where they are all the same.
+
+    Raises
+    ------
+    InputError
+        Unless they are finite numbers, none negative and not all zero, one for each sample.
+    """
+    if sample_weight is None:
+        return None
+    weights = as_tensor(sample_weight, "sample_weight").double().cpu().numpy()
+    if weights.shape != (n,):
+        raise InputError(f"sample_weight has shape {weights.shape}; expected ({n},), as y.")
+    if not np.isfinite(weights).all() or (weights < 0.0).any() or not weights.any():
+        raise InputError(
+            f"sample_weight has entries from {weights.min():g} to {weights.max():g}; expected "
+            "finite weights of at least zero, and one above."
+        )
+    return weights
+
+
+def say(text: object) -> None:
+    """Print on stderr, where progress belongs."""
+    tqdm.write(str(text), file=sys.stderr)
 
 
 def check_device(name: Any) -> torch.device:
@@ -80,19 +176,17 @@ def evaluate(network: nn.Module, X: Array, device: str) -> Array:
 def warn_of_gap(
     estimator: Any, results: Sequence[Result], gaps: Sequence[float], tol: float, advice: str
 ) -> None:
-    """Say once, of all programs of a fit, that some were not solved to the tolerance.
+    """Say once, of all programs of a fit, that what is proven in the end misses the tolerance.
 
-    What counts is the gap that is proven in the end: a solver may stop before it knows that its
-    point is good enough.
+    The solver may have stopped before it knew that its point is good enough.
     """
     left = [result for result, gap in zip(results, gaps, strict=True) if gap > tol]
     if not left:
         return
+    of_many = f" ({len(left)} of {len(results)} programs)" if len(results) > 1 else ""
     status = "" if left[0].converged else f" {left[0].status}."
-    detail = f" {left[0].detail}" if left[0].detail else ""
     warn(
-        f"{type(estimator).__name__}: {len(left)} of {len(results)} programs missed tol={tol:g}, "
-        f"with gaps of up to {max(gaps):.1e}.{status[:1]}{status[1:].capitalize()}{detail} All "
-        f"together: gap_ = {estimator.gap_:.1e}. The network can be used as it is, and the gap is "
-        f"valid; {advice}.",
+        f"{type(estimator).__name__}: the certified gap_ is {estimator.gap_:.1e}, above "
+        f"tol={tol:g}{of_many}; the network can be used as it is.{status[:2].upper()}{status[2:]} "
+        f"{advice}."
     )

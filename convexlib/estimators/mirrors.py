@@ -146,7 +146,7 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
         self.gap_, self.certificate_ = self.result_.gap, None
         self.n_neurons_ = sum(bias.numel() for bias in self.network_.biases)
         self.n_iter_ = max(1, self.result_.n_iter)
-        warn_of_gap(self, [self.result_], [self.gap_], tol, "raise max_iter")
+        warn_of_gap(self, [self.result_], [self.gap_], tol, "Raise max_iter")
         return self
 
     def predict(self, X: Any) -> Array:
@@ -170,6 +170,7 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         """Say that X is one variable, as scikit-learn's IsotonicRegression does."""
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
         tags.input_tags.one_d_array = True
         tags.input_tags.two_d_array = False
         return tags

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -9,41 +11,59 @@ import torch
 from scipy.special import log_expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags, check_random_state
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, sample_arrangements
-from convexlib.certify import Certificate, certify
-from convexlib.certify.two_layer import BRANCHING_RANK
+from convexlib.certify import Certificate
+from convexlib.certify.outlook import APART, on_scale, outlook, sizes_apart
+from convexlib.certify.two_layer import BRANCHING_RANK, certify_two_layer
 from convexlib.checks import (
     as_tensor,
     check_beta,
     check_choice,
     check_flag,
     check_positive_int,
+    check_seconds,
     check_tol,
 )
 from convexlib.errors import InputError, unwarned
-from convexlib.estimators.common import Array, check_device, evaluate, validated, warn_of_gap
-from convexlib.losses import LOSSES
+from convexlib.estimators.common import (
+    Array,
+    check_device,
+    check_weights,
+    evaluate,
+    say,
+    validated,
+    warn_of_gap,
+)
+from convexlib.losses import LOSSES, LogisticLoss, SmoothLoss, SquaredHingeLoss, get_loss
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, side_by_side
 from convexlib.networks.two_layer import linear
 from convexlib.pricing import row_space
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.problems.vector_output import VectorOutput
 from convexlib.result import Result, relative_gap
+from convexlib.runtime import clock
 from convexlib.solvers.solve import solve
 
-_ADVICE = "raise max_iter to improve it, and max_nodes to prove more where the rank is at most 5"
 _ROUNDS, _STEPS = 100, 600  # of column generation, and Newton steps in all of them
 _UNPROVEN_ROUNDS = 3  # where no proof can end; more cost far more than they gain
 _MANY = 2000  # samples from which on there is one such round
 _WORK, _LEAST_STEPS = 300_000, 60  # samples times such steps, and their least number
 _PROOF_SECONDS = 2.0  # for dual points of the certificates above rank 5
 _SEEDED_COLUMNS = 3  # above this many, patterns start from a trained network
-_APART = 100.0  # ratio of the sizes of two features from which on scale is worth a word
+_NODES = 500_000  # cones: some seconds
+_SOLVING = 0.75  # of a limit of time; the rest is for certificates
+_NO_LIMIT = 10**6  # rounds and steps, where time is the limit
+_ADVICE = "Raise max_iter to improve it, max_nodes to prove more, or tol to be content with it"
+_OUT_OF_REACH = (
+    "At rank {rank} a proof is seldom in reach (up to {BRANCHING_RANK} it is): give max_seconds to "
+    "search longer, a larger tol to be content with it, or max_nodes=0 for no proof"
+).replace("{BRANCHING_RANK}", str(BRANCHING_RANK))
 
 
 class ConvexReLU(BaseEstimator):
@@ -63,7 +83,9 @@ class ConvexReLU(BaseEstimator):
         n_patterns: int = 100,
         tol: float = 1e-4,
         max_iter: int | None = None,
-        max_nodes: int = 100_000,
+        max_nodes: int = _NODES,
+        max_seconds: float | None = None,
+        verbose: bool = False,
     ) -> None:
         self.beta = beta
         self.fit_bias = fit_bias
@@ -74,9 +96,16 @@ class ConvexReLU(BaseEstimator):
         self.tol = tol
         self.max_iter = max_iter
         self.max_nodes = max_nodes
+        self.max_seconds = max_seconds
+        self.verbose = verbose
 
-    def _train(self, X: Array, Y: Array, loss: str) -> None:
-        """Check the arguments, train, and keep what is known."""
+    def _train(self, X: Array, Y: Array, loss: str, weights: Array | None) -> None:
+        r"""Check the arguments, train, and keep what is known.
+
+        Weights s of the samples are those of rows and targets where the loss is squared,
+        :math:`s (f - y)^2 = (\sqrt s f - \sqrt s y)^2`, as a neuron of :math:`\sqrt s x` has the
+        output :math:`\sqrt s` times that of x. Those of the other losses are in the targets.
+        """
         check_beta(self.beta)
         tol = check_tol(self.tol)
         check_flag(self.gated, "gated")
@@ -86,20 +115,34 @@ class ConvexReLU(BaseEstimator):
         if self.max_iter is not None:
             check_positive_int(self.max_iter, "max_iter")
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seconds = math.inf if self.max_seconds is None else check_seconds(self.max_seconds)
+        check_flag(self.verbose, "verbose")
         device = check_device(self.device)
-        inputs, targets = as_tensor(X, "X").to(device), as_tensor(Y, "y").to(device)
+        data, targets = as_tensor(X, "X").to(device), as_tensor(Y, "y").to(device)
+        data = _with_ones(data) if self.fit_bias else data
+        kind = get_loss(loss)
+        if weights is not None:
+            data, targets, kind = _weighted(data, targets, kind, as_tensor(weights, "weights"))
+        rank = row_space(data)[0].shape[1]
+        if self.verbose:
+            say(outlook(data, targets, self.beta, loss=kind))
         train = self._train_gated if self.gated else self._train_relu
         with unwarned():  # `warn_of_gap` speaks for all
-            results, gaps = train(inputs, targets, loss, seed)
+            results, gaps = train(data, targets, kind, seed, rank, clock() + seconds)
         self.n_iter_ = max(1, *(result.n_iter for result in results))
         self.result_: Result | list[Result] = results[0] if len(results) == 1 else results
-        warn_of_gap(self, results, gaps, tol, _ADVICE + _on_scale(X))
+        if self.verbose:
+            say(_summary(self, results))
+        if self.gated or self.max_nodes:
+            advice = _OUT_OF_REACH if rank > BRANCHING_RANK and not self.gated else _ADVICE
+            apart = sizes_apart(as_tensor(X, "X"))
+            scale = f". By the way, {on_scale(apart)}" if apart > APART else ""
+            warn_of_gap(self, results, gaps, tol, advice.format(rank=rank) + scale)
 
     def _train_gated(
-        self, X: Tensor, Y: Tensor, loss: str, seed: int
+        self, data: Tensor, Y: Tensor, loss: SmoothLoss, seed: int, rank: int, end: float
     ) -> tuple[list[Result], list[float]]:
         """One program for all outputs; its own gap is the proof."""
-        data = _with_ones(X) if self.fit_bias else X
         program = VectorOutput(
             data,
             Y,
@@ -108,7 +151,7 @@ class ConvexReLU(BaseEstimator):
             gated=True,
             loss=loss,
         )
-        result = solve(program, tol=self.tol)
+        result = solve(program, tol=self.tol, max_seconds=max(end - clock(), 0.0))
         network = program.to_network(result)
         assert isinstance(network, TwoLayerGatedReLU)
         layers: list[nn.Module] = [nn.ConstantPad1d((0, 1), 1.0)] if self.fit_bias else []
@@ -117,25 +160,27 @@ class ConvexReLU(BaseEstimator):
         return [result], [result.gap]
 
     def _train_relu(
-        self, X: Tensor, Y: Tensor, loss: str, seed: int
+        self, data: Tensor, Y: Tensor, loss: SmoothLoss, seed: int, rank: int, end: float
     ) -> tuple[list[Result], list[float]]:
         """One program for each column of Y (n, c), and the networks side by side."""
-        data = _with_ones(X) if self.fit_bias else X
-        rank = row_space(data)[0].shape[1]
         rounds, steps = _ROUNDS, _STEPS
         if rank > BRANCHING_RANK:
-            rounds = _UNPROVEN_ROUNDS if len(X) <= _MANY else 1
-            steps = min(_STEPS, max(_LEAST_STEPS, _WORK // len(X)))
+            rounds = _UNPROVEN_ROUNDS if len(data) <= _MANY else 1
+            steps = min(_STEPS, max(_LEAST_STEPS, _WORK // len(data)))
         if self.max_iter is not None:
             rounds, steps = self.max_iter, _STEPS * self.max_iter
+        elif math.isfinite(end):
+            rounds, steps = _NO_LIMIT, _NO_LIMIT
         seconds = _PROOF_SECONDS / Y.shape[1] if self.max_nodes else 0.0
         networks, results, certificates = [], [], []
-        for targets in Y.T:
-            targets = targets.contiguous()
+        for k, targets in enumerate(Y.T):
+            targets, share = targets.contiguous(), (end - clock()) / (Y.shape[1] - k)
             problem = TwoLayer(data, targets, beta=self.beta, arrangements="generate", loss=loss)
             result = solve(
                 problem,
                 tol=self.tol,
+                max_seconds=max(_SOLVING * share, 0.0),
+                progress=self.verbose,
                 max_iter=rounds,
                 max_steps=steps,
                 max_nodes=self.max_nodes,
@@ -144,16 +189,16 @@ class ConvexReLU(BaseEstimator):
                 seed=seed,
             )
             network = problem.to_network(result)
-            certificate = certify(
-                _as_layers(network, self.fit_bias),
-                X,
+            certificate = certify_two_layer(
+                network,
+                data,
                 targets,
-                beta=self.beta,
+                self.beta,
                 loss=loss,
                 z=result.z,
                 refine=False,
                 max_nodes=self.max_nodes,
-                max_seconds=seconds,
+                max_seconds=max(min(seconds, (1.0 - _SOLVING) * share), 0.0),
             )
             networks.append(network)
             results.append(result)
@@ -167,24 +212,17 @@ class ConvexReLU(BaseEstimator):
         self.certificate_ = certificates[0] if len(certificates) == 1 else certificates
         return results, [certificate.relative_gap for certificate in certificates]
 
+    def __sklearn_tags__(self) -> Tags:
+        """Say that sparse data are welcome."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
     def _outputs(self, X: Any) -> Array:
         """Outputs (n, c) of the network."""
         check_is_fitted(self)
         X = validated(self, X, reset=False)
         return evaluate(self.network_, X, self.device)
-
-
-def _on_scale(X: Array) -> str:
-    """Advice for features of sizes that are far apart; empty where they are not."""
-    sizes = np.sqrt(np.mean(np.square(X / max(np.abs(X).max(), 1e-300)), axis=0))
-    least, most = sizes[sizes > 0].min(initial=np.inf), sizes.max(initial=0.0)
-    if most <= _APART * least:
-        return ""
-    return (
-        f". Features have sizes {most / least:.0e} apart, so that weight decay hardly touches the "
-        "largest and the program is hard: scale them (sklearn's StandardScaler), which is another "
-        "penalty and usually the one that is meant"
-    )
 
 
 class ConvexReLURegressor(RegressorMixin, ConvexReLU):
@@ -232,7 +270,14 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
     max_nodes : int
         Cones that one attempt at a proof may examine: a few seconds, and above rank 5 two seconds
         for dual points that prove more. 0 leaves a loose bound, unless the patterns are few enough
-        to list.
+        to list, and no warning of it.
+    max_seconds : float, optional
+        Seconds on the wall after which a fit ends with the best it has and a valid gap, those of
+        compiling kernels and of a last step aside. It takes the place of the limits in rounds and
+        steps, so that more time means a better network; the result then depends on the machine's
+        speed. Without it there is no look at the clock.
+    verbose : bool
+        Say on stderr what to expect (`convexlib.outlook`), how far it is and how it ended.
 
     Attributes
     ----------
@@ -255,13 +300,14 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
     Raises
     ------
     InputError
-        For unusable arguments or data (a ``ValueError``). Missing values are refused.
+        For unusable arguments or data (a ``ValueError``). Missing values, dates and categories are
+        refused, with the columns that hold them. A sparse X is written out.
 
     Warns
     -----
     ConvergenceWarning
-        If a program was not solved to `tol`; the gap is valid nevertheless. Above rank 5 that is
-        the rule.
+        In one line, if the certified gap of a program is above `tol`, and `max_nodes` is not 0. The
+        gap is valid nevertheless. Above rank 5 that is the rule.
 
     See Also
     --------
@@ -291,11 +337,15 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
     array([1.86, 0.2 , 0.17, 0.87])
     """
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Train on X (n, d) and y (n,) or (n, c)."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        r"""Train on X (n, d) and y (n,) or (n, c).
+
+        With `sample_weight` s (n,), none negative, the loss is :math:`\tfrac12 \sum_i s_i
+        (f(x_i) - y_i)^2`: a weight of 2 is the sample twice, one of 0 leaves it out.
+        """
         X, y = validated(self, X, y, multi_output=True, y_numeric=True)
         self._flat = y.ndim == 1
-        self._train(X, y.reshape(len(y), -1), "squared")
+        self._train(X, y.reshape(len(y), -1), "squared", check_weights(sample_weight, len(X)))
         return self
 
     def predict(self, X: Any) -> Array:
@@ -324,12 +374,17 @@ class ConvexReLUClassifier(ClassifierMixin, ConvexReLU):
 
     Parameters
     ----------
-    beta, fit_bias, gated, device, random_state, n_patterns, tol, max_iter, max_nodes
-        As for `ConvexReLURegressor`. It is not the ``C`` of scikit-learn's classifiers either,
+    beta, fit_bias, gated, device, random_state, n_patterns
+        As for `ConvexReLURegressor`.
+    tol, max_iter, max_nodes, max_seconds, verbose
+        As for `ConvexReLURegressor`. beta is not the ``C`` of scikit-learn's classifiers either,
         which multiplies the loss.
     loss : {"logistic", "squared_hinge", "squared"}
         :math:`\sum_i \log(1 + e^{-y_i f_i})`, :math:`\tfrac12 \sum_i (1 - y_i f_i)_+^2` or
         :math:`\tfrac12 \|f - y\|^2`.
+    class_weight : dict, "balanced" or None
+        Weights of the classes' terms in the loss; balanced ones are n / (K times the class's
+        samples).
 
     Attributes
     ----------
@@ -369,6 +424,7 @@ class ConvexReLUClassifier(ClassifierMixin, ConvexReLU):
         beta: float = 1.0,
         *,
         loss: str = "logistic",
+        class_weight: Any = None,
         fit_bias: bool = True,
         gated: bool = False,
         device: str = "cpu",
@@ -376,7 +432,9 @@ class ConvexReLUClassifier(ClassifierMixin, ConvexReLU):
         n_patterns: int = 100,
         tol: float = 1e-4,
         max_iter: int | None = None,
-        max_nodes: int = 100_000,
+        max_nodes: int = _NODES,
+        max_seconds: float | None = None,
+        verbose: bool = False,
     ) -> None:
         super().__init__(
             beta,
@@ -388,11 +446,18 @@ class ConvexReLUClassifier(ClassifierMixin, ConvexReLU):
             tol=tol,
             max_iter=max_iter,
             max_nodes=max_nodes,
+            max_seconds=max_seconds,
+            verbose=verbose,
         )
         self.loss = loss
+        self.class_weight = class_weight
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Train on X (n, d) and classes y (n,)."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train on X (n, d) and classes y (n,).
+
+        A sample's term of the loss is multiplied by its entry of `sample_weight` (n,), and by
+        what `class_weight` says of its class.
+        """
         loss = check_choice(self.loss, tuple(LOSSES), "loss")
         X, y = validated(self, X, y)
         y = column_or_1d(y, warn=True)
@@ -404,8 +469,12 @@ class ConvexReLUClassifier(ClassifierMixin, ConvexReLU):
                 f"y holds one class, {str(self.classes_[0])!r}; expected at least two. A "
                 "classifier needs samples of every class."
             )
+        weights = check_weights(sample_weight, len(X))
+        if self.class_weight is not None:
+            by_class = _class_weights(self.class_weight, y)
+            weights = by_class if weights is None else weights * by_class
         columns = np.arange(len(self.classes_)) if len(self.classes_) > 2 else np.array([1])
-        self._train(X, np.where(codes[:, None] == columns, 1.0, -1.0), loss)
+        self._train(X, np.where(codes[:, None] == columns, 1.0, -1.0), loss, weights)
         return self
 
     def decision_function(self, X: Any) -> Array:
@@ -439,6 +508,40 @@ def _with_ones(X: Tensor) -> Tensor:
     return torch.cat([X, X.new_ones(len(X), 1)], dim=1)
 
 
+def _weighted(
+    data: Tensor, targets: Tensor, loss: SmoothLoss, weights: Tensor
+) -> tuple[Tensor, Tensor, SmoothLoss]:
+    """Data, targets and loss in which the weights are (see `ConvexReLU._train`)."""
+    kept = weights > 0.0
+    data, targets, weights = data[kept], targets[kept], weights[kept].to(data)[:, None]
+    if isinstance(loss, LogisticLoss | SquaredHingeLoss):
+        return data, weights * targets, replace(loss, heaviest=float(weights.max()))
+    return weights.sqrt() * data, weights.sqrt() * targets, loss
+
+
+def _class_weights(given: Any, y: Any) -> Array:
+    """What scikit-learn makes of `class_weight`, for each sample."""
+    try:
+        weights = compute_sample_weight(given, y)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"class_weight is {given!r} ({error}); expected None, 'balanced', or a dict of classes "
+            "and their weights."
+        ) from error
+    found = check_weights(weights, len(y))
+    assert found is not None
+    return found
+
+
+def _summary(estimator: ConvexReLU, results: list[Result]) -> str:
+    """One line when a fit is done."""
+    seconds = sum(result.seconds for result in results)
+    return (
+        f"{type(estimator).__name__}: {estimator.n_neurons_} neurons after {seconds:.3g} s, "
+        f"certified gap {estimator.gap_:.1e}"
+    )
+
+
 def _sampled_patterns(data: Tensor, n_patterns: int, seed: int) -> Arrangements:
     """Gaussian gates and the gate 0, which is open everywhere: a linear neuron."""
     drawn = sample_arrangements(data, n_patterns, seed=seed)
@@ -466,7 +569,7 @@ def linear_neurons(problem: TwoLayer) -> Tensor:
         beta=2.0 * problem.beta,
         arrangements=everywhere,
         gated=True,
-        loss=problem.loss.name,
+        loss=problem.loss,
     )
     w = solve(linear).weights[0]  # (1, d)
     return torch.cat([w, -w]) if bool(w.any()) else w[:0]

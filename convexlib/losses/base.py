@@ -57,9 +57,9 @@ class SmoothLoss(Loss):
 
     gradient_lipschitz: ClassVar[float]
 
+    @abstractmethod
     def check_targets(self, y: Tensor) -> None:
-        """Refuse targets that the loss is not made for: other than labels, unless it says so."""
-        check_labels(y, self.name)
+        """Refuse targets that the loss is not made for."""
 
     def value(self, fitted: Tensor, y: Tensor) -> float:
         return float(self.terms(fitted.double(), y.double()).sum())
@@ -67,6 +67,10 @@ class SmoothLoss(Loss):
     @abstractmethod
     def terms(self, fitted: Tensor, y: Tensor) -> Tensor:
         """The loss of every entry; the arguments broadcast."""
+
+    @abstractmethod
+    def dual_size(self, z: Tensor, y: Tensor) -> float:
+        """What the terms of `dual_value` add up to without their signs: its rounding's measure."""
 
     @abstractmethod
     def conjugate_gradient(self, z: Tensor, y: Tensor) -> Tensor:
@@ -173,6 +177,10 @@ class ShiftedLoss(SmoothLoss):
     def dual_value(self, z: Tensor, y: Tensor) -> float:
         r"""The dual value of L less :math:`b\, 1^\top z`."""
         return self.inner.dual_value(z, y) - self.bias * float(z.double().sum())
+
+    def dual_size(self, z: Tensor, y: Tensor) -> float:
+        """That of L, and the term of b."""
+        return self.inner.dual_size(z, y) + abs(self.bias) * float(z.double().abs().sum())
 
     def restrict(self, z: Tensor, y: Tensor) -> Tensor:
         """The domain is that of L."""

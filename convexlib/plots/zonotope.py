@@ -76,7 +76,7 @@ def cyclic(points: np.ndarray) -> np.ndarray:
 
 
 def plot_zonotope(X: Any, ax: Axes | None = None) -> Axes:
-    r"""Draw the zonotope :math:`Z = \{X^T h : h \in [0, 1]^n\}` of data with 2 or 3 columns.
+    r"""Draw the zonotope :math:`Z = \{p = X^T h : h \in [0, 1]^n\}` of data with 2 or 3 columns.
 
     In the plane each vertex :math:`X^T D_i 1` carries its normal cone, the cell of the directions
     u that it maximises, with an arrow along one of them; patterns are written when there are at
@@ -142,7 +142,7 @@ def plot_polygon(data: np.ndarray, ax: Axes) -> Axes:
     ax.plot(0, 0, "+", color=GREY, ms=9)
     margin = size * (0.2 + (0.045 * len(data[:14]) if len(sectors) <= MAX_LABELS else 0))
     low, high = corners.min(axis=0) - margin, corners.max(axis=0) + margin
-    ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel="$z_1$", ylabel="$z_2$")
+    ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel="$p_1$", ylabel="$p_2$")
     ax.set_aspect("equal")
     return ax
 
@@ -170,7 +170,7 @@ def plot_polyhedron(data: np.ndarray, masks: np.ndarray, ax: Any) -> Axes:
     for name, centre in zip("xyz", middle, strict=True):
         ax.set(**{f"{name}lim": (centre - half, centre + half)})
         ax.locator_params(axis=name, nbins=4)
-    ax.set(xlabel="$z_1$", ylabel="$z_2$", zlabel="$z_3$")
+    ax.set(xlabel="$p_1$", ylabel="$p_2$", zlabel="$p_3$")
     ax.set_box_aspect((1, 1, 1), zoom=0.92)
     return ax
 

@@ -24,9 +24,17 @@ and a concave term on a common kink have an excess of the order of the angle its
 A child inherits its parent's undecided samples, and their heights: halving an edge
 computes one new height per sample, the mean of two.
 
-**Rounding is covered.** Generators are midpoints :math:`(a+b)/2` of points of the l1 sphere with
-integer start: dyadic numbers that doubles hold exactly to depth 50, so the cones cover everything.
-Signs that rounding could flip change the terms by at most what the error term allows for.
+**Features of different scales.** If the samples' coordinates are a thousand times larger in one
+direction than in another, as those of unscaled features are, all hyperplanes meet the sphere within
+a thousandth of the plane across it, and halving edges of orthants takes long to get there. So the
+orthants start from axes of lengths :math:`\ell_a = 2^{-e_a}` that make the samples' coordinates
+:math:`\ell_a x_{ia}` alike, and edges are compared in these units. The cones are the same sets, the
+ball is the same, and so is the function: only where cones are cut is another.
+
+**Rounding is covered.** Generators are midpoints :math:`(a+b)/2` of points whose coordinates,
+divided by :math:`\ell_a`, lie on the l1 sphere and start as integers: dyadic numbers that doubles
+hold exactly to depth 50, so the cones cover everything. Signs that rounding could flip change the
+terms by at most what the error term allows for.
 """
 
 from __future__ import annotations
@@ -36,6 +44,7 @@ from numba import njit
 
 import convexlib.runtime  # noqa: F401  # a place for the kernels
 from convexlib.arrays import EPS, Floats
+from convexlib.runtime import check_time
 
 
 # Kernels carry no annotations: numba infers their types from the arguments.
@@ -138,8 +147,8 @@ def shortest_slope(  # type: ignore[no-untyped-def]  # numba infers
 
 
 @njit(cache=True, nogil=True)
-def edge_to_halve(R):  # type: ignore[no-untyped-def]  # numba infers
-    """Two generators: the longest edge."""
+def edge_to_halve(R, axes):  # type: ignore[no-untyped-def]  # numba infers
+    """Two generators: the longest edge, in units of the axes."""
     r = len(R)
     longest = -1.0
     first = 0
@@ -148,7 +157,7 @@ def edge_to_halve(R):  # type: ignore[no-untyped-def]  # numba infers
         for m in range(k + 1, r):
             edge = 0.0
             for a in range(r):
-                edge += (R[k, a] - R[m, a]) ** 2
+                edge += ((R[k, a] - R[m, a]) / axes[a]) ** 2
             if edge > longest:
                 longest = edge
                 first = k
@@ -158,6 +167,7 @@ def edge_to_halve(R):  # type: ignore[no-untyped-def]  # numba infers
 
 MAX_DEPTH = 50  # halvings of a unit coordinate that double precision represents exactly
 _CHUNK = 5_000_000  # heights computed between two looks at the clock: some 50 ms
+_FURTHEST = 2.0**60  # ratio of the axes' lengths
 _SWEEPS = 4  # over the tangents of a cone
 
 
@@ -180,7 +190,21 @@ def value_of(rows, z, tilt, direction):  # type: ignore[no-untyped-def]  # numba
 
 @njit(cache=True, nogil=True)
 def expand(  # type: ignore[no-untyped-def]  # numba infers
-    rows, squares, z, tilt, error, slack, goal, rtol, max_nodes, best, state, counts, stack, pool
+    rows,
+    squares,
+    z,
+    tilt,
+    axes,
+    error,
+    slack,
+    goal,
+    rtol,
+    max_nodes,
+    best,
+    state,
+    counts,
+    stack,
+    pool,
 ):
     """Search until done or _CHUNK heights later; False if the pool must grow first.
 
@@ -342,7 +366,7 @@ def expand(  # type: ignore[no-untyped-def]  # numba infers
             if value > state[0]:
                 state[0] = value
                 best[:] = w / length
-        first, second = edge_to_halve(R)
+        first, second = edge_to_halve(R, axes)
         depth = max(halvings[first], halvings[second]) + 1
         if r == 1 or depth > MAX_DEPTH:
             state[1] = max(state[1], bound)
@@ -365,17 +389,29 @@ def expand(  # type: ignore[no-untyped-def]  # numba infers
     return True
 
 
+def axes_of(rows: Floats) -> Floats:
+    """Lengths (r,) of the axes, powers of two up to 1, at which the rows' coordinates are alike."""
+    lengths = np.sqrt((rows * rows).sum(axis=1))
+    sizes = np.sqrt(((rows / lengths[:, None]) ** 2).sum(axis=0))
+    ratios = np.clip(sizes / sizes.min(initial=np.inf, where=sizes > 0.0), 1.0, _FURTHEST)
+    axes: Floats = np.exp2(-np.round(np.log2(ratios)))
+    return axes
+
+
 def rounding(rows: Floats, z: Floats, tilt: Floats) -> tuple[Floats, float]:
     """What a height may be off by (n,), and what a bound may be: the errors of `search`."""
     n, r = rows.shape
-    largest = np.abs(rows).max(axis=1)
-    # A height is exact at the axes; every halving rounds once, on the l1 sphere.
+    axes = axes_of(rows)
+    largest = np.abs(rows * axes).max(axis=1)
+    # A height is exact at the axes; every halving rounds once, on the l1 sphere of units of axes.
     slack = (MAX_DEPTH + 2) * EPS * largest
-    # Sums of n terms, each with the error of its height; the l1 norm of u is at most sqrt(r), and
-    # R w >= q is checked to r^3 roundings because r_k^T c >= r^(-3/2).
-    weight = float(np.abs(z) @ largest + np.abs(tilt).max())
+    # Sums of n terms, each with the error of its height. The l1 norm of u in units of the axes is
+    # the sum of the multipliers, at most |1 / axes|_2 (sqrt(r) where all axes are 1). R w >= q is
+    # checked to r^3 roundings: the unit generators lie in one orthant, so r_k^T c >= |r_k| / r,
+    # and |r_k| >= min(axes) / sqrt(r).
+    weight = float(np.abs(z) @ largest + np.abs(tilt * axes).max())
     terms = 2 * n + 4 * MAX_DEPTH + 32 * (r + 1) ** 2
-    return slack, r**0.5 * terms * EPS * weight
+    return slack, float(np.linalg.norm(1.0 / axes)) * terms * EPS * weight
 
 
 def search(
@@ -394,6 +430,7 @@ def search(
     cones, and whether it stopped early.
     """
     n, r = rows.shape
+    axes = axes_of(rows)
     slack, error = rounding(rows, z, tilt)
     best = start.copy()
     state = np.array([value_of(rows, z, tilt, start), 0.0])
@@ -401,7 +438,7 @@ def search(
     capacity = orthants + MAX_DEPTH * r + 2
     generators = np.zeros((capacity, r, r))
     for orthant in range(orthants):
-        np.fill_diagonal(generators[orthant], 1 - 2 * ((orthant >> np.arange(r)) & 1))
+        np.fill_diagonal(generators[orthant], axes * (1 - 2 * ((orthant >> np.arange(r)) & 1)))
     stack = (
         generators,
         np.repeat(tilt[None], capacity, axis=0),
@@ -414,9 +451,10 @@ def search(
     counts = np.array([orthants, 0])
     squares = (rows * rows).sum(axis=1)
     while counts[0] and counts[1] < max_nodes:
-        # Back in Python now and then: so that an interrupt is heard.
+        # Back in Python now and then: so that an interrupt is heard, and a limit of time.
+        check_time()
         fits = expand(
-            *(rows, squares, z, tilt, error, slack, goal, rtol, max_nodes),
+            *(rows, squares, z, tilt, axes, error, slack, goal, rtol, max_nodes),
             *(best, state, counts, stack, pool),
         )
         if not fits:

@@ -153,7 +153,7 @@ def _price(X: Tensor, Z: Tensor, target: float, rtol: float, max_nodes: int) -> 
         and nodes < max_nodes
     ):
         bound, _, R, q, depths = heapq.heappop(cones)
-        one, other = edge_to_halve(R)
+        one, other = edge_to_halve(R, np.ones(R.shape[1]))
         depth = max(depths[one], depths[other]) + 1
         if depth > MAX_DEPTH:
             settled = max(settled, -bound)

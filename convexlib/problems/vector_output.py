@@ -13,7 +13,7 @@ from convexlib.arrangements import Arrangements
 from convexlib.checks import check_choice, check_flag, check_outputs
 from convexlib.cones.projector import shrink_singular_values
 from convexlib.errors import InputError, ProblemError
-from convexlib.losses import get_loss
+from convexlib.losses import SmoothLoss, get_loss
 from convexlib.networks import Neurons, TwoLayerGatedReLU, TwoLayerReLU
 from convexlib.problems.base import (
     CvxpyProgram,
@@ -123,7 +123,7 @@ class VectorOutput(LinearProgram):
         arrangements: Arrangements | None = None,
         gated: bool = False,
         penalty: str = "one-output",
-        loss: str = "squared",
+        loss: str | SmoothLoss = "squared",
         max_patterns: int = 100_000,
     ) -> None:
         X, Y = check_outputs(X, Y)

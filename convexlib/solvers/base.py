@@ -27,7 +27,7 @@ from convexlib.checks import check_betas
 from convexlib.errors import InputError, SolverError, warn
 from convexlib.problems.base import MAX_SAMPLES, Problem
 from convexlib.result import Record, Result, Status, relative_gap
-from convexlib.runtime import clock
+from convexlib.runtime import OutOfTime, check_time, clock
 
 # The trackers of the solve under way: see `watching`.
 _running: ContextVar[list[Tracker] | None] = ContextVar("running", default=None)
@@ -61,6 +61,7 @@ class Tracker:
             self.z, self.dual = z, dual
         seconds = clock() - self.began
         self.history.append(Record(iteration, seconds, self.primal, self.dual))
+        check_time()
         return self.gap
 
     @property
@@ -112,12 +113,17 @@ def watching() -> Iterator[list[Tracker]]:
         _running.reset(token)
 
 
-def interrupted(first: list[Tracker]) -> Result:
+def interrupted(first: list[Tracker], stop: KeyboardInterrupt) -> Result:
     """The best that an interrupted solver had, labelled; raises again where there is nothing."""
     if not first:
-        raise KeyboardInterrupt
+        raise stop
     n_iter = first[0].history[-1].iteration if first[0].history else 0
-    return first[0].result(Status.INTERRUPTED, n_iter)
+    return first[0].result(status_of(stop), n_iter)
+
+
+def status_of(stop: KeyboardInterrupt) -> Status:
+    """Whether the user stopped it, or the limit of time."""
+    return Status.OUT_OF_TIME if isinstance(stop, OutOfTime) else Status.INTERRUPTED
 
 
 def need_problem(problem: object) -> None:

@@ -30,6 +30,8 @@ sees alike: :math:`\sum_i z_i (x_i^\top u)_+ = z' (\sqrt S x^\top u)_+`.
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +53,8 @@ from convexlib.pricing.ascent import search
 from convexlib.problems.base import Problem
 from convexlib.problems.two_layer import GroupLasso, TwoLayer
 from convexlib.result import Result, Status, relative_gap
-from convexlib.solvers.base import Tracker, need, round_weights
+from convexlib.runtime import OutOfTime, check_time, time_left, time_limit
+from convexlib.solvers.base import Tracker, need, round_weights, status_of, watching
 from convexlib.solvers.ssnal import ssnal
 from convexlib.training.descent import SCHEDULES, Adam, initial_weights
 
@@ -104,8 +107,9 @@ def generate(
         With ``scope="network"``: `value` and `dual` bracket the optimum over all networks, of any
         width. If the proof is incomplete, ``status`` is ``Status.UNPROVEN`` and the gap is valid
         but may be far from tight; the warning says what local search knows. A KeyboardInterrupt
-        ends the search with the best of what has been found. A float32 problem is solved in
-        float64: its weights are rounded at the end, and `value` is theirs; z stays in float64.
+        or `max_seconds` of `solve` ends the search with the best of what has been found. A float32
+        problem is solved in float64: its weights are rounded at the end, and `value` is theirs; z
+        stays in float64.
     """
     problem = need(problem, GroupLasso, "generate")
     check_positive_int(max_iter, "max_iter")
@@ -118,8 +122,8 @@ def generate(
         try:
             run.begin(directions, seeding)
             status = run.rounds(max_iter, bar)
-        except KeyboardInterrupt:
-            status = Status.INTERRUPTED
+        except KeyboardInterrupt as stop:
+            status = status_of(stop)
     return run.result(status, problem.X.dtype)
 
 
@@ -206,7 +210,7 @@ class _Run:
         if status is not Status.CONVERGED:
             if self.priced is None or self.z is not self.candidate:
                 self.reached = self.estimate
-                quick = status is Status.INTERRUPTED
+                quick = status in (Status.INTERRUPTED, Status.OUT_OF_TIME)
                 self._prove(self.candidate, _QUICK if quick else self.max_nodes)
             detail = self._detail()
         round_weights(self.tracker, dtype)
@@ -215,11 +219,24 @@ class _Run:
     def _solve(self, tol: float, start: Tensor | None) -> Result:
         """The optimum over the patterns in use."""
         restricted = self.small.with_arrangements(self.arrangements)
-        with unwarned():  # the gap over all networks is reported once, at the end
+        # The gap over all networks is reported once, at the end.
+        with unwarned(), watching() as inner:
             start_z = None if start is None else self.z
-            return ssnal(
-                restricted, tol=tol, start=start, start_z=start_z, max_steps=self.steps_left
-            )
+            try:
+                return ssnal(
+                    restricted, tol=tol, start=start, start_z=start_z, max_steps=self.steps_left
+                )
+            except KeyboardInterrupt:
+                if inner:
+                    self._keep(inner[0])
+                raise
+
+    def _keep(self, stopped: Tracker) -> None:
+        """Take what a solve had when it was stopped."""
+        patterns = self.merged.expand(self.arrangements)
+        self.tracker.update(self.iteration, stopped.weights, self.tracker.z, patterns)
+        self.z = stopped.z
+        self._search(self.problem.beta, stopped.weights)
 
     def _search(self, level: float, weights: Tensor) -> Tensor:
         """Violated neurons (m, d) by local search; keeps the bound that it would prove."""
@@ -278,6 +295,7 @@ class _Run:
 WIDTH = 400
 _STEPS = 500  # of Adam, and again of L-BFGS
 _RATE = 0.04
+_SHARE = 0.25  # of a limit of time, for each of the two
 _INITIAL = 0.1  # a part of He's weights: small ones leave the neurons free to turn
 _TINY = 1e-30  # lengths below it are zero in single precision
 _FLAT = 1e-12  # part of the mean size below which a feature counts as constant zero
@@ -328,21 +346,26 @@ def _train(
     """Weights (m, d) and (m,) after Adam with a rate that falls along half a cosine."""
     U, alpha = (_INITIAL * part for part in initial_weights([seed], 1, width, X))  # (1, 1, m, ..)
     update = Adam(U, alpha)
-    for step in range(_STEPS):
-        hidden = (X @ U[0, 0].T).relu_()  # (n, m)
-        z = loss.dual_point(hidden @ alpha[0, 0], y)
-        inner = z @ hidden
-        back = alpha[0, 0][:, None] * (hidden.sign_().T @ (X * z[:, None]))  # (m, d)
-        slopes = beta * U - back, beta * alpha - inner
-        update(slopes, X.new_full((1,), _RATE * SCHEDULES["cosine"](step / _STEPS)))
+    with time_limit(_SHARE * time_left()), suppress(OutOfTime):
+        for step in range(_STEPS):
+            check_time()
+            hidden = (X @ U[0, 0].T).relu_()  # (n, m)
+            z = loss.dual_point(hidden @ alpha[0, 0], y)
+            inner = z @ hidden
+            back = alpha[0, 0][:, None] * (hidden.sign_().T @ (X * z[:, None]))  # (m, d)
+            slopes = beta * U - back, beta * alpha - inner
+            update(slopes, X.new_full((1,), _RATE * SCHEDULES["cosine"](step / _STEPS)))
     return U[0, 0], alpha[0, 0]
 
 
 def _descend(X: Tensor, y: Tensor, weights: Tensor, loss: SmoothLoss, network: Neurons) -> Tensor:
     r"""Vectors (m, d) after L-BFGS on :math:`L(\sum_j \pm (Xv_j)_+) + \sum_j \|w \circ v_j\|`."""
     vectors, signs, weights = network.vectors, network.signs, weights.to(X)  # (m, d), (m,), (d,)
+    best = math.inf, vectors.double().cpu().numpy().ravel()
 
     def evaluate(values: Floats) -> tuple[float, Floats]:
+        nonlocal best
+        check_time()
         v = torch.from_numpy(values).to(X).view_as(vectors)
         hidden = (X @ v.T).relu_()  # (n, m)
         fitted = hidden @ signs
@@ -351,12 +374,13 @@ def _descend(X: Tensor, y: Tensor, weights: Tensor, loss: SmoothLoss, network: N
         slopes = -signs[:, None] * (hidden.sign_().T @ (X * z[:, None]))
         slopes += v * weights**2 / lengths.clamp(min=_TINY)
         value = loss.value(fitted, y) + float(lengths.double().sum())
+        best = min(best, (value, values.copy()), key=lambda seen: seen[0])
         return value, slopes.double().cpu().numpy().ravel()
 
     options = {"maxiter": _STEPS, "maxcor": 20}
-    start = vectors.double().cpu().numpy().ravel()
-    done = minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options)
-    return torch.from_numpy(done.x).to(X).view_as(vectors)
+    with time_limit(_SHARE * time_left()), suppress(OutOfTime):
+        minimize(evaluate, best[1], jac=True, method="L-BFGS-B", options=options)
+    return torch.from_numpy(best[1]).to(X).view_as(vectors)
 
 
 def placed(X: Tensor, network: Neurons, arrangements: Arrangements) -> Tensor:

@@ -51,7 +51,7 @@ def refine_dual(
     U: Tensor,
     bias: float | None = None,
     max_nodes: int | None = None,
-    loss: str = "squared",
+    loss: str | SmoothLoss = "squared",
 ) -> Refined:
     """Solve the two-layer program as exactly as its dual point can be proved to be good.
 
@@ -75,7 +75,7 @@ def refine(
     U: Tensor,
     bias: float | None = None,
     *,
-    loss: str = "squared",
+    loss: str | SmoothLoss = "squared",
     rounds: int,
     tol: float,
     max_nodes: int | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convexlib.checks import check_choice, check_tol
+from convexlib.checks import check_choice, check_seconds, check_tol
 from convexlib.errors import unwarned
 from convexlib.problems.base import Problem
 from convexlib.result import Result, Status
+from convexlib.runtime import clock, time_limit
 from convexlib.solvers.base import (
     Tracker,
     check_options,
@@ -38,7 +40,14 @@ METHODS = {
 }
 
 
-def solve(problem: Problem, tol: float = 1e-6, method: str = "auto", **options: Any) -> Result:
+def solve(
+    problem: Problem,
+    tol: float = 1e-6,
+    method: str = "auto",
+    *,
+    max_seconds: float | None = None,
+    **options: Any,
+) -> Result:
     r"""Solve a problem to a relative duality gap of `tol`.
 
     Parameters
@@ -66,6 +75,11 @@ def solve(problem: Problem, tol: float = 1e-6, method: str = "auto", **options: 
         The others are references: ``"oracle"`` (an interior-point solver, for small problems),
         ``"proximal_gradient"`` and ``"fista"`` (gated problems), ``"irls"`` (gated, kernel
         regression) and ``"admm"``.
+    max_seconds : float, optional
+        Seconds on the wall, those of compiling kernels aside, after which the best so far is
+        returned, with a valid bound and ``Status.OUT_OF_TIME``. A solver looks at the clock in
+        every iteration; ``"oracle"``, which has none of its own, ends late. What is returned then
+        depends on the speed of the machine; without a limit it does not.
     **options
         Passed to the solver (see its docstring).
 
@@ -77,7 +91,7 @@ def solve(problem: Problem, tol: float = 1e-6, method: str = "auto", **options: 
     Raises
     ------
     InputError
-        For something that is not a problem, an unknown method or option, or a bad tolerance.
+        For something that is not a problem, an unknown method or option, a bad tolerance or time.
     SolverError
         If the method cannot solve this kind of problem.
 
@@ -102,32 +116,43 @@ def solve(problem: Problem, tol: float = 1e-6, method: str = "auto", **options: 
     module, name = METHODS[method]
     solver = getattr(import_module(f"convexlib.solvers.{module}"), name)
     check_options(solver, method, options)
-    if problem.separable:
-        return solve_columns(problem, solver, tol=tol, **options)
-    with watching() as trackers:
+    seconds = math.inf if max_seconds is None else check_seconds(max_seconds)
+    run = _solve_columns if problem.separable else _solve_within
+    return run(problem, solver, seconds, tol=tol, **options)
+
+
+def _solve_within(
+    problem: Problem, solver: Callable[..., Result], seconds: float, **options: Any
+) -> Result:
+    """What a solver returns, or the best that it has when it is stopped."""
+    with time_limit(seconds), watching() as trackers:
         try:
-            result: Result = solver(problem, tol=tol, **options)
-        except KeyboardInterrupt:
-            result = interrupted(trackers)
-    return result
+            return solver(problem, **options)
+        except KeyboardInterrupt as stop:
+            return interrupted(trackers, stop)
 
 
-def solve_columns(
-    problem: Problem, solver: Callable[..., Result], *, tol: float, **options: Any
+def _solve_columns(
+    problem: Problem, solver: Callable[..., Result], seconds: float, *, tol: float, **options: Any
 ) -> Result:
     """Solve every column with `solver` to `tol`; values and bounds add up to one gap.
 
-    Options that are tensors (starts) are split along their last axis. ``n_iter`` is the sum.
+    Options that are tensors (starts) are split along their last axis. ``n_iter`` is the sum. Each
+    column gets its share of the seconds that are left.
     """
     tracker = Tracker(problem, "columns", tol)
-    results = []
+    results: list[Result] = []
+    columns, end = problem.each_output(), clock() + seconds
     with unwarned():  # the gap of all columns together is reported once, at the end
-        for k, column in enumerate(problem.each_output()):
+        for k, column in enumerate(columns):
             own = {
                 name: value[..., k] if isinstance(value, Tensor) else value
                 for name, value in options.items()
             }
-            results.append(solver(column, tol=tol, **own))
+            share = max(end - clock(), 0.0) / (len(columns) - k)
+            results.append(_solve_within(column, solver, share, tol=tol, **own))
+            if results[-1].status is Status.INTERRUPTED:
+                raise KeyboardInterrupt
     tracker.method = results[0].method
     weights = torch.stack([result.weights for result in results], dim=-1)
     z = torch.stack([result.z for result in results], dim=-1)

@@ -122,22 +122,20 @@ def exact(draw: Draw) -> None:
 
 @attack("geometry-samples")
 def flat_samples(draw: Draw) -> None:
-    """Of the flat samples of the proof no wedge reaches more than the part eps."""
+    """The wedges of the flat samples reach eps, where a neuron has d; (d - 1) eps and d - 1."""
     d, norm, eps = draw.size(2, 5), draw.size(1, 2), draw.power(-4, 0)
     X = eps * np.eye(d)
     X[:, 0] = 1.0
     X[0] = np.eye(d)[0]
-    # e_1 outputs 1 at all d samples.
-    draw.below(np.ones(d) @ relu(X @ wedges(X, d, norm).T), eps * d, 1e-9 * d)
-    # With free biases: 2 e_1 + eps e_j, e_1 and 0.
-    half = eps / 2
-    Y = np.vstack([np.zeros(d), half * np.eye(d)])
+    draw.below(np.abs(np.ones(d) @ relu(X @ wedges(X, d, norm).T)), eps, 1e-9)
+    draw.same(np.ones(d) @ relu(X @ np.eye(d)[0]), d, 1e-12)
+    # With free biases: 0, e_1 and 2 e_1 + eps e_j.
+    Y = np.vstack([np.zeros(d), eps * np.eye(d)])
     Y[2:, 0], Y[1] = 2.0, np.eye(d)[0]
     z = np.concatenate([[d - 1.0, -2.0 * (d - 1)], np.ones(d - 1)])
     B = np.column_stack([Y, np.ones(d + 1)])
-    shown = z @ relu(Y[:, 0] - 1.0)
-    draw.below(np.abs(z @ relu(B @ wedges(B, d, norm).T)), eps * shown, 1e-9 * d)
-    draw.same(shown, d - 1, 1e-12)
+    draw.below(np.abs(z @ relu(B @ wedges(B, d, norm).T)), (d - 1) * eps, 1e-9 * d)
+    draw.same(z @ relu(Y[:, 0] - 1.0), d - 1, 1e-12)
 
 
 @refute("geometry-samples", "with an l1 penalty wedge products of the samples alone are exact")

@@ -297,15 +297,18 @@ def width_is_a_discount(draw: Draw) -> None:
     discount = M ** (-(L - 2) / L)
     grid = np.unique(np.concatenate([x, x[0] + np.ptp(x) * np.linspace(0, 1, 41)]))
     grid = grid[np.diff(grid, prepend=-np.inf) > 1e-6 * np.ptp(x)]
-    h, paths, price = grid[:, None], np.ones(1), 0.0
+    h, paths, squares, price = grid[:, None], np.ones(1), np.ones(1), 0.0
     for layer, width in enumerate([*widths, 1], start=1):
         W = draw.normal(h.shape[1], width) * draw.rng.integers(0, 2, (h.shape[1], width))
-        h, paths, price = h @ W, paths @ np.abs(W), price + float((np.abs(W) ** L).sum()) / L
+        h, paths, squares = h @ W, paths @ np.abs(W), squares @ W**2
+        price += float((np.abs(W) ** L).sum()) / L
         if layer < L:
             h = np.maximum(h + draw.normal(width) * draw.choice(0.0, np.abs(x).max()), 0.0)
     outputs = h[:, 0]
     draw.below(variation(grid, outputs), paths[0], slope_rounding(grid, outputs) + 1e-12 * paths[0])
     draw.below(discount * paths[0], price, 1e-12 * price)
+    root = float(np.sqrt(squares[0]))
+    draw.below(M**-0.5 * paths[0], root, 1e-12 * root)
     # Copies: a layer's neurons are all alike, and lambda_l |w| is the same for all weights.
     p, q = np.sort(draw.rng.choice(x, 2))
     t, sizes = draw.normal(), np.array([1, *widths, 1])
@@ -318,42 +321,36 @@ def width_is_a_discount(draw: Draw) -> None:
     draw.same(made, t * (np.clip(grid, p, q) - p), 1e-12 * size)
     cost = float((sizes[:-1] * sizes[1:] * weights**L).sum()) / L
     draw.same(cost, discount * abs(t), 1e-12 * abs(t))
-    # No multiple of the random unit is below the Lasso at the smaller beta.
+    draw.same(M**0.5 * float(np.prod(weights)), M**-0.5 * abs(t), 1e-12 * abs(t))
+    # No multiple of the random unit is below the Lasso at the smaller beta, for either price.
     y = draw.targets(len(x))
     beta = draw.power(-3, 0) * float(((y - y.mean()) ** 2).sum()) / np.ptp(x) or 1.0
-    bound = solved(cl.Mirrors(x, y, beta=discount * beta, depth=3), tol=1e-9).dual
     unit = np.interp(x, grid, outputs)
-    for multiple in np.linspace(-1, 1, 9):
-        residual = y - multiple * unit
-        fit = 0.5 * float(((residual - residual.mean()) ** 2).sum())
-        draw.below(bound, fit + beta * abs(multiple) * price, 1e-9 * float(y @ y))
+    for factor, cost in ((discount, price), (M**-0.5, root)):
+        bound = solved(cl.Mirrors(x, y, beta=factor * beta, depth=3), tol=1e-9).dual
+        for multiple in np.linspace(-1, 1, 9):
+            residual = y - multiple * unit
+            fit = 0.5 * float(((residual - residual.mean()) ** 2).sum())
+            draw.below(bound, fit + beta * abs(multiple) * cost, 1e-9 * float(y @ y))
 
 
 @attack("mirrors-width-two")
 def width_two(draw: Draw) -> None:
-    """The price of two slopes; a fold that clipped ramps tie with; three samples."""
+    """The price of a fold; clipped ramps cost no more, and as much with two samples on each arm."""
     t, a, c = draw.normal(3) * draw.scale(3)
     x = inputs(draw, 6, decades=6)
     outputs, cost = folding_unit(x, t, a, c)
     size = abs(t) * (np.abs(x).max() + abs(a) + abs(c))
     draw.same(outputs, t * np.maximum(np.abs(x - a) - c, 0), 1e-12 * size)
     draw.same(cost, cbrt(4.0) * abs(t), 1e-12 * abs(t))
-    # Any sizes of the five weights cost no less than their slopes do.
-    one, two = 10.0 ** draw.rng.uniform(-2, 2, (2, 2)) * draw.rng.integers(0, 2, (2, 2))
-    last = draw.power(-2, 2)
-    least = float(((one * two * last) ** 1.5).sum()) ** (2 / 3)
-    price = float((one**3).sum() + (two**3).sum() + last**3) / 3
-    draw.below(least, price, 1e-12 * price)
-    # Inside of the data both arms show: twice the slope in clipped ramps, and no fewer.
-    apart = draw.power(-1, 1)
-    five = a + apart * np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
-    fold = (np.maximum(np.abs(five - a) - draw.choice(0.0, apart), 0)) / apart
-    draw.same(least_norm(clips(five) / apart, fold), 2.0, 1e-9)
-    # On -h, 0, h with the targets h |t|, 0, h |t| every narrow ReLU interpolant costs 2 |t|.
-    h = draw.power(-3, 3)
-    three = np.array([-h, 0.0, h])
-    A = np.hstack([ramps(three, "relu"), clips(three)]) / h
-    draw.same(least_norm(A, abs(t) * np.abs(three) / (h * abs(t) or 1.0)), 2.0 * (t != 0), 1e-9)
+    # Clipped ramps on eighths of an interval: twice the slope if each arm, with its end, has two.
+    places = np.sort(draw.rng.permutation(17)[: draw.size(2, 9)]) / 8.0 - 1.0
+    middle, start = draw.rng.integers(-8, 9) / 8.0, draw.rng.integers(0, 9) / 8.0
+    least = least_norm(clips(places), np.maximum(np.abs(places - middle) - start, 0))
+    draw.below(least, 2.0, 1e-9)
+    arms = (places >= middle + start).sum(), (places <= middle - start).sum()
+    if min(arms) >= 2:
+        draw.same(least, 2.0, 1e-9)
 
 
 @refute("mirrors-relu", "no ReLU network of three layers is below the narrow optimum")
@@ -371,6 +368,13 @@ def nothing_beyond_narrow(draw: Draw) -> None:
         draw.below(narrow.dual, fit + problem.beta * cost, 1e-6 * (y @ y))
 
 
+@refute("mirrors-width-two", "clipped ramps make the values of a fold for its price, never less")
+def folds_always_tie(draw: Draw) -> None:
+    """Arms that end within a gap are flatter on the samples: there the ramps are cheaper."""
+    three, start = np.array([-1.0, 0.0, 1.0]), draw.rng.uniform(0.1, 0.9)
+    draw.below(2.0, least_norm(clips(three), np.maximum(np.abs(three) - start, 0)), 1e-6)
+
+
 @refute("mirrors-wide", "a fold costs less than clipped ramps with as many neurons in a layer")
 def folds_pay(draw: Draw) -> None:
     """At the smaller beta of two copies clipped ramps make |x - a| for the price of a fold."""
@@ -379,6 +383,18 @@ def folds_pay(draw: Draw) -> None:
     draw.assume(abs(apart) > 0.1)
     ramps_cost = 2 ** (-1 / 3) * least_norm(clips(x), np.abs(x - a))
     draw.below(folding_unit(x, 1.0, a, 0.0)[1], 0.99 * ramps_cost, 1e-6)
+
+
+@refute("mirrors-wide", "with squared weights, too, a fold costs no less than clipped ramps")
+def folds_tie_under_squares(draw: Draw) -> None:
+    """A unit costs 3/2 V^(2/3), which is concave: one with V = 2 is cheaper than two with 1."""
+    t = draw.normal()
+    last = np.sqrt(cbrt(4.0) * abs(t) ** (2 / 3))  # four weights of its size over the root of two
+    first = last / np.sqrt(2)
+    x = draw.normal(5)
+    fold = last * np.maximum(first * (first * np.maximum(x, 0) + first * np.maximum(-x, 0)), 0)
+    draw.assume(np.allclose(fold, abs(t) * np.abs(x)))
+    draw.below(2 * 1.5 * abs(t) ** (2 / 3), 0.5 * (4 * first**2 + last**2), 1e-9)
 
 
 @attack("mirrors-optimality")
@@ -567,6 +583,20 @@ def one_function(draw: Draw) -> None:
     line = torch.linspace(float(x[0]), float(x[-1]), 301, dtype=torch.float64)
     one, two = (problem.to_network(end)(line).detach() for end in optima.ends)
     draw.same(one, two, 1e-6 * np.abs(y).max())
+
+
+@refute("mirrors-path", "two layers of ReLU: all optima are one function between the samples")
+def one_function_of_two_layers(draw: Draw) -> None:
+    """Two ramps at samples pay and fit like one ramp between them, where it does not bend."""
+    x, y, beta = np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 3.0]), draw.rng.uniform(0.01, 0.3)
+    problem = cl.Mirrors(x, y, beta=beta)
+    result = solved(problem, tol=1e-12)
+    height, place = 2.0 - 2.0 * beta, (1.0 - 3.0 * beta) / (2.0 - 2.0 * beta)
+    fit = 0.5 * float(((height * np.maximum(x - place, 0) - y) ** 2).sum())
+    draw.assume(abs(fit + beta * height - result.value) < 1e-9)
+    line = np.linspace(0.0, 2.0, 201)
+    two = problem.to_network(result)(torch.from_numpy(line)).detach()
+    draw.same(two, height * np.maximum(line - place, 0), 1e-6)
 
 
 @attack("mirrors-quantile")

@@ -1,9 +1,11 @@
 """Attacks on the chapter on one's own data."""
 
 import numpy as np
+import torch
 from scipy.optimize import brentq
 
 import convexlib as cl
+from convexlib.losses import LogisticLoss, SquaredHingeLoss
 from tests.adversary.programs import loss_at, network, objective, solved
 from tests.adversary.search import Draw, Floats, attack, refute
 
@@ -103,3 +105,46 @@ def any_samples(draw: Draw) -> None:
     beta = 0.1 * np.linalg.norm(X.T @ y)
     best = best_linear(X, y, 2 * beta)[0]
     draw.below(best, solved(cl.TwoLayer(X, y, beta=beta)).value, 1e-4 * (y @ y))
+
+
+def weighted_case(draw: Draw) -> tuple[Floats, Floats, Floats]:
+    """Outputs, labels and weights over many decades."""
+    n = draw.size(1, 6)
+    return draw.normal(n) * draw.scale(2), draw.labels(n), 10.0 ** draw.rng.uniform(-4, 4, n)
+
+
+@attack("own-data-weights")
+def weights(draw: Draw) -> None:
+    """Scaled rows have the weighted loss, and the weighted dual is below the weighted loss."""
+    X, y, beta = case(draw)
+    s = 10.0 ** draw.rng.uniform(-4, 4, len(X))
+    U, alpha = network(draw, X, 4)
+    outputs = np.maximum(X @ U.T, 0.0) @ alpha
+    own = 0.5 * float(s @ (outputs - y) ** 2) + 0.5 * beta * float((U**2).sum() + (alpha**2).sum())
+    root = np.sqrt(s)
+    hidden = np.abs(X) @ np.abs(U).T @ np.abs(alpha) + np.abs(y)
+    rounding = 1e-13 * (float(s @ hidden**2) + own)
+    draw.same(objective(root[:, None] * X, root * y, beta, U, alpha), own, rounding)
+    f, labels, s = weighted_case(draw)
+    kind = draw.choice(LogisticLoss, SquaredHingeLoss)(heaviest=float(s.max()))
+    targets, fitted = (torch.from_numpy(part) for part in (s * labels, f))
+    share = torch.from_numpy(draw.rng.uniform(0.0, 1.0, len(f)))
+    name = "logistic" if isinstance(kind, LogisticLoss) else "squared hinge"
+    plain = sum(w * loss_at(name, f[i : i + 1], labels[i : i + 1]) for i, w in enumerate(s))
+    draw.same(kind.value(fitted, targets), plain, 1e-12 * (plain + 1e-300))
+    for z in (share * targets, kind.dual_point(fitted, targets)):
+        sizes = plain + float((z * fitted).abs().sum()) + kind.dual_size(z, targets)
+        draw.below(kind.dual_value(z, targets), plain + float(z @ fitted), 1e-12 * sizes)
+    # At the negative gradient both sides are one.
+    draw.same(kind.dual_value(z, targets), plain + float(z @ fitted), 1e-11 * sizes)
+
+
+@refute("own-data-weights", "weights of the rows alone, and not of the targets, are enough")
+def rows_alone(draw: Draw) -> None:
+    """Then outputs are scaled and compared with targets that are not."""
+    X, y, beta = case(draw)
+    s = np.full(len(X), 4.0)
+    U, alpha = network(draw, X, 4)
+    outputs = np.maximum(X @ U.T, 0.0) @ alpha
+    own = 0.5 * float(s @ (outputs - y) ** 2) + 0.5 * beta * float((U**2).sum() + (alpha**2).sum())
+    draw.same(objective(2.0 * X, y, beta, U, alpha), own, 1e-9 * own)

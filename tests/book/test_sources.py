@@ -1,12 +1,69 @@
-"""The book's sources: nothing written is left out, and what readers download can be launched."""
+"""The book's sources: nothing is left out, little code is in sight, what is downloaded can run."""
 
 import re
 
+import nbformat
+import pytest
 import yaml
 
 from book.tools import notebooks
 
 BOOK = notebooks.BOOK
+HIDDEN = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
+MOST_LINES, MOST_SHARE, MOST_WORDS = 20, 0.3, 6000
+
+
+def too_much(name, notebook):
+    """What a reader sees of a chapter beyond the limits, as lines of a message."""
+    shown = [
+        cell.source
+        for cell in notebook.cells
+        if cell.cell_type == "code" and HIDDEN.isdisjoint(cell.metadata.get("tags", []))
+    ]
+    prose = sum(len(c.source.split()) for c in notebook.cells if c.cell_type == "markdown")
+    words = sum(len(source.split()) for source in shown)
+    found = [
+        f"{name}: a visible cell of {lines} lines, more than {MOST_LINES}: {source.splitlines()[0]}"
+        for source in shown
+        if (lines := len(source.splitlines())) > MOST_LINES
+    ]
+    if words > MOST_SHARE * (words + prose):
+        share = words / (words + prose)
+        found.append(
+            f"{name}: {share:.1%} of the words are visible code, more than {MOST_SHARE:.0%}"
+        )
+    if prose > MOST_WORDS:
+        found.append(f"{name}: {prose} words of prose, more than {MOST_WORDS}")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("lines", "tags", "words", "message"),
+    [
+        (20, [], 200, []),
+        (21, [], 200, ["a: a visible cell of 21 lines, more than 20: x = 0"]),
+        (21, ["hide-output"], 200, ["a: a visible cell of 21 lines, more than 20: x = 0"]),
+        (21, ["hide-input"], 0, []),
+        (20, [], 140, []),
+        (0, [], 6001, ["a: 6001 words of prose, more than 6000"]),
+        (20, [], 139, ["a: 30.2% of the words are visible code, more than 30%"]),
+    ],
+)
+def test_long_cells_much_code_and_long_pages_are_named(lines, tags, words, message):
+    code = nbformat.v4.new_code_cell("\n".join(["x = 0"] * lines), metadata={"tags": tags})
+    prose = nbformat.v4.new_markdown_cell("word " * words)
+    assert too_much("a", nbformat.v4.new_notebook(cells=[prose, code])) == message
+
+
+def test_visible_cells_are_short_and_pages_are_prose_of_some_length():
+    found = [
+        line
+        for path in notebooks.chapters(BOOK)
+        for line in too_much(path.name, notebooks.load(path))
+    ]
+    assert not found, "hide bookkeeping, or split where the thought has two steps:\n" + "\n".join(
+        found
+    )
 
 
 def test_every_page_is_in_the_table_of_contents_once():

@@ -216,3 +216,14 @@ def test_a_network_of_no_neurons():
     good = trained(X, Y, beta=0.5)
     assert small.dual <= objective(good, X, Y, 0.5)
     assert small.dual >= 0.99 * cl.certify(good, X, Y, beta=0.5).dual
+
+
+def test_a_network_that_is_silent_on_all_samples_has_the_bound_of_others():
+    """Its neurons decay to nothing, and with them went the size of those that were added."""
+    rng = np.random.default_rng(0)
+    X = torch.from_numpy(np.column_stack([rng.standard_normal((12, 2)) + 4.0, np.ones(12)]))
+    Y = torch.from_numpy(rng.standard_normal((12, 3)))
+    silent = cl.TwoLayerReLU(-torch.ones(1, 3).double(), torch.ones(1, 3).double())
+    awake = cl.TwoLayerReLU(torch.ones(1, 3).double(), torch.ones(1, 3).double())
+    bounds = [cl.certify(network, X, Y, beta=0.05).dual for network in (silent, awake)]
+    assert bounds[0] >= 0.9 * bounds[1]

@@ -3,6 +3,8 @@
 import csv
 import errno
 import os
+import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import convexlib as cl
-from convexlib.cli.files import load_network
+from convexlib.cli.models import load_model
+from convexlib.errors import NotCertifiableError
 from tests.helpers.checks import network_objective
 from tests.helpers.references import loss_value
 
@@ -76,8 +80,8 @@ def test_it_prints_the_objective_its_parts_and_the_missing_neuron(certify) -> No
     assert values[0] == pytest.approx(network_objective(network(), X, y, BETA), rel=1e-8)
     assert values[1] == pytest.approx(loss_value("squared", fitted, y), rel=1e-5)
     assert values[1] + values[2] == pytest.approx(values[0], rel=1e-8)
-    assert printed["network"] == (
-        "Linear(2, 6) -> ReLU -> Linear(6, 1), biases in layers 1, 2, float32"
+    assert printed["read as"] == (
+        "Linear(2, 6) -> ReLU -> Linear(6, 1), biases in layers 1, 2, from 0, 2, float32 weights"
     )
     assert printed["data"] == "12 rows, 2 features, target goal"
     assert printed["rigorous"].startswith("yes: branch and bound")
@@ -103,7 +107,7 @@ def test_polishing_saves_a_network_of_the_same_kind(certify, tmp_path: Path) -> 
     out = tmp_path / "better.pt"
     code, printed, _ = certify(f"--polish={out}", "--tol=1e-5")
     assert code == 0
-    better = load_network(out, "relu")
+    better = load_model(out, "relu").network
     assert better.state_dict().keys() == network().state_dict().keys()
     assert next(better.parameters()).dtype == torch.float32
     objective = network_objective(better, *data(), BETA)
@@ -155,8 +159,9 @@ def test_the_path_norm_and_deeper_networks(certify, tmp_path: Path) -> None:
     torch.save(deep, path)
     code, printed, (error,) = certify("--regularizer=path", f"--polish={out}", model=path)
     assert code == 2
-    assert printed["network"] == (
-        "Linear(2, 2) -> ReLU -> Linear(2, 1) -> ReLU -> Linear(1, 1), no biases, float32"
+    assert printed["read as"] == (
+        "Linear(2, 2) -> ReLU -> Linear(2, 1) -> ReLU -> Linear(1, 1), no biases, from 0, 2, 4, "
+        "float32 weights"
     )
     assert "missing" not in printed
     assert "polish improves two-layer networks" in error
@@ -177,6 +182,10 @@ def test_the_path_norm_and_deeper_networks(certify, tmp_path: Path) -> None:
         (("--beta=nan",), "finite"),
         (("--rounds=-1", "--polish=x.pt"), "rounds is -1"),
         (("--digits=99",), "--digits is 99; expected at most 17"),
+        (("--decimal=,",), "the decimal sign is ',' and the delimiter ','"),
+        (("--layers=0",), "--layers is 0; expected each of 0,2 once"),
+        (("--one-hot",), "the target goal holds "),
+        (("--target=first,goal",), "takes 2 inputs"),
     ],
 )
 def test_what_is_wrong_is_one_line(
@@ -199,7 +208,7 @@ def test_weights_without_a_graph_are_certified_only_as_what_they_are_said_to_be(
     assert "say so with --activation relu" in error
     code, printed, _ = certify(model=path)
     assert code == 0
-    assert printed["network"].startswith("Linear(2, 3) -> ReLU -> Linear(3, 1),")
+    assert printed["read as"].startswith("Linear(2, 3) -> ReLU -> Linear(3, 1),")
 
 
 def test_networks_of_the_library_say_themselves_what_they_are(certify, tmp_path: Path) -> None:
@@ -207,12 +216,195 @@ def test_networks_of_the_library_say_themselves_what_they_are(certify, tmp_path:
     torch.save(own.state_dict(), tmp_path / "own.pt")
     code, printed, _ = certify(model=tmp_path / "own.pt", activation="")
     assert code == 0
-    assert printed["network"] == "2 -> 2 -> 1, no biases, float32"
+    assert printed["read as"] == "TwoLayerReLU(d=2, neurons=2), from U, alpha, float32 weights"
 
 
-def test_a_network_for_other_data_is_refused(certify, tmp_path: Path) -> None:
-    narrow = tmp_path / "narrow.csv"
-    narrow.write_text("a,y\n1,2\n3,4\n")
-    code, _, (error,) = certify(table=narrow)
+class Net(nn.Module):
+    """A network as they are mostly written."""
+
+    def __init__(self, c: int = 1, activation=F.relu, last=nn.Identity()) -> None:  # noqa: B008
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc1, self.fc2 = nn.Linear(2, 4), nn.Linear(4, c)
+        self.activation, self.last = activation, last
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.fc2(self.activation(self.fc1(x))))
+
+
+def exported(path: Path, network: nn.Module) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch uses what torch has deprecated
+        torch.export.save(torch.export.export(network, (torch.ones(3, 2),)), path)
+    return path
+
+
+def test_what_was_read_and_from_where_is_printed(certify, tmp_path: Path) -> None:
+    path = tmp_path / "own.pt"
+    state = {f"_orig_mod.{key}": value.bfloat16() for key, value in Net().state_dict().items()}
+    torch.save({"epoch": 1, "model_state_dict": state}, path)
+    code, printed, _ = certify(model=path)
+    assert code == 0
+    assert printed["read as"] == (
+        "Linear(2, 4) -> ReLU -> Linear(4, 1), biases in layers 1, 2, from _orig_mod.fc1, "
+        "_orig_mod.fc2 of the checkpoint's 'model_state_dict', bfloat16 weights, taken exactly as "
+        "float64"
+    )
+    objective = cl.certify(Net().bfloat16(), *data(), beta=BETA, refine=False).primal
+    assert float(printed["objective"].split()[0]) == pytest.approx(objective, rel=1e-8)
+    code, printed, _ = certify("--layers=_orig_mod.fc1,_orig_mod.fc2", model=path)
+    assert code == 0
+    code, _, (error,) = certify("--layers=fc1,fc2", model=path)
     assert code == 2
-    assert "takes 2 features but X has shape (2, 1)" in error
+    assert "expected each of _orig_mod.fc1,_orig_mod.fc2 once" in error
+
+
+def test_a_graph_says_itself_what_it_is(certify, tmp_path: Path) -> None:
+    path = exported(tmp_path / "own.pt2", Net())
+    code, printed, _ = certify(model=path, activation="")
+    assert code == 0
+    assert printed["read as"].endswith(
+        "from fc1, fc2 in the graph of torch.export, float32 weights"
+    )
+    objective = cl.certify(Net(), *data(), beta=BETA, refine=False).primal
+    assert float(printed["objective"].split()[0]) == pytest.approx(objective, rel=1e-8)
+
+
+def several(path: Path) -> np.ndarray:
+    """A table with two targets and a class, and the targets."""
+    X, y = data()
+    Y, kinds = np.column_stack([y, -X[:, 0]]), np.arange(len(X)) % 3
+    write_table(path, [["a", "b", "y", "z", "kind"], *np.column_stack([X, Y, kinds])])
+    return Y
+
+
+def test_several_outputs_are_certified_together(certify, tmp_path: Path) -> None:
+    model, table = tmp_path / "two.pt", tmp_path / "several.csv"
+    Y = several(table)
+    write_table(table, [["a", "y", "b", "z"], *np.column_stack([data()[0], Y])[:, [0, 2, 1, 3]]])
+    torch.save(Net(2).state_dict(), model)
+    code, printed, errors = certify("--target=y,z", model=model, table=table)
+    assert (code, errors) == (0, [])
+    expected = cl.certify(Net(2), data()[0], Y, beta=BETA)
+    values = [float(word) for word in printed["objective"].split() if word[0].isdigit()][:3]
+    assert values[0] == pytest.approx(expected.primal, rel=1e-8)
+    assert values[1] + values[2] == pytest.approx(values[0], rel=1e-8)
+    bound = float(printed["lower bound"].split(",")[0])
+    assert bound == pytest.approx(expected.dual, rel=1e-6)
+    assert printed["data"] == "12 rows, 2 features, targets y, z"
+    assert printed["rigorous"].startswith("yes")
+    assert "missing" not in printed
+    out = tmp_path / "out.pt"
+    code, printed, (error,) = certify("--target=y,z", f"--polish={out}", model=model, table=table)
+    assert (code, printed, out.exists()) == (2, {}, False)
+    assert "has 2 outputs; expected one with --polish" in error
+
+
+@pytest.mark.parametrize(("loss", "other"), [("squared", 0.0), ("logistic", -1.0)])
+def test_classes_are_a_target_each(loss: str, other: float, certify, tmp_path: Path) -> None:
+    model, table = tmp_path / "three.pt", tmp_path / "classes.csv"
+    X = data()[0]
+    kinds = np.arange(len(X)) % 3
+    write_table(table, [["a", "b", "kind"], *np.column_stack([X, kinds])])
+    torch.save(Net(3).state_dict(), model)
+    code, printed, _ = certify("--one-hot", f"--loss={loss}", model=model, table=table)
+    assert code == 0
+    Y = np.where(np.eye(3)[kinds] > 0, 1.0, other)
+    expected = cl.certify(Net(3), X, Y, beta=BETA, loss=loss, refine=False).primal
+    assert float(printed["objective"].split()[0]) == pytest.approx(expected, rel=1e-8)
+    assert printed["data"].endswith("targets kind=0, kind=1, kind=2")
+
+
+def test_decimal_commas_and_blanks(certify, tmp_path: Path) -> None:
+    table = tmp_path / "data.txt"
+    rows = [" ".join(f"{cell:9.4f}" for cell in row) for row in np.column_stack(data())]
+    table.write_text("a  b c\n" + "\n".join(rows))
+    code, point, _ = certify("--delimiter= ", table=table)
+    assert code == 0
+    table.write_text("a  b c\n" + "\n".join(rows).replace(".", ","))
+    code, comma, _ = certify("--delimiter= ", "--decimal=,", table=table)
+    assert code == 0
+    assert comma == point
+
+
+OTHERS = {
+    "tanh": (torch.tanh, nn.Tanh(), nn.Identity()),
+    "leaky": (F.leaky_relu, nn.LeakyReLU(), nn.Identity()),
+    "gelu": (F.gelu, nn.GELU(), nn.Identity()),
+    "behind the last": (F.relu, nn.ReLU(), nn.ReLU()),
+}
+ROADS = ("sequential", "class", "class of modules", "state_dict", "export", "onnx")
+
+
+def onnx_file(path: Path, network: Net, name: str) -> Path:
+    onnx = pytest.importorskip("onnx", reason="needs the onnx extra: pip install .[onnx]")
+    weights = {key: value.numpy() for key, value in network.state_dict().items()}
+    kinds = {"tanh": "Tanh", "leaky": "LeakyRelu", "gelu": "Gelu", "behind the last": "Relu"}
+    nodes = [
+        ("Gemm", ["x", "fc1.weight", "fc1.bias"], "h"),
+        (kinds[name], ["h"], "a"),
+        ("Gemm", ["a", "fc2.weight", "fc2.bias"], "z"),
+        ("Relu" if name == "behind the last" else "Identity", ["z"], "y"),
+    ]
+    helper, shape = onnx.helper, onnx.helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            helper.make_node(kind, given, [made], **({"transB": 1} if kind == "Gemm" else {}))
+            for kind, given, made in nodes
+        ],
+        "network",
+        [shape("x", onnx.TensorProto.FLOAT, [None, 2])],
+        [shape("y", onnx.TensorProto.FLOAT, [None, 1])],
+        [onnx.numpy_helper.from_array(one, key) for key, one in weights.items()],
+    )
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString()
+    )
+    return path
+
+
+@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_functions_are_certified_by_no_road(
+    name: str, road: str, certify, tmp_path: Path
+) -> None:
+    function, layer, last = OTHERS[name]
+    network = Net(activation=layer if road == "class of modules" else function, last=last)
+    if road == "sequential":
+        network = nn.Sequential(network.fc1, layer, network.fc2, *[last] * (name[0] == "b"))
+    if road in ("sequential", "class", "class of modules"):
+        with pytest.raises(NotCertifiableError, match="operation|cannot certify"):
+            cl.certify(network, *data(), beta=BETA)
+        return
+    path = tmp_path / "other.pt"
+    if road == "state_dict":
+        torch.save(network.state_dict(), path)
+    elif road == "export":
+        exported(path, network)
+    else:
+        path = onnx_file(tmp_path / "other.onnx", network, name)
+    code, printed, (error,) = certify(model=path, activation="")
+    assert (code, printed) == (2, {})
+    said = "say so with --activation relu" if road == "state_dict" else "operation|cannot certify"
+    assert re.search(said, error)
+
+
+SHAPES = {
+    "narrow": ("a,y\n1,2\n3,4\n5,6\n7,8\n", 1, r"takes 2 inputs, and .*csv has 1 column beside the "
+               r"target \(y\); expected the inputs as the network saw them\.$"),
+    "swapped": ("u,v,w,x\n1,2,3,4\n5,6,7,8\n", 1, "It has 2 rows: are they the features"),
+    "more targets": ("a,b,y,z,v\n1,2,3,4,5\n", 3, "has 3 outputs: .* as in --target y,z,v"),
+    "one target": ("a,b,y\n1,2,3\n", 3, r"has 3 outputs, and .* 1 target \(y\); expected one"),
+    "no order": ("a,b,y,z\n1,2,3,4\n", 2, "several orders, .* None fits the data, with 3 features"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_network_for_other_data_is_refused(name: str, certify, tmp_path: Path) -> None:
+    content, outputs, message = SHAPES[name]
+    table, model = tmp_path / "other.csv", tmp_path / "own.pt"
+    table.write_text(content)
+    torch.save(Net(outputs).state_dict(), model)
+    code, printed, (error,) = certify(table=table, model=model)
+    assert (code, printed) == (2, {})
+    assert re.search(message, error)

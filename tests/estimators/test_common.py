@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.sparse import csr_array
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
@@ -43,7 +44,26 @@ GATED = [
 GENERATED = [ConvexReLURegressor(beta=20.0, **QUICK), ConvexReLUClassifier(**QUICK)]
 
 
-@parametrize_with_checks(GATED)
+# Repeated rows and weights give one program, whose solutions agree to the tolerance of a fit and
+# not to the 1e-7 of that check; `tests/estimators/test_relu.py` compares the programs' values.
+EQUIVALENT = "the same program, solved to tol=1e-4 and not to 1e-7"
+
+
+def not_passed(estimator):
+    if isinstance(estimator, MirrorRegressor):
+        return {}
+    checks = {
+        "check_sample_weight_equivalence_on_dense_data": EQUIVALENT,
+        "check_sample_weight_equivalence_on_sparse_data": EQUIVALENT,
+    }
+    if isinstance(estimator, ConvexReLUClassifier) and estimator.gated:
+        checks["check_class_weight_classifiers"] = (
+            "three one-against-all outputs: far from the heavy class each is extrapolated by itself"
+        )
+    return checks
+
+
+@parametrize_with_checks(GATED, expected_failed_checks=not_passed)
 def test_scikit_learn_accepts_gated_networks_and_mirrors(estimator, check):
     check(estimator)
 
@@ -51,7 +71,7 @@ def test_scikit_learn_accepts_gated_networks_and_mirrors(estimator, check):
 @pytest.mark.slow
 # Above rank 5 no fit reaches its tolerance, and says so.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@parametrize_with_checks(GENERATED)
+@parametrize_with_checks(GENERATED, expected_failed_checks=not_passed)
 def test_scikit_learn_accepts_generated_patterns(estimator, check):
     check(estimator)
 
@@ -185,6 +205,61 @@ def test_estimators_take_tensors_with_a_graph(estimator):
     plain = estimator(beta=0.1).fit(x.detach().numpy(), y.detach().numpy())
     # To the tolerance of the fit: where arrays lie in memory decides how sums are rounded.
     np.testing.assert_allclose(model.predict(x), plain.predict(x.detach().numpy()), atol=1e-4)
+
+
+# --- What tables hold ---
+
+
+def cars(n=30):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"power": rng.normal(100, 30, n), "weight": rng.normal(3000, 500, n)})
+    return frame, 40 - frame.weight / 100 + rng.normal(0, 1, n)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (pd.date_range("2020-01-01", periods=30), r"column 'new' of X holds dates .*datetime64"),
+        (pd.to_timedelta(range(30), "D"), r"column 'new' of X holds dates or durations"),
+        (pd.period_range("2020-01", periods=30, freq="M"), r"column 'new' of X holds dates"),
+        (pd.Categorical([4, 6, 8] * 10), r"column 'new' of X is categorical.*OneHotEncoder"),
+        (["a", "b", "c"] * 10, r"the data hold the text 'a'.*OneHotEncoder"),
+        ([None, 1.0, 2.0] * 10, r"missing \(NaN\): column 'new' of X: 10; .*SimpleImputer"),
+        (pd.array([None, 1, 2] * 10, dtype="Int64"), r"missing \(NaN\): column 'new' of X: 10"),
+    ],
+)
+def test_columns_that_hold_no_numbers_are_refused_by_name(column, message):
+    X, y = cars()
+    with pytest.raises(InputError, match=message):
+        cl.ConvexReLURegressor().fit(X.assign(new=column), y)
+
+
+def test_missing_and_dated_targets_are_refused():
+    X, y = cars()
+    with pytest.raises(InputError, match=r"values are missing \(NaN\): y: 1; expected numbers"):
+        cl.ConvexReLURegressor().fit(X, y.where(y.index > 0))
+    with pytest.raises(InputError, match="y holds dates"):
+        cl.ConvexReLURegressor().fit(X, pd.Series(pd.date_range("2020-01-01", periods=30)))
+
+
+def test_boolean_and_integer_columns_are_numbers():
+    X, y = cars()
+    mixed = X.assign(new=[True, False, True] * 10, count=range(30))
+    fitted = cl.ConvexReLURegressor(beta=1e4).fit(mixed, y)
+    again = cl.ConvexReLURegressor(beta=1e4).fit(mixed.astype(float), y)
+    assert fitted.certificate_.primal == pytest.approx(again.certificate_.primal, rel=1e-4)
+
+
+def test_a_sparse_matrix_is_written_out_unless_it_is_too_large():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((30, 3)) * (rng.random((30, 3)) < 0.5)
+    y = X[:, 0]
+    dense = cl.ConvexReLURegressor(beta=1.0).fit(X, y)
+    sparse = cl.ConvexReLURegressor(beta=1.0).fit(csr_array(X), y)
+    assert sparse.certificate_.primal == pytest.approx(dense.certificate_.primal, rel=1e-6)
+    np.testing.assert_allclose(sparse.predict(csr_array(X)), sparse.predict(X), rtol=1e-12)
+    with pytest.raises(InputError, match=r"X is sparse, of shape \(1000000, 1000000\)"):
+        cl.ConvexReLURegressor().fit(csr_array((10**6, 10**6)), np.zeros(10**6))
 
 
 def test_infinities_of_both_signs_are_refused_without_a_warning():

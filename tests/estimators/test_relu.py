@@ -1,6 +1,7 @@
 """The two-layer estimators against independent programs, and as scikit-learn uses them."""
 
 import dataclasses
+import re
 import time
 import warnings
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from joblib import parallel_config
 from scipy.optimize import minimize
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
@@ -242,8 +244,8 @@ def test_pipelines_are_searched_by_threads():
 
 def test_what_did_not_converge_warns_once_and_says_what_to_do():
     X, y = planted(40, 7)
-    estimator = cl.ConvexReLURegressor(beta=1.0, max_iter=1, max_nodes=0)
-    words = r"1 of 1 programs missed tol=0.0001.*max_iter"
+    estimator = cl.ConvexReLURegressor(beta=1.0, max_iter=1, max_nodes=1)
+    words = r"the certified gap_ is \S+, above tol=0.0001; .*At rank 8 .*max_seconds"
     with pytest.warns(ConvergenceWarning, match=words) as caught:
         estimator.fit(X, y)
     assert len(caught) == 1
@@ -289,6 +291,118 @@ def test_a_proof_by_the_certificate_is_enough(monkeypatch: pytest.MonkeyPatch) -
     assert estimator.gap_ <= 1e-4
 
 
+# --- Weights, time, and what is said ---
+
+
+def objective(estimator, X, y, weights):
+    """The objective of the network as it stands, by hand."""
+    with torch.no_grad():
+        outputs = estimator.network_(torch.from_numpy(X)).numpy()[:, 0]
+    loss = getattr(estimator, "loss", "squared")
+    terms = {
+        "squared": 0.5 * (outputs - y) ** 2,
+        "logistic": np.logaddexp(0.0, -y * outputs),
+        "squared_hinge": 0.5 * np.maximum(1.0 - y * outputs, 0.0) ** 2,
+    }[loss]
+    weight = sum(float((part**2).sum()) for part in estimator.network_.state_dict().values())
+    return float(weights @ terms) + 0.5 * estimator.beta * weight
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("loss", ["squared", "logistic", "squared_hinge"])
+def test_a_weight_of_two_is_a_sample_twice_and_none_leaves_it_out(loss, gated):
+    X, y = planted(30, 2)
+    labels = np.sign(y - np.median(y - 0.1))
+    weights = np.random.default_rng(1).integers(0, 3, len(X)).astype(float)
+    options = {"beta": 0.3, "tol": 1e-7, "gated": gated, "random_state": 0}
+    made = (
+        cl.ConvexReLURegressor(**options)
+        if loss == "squared"
+        else cl.ConvexReLUClassifier(loss=loss, **options)
+    )
+    targets = y if loss == "squared" else labels
+    weighted = clone(made).fit(X, targets, sample_weight=weights)
+    repeated = clone(made).fit(*(np.repeat(part, weights.astype(int), 0) for part in (X, targets)))
+    assert weighted.gap_ <= 1e-7
+    values = (
+        [objective(each, X, targets, weights) for each in (weighted, repeated)]
+        if not gated
+        else [weighted.result_.value, repeated.result_.value]
+    )
+    assert values[0] == pytest.approx(values[1], rel=3e-7)
+    if not gated:
+        assert weighted.certificate_.primal == pytest.approx(values[0], rel=1e-9)
+        assert weighted.certificate_.rigorous
+
+
+def test_weights_that_are_no_whole_numbers_have_a_certified_optimum():
+    X, y = planted(25, 2)
+    labels = np.where(y > np.median(y), "yes", "no")
+    weights = np.random.default_rng(2).uniform(0.1, 7.0, len(X))
+    options = {"beta": 0.5, "tol": 1e-7, "loss": "logistic"}
+    weighted = cl.ConvexReLUClassifier(**options).fit(X, labels, sample_weight=weights)
+    value = objective(weighted, X, np.where(labels == "yes", 1.0, -1.0), weights)
+    assert weighted.certificate_.dual <= value <= weighted.certificate_.dual * (1 + 2e-7)
+    # Interior point, over all patterns, with the loss written by hand.
+    data = np.column_stack([X, np.ones(len(X))])
+    masks = cl.enumerate_arrangements(data).masks.numpy().astype(float)
+    v, w = cp.Variable((len(masks), 3)), cp.Variable((len(masks), 3))
+    signs = 2 * masks - 1
+    outputs = cp.sum(cp.multiply(masks.T, data @ (v - w).T), axis=1)
+    margins = cp.multiply(np.where(labels == "yes", 1.0, -1.0), outputs)
+    loss = cp.sum(cp.multiply(weights, cp.logistic(-margins)))
+    penalty = cp.sum(cp.norm(v, axis=1)) + cp.sum(cp.norm(w, axis=1))
+    cones = [cp.multiply(signs.T, data @ part.T) >= 0 for part in (v, w)]
+    program = cp.Problem(cp.Minimize(loss + 0.5 * penalty), cones)
+    program.solve(solver=cp.CLARABEL)
+    assert value == pytest.approx(program.value, rel=1e-5)
+
+
+def test_balanced_classes_are_weights_of_their_samples():
+    X, y = planted(40, 2)
+    labels = np.where(y > np.quantile(y, 0.8), 1, 0)
+    counts = np.bincount(labels)
+    weights = (len(labels) / (2 * counts))[labels]
+    options = {"beta": 0.5, "tol": 1e-6}
+    balanced = cl.ConvexReLUClassifier(class_weight="balanced", **options).fit(X, labels)
+    weighted = cl.ConvexReLUClassifier(**options).fit(X, labels, sample_weight=weights)
+    assert balanced.certificate_.primal == pytest.approx(weighted.certificate_.primal, rel=3e-6)
+    with pytest.raises(InputError, match="class_weight is 'heavy'"):
+        cl.ConvexReLUClassifier(class_weight="heavy").fit(X, labels)
+
+
+@pytest.mark.filterwarnings(UNPROVEN)
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_a_limit_of_time_ends_a_fit_with_a_valid_gap(seconds):
+    X, y = planted(400, 8)
+    began = time.perf_counter()
+    estimator = cl.ConvexReLURegressor(beta=0.01, max_seconds=seconds).fit(X, y)
+    spent = time.perf_counter() - began
+    certificate = estimator.certificate_
+    assert certificate.dual <= certificate.primal
+    assert certificate.primal <= 0.5 * float(y @ y) * (1 + 1e-12)  # of the zero network
+    assert spent < seconds + 30.0  # kernels, the last step and a loaded machine
+    if estimator.gap_ > 1e-4:
+        assert estimator.result_.status is cl.Status.OUT_OF_TIME
+
+
+def test_no_warning_where_no_proof_was_asked_for():
+    X, y = planted(40, 7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        estimator = cl.ConvexReLURegressor(beta=1.0, max_nodes=0).fit(X, y)
+    assert estimator.gap_ > 1e-4
+
+
+def test_a_verbose_fit_says_what_to_expect_and_how_it_ended(capsys):
+    X, y = planted(30, 2)
+    cl.ConvexReLURegressor(beta=0.5, verbose=True).fit(X, y)
+    said = capsys.readouterr().err
+    assert "30 samples (30 directions), 3 features of rank 3" in said
+    assert "a proof is within reach" in said
+    assert re.search(r"ConvexReLURegressor: \d+ neurons after \S+ s, certified gap \S+", said)
+
+
 def refusals():
     X, y = planted(10)
     return [
@@ -297,9 +411,11 @@ def refusals():
         (lambda: cl.ConvexReLUClassifier().fit(X, ["a"] * 10),
          InputError, "y holds one class, 'a'; expected at least two"),
         (lambda: cl.ConvexReLURegressor().fit(np.where(X > 1, np.nan, X), y),
-         ValueError, "contains NaN"),
-        (lambda: cl.ConvexReLURegressor().fit(X, y, sample_weight=np.ones(10)),
-         TypeError, "sample_weight"),
+         InputError, r"values are missing \(NaN\): X: \d+; expected numbers"),
+        (lambda: cl.ConvexReLURegressor().fit(X, y, sample_weight=np.ones(9)),
+         InputError, r"sample_weight has shape \(9,\); expected \(10,\)"),
+        (lambda: cl.ConvexReLURegressor().fit(X, y, sample_weight=-np.ones(10)),
+         InputError, "entries from -1 to -1; expected finite weights of at least zero"),
         (lambda: cl.ConvexReLURegressor(beta=0.0).fit(X, y),
          InputError, "beta is 0; expected beta > 0"),
         (lambda: cl.ConvexReLURegressor(tol=-1.0).fit(X, y),

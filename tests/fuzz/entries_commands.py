@@ -79,8 +79,10 @@ NUMBERS = ("0.1", "1", "0", "-1", "nan", "inf", "1e400", "x", "", "1e-300", "1e3
 OPTIONS: dict[str, tuple[str, ...]] = {
     "--loss": ("squared", "logistic", "squared_hinge", "absolute"),
     "--regularizer": ("weight decay", "path", "three layers", "none"),
-    "--target": ("last", "a", "0", "é", ""),
-    "--delimiter": (",", ";", "", "xx"),
+    "--target": ("last", "a", "0", "é", "", "a,b", "b,y"),
+    "--delimiter": (",", ";", "", "xx", " "),
+    "--decimal": (".", ",", "x"),
+    "--layers": ("fc1,fc2", "0,2", "2,0", ""),
     "--device": ("cpu", "meta", "cuda", "tpu", ""),
     "--tol": NUMBERS,
     "--max-nodes": ("1", "0", "-5", "100", "x", str(10**30)),
@@ -103,8 +105,9 @@ def certifying(draw: st.DrawFn) -> Arguments:
     words = [f"--beta={draw(st.sampled_from(NUMBERS[:1] * 12 + NUMBERS))}"]
     words += draw(st.sampled_from([["--activation=relu"]] * 9 + [[], ["--activation=tanh"]]))
     words += draw(some(OPTIONS, 2))
-    if draw(st.integers(0, 5)) == 4:
-        words.append("--no-header")
+    for flag in ("--no-header", "--one-hot"):
+        if draw(st.integers(0, 5)) == 4:
+            words.append(flag)
     return {"model": draw(models()), "data": draw(texts()), "words": words}
 
 

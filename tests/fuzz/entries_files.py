@@ -2,8 +2,10 @@
 
 import io
 import pickle
+import warnings
 import zipfile
 from collections import OrderedDict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,15 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from convexlib.cli.files import load_network, load_table
+from convexlib.cli.models import load_model
+from convexlib.cli.tables import load_table
 from tests.fuzz import sandbox
 from tests.fuzz.calls import entry
 from tests.fuzz.entries_networks import filled
 
 CELLS = (
     "1", "-2.5", "1e3", "nan", "inf", "", " 7 ", "a", "1_0", "١", "0x1", '"1"', '"', "1e400", "\0",
+    '"1,234.5"', "2024-01-31", '"1,5"', "1 234",
 )  # fmt: skip
 
 
@@ -41,6 +45,22 @@ def sequential(d: int, m: int, bias: bool, seed: int) -> nn.Module:
     return filled(network, seed, 1.0, torch.float32)
 
 
+@cache
+def exported(d: int, relu: bool) -> bytes:
+    """What torch.export.save writes for a network with ReLU or Tanh."""
+    stream, middle = io.BytesIO(), nn.ReLU() if relu else nn.Tanh()
+    network = filled(nn.Sequential(nn.Linear(d, 2), middle, nn.Linear(2, 1)), 0, 1.0, torch.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch uses what torch has deprecated
+        torch.export.save(torch.export.export(network, (torch.ones(3, d),)), stream)
+    return stream.getvalue()
+
+
+# The first and the second layer; a bad order, layers of which one has no name of its own.
+NAMES = (("fc1", "fc2"), ("module.fc1", "module.fc2"), ("fc2", "fc1"), ("a", "b.c"), ("1", "0"))
+SHORT = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int8)
+
+
 @st.composite
 def damaged(draw: st.DrawFn, content: bytes) -> bytes:
     """The same bytes, cut, or with others in some places, or as they are."""
@@ -55,7 +75,8 @@ def damaged(draw: st.DrawFn, content: bytes) -> bytes:
 @st.composite
 def models(draw: st.DrawFn, d: int = 2) -> bytes:
     """The content of a .pt file: sound, damaged, of something else, or with code in it."""
-    kinds = ("sound",) * 6 + ("damaged",) * 4 + ("other", "code", "zip", "any")
+    kinds = ("sound",) * 6 + ("named",) * 3 + ("damaged",) * 4 + ("graph", "graph", "other", "code",
+             "zip", "any")  # fmt: skip
     kind = draw(st.sampled_from(kinds))
     network = sequential(d, draw(st.integers(1, 3)), draw(st.booleans()), draw(st.integers(0, 9)))
     state: Any = network.state_dict()
@@ -78,6 +99,12 @@ def models(draw: st.DrawFn, d: int = 2) -> bytes:
             archive.writestr("../../was_run", b"x")
             archive.writestr("a/data.pkl", draw(st.binary(max_size=40)))
         return stream.getvalue()
+    if kind == "graph":
+        return draw(damaged(exported(d, draw(st.booleans()))))
+    if kind == "named":
+        names, dtype = draw(st.sampled_from(NAMES)), draw(st.sampled_from(SHORT))
+        renamed = {names[int(key[0]) // 2] + key[1:]: one.to(dtype) for key, one in state.items()}
+        return archive_of(draw(st.sampled_from((renamed, {"model": renamed, "epoch": 1}))))
     if kind == "any":
         return draw(st.binary(max_size=200))
     content = archive_of(state)
@@ -111,18 +138,20 @@ def written(name: str, content: bytes) -> Path:
     return path
 
 
-def model(content: bytes, activation: str | None) -> Any:
+def model(content: bytes, activation: str | None, **options: Any) -> Any:
     """Read a network; no code may run."""
     try:
-        return load_network(written("model.pt", content), activation)
+        return load_model(written("model.pt", content), activation, **options).network
     finally:
         assert not (sandbox.folder() / "was_run").exists(), "code from the file was run"
 
 
 entry(
-    "load_network", model,
+    "load_model", model,
     st.fixed_dictionaries({"content": models(), "activation": st.sampled_from(["relu", None])}),
-    kept=("content", "activation"), share=2.0,
+    kept=("content", "activation", "layers", "widths"), share=2.0,
+    options={"layers": st.sampled_from((None,) * 4 + (["fc1", "fc2"], ["0", "2"], [], ["0", "0"])),
+             "widths": st.sampled_from((None, (2, 1), (2, 1), (2, None), (3, 2)))},
 )  # fmt: skip
 
 
@@ -130,12 +159,14 @@ def table(content: bytes, **options: Any) -> Any:
     """Read a table."""
     found = load_table(written("data.csv", content), **options)
     assert found.X.shape == (len(found.y), len(found.features))
+    assert found.y.shape[1:] == (() if len(found.targets) == 1 else (len(found.targets),))
     return [found.X, found.y]
 
 
 entry(
     "load_table", table, st.fixed_dictionaries({"content": texts()}), share=2.0,
-    kept=("content", "target", "header", "delimiter"),
-    options={"target": st.sampled_from(("last", "a", "0", "", "é")), "header": st.booleans(),
-             "delimiter": st.sampled_from((",", ";", "", ",,", "\n", '"', "\t", "1", "é"))},
+    kept=("content", "target", "header", "delimiter", "decimal"),
+    options={"target": st.sampled_from(("last",) * 6 + ("a", "0", "", "é", "a,b", "y,y", "a,b,y")),
+             "header": st.booleans(), "decimal": st.sampled_from((".",) * 6 + (",", "")),
+             "delimiter": st.sampled_from((",",) * 9 + (";", "", ",,", "\n", '"', "\t", "1", " "))},
 )  # fmt: skip

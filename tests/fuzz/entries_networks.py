@@ -1,5 +1,6 @@
 """Inputs for networks, certificates and estimators."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -29,16 +30,39 @@ def filled(network: nn.Module, seed: int, scale: float, dtype: torch.dtype) -> n
     return network.to(dtype)
 
 
+class Own(nn.Module):
+    """A network of a class of its own: a chain of layers in most cases."""
+
+    def __init__(self, first: nn.Linear, last: nn.Linear, how: str) -> None:
+        super().__init__()
+        self.first, self.last, self.how, self.drop = first, last, how, nn.Dropout()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.how == "branch" and x.sum() > 0:
+            return x
+        hidden = self.first(x.flatten(1))
+        hidden = torch.tanh(hidden) if self.how == "tanh" else self.drop(torch.relu(hidden))
+        outputs = self.last(hidden)
+        return outputs + hidden if self.how == "skip" else outputs.squeeze(-1)
+
+
+WAYS = ("chain", "chain", "chain", "chain", "train", "tanh", "skip", "branch")
+
+
 @st.composite
 def made(draw: st.DrawFn, d: int) -> nn.Module:
     """A network on d features: one that the library knows, in most cases."""
     m, bias = draw(st.integers(1, 4)), draw(st.booleans())
-    kinds = ("own", "own", "plain", "plain", "gated", "deep", "parallel", "norm", "list", "odd")
+    kinds = ("own", "own", "plain", "plain", "class", "gated", "deep", "parallel", "norm", "list",
+             "odd")  # fmt: skip
     kind = draw(st.sampled_from(kinds))
     first = nn.Linear(d, m, bias)
     network: nn.Module = nn.Sequential(first, nn.ReLU(), nn.Linear(m, 1, draw(st.booleans())))
     if kind == "own":
         network = cl.TwoLayerReLU(torch.ones(m - 1, d), torch.ones(m - 1))
+    elif kind == "class":
+        how = draw(st.sampled_from(WAYS))
+        network = Own(first, nn.Linear(m, 1, bias), how).train(how == "train")
     elif kind == "gated":
         network = cl.TwoLayerGatedReLU(torch.ones(m, d), torch.ones(m), torch.randn(m, d))
     elif kind == "deep":
@@ -87,6 +111,19 @@ entry(
     "certify", cl.certify, trained(), share=6.0, covers=("certify", "Certificate"),
     options=CERTIFYING,
 )  # fmt: skip
+
+
+@st.composite
+def to_be_fitted(draw: st.DrawFn) -> Arguments:
+    """Data, targets and a beta."""
+    X = draw(numbers(draw(sizes(8, 4))))
+    X, y = contained(draw, X, draw(targets(X)))
+    return {"X": X, "y": y, "beta": draw(betas())}
+
+
+entry(
+    "outlook", cl.outlook, to_be_fitted(), options={"loss": LOSSES}, covers=("outlook", "Outlook")
+)
 
 
 @st.composite
@@ -261,6 +298,7 @@ TRAINING = {
     "beta": betas(), "fit_bias": st.booleans(), "gated": st.booleans(), "random_state": SEEDS,
     "device": st.sampled_from(("cpu", "cuda", "meta", "tpu")), "n_patterns": st.integers(1, 20),
     "tol": TOLS, "max_iter": FEW, "max_nodes": NODES,
+    "max_seconds": st.sampled_from((None, None, None, 0.0, 0.2, math.nan)),
 }  # fmt: skip
 
 
@@ -304,7 +342,10 @@ entry(
 )  # fmt: skip
 entry(
     "ConvexReLUClassifier", fitted(cl.ConvexReLUClassifier), fits(), estimator=True,
-    options={**TRAINING, "loss": LOSSES}, may_warn=(*WARNS, UserWarning), share=2.0,
+    options={
+        **TRAINING, "loss": LOSSES,
+        "class_weight": st.sampled_from((None, None, "balanced", "heavy")),
+    }, may_warn=(*WARNS, UserWarning), share=2.0,
 )  # fmt: skip
 entry(
     "MirrorRegressor", fitted(cl.MirrorRegressor), fits(one=True), estimator=True, may_warn=WARNS,

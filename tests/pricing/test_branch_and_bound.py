@@ -124,6 +124,37 @@ def test_unfinished_bounds_hold_for_degenerate_data(case, max_nodes):
     assert price(X, z, max_nodes=max_nodes).upper >= best_over_cells(X, z) * (1 - 1e-14)
 
 
+@given(
+    case=degenerate_integers(max_n=6, max_d=4),
+    seed=st.integers(0, 50),
+    exponents=st.lists(st.integers(-20, 20), min_size=4, max_size=4),
+)
+def test_bounds_hold_for_columns_over_twelve_decades(case, seed, exponents):
+    # Powers of two, so that the cells are those of the integers.
+    X = torch.from_numpy(case[0]) * torch.tensor(exponents[: case[0].shape[1]]).exp2()
+    z = torch.from_numpy(np.random.default_rng(seed).integers(-2, 3, len(X)).astype(float))
+    expected = best_over_cells(X, z)
+    for max_nodes in (3, 100_000):
+        priced = price(X, z, max_nodes=max_nodes)
+        check_pricing(X, z, priced)
+        assert priced.upper >= expected * (1 - 1e-13)
+
+
+def test_unscaled_columns_cost_no_more_cones_than_scaled_ones():
+    """Horsepower, weight, acceleration and a bias: what a CSV file holds."""
+    rng = np.random.default_rng(3)
+    columns = [rng.normal(100, 35, 150), rng.normal(3000, 800, 150), rng.normal(15, 3, 150)]
+    X = torch.from_numpy(np.column_stack([*columns, np.ones(150)]))
+    y = torch.from_numpy(np.maximum(40 - columns[1] / 100, 12) + rng.normal(0, 2, 150))
+    z = restricted_optimum(X, y, 0.5 * float(y.sum()))
+    lengths = torch.linalg.vector_norm(X, dim=0) / len(X) ** 0.5
+    assert lengths.max() > 1000 * lengths.min()
+    unscaled = price(X, z, rtol=1e-3, max_nodes=20_000)
+    scaled = price(X / lengths, z, rtol=1e-3, max_nodes=20_000)
+    assert unscaled.complete
+    assert unscaled.nodes <= 5 * max(scaled.nodes, 100)
+
+
 @pytest.mark.parametrize("data_scale", [1e-150, 1e-20, 1e150])
 @pytest.mark.parametrize("dual_scale", [1e-150, 1.0, 1e150])
 def test_scales_out_of_reach_of_squares(data_scale, dual_scale):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import convexlib as cl
-from convexlib.errors import InputError, unwarned
+from convexlib.errors import ConvergenceWarning, InputError, unwarned
 from convexlib.result import Status
 from convexlib.solvers.base import Tracker
 from convexlib.solvers.lasso import solve_path
@@ -178,3 +178,40 @@ REFUSED = [
 def test_refusals(function, arguments, options, message):
     with pytest.raises(InputError, match=message):
         function(*arguments, **options)
+
+
+# --- A limit of time ---
+
+
+@pytest.mark.parametrize("kind", PROBLEMS)
+def test_a_limit_of_time_gives_back_a_valid_bracket(kind):
+    problem = problem_of(**PROBLEMS[kind])
+    with pytest.warns(ConvergenceWarning, match="stopped at max_seconds"):
+        stopped = cl.solve(problem, tol=1e-12, max_seconds=0.0)
+    assert stopped.status is Status.OUT_OF_TIME
+    value = cl.solve(problem, tol=1e-6).value
+    assert stopped.dual <= value * (1 + 1e-9)
+    assert stopped.value >= value * (1 - 2e-6)
+
+
+def test_every_output_has_its_share_of_the_time():
+    problem = cl.VectorOutput(X, np.stack([Y, Y**2], axis=1), beta=0.1, gated=True)
+    with pytest.warns(ConvergenceWarning, match="stopped at max_seconds"):
+        stopped = cl.solve(problem, tol=1e-12, max_seconds=0.0)
+    value = cl.solve(problem, tol=1e-6).value
+    assert stopped.dual <= value * (1 + 1e-9)
+    assert stopped.value >= value * (1 - 2e-6)
+
+
+@pytest.mark.parametrize("kind", PROBLEMS)
+def test_more_than_enough_time_changes_nothing(kind):
+    problem = problem_of(**PROBLEMS[kind])
+    free, limited = cl.solve(problem), cl.solve(problem, max_seconds=1e6)
+    assert limited.status is Status.CONVERGED
+    assert limited.value == free.value
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), "soon", True])
+def test_the_limit_is_a_number_of_seconds(seconds):
+    with pytest.raises(InputError, match="max_seconds is"):
+        cl.solve(problem_of(), max_seconds=seconds)

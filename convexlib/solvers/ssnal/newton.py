@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from convexlib.errors import SolverError
+from convexlib.runtime import time_left
 from convexlib.solvers.ssnal.blocks import Blocks, Curvature, Shrunk, curvature_of, stripes
 
 _STEPS = 50
@@ -101,10 +102,12 @@ class Subproblem:
 def minimise(sub: Subproblem, state: State, floor: float, most: float) -> tuple[State, int]:
     """Newton's method until the gradient is small against the move of the multipliers.
 
-    Takes at most so many steps; returns the last state and their number.
+    Takes at most so many steps, and the time there is; returns the last state and their number.
     """
     slow, limit = 0, int(min(_STEPS, most))
     for steps in range(limit):
+        if time_left() < 0.0:  # the state is worth a look before the solver is stopped
+            return state, steps
         size = float(torch.linalg.vector_norm(state.gradient))
         moved = float(torch.linalg.vector_norm(state.shrunk.point - sub.u)) / math.sqrt(sub.sigma)
         if size <= floor or (steps > 0 and size <= moved):
