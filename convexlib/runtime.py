@@ -1,12 +1,13 @@
-"""What has to be right in a process before anything is computed in it.
+"""What has to be right in a process before a kernel is compiled in it.
+
+Modules with kernels import this one first.
 
 *A place for compiled kernels.* numba refuses to define a cached kernel where it can write neither
-beside the code nor into the user's cache, as in a read-only installation without a home; `import
-convexlib` would then fail. It gets a temporary folder instead.
+beside the code nor into the user's cache, as in a read-only installation without a home; their
+modules could then not be imported. It gets a temporary folder instead.
 
-*Threads after a fork.* A forked child inherits torch's pool of threads as numbers without threads
-behind them, and waits for ever at its first threaded product. This is so for torch alone, and for
-the workers of every pool that forks. So a child begins with one thread.
+*A line where one waits.* Compilation takes many seconds, once on a machine, and looks like a call
+that hangs.
 
 *A clock that leaves compilation out.* The first call of a kernel compiles it, which may take longer
 than everything else; how long a solve takes is what it takes the second time.
@@ -21,15 +22,18 @@ import atexit
 import math
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
 import numba
-import torch
 from numba.core import event
+
+QUIET = "CONVEXLIB_QUIET"  # a variable of the environment: where it is set, nothing is said
+PATIENCE = 1.0  # seconds of compilation before something is said
 
 
 def _nothing() -> None:
@@ -95,6 +99,53 @@ def check_time() -> None:
         raise OutOfTime
 
 
-find_place()
+class Notice(event.Listener):
+    """Says once, on stderr, that kernels are being compiled, when it has taken a second.
+
+    numba tells it of every function, also of those that a kernel consists of; of a kernel that it
+    finds compiled, it tells nothing. Kernels of others do not count.
+
+    Attributes
+    ----------
+    said : bool
+        Whether it has been said, or need not be.
+    """
+
+    def __init__(self, often: str) -> None:
+        self.often, self.said = often, False
+        self._depth, self._ours, self._began, self._spent = 0, False, 0.0, 0.0
+
+    def on_start(self, compiled: event.Event) -> None:
+        if self._depth == 0:
+            function = getattr(compiled.data["dispatcher"], "py_func", None)
+            self._ours = str(getattr(function, "__module__", "")).startswith("convexlib.")
+            self._began = time.perf_counter()
+        self._depth += 1
+        self._say()
+
+    def on_end(self, compiled: event.Event) -> None:
+        self._depth -= 1
+        if self._depth:
+            self._say()
+        elif self._ours:
+            self._spent += time.perf_counter() - self._began
+
+    def _say(self) -> None:
+        spent = self._spent + time.perf_counter() - self._began
+        if self.said or not self._ours or spent < PATIENCE or os.environ.get(QUIET):
+            return
+        self.said = True
+        if sys.stderr is not None:
+            with suppress(OSError, ValueError):  # closed: no reason to stop a compilation
+                sys.stderr.write(f"convexlib: compiling kernels, {self.often} ...\n")
+                sys.stderr.flush()
+
+
+place = find_place()
+notice = Notice(
+    "once on this machine"
+    if place is None
+    else "in every process; name a folder for them in NUMBA_CACHE_DIR"
+)
 event.register("numba:compile", _compiling)
-os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+event.register("numba:compile", notice)

@@ -1,5 +1,6 @@
 """Settings that hold for every test: one thread, no display, reproducible hypothesis draws."""
 
+import os
 import sys
 
 import matplotlib as mpl
@@ -11,6 +12,7 @@ from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 mpl.use("Agg")
+os.environ["CONVEXLIB_QUIET"] = "1"  # what is printed does not depend on which kernels are there
 settings.register_profile("convexlib", derandomize=True, deadline=None, max_examples=25)
 settings.load_profile("convexlib")
 threadpool_limits(limits=1)

@@ -2,18 +2,21 @@
 
 import contextlib
 import errno
+import io
 import os
 import signal
 import subprocess
 import sys
 import termios
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 import convexlib as cl
+from convexlib import runtime
 from experiments import runner
 
 ROOT = Path(cl.__file__).resolve().parents[1]
@@ -220,3 +223,90 @@ assert clock() - began >= counted + 0.2
 """
     done = python(code, path=os.environ["PATH"], HOME=os.environ.get("HOME", ""))
     assert done.returncode == 0, done.stderr
+
+
+COLD = """
+import time
+import numpy as np, convexlib as cl
+from convexlib.runtime import clock
+X, y = np.random.default_rng(0).standard_normal((8, 2)), np.arange(8.0)
+problem = cl.TwoLayer(X, y, beta=0.5)
+began, wall = clock(), time.perf_counter()
+first = cl.solve(problem)
+wall = time.perf_counter() - wall
+compiled = wall - (clock() - began)
+assert first.seconds <= wall - compiled, (first.seconds, wall, compiled)
+print(compiled > 1.0)
+"""
+COMPILING = b"convexlib: compiling kernels, once on this machine ...\n"
+
+
+@pytest.mark.slow
+def test_compilation_is_announced_once_and_is_no_part_of_the_seconds(tmp_path: Path) -> None:
+    """And a process that finds the kernels compiled says nothing."""
+    place = {"HOME": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
+    for printed, said in ((b"True\n", COMPILING), (b"False\n", b"")):
+        done = python(COLD, path=os.environ["PATH"], **place)
+        assert (done.returncode, done.stdout, done.stderr) == (0, printed, said)
+
+
+class Compiled(SimpleNamespace):
+    """What numba says of a function that it compiles."""
+
+    def __init__(self, function: object) -> None:
+        super().__init__(data={"dispatcher": SimpleNamespace(py_func=function)})
+
+
+OURS, THEIRS = Compiled(cl.certify), Compiled(runner.run)
+
+
+@pytest.mark.parametrize(
+    ("events", "said"),
+    [
+        ([(OURS, 3.0)], False),  # told before it begins, and after it is done
+        ([(OURS, 0.6), (OURS, 0.6), (OURS, 0.1)], True),
+        ([(OURS, 3.0), (OURS, 0.1), (OURS, 3.0)], True),  # once
+        ([(OURS, 0.6), (OURS, 0.3), (OURS, 0.1)], False),
+        ([(THEIRS, 3.0), (OURS, 0.1), (OURS, 0.1)], False),
+        ([(Compiled(None), 3.0), (Compiled(None), 3.0)], False),
+    ],
+)
+def test_only_a_second_of_our_kernels_is_announced(
+    events: list[tuple[Compiled, float]],
+    said: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = [0.0]
+    monkeypatch.delenv(runtime.QUIET, raising=False)
+    monkeypatch.setattr(runtime.time, "perf_counter", lambda: now[0])
+    notice = runtime.Notice("once")
+    for compiled, seconds in events:
+        notice.on_start(compiled)
+        now[0] += seconds
+        notice.on_end(compiled)
+    lines = "convexlib: compiling kernels, once ...\n" if said else ""
+    assert capsys.readouterr() == ("", lines)
+
+
+@pytest.mark.parametrize("case", ["said", "quiet", "closed", "none"])
+def test_a_function_within_a_kernel_can_bring_the_announcement(
+    case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It names no kernel of ours, and the kernel is not done. A stream that is gone is no error."""
+    now = [0.0]
+    monkeypatch.setenv(runtime.QUIET, "1" if case == "quiet" else "")
+    monkeypatch.setattr(runtime.time, "perf_counter", lambda: now[0])
+    if case in ("closed", "none"):
+        stream = io.StringIO() if case == "closed" else None
+        monkeypatch.setattr(sys, "stderr", stream)
+        if stream is not None:
+            stream.close()
+    notice = runtime.Notice("once")
+    notice.on_start(OURS)
+    notice.on_start(THEIRS)
+    now[0] += 1.5
+    notice.on_end(THEIRS)
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", case == "said")
+    assert notice.said == (case != "quiet")

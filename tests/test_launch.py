@@ -17,6 +17,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from book.tools import notebooks
+
 ROOT = Path(__file__).resolve().parents[1]
 BINDER = ROOT / ".binder"
 LOCK = ROOT / "requirements.lock"
@@ -81,7 +83,7 @@ def test_this_environment_is_the_locked_one():
     assert installed == {name: version.public for name, version in locked().items()}
 
 
-def test_binder_installs_the_lock_file_and_then_the_checkout(tmp_path):
+def test_binder_installs_the_lock_file_then_the_checkout_and_compiles(tmp_path):
     assert requirements(BINDER / "requirements.txt") == requirements(LOCK)
     script = BINDER / "postBuild"
     assert script.stat().st_mode & stat.S_IXUSR
@@ -91,10 +93,11 @@ def test_binder_installs_the_lock_file_and_then_the_checkout(tmp_path):
     calls = tmp_path / "calls"
     environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "CALLS": str(calls)}
     subprocess.run([script], cwd=ROOT, env=environment, check=True)
-    (call,) = calls.read_text().splitlines()
-    assert call.startswith("-m pip install ")
-    assert call.endswith(" -e .")
-    assert {"--no-deps", "--no-build-isolation"} <= set(call.split())
+    install, warm = calls.read_text().splitlines()
+    assert install.startswith("-m pip install ")
+    assert install.endswith(" -e .")
+    assert {"--no-deps", "--no-build-isolation"} <= set(install.split())
+    assert warm == "-m convexlib warm"
 
 
 def test_the_container_and_make_setup_install_the_lock_file():
@@ -112,6 +115,7 @@ def test_the_container_and_make_setup_install_the_lock_file():
     assert torch == "\"$(grep '^torch==' requirements.lock)\""
     assert lock == "-r requirements.lock"
     assert package == "--no-deps --no-build-isolation -e ."
+    assert plan.rindex("python -m convexlib warm") > plan.rindex(" pip install ")
     assert CONTAINER["forwardPorts"] == [
         int(re.search(r"^PORT \?= (\d+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1])
     ]
@@ -121,8 +125,9 @@ def test_colab_takes_the_versions_from_the_lock_file():
     page = (ROOT / "book" / "reproducing.md").read_text(encoding="utf8")
     (cell,) = re.findall(r"```ipython3\n((?:!.*\n)+)```", page)
     clone, install = cell.splitlines()
-    assert clone.split()[-1] == PROJECT["urls"]["Source"]
-    folder = clone.split("/")[-1]
+    *_, address, folder = clone.split()
+    assert address == PROJECT["urls"]["Source"]
+    assert f'Path("{folder}")' in notebooks.SET_UP  # which then finds it there
     assert install.split()[1:] == (
         f"install --quiet --constraint {folder}/requirements.lock --editable {folder}".split()
     )

@@ -75,7 +75,9 @@ class Chapter:
 
     @cached_property
     def code(self) -> list[dict[str, Any]]:
-        return [cell for cell in self.notebook["cells"] if cell["cell_type"] == "code"]
+        """The chapter's own, without the one that `book/tools/notebooks.py` puts first."""
+        cells = [cell for cell in self.notebook["cells"] if cell["cell_type"] == "code"]
+        return [cell for cell in cells if "remove-cell" not in cell["metadata"].get("tags", ())]
 
     @cached_property
     def programs(self) -> str:

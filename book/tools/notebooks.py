@@ -5,6 +5,10 @@ A chapter is `book/<name>.md`, a MyST notebook with a jupytext header. This tool
 cell ids are hashes, no times are recorded, metadata is trimmed to what the book needs, and the
 kernel runs in the fixed environment `KERNEL_ENV`.
 
+In front of the chapter's cells a notebook has one that gets the library where it is missing, as in
+Colab. The page leaves it out, and it is not executed here; where only this cell is stale, it is
+exchanged and the outputs stay.
+
     python book/tools/notebooks.py          execute the chapters whose notebook is stale
     python book/tools/notebooks.py --all    execute every chapter
     python book/tools/notebooks.py --check  name the stale notebooks; starts no kernel
@@ -20,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -33,12 +38,34 @@ ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
 CELL_TIMEOUT = 600  # seconds
 KEPT_METADATA = ("mystnb", "tags")
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Source"]
+LEFT_OUT = "remove-cell"  # the tag of the first cell; Jupyter Book's
+SET_UP = """\
+# Gets the library, the data and the records of the book where they are missing, as in Colab.
+from importlib.util import find_spec
+
+if not all(map(find_spec, {needed})):
+    import importlib
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    folder = Path("convexlib-book").resolve()
+    if not folder.exists():
+        clone = ["git", "clone", "--quiet", "--depth", "1", "{repository}"]
+        subprocess.run([*clone, folder], check=True)
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--editable"]
+    subprocess.run([*install, folder], check=True)
+    sys.path.insert(0, str(folder))  # which the installation does for kernels that start later
+    importlib.invalidate_caches()\
+"""
 NOTEBOOK_METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
 # One thread everywhere: sums are then taken in one order, so that rounded prints are stable.
 KERNEL_ENV = {
+    "CONVEXLIB_QUIET": "1",
     "CUDA_VISIBLE_DEVICES": "",
     "JUPYTER_PREFER_ENV_PATH": "1",
     "MATPLOTLIBRC": str(BOOK / "tools" / "matplotlibrc"),
@@ -70,15 +97,41 @@ def chapters(book: Path) -> list[Path]:
 
 
 def load(source: Path) -> Notebook:
-    """Read a chapter as a notebook without outputs, its ids and metadata made canonical."""
+    """Read a chapter as a notebook without outputs, its ids and metadata made canonical.
+
+    Its first cell is the one that gets the library.
+    """
     notebook = jupytext.read(source, fmt="md:myst")
     for index, cell in enumerate(notebook.cells):
-        cell["id"] = hashlib.sha256(f"{index}:{cell.source}".encode()).hexdigest()[:12]
+        cell["id"] = identity(index, cell.source)
         kept = {key: cell.metadata[key] for key in KEPT_METADATA if key in cell.metadata}
         cell["metadata"] = nbformat.from_dict(kept)
+    notebook.cells.insert(0, set_up(notebook))
     notebook["metadata"] = nbformat.from_dict(NOTEBOOK_METADATA)
     notebook["nbformat"], notebook["nbformat_minor"] = 4, 5
     return notebook
+
+
+def identity(place: object, text: str) -> str:
+    """Return the id of a cell."""
+    return hashlib.sha256(f"{place}:{text}".encode()).hexdigest()[:12]
+
+
+def set_up(notebook: Notebook) -> Notebook:
+    """Return the cell that gets what the cells of a chapter import from the repository."""
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    needed = ["convexlib"]
+    if re.search(r"^(?:from|import) experiments\b", code, re.MULTILINE):
+        needed.append("experiments")
+    text = SET_UP.format(needed=json.dumps(needed), repository=REPOSITORY)
+    cell = nbformat.v4.new_code_cell(text, id=identity("set up", text))
+    cell["metadata"] = nbformat.from_dict({"tags": [LEFT_OUT]})
+    return cell
+
+
+def is_set_up(cell: Notebook) -> bool:
+    """Say whether a cell is the one that gets the library."""
+    return LEFT_OUT in cell.metadata.get("tags", ())
 
 
 def fingerprint(notebook: Notebook) -> list[tuple[str, str, str, str]]:
@@ -95,6 +148,28 @@ def is_stale(source: Path) -> bool:
     if not target.exists():
         return True
     return fingerprint(load(source)) != fingerprint(nbformat.read(target, as_version=4))
+
+
+def renew(source: Path) -> bool:
+    """Exchange the first cell of a notebook if nothing else in it is stale; say whether it did."""
+    target = source.with_suffix(".ipynb")
+    if not target.exists():
+        return False
+    wanted, stored = load(source), nbformat.read(target, as_version=4)
+    first = wanted.cells.pop(0)
+    stored["cells"] = [cell for cell in stored.cells if not is_set_up(cell)]
+    if fingerprint(wanted) != fingerprint(stored):
+        return False
+    stored.cells.insert(0, first)
+    store(stored, target)
+    return True
+
+
+def store(notebook: Notebook, target: Path) -> None:
+    """Write a notebook, whole or not at all."""
+    part = target.with_suffix(".ipynb.part")
+    nbformat.write(notebook, part)
+    part.replace(target)
 
 
 def output_texts(cell: Notebook) -> Iterator[str]:
@@ -133,6 +208,7 @@ def execute(source: Path) -> float:
     """
     start = time.perf_counter()
     notebook = load(source)
+    first = notebook.cells.pop(0)
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT,
@@ -149,10 +225,8 @@ def execute(source: Path) -> float:
             number = failed_cell(notebook)
             raise ChapterError(f"cell {number} failed:\n{ANSI.sub('', str(error))}") from error
     normalise(notebook)
-    target = source.with_suffix(".ipynb")
-    part = target.with_suffix(".ipynb.part")
-    nbformat.write(notebook, part)
-    part.replace(target)
+    notebook.cells.insert(0, first)
+    store(notebook, source.with_suffix(".ipynb"))
     return time.perf_counter() - start
 
 
@@ -232,6 +306,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.test:
         return int(retest(sources, options.jobs) > 0)
     todo = sources if options.all else [source for source in sources if is_stale(source)]
+    if not options.all:
+        renewed = [source for source in todo if renew(source)]
+        for source in renewed:
+            print(f"first cell only  {source.with_suffix('.ipynb').name}")
+        todo = [source for source in todo if source not in renewed]
     if not todo:
         print(f"{len(sources)} notebooks are up to date; --all executes them again")
         return 0

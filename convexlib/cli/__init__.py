@@ -1,9 +1,10 @@
 """The command line: `convexlib` or `python -m convexlib`.
 
-Every subcommand is a function that adds its parser and sets `run`, a function from the parsed
-arguments to the exit code: 0 done, 1 a result missed its tolerance or a file is not intact, 2 bad
-arguments or input, 130 interrupted. An error that convexlib raises on purpose is one line on
-stderr. The experiments have a command line of their own, `python -m experiments`.
+Every subcommand is a module here, imported when it is used: `define` gives its parser arguments and
+`run`, a function from the parsed arguments to the exit code: 0 done, 1 a result missed its
+tolerance or a file is not intact, 2 bad arguments or input, 130 interrupted. An error that
+convexlib raises on purpose is one line on stderr. The experiments have a command line of their own,
+`python -m experiments`.
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from convexlib.cli.certify import add_certify
+import convexlib
 from convexlib.cli.console import BAD_INPUT, complain, exit_code, write_plainly
-from convexlib.cli.data import add_data
-from convexlib.cli.fit import add_fit, add_predict
 
 __all__ = ["main"]
 
-COMMANDS = (add_data, add_fit, add_predict, add_certify)
+COMMANDS = {
+    "data": "fetch, verify or list the data files",
+    "fit": "train a certified two-layer ReLU network on a table",
+    "predict": "apply a network of `convexlib fit` to a table",
+    "certify": "bound how far a trained network is from the global optimum",
+    "warm": "compile all kernels now, so that no later call has to wait for that",
+}
 MOVED = ("list", "run", "table")
 
 
@@ -34,7 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return BAD_INPUT
     parser = argparse.ArgumentParser(prog="convexlib", description="Neural networks made convex.")
+    version = getattr(convexlib, "__version__", "of a checkout that is not installed")
+    parser.add_argument("--version", action="version", version=f"convexlib {version}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in COMMANDS:
-        add(commands)
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        if name in words:  # the others need not be imported
+            import_module(f"convexlib.cli.{name}").define(command)
     return exit_code(parser.parse_args(words))

@@ -44,9 +44,8 @@ _SHOWN = 8  # weights of a direction that are printed
 _NEGLIGIBLE = 1e-9  # part of the objective that is not worth a neuron; float32 rounds by more
 
 
-def add_certify(commands: Any) -> None:
-    text = "bound how far a trained network is from the global optimum"
-    parser = commands.add_parser("certify", help=text, description=_TEXT)
+def define(parser: argparse.ArgumentParser) -> None:
+    parser.description = _TEXT
     parser.add_argument("model", metavar="MODEL", type=Path)
     parser.add_argument("data", metavar="DATA.csv", type=Path)
     parser.add_argument(

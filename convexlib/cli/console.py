@@ -11,8 +11,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from convexlib.errors import ConvexlibError, DataError, InputError, SolverError
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -81,6 +79,8 @@ def exit_code(chosen: argparse.Namespace, program: str = "convexlib") -> int:
 
 def device(name: str) -> str:
     """Return the name of a device that is there."""
+    import torch  # which takes longer than all other commands
+
     try:
         torch.zeros(1, device=name).item()  # which the device meta does not hold
     except (RuntimeError, AssertionError) as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from typing import Any
 
 from convexlib import datasets
 from convexlib.cli.console import DONE, FAILED, complain
@@ -14,8 +13,7 @@ from convexlib.errors import DataError, InputError
 GIVE_UP = 3  # downloads that fail one after the other before the rest is left out
 
 
-def add_data(commands: Any) -> None:
-    parser = commands.add_parser("data", help="fetch, verify or list the data files")
+def define(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     for action, run, text in (
         ("fetch", fetch, "make files available: downloaded and verified"),

@@ -1,4 +1,4 @@
-"""`convexlib fit DATA.csv --target COLUMN`: from a table to a certified network; and `predict`.
+"""`convexlib fit DATA.csv --target COLUMN`: from a table to a certified network.
 
 Columns are put in standard units, and so is a numerical target, since weight decay asks for one
 scale; the scales are kept with the network, so that `predict` takes the table as it was. The
@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import argparse
 import base64
-import csv
 import html
 import io
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +26,19 @@ from torch import nn
 from convexlib.certify.outlook import Outlook, outlook
 from convexlib.checks import check_beta, check_positive_int
 from convexlib.cli.console import DONE, say
-from convexlib.cli.files import check_writable, read_bytes, write
-from convexlib.cli.tables import Table, add_table_options, load_table
+from convexlib.cli.files import check_writable, write
+from convexlib.cli.predict import KEY, Scales
+from convexlib.cli.tables import add_table_options, load_table
 from convexlib.errors import InputError, unwarned
 from convexlib.estimators import ConvexReLUClassifier, ConvexReLURegressor
 from convexlib.plots import use_style
 
 _GRID = np.geomspace(0.5, 0.001, 7)  # parts of beta_max that cross-validation tries
-_KEY = "convexlib.fit"  # of the entry of a model file that has what is no weight
 
 
-def add_fit(commands: Any) -> None:
-    text = "train a certified two-layer ReLU network on a table"
-    parser = commands.add_parser("fit", help=text, description=__doc__.split("\n\n", 1)[1])
+def define(parser: argparse.ArgumentParser) -> None:
+    """Give the command its arguments."""
+    parser.description = str(__doc__).split("\n\n", 1)[1]
     parser.add_argument("data", metavar="DATA.csv", type=Path)
     parser.add_argument("--target", default="last", metavar="NAME", help="default: the last column")
     add_table_options(parser)
@@ -52,7 +50,7 @@ def add_fit(commands: Any) -> None:
     )
     parser.add_argument("--folds", type=int, default=5, help="of the cross-validation (default: 5)")
     columns = parser.add_mutually_exclusive_group()
-    names = {"type": lambda text: text.split(","), "metavar": "NAME,NAME"}
+    names: dict[str, Any] = {"type": lambda text: text.split(","), "metavar": "NAME,NAME"}
     columns.add_argument("--features", help="columns to use (default: all others)", **names)
     columns.add_argument("--drop", default=[], help="columns to leave unread", **names)
     parser.add_argument(
@@ -62,60 +60,6 @@ def add_fit(commands: Any) -> None:
         "--out", type=Path, metavar="STEM", help="of the files written (default: DATA)"
     )
     parser.set_defaults(run=run_fit)
-
-
-def add_predict(commands: Any) -> None:
-    text = "apply a network of `convexlib fit` to a table"
-    parser = commands.add_parser("predict", help=text, description=text)
-    parser.add_argument("model", metavar="MODEL.pt", type=Path)
-    parser.add_argument("data", metavar="DATA.csv", type=Path)
-    add_table_options(parser)
-    parser.add_argument("--out", type=Path, metavar="OUT.csv", help="default: the terminal")
-    parser.set_defaults(run=run_predict)
-
-
-@dataclass(frozen=True)
-class Scales:
-    """What a model file keeps beside the weights.
-
-    Attributes
-    ----------
-    features, target : the names of columns
-    means, sizes : of the features
-    classes : names, or None for a numerical target
-    level, height : mean and size of that target
-    beta : of the fit
-    """
-
-    features: list[str]
-    target: str
-    means: list[float]
-    sizes: list[float]
-    classes: list[str] | None
-    level: float
-    height: float
-    beta: float
-
-    @classmethod
-    def of(cls, table: Table, classify: bool) -> Scales:
-        """Of a table."""
-        sizes = table.X.std(axis=0)
-        height = 1.0 if classify else float(table.y.std())
-        return cls(
-            features=list(table.features),
-            target=table.targets[0],
-            means=table.X.mean(axis=0).tolist(),
-            sizes=np.where(sizes > 0.0, sizes, 1.0).tolist(),
-            classes=sorted(set(table.y.tolist())) if classify else None,
-            level=0.0 if classify else float(table.y.mean()),
-            height=height or 1.0,
-            beta=1.0,
-        )
-
-    def standard(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Features in standard units."""
-        result: NDArray[np.float64] = (X - np.array(self.means)) / np.array(self.sizes)
-        return result
 
 
 def run_fit(chosen: argparse.Namespace) -> int:
@@ -235,7 +179,7 @@ def _lines(
 def _saved(network: nn.Module, scales: dict[str, Any]) -> bytes:
     """A checkpoint that torch reads with ``weights_only=True``, and `convexlib certify` too."""
     stream = io.BytesIO()
-    torch.save({"state_dict": network.state_dict(), _KEY: json.dumps(scales)}, stream)
+    torch.save({"state_dict": network.state_dict(), KEY: json.dumps(scales)}, stream)
     return stream.getvalue()
 
 
@@ -309,47 +253,3 @@ the best. It says nothing about predictions on other rows.</p>
 <h2>Picture</h2><img alt="Outputs of the network and targets" src="data:image/png;base64,{encoded}">
 </body></html>
 """
-
-
-def run_predict(chosen: argparse.Namespace) -> int:
-    """Read a model and a table with its columns, and write a prediction for each row."""
-    if chosen.out is not None:
-        check_writable(chosen.out)
-    state, scales = _loaded(chosen.model)
-    table = load_table(
-        chosen.data, None, header=not chosen.no_header, delimiter=chosen.delimiter,
-        decimal=chosen.decimal, features=scales.features,
-    )  # fmt: skip
-    inputs = torch.from_numpy(scales.standard(table.X))
-    hidden = (inputs @ state["0.weight"].T + state["0.bias"]).relu()
-    outputs = (hidden @ state["2.weight"].T).numpy()
-    if scales.classes is None:
-        found = [f"{value:.17g}" for value in scales.level + scales.height * outputs[:, 0]]
-    elif len(scales.classes) == 2:
-        found = [scales.classes[int(value > 0)] for value in outputs[:, 0]]
-    else:
-        found = [scales.classes[place] for place in outputs.argmax(axis=1)]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([scales.target])
-    writer.writerows([value] for value in found)
-    if chosen.out is None:
-        print(stream.getvalue(), end="")
-    else:
-        write(chosen.out, stream.getvalue().encode())
-    return DONE
-
-
-def _loaded(path: Path) -> tuple[dict[str, torch.Tensor], Scales]:
-    """The weights and scales of a model file."""
-    content = read_bytes(path, "the model file")
-    try:
-        saved = torch.load(io.BytesIO(content), weights_only=True)
-        scales = Scales(**json.loads(saved[_KEY]))
-        state = {name: saved["state_dict"][name] for name in ("0.weight", "0.bias", "2.weight")}
-    except Exception as error:  # a damaged file can raise anything at all
-        raise InputError(
-            f"{path} is no model of `convexlib fit`, or is damaged ({type(error).__name__}); "
-            "expected the .model.pt file that it wrote."
-        ) from error
-    return state, scales

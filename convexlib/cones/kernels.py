@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+import convexlib.runtime  # noqa: F401  # a place for the kernels
+
 DEPENDENT = 1e-11  # what is left of a unit normal below which it counts as dependent
 FAST = {"reassoc", "contract", "nsz"}
 

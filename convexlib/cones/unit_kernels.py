@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+import convexlib.runtime  # noqa: F401  # a place for the kernels
 from convexlib.arrays import EPS
 from convexlib.cones import project_one
 

@@ -33,6 +33,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
+import convexlib.runtime  # noqa: F401  # a place for the kernels
 from convexlib.arrangements import Arrangements
 from convexlib.arrangements.patterns import distinct
 from convexlib.arrays import Floats

@@ -42,6 +42,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+import convexlib.runtime  # noqa: F401  # a place for the kernels
 from convexlib.arrays import EPS, Floats
 from convexlib.runtime import check_time
 

@@ -45,6 +45,7 @@ from scipy.optimize import Bounds, minimize
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+import convexlib.runtime  # noqa: F401  # a place for the kernels
 from convexlib.arrays import EPS, Floats
 from convexlib.losses import SmoothLoss
 from convexlib.pricing.condense import row_space

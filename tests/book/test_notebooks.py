@@ -48,7 +48,9 @@ def test_execution_is_byte_identical(tmp_path):
 
     notebook = json.loads(first)
     assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
-    markdown, value, figure = notebook["cells"]
+    first, markdown, value, figure = notebook["cells"]
+    assert first["metadata"] == {"tags": ["remove-cell"]}
+    assert (first["execution_count"], value["execution_count"], first["outputs"]) == (None, 1, [])
     assert markdown["cell_type"] == "markdown"
     assert value["outputs"][0]["data"]["text/plain"] == ["42"]
     assert figure["metadata"] == {"mystnb": {"image": {"alt": "a line"}}, "tags": ["hide-input"]}
@@ -69,6 +71,29 @@ def test_a_notebook_is_stale_until_executed_and_after_each_edit(tmp_path, capsys
     assert notebooks.is_stale(source)
     assert notebooks.check([source]) == 1
     assert "stale: toy.ipynb" in capsys.readouterr().err
+
+
+def test_a_stale_first_cell_is_exchanged_and_the_outputs_stay(tmp_path, capsys, monkeypatch):
+    """As when its text changes, or in notebooks that have none yet."""
+    monkeypatch.setattr(notebooks, "run", None)  # no chapter is executed here
+    monkeypatch.setattr(notebooks, "chapters", lambda book: [tmp_path / "toy.md"])
+    source = write_chapter(tmp_path, "1 + 1")
+    target = source.with_suffix(".ipynb")
+    assert not notebooks.renew(source)
+    notebooks.execute(source)
+    wanted = target.read_bytes()
+    without, other = json.loads(wanted), json.loads(wanted)
+    del without["cells"][0]
+    other["cells"][0]["source"].append("# as it was before")
+    for notebook in (without, other):
+        target.write_text(json.dumps(notebook))
+        assert notebooks.is_stale(source)
+        assert notebooks.main([]) == 0
+        assert "first cell only  toy.ipynb" in capsys.readouterr().out
+        assert target.read_bytes() == wanted
+    write_chapter(tmp_path, "1 + 2")
+    assert not notebooks.renew(source)
+    assert target.read_bytes() == wanted
 
 
 @pytest.mark.parametrize(
@@ -92,7 +117,7 @@ def test_kernel_environment_reaches_the_cells(tmp_path):
     names = sorted(notebooks.KERNEL_ENV.keys() - {"MATPLOTLIBRC"})
     source = write_chapter(tmp_path, f"import os\nprint([os.environ[n] for n in {names}])")
     notebooks.execute(source)
-    cell = json.loads(source.with_suffix(".ipynb").read_text())["cells"][1]
+    cell = json.loads(source.with_suffix(".ipynb").read_text())["cells"][2]
     assert "".join(cell["outputs"][0]["text"]) == f"{[notebooks.KERNEL_ENV[n] for n in names]}\n"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from convexlib import cli
+from convexlib.cli import console, data
 from convexlib.errors import DataError, InputError, NotCertifiableError, ProblemError, SolverError
 from tests.helpers.datafiles import flip, isolate
 
@@ -38,7 +39,7 @@ def test_verify_checks_what_is_here(run, folders: Path) -> None:
     code, out, _ = run("data", "verify")
     assert code == 0
     assert out[0] == f"ecg: intact, {folders / 'ecg.dat'}"
-    assert out[3:] == [f"{name}: not here" for name in ("mnist", *cli.data.datasets.list_uci())]
+    assert out[3:] == [f"{name}: not here" for name in ("mnist", *data.datasets.list_uci())]
 
 
 @pytest.mark.parametrize(
@@ -107,12 +108,12 @@ def test_an_error_is_one_line_and_an_exit_code(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr(cli.data.datasets, "catalogue", fail)
+    monkeypatch.setattr(data.datasets, "catalogue", fail)
     assert run("data", "list") == (code, [], [f"convexlib: {line}"])
 
 
 def test_a_mistake_of_ours_is_not_hidden(run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.data.datasets, "catalogue", lambda: 1 / 0)
+    monkeypatch.setattr(data.datasets, "catalogue", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("data", "list")
 
@@ -138,7 +139,7 @@ def test_commands_of_the_experiments_say_where_they_are(run, command: str) -> No
 def test_a_table_is_printed_where_only_ascii_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
-    cli.console.write_plainly()
+    console.write_plainly()
     stream.write("0.5 \u00b1 0.1 \u2026 \u00e9\n")
     stream.flush()
     assert stream.buffer.getvalue() == b"0.5 +- 0.1 ... ?\n"

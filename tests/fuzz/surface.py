@@ -29,6 +29,7 @@ WITHOUT_INPUT = {
     "ConvergenceWarning", "ConvexlibError", "DataError", "InputError", "NotCertifiableError",
     "ProblemError", "SolverError", "TooManyArrangementsError",  # what comes of bad input
     "ParallelReading", "ShiftedLoss", "Training",  # made by the library only
+    "convexlib warm",  # has no arguments
     # For the library only.
     "parallel_outputs", "read_parallel", "now", "check_config", "Between", "Median", "row_space",
 }  # fmt: skip
@@ -37,9 +38,9 @@ WITHOUT_INPUT = {
 def public_names() -> set[str]:
     """Every public name of the packages, and every subcommand as `PROGRAM NAME`."""
     names = {name for package in PACKAGES for name in importlib.import_module(package).__all__}
-    for program, known in (("convexlib", cli.COMMANDS), ("experiments", experiments.COMMANDS)):
-        commands = argparse.ArgumentParser().add_subparsers()
-        for add in known:
-            add(commands)
-        names |= {f"{program} {command}" for command in commands.choices}
+    commands = argparse.ArgumentParser().add_subparsers()
+    for add in experiments.COMMANDS:
+        add(commands)
+    names |= {f"experiments {command}" for command in commands.choices}
+    names |= {f"convexlib {command}" for command in cli.COMMANDS}
     return names - WITHOUT_INPUT

@@ -1,0 +1,75 @@
+"""`convexlib warm`: compile every kernel, or load it where it is compiled."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from itertools import product
+from typing import Any
+
+from numba import types
+
+from convexlib import runtime
+from convexlib.cli.console import DONE, FAILED, complain
+from convexlib.cones import kernels, unit_kernels
+from convexlib.pricing import ascent, branch_and_bound, relaxation
+
+REAL, WHOLE = types.float64, types.int64
+REALS = {1: REAL[::1], 2: REAL[:, ::1], 3: REAL[:, :, ::1]}
+WHOLES = {1: WHOLE[::1], 2: WHOLE[:, ::1]}
+BOOLS = {1: types.boolean[::1], 2: types.boolean[:, ::1], 3: types.boolean[:, :, ::1]}
+BYTES = {2: types.int8[:, ::1], 3: types.int8[:, :, ::1], 4: types.int8[:, :, :, ::1]}
+
+
+def signatures() -> list[tuple[str, Any, tuple[Any, ...]]]:
+    """The kernels that Python calls: their names, they themselves, the types of their arguments.
+
+    Notes
+    -----
+    `tests/cli/test_warm.py` checks that the library calls them with no others.
+    """
+    one, two, three = REALS.values()
+    index, table = WHOLES.values()
+    state = (table, index, index, two, three, three, two)  # of a `ConeProjector`
+    cones, more = [], {"start": (), "advance": (two,)}
+    for signs in (BYTES[2], types.int8[::1, :]):  # patterns by row and by column
+        for step, width in product(more, ("few", "many")):
+            kernel = getattr(kernels, f"{step}_{width}")
+            arguments = (two, signs, index, two, REAL, *state, BOOLS[1], *more[step])
+            cones.append((f"{step}_{width}", kernel, arguments))
+    slope = (two, one, one, two, two, BOOLS[1], one, one, one)
+    search = (two, one, one, one, one, REAL, one, REAL, REAL, WHOLE, one, one, index)
+    stack, pool = (three, two, table, one, table, table), (index, two, one)
+    units = (two, BOOLS[3], BYTES[4])
+    ball = (types.boolean, REAL, REAL, one, one, two)
+    return [
+        *cones,
+        ("climb", ascent._climb, (two, one, one, one, two, one, WHOLE)),
+        ("value_of", branch_and_bound.value_of, (two, one, one, one)),
+        ("shortest_slope", branch_and_bound.shortest_slope, slope),
+        ("edge_to_halve", branch_and_bound.edge_to_halve, (two, one)),
+        ("expand", branch_and_bound.expand, (*search, types.Tuple(stack), types.Tuple(pool))),
+        ("penalise", relaxation._penalise, (two, two, index, index, one, REAL, two, two, one)),
+        ("walls", unit_kernels.walls, (two, BOOLS[2], BYTES[3], two)),
+        ("maxima", unit_kernels.maxima, (two, *units, BYTES[3], index, one, *ball)),
+        ("projections", unit_kernels.projections, (*units, index, two, two)),
+    ]
+
+
+def define(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=warm)
+
+
+def warm(chosen: argparse.Namespace) -> int:
+    """Compile or load each kernel, and say how long it took."""
+    runtime.notice.said = True  # the lines below say more
+    every = signatures()
+    for number, (name, kernel, arguments) in enumerate(every, 1):
+        began = time.perf_counter()
+        kernel.compile(arguments)
+        seconds = time.perf_counter() - began
+        print(f"{number:2} of {len(every)}  {name:16}{seconds:6.1f} s", flush=True)
+    if runtime.place is not None:
+        complain("no folder can keep the kernels; name one that can in NUMBA_CACHE_DIR.")
+        return FAILED
+    return DONE
