@@ -1,10 +1,11 @@
-"""The certificate that a page computes, against the library: in headless chromium, as a reader has it."""
+"""The certificate that a page computes, against the library, in headless chromium."""
 
 import json
 
 import numpy as np
 import pytest
 import torch
+from playwright.sync_api import expect
 
 import convexlib as cl
 from convexlib.pricing import price
@@ -16,7 +17,7 @@ NETWORK = {"U": [[1.0], [-0.5]], "b": [0.5, 1.0], "alpha": [1.0, -1.0]}
 TABLE = "x,y\n-1,1\n0,0.5\n1,2\n2,1\n"
 EVALUATE = """cases => cases.map(({ U, alpha, rows, y, z, beta }) => ({
   priced: faces.finish(faces.price(faces.finish(faces.arrange(rows)), z)),
-  result: faces.finish(faces.certify({ U, alpha }, rows, y, beta)),
+  result: faces.finish(bounds.certify({ U, alpha }, rows, y, beta)),
 }))"""
 KINDS = ("Gaussian", "repeated", "on a line through 0", "integers", "scales", "silent", "near")
 
@@ -59,7 +60,7 @@ def certified(found, says, network, table, beta):
     found.locator("textarea").nth(0).fill(network)
     found.locator("textarea").nth(1).fill(table)
     found.get_by_label("weight decay").fill(beta)
-    found.get_by_role("button").click()
+    found.get_by_role("button", name="Certify").click()
     says.page.wait_for_function("output => 'lower' in output.dataset", arg=says.element_handle())
     names = ("objective", "lower", "gap", "found", "violation", "gain")
     return {name: float(says.get_attribute(f"data-{name}")) for name in names}
@@ -122,9 +123,9 @@ def test_dropped_files_are_certified(visit, server, tmp_path, theme):
     files = ("net.json", json.dumps(NETWORK)), ("data.csv", TABLE)
     for area, file in zip(areas.all(), files, strict=True):
         area.evaluate(drop, file)
-    visit.page.wait_for_function("areas => areas[0].value.includes('U') && areas[1].value.includes('x,y')",
-                                 arg=areas.element_handles())  # fmt: skip
-    got = certified(found, says, areas.nth(0).input_value(), areas.nth(1).input_value(), "0.1")
+    for area, (_, text) in zip(areas.all(), files, strict=True):
+        expect(area).to_have_value(text)
+    got = certified(found, says, *(text for _, text in files), "0.1")
     U = torch.tensor([[1.0, 0.5], [-0.5, 1.0]]).double()
     network = cl.TwoLayerReLU(U, torch.tensor([1.0, -1.0]).double())
     X = np.array([[-1.0, 1], [0, 1], [1, 1], [2, 1]])
@@ -140,16 +141,11 @@ def test_dropped_files_are_certified(visit, server, tmp_path, theme):
 
     # The same from files that are chosen, and with a state's names.
     state = {"0.weight": NETWORK["U"], "0.bias": NETWORK["b"], "2.weight": [NETWORK["alpha"]]}
-    (tmp_path / "net.json").write_text(json.dumps(state))
-    (tmp_path / "data.csv").write_text(TABLE.replace(",", ";"))
-    for place, name in ((0, "net.json"), (1, "data.csv")):
-        areas.nth(place).fill("")
-        found.locator('input[type="file"]').nth(place).set_input_files(tmp_path / name)
-    visit.page.wait_for_function("areas => areas.every((area) => area.value)",
-                                 arg=areas.element_handles())  # fmt: skip
-    texts = [area.input_value() for area in areas.all()]
-    assert "0.weight" in texts[0]
-    assert ";" in texts[1]
+    texts = json.dumps(state), TABLE.replace(",", ";")
+    for place, text in enumerate(texts):
+        (tmp_path / f"file{place}").write_text(text)
+        found.locator('input[type="file"]').nth(place).set_input_files(tmp_path / f"file{place}")
+        expect(areas.nth(place)).to_have_value(text)
     assert certified(found, says, *texts, "0.1") == got
     assert visit.problems == []
 
@@ -177,13 +173,13 @@ def test_a_large_table_leaves_the_page_free(visit, server):
     found.locator("textarea").nth(0).fill(json.dumps(network))
     found.locator("textarea").nth(1).fill("\n".join(",".join(map(str, row)) for row in rows))
     found.get_by_label("weight decay").fill("60")
-    found.get_by_role("button").click()
+    found.get_by_role("button", name="Certify").click()
     assert says.inner_text() == "Computing."  # the page answers before the end
     visit.page.wait_for_function("output => 'lower' in output.dataset", arg=says.element_handle())
     lower, best = (float(says.get_attribute(f"data-{key}")) for key in ("lower", "found"))
     assert (1 - 1e-3) * best <= lower <= best
     # A new run ends the one before.
-    found.get_by_role("button").click()
+    found.get_by_role("button", name="Certify").click()
     got = certified(found, says, json.dumps(NETWORK), TABLE, "0.1")
     visit.page.wait_for_timeout(300)
     assert float(says.get_attribute("data-objective")) == got["objective"]
@@ -227,7 +223,7 @@ def test_bad_input_gets_a_message(visit, server):
         found.locator("textarea").nth(0).fill(network)
         found.locator("textarea").nth(1).fill(table)
         found.get_by_label("weight decay").fill(beta)
-        found.get_by_role("button").click()
+        found.get_by_role("button", name="Certify").click()
         text = says.inner_text()
         assert [word for word in words if word not in text] == [], text
         assert says.get_attribute("data-lower") is None, text

@@ -1,4 +1,4 @@
-// Certify a small network in the page: shows what certify_here_faces.js proves of what certify_here_read.js reads.
+// Certify a small network in the page: shows what certify_here_rounds.js proves of what certify_here_read.js reads.
 stage.start("certify_here", (box, { examples, most }) => {
   const { make, number, picture, points, put } = stage;
   // The page.
@@ -108,7 +108,7 @@ stage.start("certify_here", (box, { examples, most }) => {
     const net = reading.network(network.value, most);
     const data = { ...reading.table(table.value, net.d, most), beta: reading.beta(beta.value) };
     const rows = data.features.map((x) => (net.biased ? [...x, 1] : x));
-    return { net, data, run: latest, steps: faces.certify(net, rows, data.y, data.beta) };
+    return { net, data, run: latest, steps: bounds.certify(net, rows, data.y, data.beta) };
   };
   const end = ({ net, data }, result) => {
     if (![result.value, result.lower, result.gap, result.gain].every(Number.isFinite)) {

@@ -1,5 +1,5 @@
-// The best neuron, max |z'(Xu)+| over unit u, for rows of at most three numbers, and the lower bound that
-// follows from it. The chapter certify_here proves what is done here and says what MARGIN and ROUNDING cover.
+// The best neuron, max |z'(Xu)+| over unit u, for rows of at most three numbers. The chapter certify_here proves
+// what is done here and says what MARGIN and ROUNDING cover.
 window.faces = (() => {
   const EPS = 2 ** -52;
   const PARALLEL = 1e-8; // rows whose angle is smaller share a hyperplane
@@ -131,118 +131,6 @@ window.faces = (() => {
     return best;
   };
 
-  // The lower bound that z proves, rounded down; its best multiple is taken.
-  const bound = (z, y, beta, upper) => {
-    let [yz, zz, sizes] = [0, 0, 0];
-    z.forEach((v, i) => { yz += y[i] * v; zz += v * v; sizes += Math.abs(y[i] * v); });
-    if (!(zz > 0)) return 0;
-    const limit = upper > 0 ? beta / upper * (1 - 8 * EPS) : Infinity;
-    const s = Math.min(Math.max(yz / zz, 0), limit);
-    const slack = 2 * (z.length + 8) * EPS * (s * sizes + s * s * zz / 2);
-    return Math.max(s * yz - s * s * zz / 2 - slack, 0);
-  };
-
-  // Climb from u to a neuron that no face next to it beats: on a cell the best direction is c.
-  const climb = (X, z, u, sign) => {
-    let value = sign * reach(X, z, u);
-    for (let step = 0; step < 20; step++) {
-      const c = [0, 0, 0];
-      X.forEach((x, i) => { if (dot(x, u) > 0) c.forEach((_, j) => { c[j] += sign * z[i] * x[j]; }); });
-      const size = length(c);
-      if (!(size > 0)) break;
-      const to = times(1 / size, c);
-      const there = sign * reach(X, z, to);
-      if (!(there > value)) break;
-      [u, value] = [to, there];
-    }
-    return { direction: u, sign, value };
-  };
-
-  // Coordinate descent on 1/2 |sum t a - y|^2 + beta sum t over t >= 0, on products only; returns the residual.
-  const fit = (neurons, y, beta, sweeps) => {
-    const product = (a, b) => {
-      let sum = 0;
-      for (let i = 0; i < a.length; i++) sum += a[i] * b[i];
-      return sum;
-    };
-    const gram = neurons.map(({ image }) => Float64Array.from(neurons, (n) => product(image, n.image)));
-    const t = Float64Array.from(neurons, (neuron) => neuron.t);
-    const slope = neurons.map(({ image }, k) => product(image, y) - beta - product(gram[k], t));
-    for (let sweep = 0, change = Infinity; sweep < sweeps && change > 1e-15 * product(y, y); sweep++) {
-      change = 0;
-      for (let k = 0; k < t.length; k++) {
-        const by = Math.max(slope[k] / gram[k][k], -t[k]);
-        if (by === 0) continue;
-        t[k] += by;
-        for (let j = 0; j < t.length; j++) slope[j] -= by * gram[k][j];
-        change = Math.max(change, by * by * gram[k][k]);
-      }
-    }
-    neurons.forEach((neuron, k) => { neuron.t = t[k]; });
-    return y.map((v, i) => neurons.reduce((left, { image }, k) => left - t[k] * image[i], v));
-  };
-
-  const objective = ({ U, alpha }, rows, y, beta) => {
-    const f = rows.map((x) => U.reduce((sum, u, j) =>
-      sum + alpha[j] * Math.max(u.reduce((s, w, a) => s + w * x[a], 0), 0), 0));
-    const z = y.map((v, i) => v - f[i]);
-    const square = (list) => list.reduce((sum, v) => sum + v * v, 0);
-    const value = square(z) / 2 + beta / 2 * (square(U.flat()) + square(alpha));
-    return { f, z, value };
-  };
-
-  // A network {U, alpha} on rows (a bias is a last column of ones) with targets y, against all networks.
-  // Yields how much of its rounds is done, from 0 to 1; returns what the page shows.
-  const certify = function* ({ U, alpha }, rows, y, beta, { rounds = 50, tol = 1e-3 } = {}) {
-    const part = function* (steps, round) {
-      for (;;) {
-        const { done, value } = steps.next();
-        if (done) return value;
-        yield (round + value) / (rounds + 2);
-      }
-    };
-    const start = objective({ U, alpha }, rows, y, beta);
-    const arrangement = yield* part(arrange(rows), 0);
-    const { X } = arrangement;
-    const missing = yield* part(price(arrangement, start.z), 1);
-    let [lower, found, used] = [bound(start.z, y, beta, missing.upper), start.value, 0];
-    let neurons = [];
-    const add = ({ direction, sign }) => {
-      const known = (other) => other.sign === sign && length(cross(other.direction, direction)) < 1e-9
-        && dot(other.direction, direction) > 0;
-      if (neurons.some(known)) return;
-      const image = Float64Array.from(X, (x) => sign * Math.max(dot(x, direction), 0));
-      if (image.some((v) => v !== 0)) neurons.push({ direction, sign, image, t: 0 });
-    };
-    U.forEach(([a, b = 0, c = 0], j) => {
-      const size = Math.hypot(a, b, c);
-      if (size === 0 || alpha[j] === 0) return;
-      add({ direction: times(1 / size, [a, b, c]), sign: Math.sign(alpha[j]) });
-    });
-    add(missing);
-    const gap = () => (found > 0 ? (found - lower) / found : 0);
-    while (gap() > tol && used < rounds) {
-      used += 1;
-      const z = fit(neurons, y, beta, 3000);
-      const penalty = neurons.reduce((sum, { t }) => sum + t, 0);
-      found = Math.min(found, z.reduce((sum, v) => sum + v * v, 0) / 2 + beta * penalty);
-      const priced = yield* part(price(arrangement, z), used + 1);
-      lower = Math.max(lower, bound(z, y, beta, priced.upper));
-      const climbs = neurons.filter(({ t }) => t > 0)
-        .map(({ direction, sign }) => climb(X, z, direction, sign));
-      neurons = neurons.filter(({ t }) => t > 0);
-      add(priced);
-      climbs.filter(({ value }) => value > beta * (1 + 1e-9)).forEach(add);
-    }
-    const square = X.reduce((sum, x) => sum + Math.max(dot(x, missing.direction), 0) ** 2, 0);
-    const excess = Math.max(missing.value - beta, 0);
-    return {
-      ...start, lower, gap: start.value > 0 ? Math.max(start.value - lower, 0) / start.value : 0,
-      found, rounds: used, missing,
-      size: square > 0 ? excess / square : 0, gain: square > 0 ? excess * excess / (2 * square) : 0,
-    };
-  };
-
   // Run a generator to its end at once.
   const finish = (steps) => {
     for (;;) {
@@ -250,5 +138,5 @@ window.faces = (() => {
       if (done) return value;
     }
   };
-  return { arrange, certify, finish, price };
+  return { EPS, arrange, cross, dot, finish, length, price, reach, times };
 })();
