@@ -8,9 +8,10 @@
     ```
 
 The script is _static/interactive/name.js and starts from name.json, which is written into the page,
-because a page opened from the file system may not fetch files. Only pages with such a figure load
-the scripts. The picture for readers without scripts is name.html, in LaTeX name.pdf; the script
-itself has drawn both (book/tools/stills.py).
+because a page opened from the file system may not fetch files. What is too long for one script
+is in name_*.js, which are loaded before it. Only pages with such a figure load the scripts. The
+picture for readers without scripts is name.html, in LaTeX name.pdf; the script itself has drawn
+both (book/tools/stills.py).
 """
 
 from html import escape
@@ -99,8 +100,11 @@ def load_scripts(
 ) -> None:
     """Load the scripts of the figures that a page has."""
     names = [] if doctree is None else [figure["name"] for figure in doctree.findall(interactive)]
-    for name in ["stage", *dict.fromkeys(names)] if names else []:
-        app.add_js_file(f"{FOLDER}/{name}.js", loading_method="defer")
+    folder, scripts = Path(app.srcdir, "_static", FOLDER), ["stage"]
+    for name in dict.fromkeys(names):
+        scripts += [*sorted(path.stem for path in folder.glob(f"{name}_*.js")), name]
+    for script in scripts if names else []:
+        app.add_js_file(f"{FOLDER}/{script}.js", loading_method="defer")
 
 
 def setup(app: Sphinx) -> dict[str, object]:

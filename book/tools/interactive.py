@@ -92,8 +92,46 @@ def looking_glass() -> dict[str, Any]:
     return {"X": [[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [3.0, 3.0]]}
 
 
+def certify_here() -> dict[str, Any]:
+    """Return the examples, as texts that a reader could paste, and the limits of the page."""
+    rng = np.random.default_rng(4)
+    examples = []
+    for d, n, m in ((1, 30, 6), (2, 60, 8)):
+        X = np.round(rng.uniform(-2, 2, (n, d)), 2)
+        y = np.sin(2.5 * X[:, 0]) + 0.5 * np.abs(X[:, -1]) + 0.1 * rng.standard_normal(n)
+        U, b = np.round(rng.standard_normal((m, d)), 2), np.round(rng.standard_normal(m), 2)
+        # Only the last layer is trained, by least squares with decay.
+        A = np.maximum(X @ U.T + b, 0)
+        alpha = np.linalg.solve(A.T @ A + 0.1 * np.eye(m), A.T @ y)
+        network = {"U": U.tolist(), "b": b.tolist(), "alpha": np.round(alpha, 2).tolist()}
+        names = ["x"] if d == 1 else ["x1", "x2"]
+        table = np.column_stack([X, np.round(y, 2)]).tolist()
+        title = f"{d} feature{'s' * (d > 1)}, a first layer at random, the last one trained"
+        examples.append((title, network, [*names, "y"], table, 0.1))
+    # The network of the figure `path` that is optimal at its beta.
+    stored = json.loads((FOLDER / "path.json").read_text(encoding="utf8"))
+    place = int(np.argmax(np.array(stored["beta"]) > 0.05))
+    w, b, alpha = np.array(stored["neurons"][place]).T
+    network = {"0.weight": w[:, None].tolist(), "0.bias": b.tolist(), "2.weight": [alpha.tolist()]}
+    table = np.column_stack([stored["x"], stored["y"]]).tolist()
+    title = "1 feature, an optimal network, as the state of a Linear-ReLU-Linear"
+    examples.append((title, network, ["x", "y"], table, stored["beta"][place]))
+    return {
+        "most": {"rows": 300, "neurons": 1000, "bytes": 1_000_000},
+        "examples": [
+            {
+                "title": title,
+                "network": json.dumps(network),
+                "table": "\n".join(",".join(map(str, row)) for row in [names, *table]),
+                "beta": str(beta),
+            }
+            for title, network, names, table, beta in examples
+        ],
+    }
+
+
 FIGURES: dict[str, Callable[[], dict[str, Any]]] = {
-    figure.__name__: figure for figure in (gate, path, mirrors, looking_glass)
+    figure.__name__: figure for figure in (gate, path, mirrors, looking_glass, certify_here)
 }
 
 

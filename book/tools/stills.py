@@ -29,7 +29,7 @@ figure.interactive { margin: 0; padding: 0; border: 0; width: 40rem; }
 # and no digits of which the last ones are another machine's.
 TO_STILL = r"""figure => {
   const stage = figure.querySelector(".stage");
-  stage.querySelectorAll("label, output, .reach").forEach(part => part.remove());
+  stage.querySelectorAll("label, output, .reach, .controls").forEach(part => part.remove());
   for (const part of stage.querySelectorAll("*"))
     for (const name of part.getAttributeNames())
       if (name === "tabindex" || name === "role" || name.startsWith("aria-"))
@@ -39,8 +39,9 @@ TO_STILL = r"""figure => {
 
 
 def sources(name: str) -> list[Path]:
-    """Return the files that a picture is made from."""
-    files = "interactive.css", "stage.js", f"{name}.js", f"{name}.json"
+    """Return the files that a picture is made from: the style, the scripts, the data."""
+    parts = sorted(path.name for path in FOLDER.glob(f"{name}_*.js"))
+    files = "interactive.css", "stage.js", *parts, f"{name}.js", f"{name}.json"
     return [FOLDER / file for file in files]
 
 
@@ -52,14 +53,14 @@ def fingerprint(picture: str) -> str:
 
 def draw(browser: Browser, name: str, pdf: Path | None = None) -> str:
     """Return the picture as HTML; write it to `pdf` too, if a path is given."""
-    style, stage, script, data = (path.read_text(encoding="utf8") for path in sources(name))
+    style, *scripts, data = (path.read_text(encoding="utf8") for path in sources(name))
     context = browser.new_context(color_scheme="light")
     page = context.new_page()
     page.set_content(
         f"<!doctype html><meta charset='utf8'><style>{style}{PAPER}</style>"
         f"<figure class='interactive' data-figure='{name}'><div class='stage'></div>"
         f"<script type='application/json'>{data}</script></figure>"
-        f"<script>{stage}</script><script>{script}</script>"
+        + "".join(f"<script>{script}</script>" for script in scripts)
     )
     figure = page.locator("figure")
     picture: str = figure.evaluate(TO_STILL) + "\n"

@@ -9,7 +9,7 @@ __all__ = ["FALSE", "TRUE"]
 CHAPTERS = (
     "rosetta", "two_layer", "drawn", "stationary", "outputs", "three_layer", "path", "algebra",
     "geometry", "mirrors", "looking_glass", "batchnorm", "recovery", "extensions", "generative",
-    "signals", "algorithms", "certify", "own_data", "around", "experiments",
+    "signals", "algorithms", "certify", "certify_here", "own_data", "around", "experiments",
 )  # fmt: skip
 for name in CHAPTERS:
     import_module(f"tests.adversary.{name}")

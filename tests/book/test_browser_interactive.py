@@ -129,7 +129,7 @@ def test_samples_turn_the_mirror_and_the_images_stay_on_the_line(visit, server):
     ("page", "name"),
     [
         ("two_layer", "gate"), ("two_layer_practice", "path"), ("mirrors", "mirrors"),
-        ("looking_glass", "looking_glass"),
+        ("looking_glass", "looking_glass"), ("certify_here", "certify_here"),
     ],
 )  # fmt: skip
 def test_an_interactive_figure_is_a_picture_and_a_sentence_without_scripts(
@@ -193,4 +193,6 @@ def test_only_pages_with_interactive_figures_load_their_scripts(book):
     assert scripts.pop("two_layer_practice.html") == ["stage.js", "path.js"]
     assert scripts.pop("mirrors.html") == ["stage.js", "mirrors.js"]
     assert scripts.pop("looking_glass.html") == ["stage.js", "looking_glass.js"]
+    parts = ["certify_here_faces.js", "certify_here_read.js", "certify_here_rounds.js"]
+    assert scripts.pop("certify_here.html") == ["stage.js", *parts, "certify_here.js"]
     assert not any(scripts.values())
