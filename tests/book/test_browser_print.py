@@ -10,7 +10,8 @@ PAPER = {"width": 718, "height": 1000}  # px: A4 without margins of 10 mm
 NAVIGATION = (
     ".bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .prev-next-area, button"
 )
-CUT = """() => [...document.querySelectorAll('article :is(pre, figure, img, table)')]
+CUT = """() => [...document.querySelectorAll(
+  'article :is(pre, figure, img, table, mjx-container:is([display], .wide-math))')]
   .filter((e) => e.checkVisibility())
   .filter((e) => e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().right > innerWidth)
   .map((e) => e.outerHTML.slice(0, 120))"""
