@@ -4,6 +4,7 @@
 * sitemap.xml: the addresses of all pages.
 * All images but the first are loaded when they come near the window, which keeps their place.
 * A cell of a table's head that is empty heads nothing, and a head without words is left out.
+* What is in a list, as the entries of the bibliography are, has the role of an item.
 """
 
 import re
@@ -97,7 +98,8 @@ def amend(app: Sphinx, page: str, template: str, context: dict[str, Any], doctre
 
     body = IMAGE.sub(image, context["body"])
     body = EMPTY_HEAD.sub("", body)
-    context["body"] = re.sub(EMPTY, r'<td class="head\1"></td>', body)
+    body = re.sub(EMPTY, r'<td class="head\1"></td>', body)
+    context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
 
 
 def search_passages(

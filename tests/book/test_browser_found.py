@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import imagesize
 import pytest
 
-from tests.book.built import HTML, PAGES
+from tests.book.built import HTML, NARROW, PAGES, WIDE
 
 pytestmark = pytest.mark.browser
 
@@ -89,6 +89,17 @@ def test_images_below_the_first_wait_and_keep_their_place(tags):
             assert (image.get("loading") == "lazy") == (position > 0)
             size = tuple(map(round, imagesize.get(HTML / image["src"])))
             assert (int(image["width"]), int(image["height"])) == size
+
+
+def test_images_keep_their_shape(visit, server):
+    visit.open(f"{server}two_layer.html")
+    for width in (NARROW, WIDE):
+        visit.page.set_viewport_size(width)
+        for image in visit.page.locator('article img[src^="_images/"]').all():
+            image.scroll_into_view_if_needed()
+            image.evaluate("(i) => i.decode()")
+            shape = image.evaluate("(i) => i.width * i.naturalHeight / i.height / i.naturalWidth")
+            assert abs(shape - 1) < 0.01
 
 
 def test_icons_without_their_script(visit, server):
