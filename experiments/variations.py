@@ -17,8 +17,8 @@ from typing import Any
 
 from convexlib.arrays import Floats
 from convexlib.cli.files import read_bytes
+from convexlib.cli.tables import Table, load_table
 from convexlib.errors import DataError, InputError
-from experiments.own_table import Table, load_table
 from experiments.records import KINDS, digest
 
 Config = Mapping[str, Any]
@@ -193,8 +193,8 @@ def own_data(path: Path) -> dict[str, str]:
     return {"file": str(path.resolve()), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def own_table(config: Config, *, features: bool) -> Table:
-    """Read the file of a configuration, with columns beside the last one or without.
+def own_table(config: Config, *, target: str | None = "last") -> Table:
+    """Read the file of a configuration: the last column is the target, or all are features.
 
     Raises
     ------
@@ -204,9 +204,9 @@ def own_table(config: Config, *, features: bool) -> Table:
     path = Path(config["file"])
     if own_data(path)["sha256"] != config["sha256"]:
         raise DataError(f"{path} has changed; expected the file of sha256 {config['sha256']}.")
-    return load_table(path, features=features)
+    return load_table(path, target)
 
 
 def own_series(config: Config) -> Floats:
     """Return the last column of the file of a configuration, (n,)."""
-    return own_table(config, features=False).y
+    return own_table(config, target=None).X[:, -1]

@@ -88,7 +88,7 @@ def load_task(name: str, device: str = "cpu", **file: str) -> Task:
     column is the class.
     """
     if file:
-        table = own_table(file, features=True)
+        table = own_table(file)
         X, values = table.X, table.y
     else:
         X, values = load_uci(name)
