@@ -123,11 +123,10 @@ def relaxed(
     # output bias, balances both.
     size = math.frexp(float(C.abs().max()))[1]
     units = math.frexp(float(np.abs(targets).max()))[1] if loss.name == "squared" else 0
-    if max(abs(size), abs(units)) > _FAR:
+    weight = math.frexp(beta)[1] - size - units
+    if max(abs(size), abs(units), abs(weight)) > _FAR:
         return
     scaled = math.ldexp(beta, -size - units)
-    if not 2.0**-_FAR < scaled < 2.0**_FAR:
-        return
     program = _Program(
         torch.from_numpy(np.ldexp(C.numpy(), -size)),
         torch.from_numpy(np.ldexp(targets, -units)),

@@ -149,3 +149,11 @@ def test_a_linear_system_whose_products_underflow():
     target = np.full(2, 1e-161)  # its square is just a number, and a part of that is none
     a, rest = solved(np.ones(2), near, target, np.zeros(2), 1e-13, 100)
     np.testing.assert_array_equal(rest, target - (a - near @ a))
+
+
+def test_a_penalty_beyond_all_scales_is_left_to_other_bounds():
+    """In units of such targets beta is no number any more."""
+    rng = np.random.default_rng(0)
+    X, y = (torch.from_numpy(rng.standard_normal(shape)) for shape in ((10, 8), (10,)))
+    loss = get_loss("squared")
+    assert not list(relaxed(X, 1e-71 * y, 1e300, loss, output_bias=False, max_seconds=1.0))
