@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from itertools import product
 from typing import Any
 
 from numba import types
@@ -31,19 +30,15 @@ def signatures() -> list[tuple[str, Any, tuple[Any, ...]]]:
     one, two, three = REALS.values()
     index, table = WHOLES.values()
     state = (table, index, index, two, three, three, two)  # of a `ConeProjector`
-    cones, more = [], {"start": (), "advance": (two,)}
-    for signs in (BYTES[2], types.int8[::1, :]):  # patterns by row and by column
-        for step, width in product(more, ("few", "many")):
-            kernel = getattr(kernels, f"{step}_{width}")
-            arguments = (two, signs, index, two, REAL, *state, BOOLS[1], *more[step])
-            cones.append((f"{step}_{width}", kernel, arguments))
+    cones = (two, BYTES[2], index, two, REAL, *state, BOOLS[1], two, types.boolean)
     slope = (two, one, one, two, two, BOOLS[1], one, one, one)
     search = (two, one, one, one, one, REAL, one, REAL, REAL, WHOLE, one, one, index)
     stack, pool = (three, two, table, one, table, table), (index, two, one)
     units = (two, BOOLS[3], BYTES[4])
     ball = (types.boolean, REAL, REAL, one, one, two)
     return [
-        *cones,
+        ("project_few", kernels.project_few, cones),
+        ("project_many", kernels.project_many, cones),
         ("climb", ascent._climb, (two, one, one, one, two, one, WHOLE)),
         ("value_of", branch_and_bound.value_of, (two, one, one, one)),
         ("shortest_slope", branch_and_bound.shortest_slope, slope),

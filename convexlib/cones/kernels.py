@@ -7,6 +7,8 @@ a sum, and infinities and NaN keep their meaning.
 
 from __future__ import annotations
 
+from types import FunctionType
+
 import numpy as np
 from numba import njit, prange
 
@@ -163,12 +165,12 @@ def _start(  # type: ignore[no-untyped-def]  # numba infers
             coefficients[k] = -dot
         back_substitute(triangle, q, coefficients, multipliers)
         lowest = 0.0
-        drop = -1
+        drop = q  # none; a literal would have `remove` compiled for it, too
         for k in range(q):
             if multipliers[k] < lowest:
                 lowest = multipliers[k]
                 drop = k
-        if drop < 0:
+        if drop == q:
             break
         first = drop
         remove(drop, q, active, multipliers, basis, triangle)
@@ -239,7 +241,7 @@ def _advance(  # type: ignore[no-untyped-def]  # numba infers
             # zero. If the normal is in the span of the active ones, only multipliers move.
             full = -slack / length if length > DEPENDENT**2 else np.inf
             partial = np.inf
-            blocking = -1
+            blocking = q
             for k in range(q):
                 if ratios[k] > 0.0 and multipliers[k] < partial * ratios[k]:
                     partial = multipliers[k] / ratios[k]
@@ -303,39 +305,30 @@ def project_one(  # type: ignore[no-untyped-def]  # numba infers
     return q
 
 
-def _start_all(  # type: ignore[no-untyped-def]  # numba infers
+def _project_all(  # type: ignore[no-untyped-def]  # numba infers
     rows, signs, blocks, points, threshold,
-    active, sizes, ages, multipliers, bases, triangles, projections, ended,
+    active, sizes, ages, multipliers, bases, triangles, projections, ended, slacks, fresh,
 ):  # fmt: skip
-    """Start the projections of points[k] onto the cones signs[blocks[k] % P]."""
-    patterns = signs.shape[0]
-    nothing = np.empty(0, dtype=np.int64)
-    for k in prange(blocks.shape[0]):
-        b = blocks[k]
-        own = signs[b % patterns]
-        q, age = _start(
-            rows, own, points[k], active[b], sizes[b], ages[b], multipliers[b], bases[b],
-            triangles[b], projections[b],
-        )  # fmt: skip
-        sizes[b], ages[b], ended[k] = _advance(
-            rows, own, nothing, points[k], threshold, active[b], q, age,
-            multipliers[b], bases[b], triangles[b], projections[b],
-        )  # fmt: skip
+    """Project points[k] onto the cones signs[blocks[k] % P], one round of it.
 
-
-def _advance_all(  # type: ignore[no-untyped-def]  # numba infers
-    rows, signs, blocks, points, threshold,
-    active, sizes, ages, multipliers, bases, triangles, projections, ended, slacks,
-):  # fmt: skip
-    """Deal with the most violated constraints of each block; `slacks` (k, n) are without signs."""
+    Fresh points are first projected onto what is active in their blocks. In later rounds the most
+    violated constraints are dealt with, of which `slacks` (k, n), without signs, tell.
+    """
     patterns = signs.shape[0]
     for k in prange(blocks.shape[0]):
         b = blocks[k]
         own = signs[b % patterns]
         picked = np.empty(_PICKED, dtype=np.int64)
-        level = -_VIOLATION * np.sqrt((points[k] * points[k]).sum())
-        count = _pick(slacks[k], own, level, picked)
-        if count == 0:
+        count = 0
+        if fresh:
+            sizes[b], ages[b] = _start(
+                rows, own, points[k], active[b], sizes[b], ages[b], multipliers[b], bases[b],
+                triangles[b], projections[b],
+            )  # fmt: skip
+        else:
+            level = -_VIOLATION * np.sqrt((points[k] * points[k]).sum())
+            count = _pick(slacks[k], own, level, picked)
+        if count == 0 and not fresh:
             ended[k] = True
         else:
             sizes[b], ages[b], ended[k] = _advance(
@@ -344,8 +337,13 @@ def _advance_all(  # type: ignore[no-untyped-def]  # numba infers
             )  # fmt: skip
 
 
+def _named(name):  # type: ignore[no-untyped-def]  # of a kernel
+    """That function under another name, by which numba's cache tells its two kernels apart."""
+    copy = FunctionType(_project_all.__code__, _project_all.__globals__, name)
+    copy.__qualname__ = name
+    return copy
+
+
 # On one thread and on all.
-start_few = njit(cache=True, nogil=True)(_start_all)
-start_many = njit(cache=True, nogil=True, parallel=True)(_start_all)
-advance_few = njit(cache=True, nogil=True)(_advance_all)
-advance_many = njit(cache=True, nogil=True, parallel=True)(_advance_all)
+project_few = njit(cache=True, nogil=True)(_named("project_few"))
+project_many = njit(cache=True, nogil=True, parallel=True)(_named("project_many"))

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convexlib.arrays import Floats
-from convexlib.cones.kernels import advance_few, advance_many, start_few, start_many
+from convexlib.cones.kernels import project_few, project_many
 
-_PARALLEL = 200_000  # entries of all constraints below which threads cost more than they save
+# Entries of all constraints, which take one thread some 2 ms: for less, threads are not worth what
+# the compilation of their kernel takes.
+_PARALLEL = 1_000_000
 _SLACKS = 1 << 18  # slacks that are computed at once: 2 MiB
 _BATCHES = 8, 128  # projections between two looks at the longest ones, at first and at most
 
@@ -45,7 +47,9 @@ class ConeProjector:
         lengths = np.linalg.norm(data, axis=1, keepdims=True)
         self.rows: Floats = np.ascontiguousarray(data / np.where(lengths > 0, lengths, 1.0))
         self._columns: Floats = np.ascontiguousarray(self.rows.T)
-        self.signs: NDArray[np.int8] = np.where(masks.cpu().numpy(), 1, -1).astype(np.int8)
+        # One memory layout, so that the kernels are compiled once.
+        signs = np.where(masks.cpu().numpy(), np.int8(1), np.int8(-1))
+        self.signs: NDArray[np.int8] = np.ascontiguousarray(signs)
         n_blocks, d = copies * len(self.signs), data.shape[1]
         self.active = np.zeros((n_blocks, d + 1), dtype=np.int64)
         self.sizes = np.zeros(n_blocks, dtype=np.int64)
@@ -84,16 +88,20 @@ class ConeProjector:
         )  # fmt: skip
         # Where torch has been given one thread, numba's pool would be a second one.
         wide = len(blocks) * self.rows.size > _PARALLEL and torch.get_num_threads() > 1
-        start, advance = (start_many, advance_many) if wide else (start_few, advance_few)
+        project = project_many if wide else project_few
         ended = np.zeros(len(blocks), dtype=np.bool_)
-        start(self.rows, self.signs, blocks, points, threshold, *state, ended)
+        none = np.empty((0, len(self.rows)))
+        project(self.rows, self.signs, blocks, points, threshold, *state, ended, none, True)
         at_once = max(1, _SLACKS // len(self.rows))
         while not ended.all():
             left = np.flatnonzero(~ended)
             for part in np.split(left, range(at_once, len(left), at_once)):
                 own, done = blocks[part], ended[part]
                 slacks = self._projections[own] @ self._columns
-                advance(self.rows, self.signs, own, points[part], threshold, *state, done, slacks)
+                project(
+                    *(self.rows, self.signs, own, points[part], threshold),
+                    *(*state, done, slacks, False),
+                )
                 ended[part] = done
 
     def longest(self, points: Tensor, floor: float = 0.0) -> float:

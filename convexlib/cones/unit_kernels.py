@@ -106,7 +106,8 @@ def _sum_maximum(rows, c, m, threshold, rtol, best):  # type: ignore[no-untyped-
                 if lengths[k] > 0.0:
                     scaled[k, a] /= lengths[k]
         q = project_one(scaled, signs, point, 0.0, active, 0, multipliers, basis, projection)
-        residual[:] = c
+        for a in range(size):
+            residual[a] = c[a]
         total = length_c
         for k in range(q):
             weight = multipliers[k] / lengths[active[k]]

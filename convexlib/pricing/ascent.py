@@ -45,6 +45,8 @@ _SMALLEST = 1e-9  # radius at which a start is done
 
 
 # Kernels carry no annotations: numba infers their types from the arguments.
+# They copy in loops: for an assignment to a slice numba compiles the message for shapes that do not
+# fit, which takes two seconds.
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _dot(a, b):  # type: ignore[no-untyped-def]  # numba infers
     total = 0.0
@@ -67,7 +69,8 @@ def _heights(rows, z, tilt, sign, u, s):  # type: ignore[no-untyped-def]  # numb
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _model(rows, norms, z, tilt, sign, s, radius, tau, near, w):  # type: ignore[no-untyped-def]  # numba infers
     """The shortest w for the samples whose hyperplanes are within the radius."""
-    w[:] = sign * tilt
+    for a in range(len(w)):
+        w[a] = sign * tilt[a]
     count = 0
     for i in range(len(rows)):
         weight = sign * z[i]
@@ -102,20 +105,23 @@ def _climb(rows, norms, z, tilt, directions, values, n_iter):  # type: ignore[no
     """Move unit `directions` (m, d) to local maxima of their side; write the signed values."""
     n, d = rows.shape
     for k in prange(directions.shape[0]):
-        u = directions[k].copy()
+        u = np.empty(d)
         trial = np.empty(d)
         w = np.empty(d)
         s = np.empty(n)
         ahead = np.empty(n)
         tau = np.empty(n)
         near = np.empty(n, np.int64)
+        for a in range(d):
+            u[a] = directions[k, a]
         height = _heights(rows, z, tilt, 1.0, u, s)
         sign = values[k]
         if sign == 0.0:
             sign = -1.0 if height < 0.0 else 1.0
         height *= sign
         # A trust region: the radius bounds the step and says which hyperplanes count as near.
-        tau[:] = (s > 0.0) * 1.0
+        for i in range(n):
+            tau[i] = 1.0 if s[i] > 0.0 else 0.0
         radius = _RADIUS
         for _ in range(n_iter):
             _model(rows, norms, z, tilt, sign, s, radius, tau, near, w)
@@ -138,7 +144,8 @@ def _climb(rows, norms, z, tilt, directions, values, n_iter):  # type: ignore[no
                 trial[a] /= length
             climbed = _heights(rows, z, tilt, sign, trial, ahead)
             if climbed > height:
-                u[:] = trial
+                for a in range(d):
+                    u[a] = trial[a]
                 height = climbed
                 s, ahead = ahead, s
                 if not full:
@@ -149,7 +156,8 @@ def _climb(rows, norms, z, tilt, directions, values, n_iter):  # type: ignore[no
                 radius = 0.25 * min(radius, max(across, 1e-3 * radius))
                 if radius < _SMALLEST:
                     break
-        directions[k] = u
+        for a in range(d):
+            directions[k, a] = u[a]
         values[k] = sign * height
 
 

@@ -48,6 +48,8 @@ from convexlib.runtime import check_time
 
 
 # Kernels carry no annotations: numba infers their types from the arguments.
+# They copy in loops: for an assignment to a slice numba compiles the message for shapes that do not
+# fit, which takes two seconds.
 @njit(cache=True, nogil=True)
 def shortest_slope(  # type: ignore[no-untyped-def]  # numba infers
     R, q, centre, Q, L, used, multipliers, w, best
@@ -66,8 +68,9 @@ def shortest_slope(  # type: ignore[no-untyped-def]  # numba infers
         for a in range(r):
             span += R[k, a] * centre[a]
         bound = max(bound, q[k] / span)
-    best[:] = bound * centre
-    used[:] = True
+    for a in range(r):
+        best[a] = bound * centre[a]
+        used[a] = True
     for _ in range(2 * r + 1):
         for a in range(r):
             w[a] = 0.0
@@ -75,7 +78,8 @@ def shortest_slope(  # type: ignore[no-untyped-def]  # numba infers
             multipliers[k] = 0.0
             if not used[k]:
                 continue
-            Q[k] = R[k]
+            for a in range(r):
+                Q[k, a] = R[k, a]
             for _ in range(2):  # twice is enough for orthogonality
                 for m in range(k):
                     if used[m]:
@@ -124,7 +128,8 @@ def shortest_slope(  # type: ignore[no-untyped-def]  # numba infers
                 worst = k
         if np.sqrt(length) + excess < bound:
             bound = np.sqrt(length) + excess
-            best[:] = w
+            for a in range(r):
+                best[a] = w[a]
         # w = sum mu_k r_k; a negative mu_k means that the equality at k makes w longer.
         least = 0.0
         drop = -1
@@ -238,20 +243,26 @@ def expand(  # type: ignore[no-untyped-def]  # numba infers
             state[1] = max(state[1], bounds[top])
             counts[0] = top
             continue
-        begin, end = spans[top]
+        begin = spans[top, 0]
+        end = spans[top, 1]
         # What stays undecided is appended behind the parent's samples, end - begin of them at most.
         if 2 * end - begin > members.shape[0]:
             return False
         counts[0] = top
         counts[1] += 1
         work += end - begin + 16
-        R[:] = generators[top]
-        fixed[:] = linear[top]
-        halvings[:] = depths[top]
         parent = bounds[top]
+        for a in range(r):
+            fixed[a] = linear[top, a]
+            halvings[a] = depths[top, a]
+            centre[a] = 0.0
+            base[a] = 0.0
+            slope[a] = 0.0
+            for k in range(r):
+                R[k, a] = generators[top, k, a]
         # The sum of the unit generators, which lie in one orthant: r_k^T c > 0, as it has to be.
-        replaced, other = halved[top]
-        centre[:] = 0.0
+        replaced = halved[top, 0]
+        other = halved[top, 1]
         for k in range(r):
             length = 0.0
             for a in range(r):
@@ -259,11 +270,13 @@ def expand(  # type: ignore[no-untyped-def]  # numba infers
             shares[k] = 1.0 / np.sqrt(length)
             for a in range(r):
                 centre[a] += R[k, a] * shares[k]
-        length = np.sqrt((centre * centre).sum())
-        centre /= length
+        length = 0.0
+        for a in range(r):
+            length += centre[a] * centre[a]
+        length = np.sqrt(length)
+        for a in range(r):
+            centre[a] /= length
         # Split the parent's undecided samples into decided ones and the rest.
-        base[:] = 0.0
-        slope[:] = 0.0
         last = end
         concave = False
         at_centre = 0.0
@@ -315,10 +328,12 @@ def expand(  # type: ignore[no-untyped-def]  # numba infers
             value = value_of(rows, z, tilt, centre)
             if value > state[0]:
                 state[0] = value
-                best[:] = centre
+                for a in range(r):
+                    best[a] = centre[a]
                 level = max(goal, value) * (1.0 + rtol)
         # `base` holds linear terms and chords, which stay; tangents come on top and are improved.
-        q[:] = base
+        for k in range(r):
+            q[k] = base[k]
         for index in range(end, last):
             weight = tangents[index] * z[members[index]]
             if weight < 0.0:
@@ -337,7 +352,8 @@ def expand(  # type: ignore[no-untyped-def]  # numba infers
             if sweep > 0 and bound + error - level > gained:
                 break
             work += last - end
-            q[:] = base
+            for k in range(r):
+                q[k] = base[k]
             for index in range(end, last):
                 i = members[index]
                 if z[i] < 0.0:
@@ -360,12 +376,18 @@ def expand(  # type: ignore[no-untyped-def]  # numba infers
             state[1] = max(state[1], bound)
             continue
         # The bound is attained at w / ||w||, if the chords and tangents are: try it.
-        length = np.sqrt((w * w).sum())
-        if length > state[0]:
-            value = value_of(rows, z, tilt, w / length)
+        length = 0.0
+        for a in range(r):
+            length += w[a] * w[a]
+        length = np.sqrt(length)
+        if length > max(state[0], 0.0):
+            for a in range(r):
+                trial[a] = w[a] / length
+            value = value_of(rows, z, tilt, trial)
             if value > state[0]:
                 state[0] = value
-                best[:] = w / length
+                for a in range(r):
+                    best[a] = trial[a]
         first, second = edge_to_halve(R, axes)
         depth = max(halvings[first], halvings[second]) + 1
         if r == 1 or depth > MAX_DEPTH:
@@ -375,15 +397,18 @@ def expand(  # type: ignore[no-untyped-def]  # numba infers
         # appends behind these is done with when the other one is taken up.
         for child in range(2):
             replaced = first if child == 0 else second
-            generators[top] = R
             for a in range(r):
+                for k in range(r):
+                    generators[top, k, a] = R[k, a]
                 generators[top, replaced, a] = 0.5 * (R[first, a] + R[second, a])
-            depths[top] = halvings
+                depths[top, a] = halvings[a]
+                linear[top, a] = fixed[a]
             depths[top, replaced] = depth
-            linear[top] = fixed
-            spans[top] = end, last
+            spans[top, 0] = end
+            spans[top, 1] = last
             bounds[top] = bound
-            halved[top] = replaced, first + second - replaced
+            halved[top, 0] = replaced
+            halved[top, 1] = first + second - replaced
             top += 1
         counts[0] = top
     return True

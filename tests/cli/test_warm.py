@@ -77,7 +77,7 @@ def data(n: int, d: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def high_rank() -> None:
     """Above rank 5 the bound is one on pairs, for which a dual point is searched."""
-    X, y = data(30, 7)
+    X, y = data(12, 7)
     network = nn.Sequential(nn.Linear(7, 4), nn.ReLU(), nn.Linear(4, 1)).double()
     cl.certify(network, X, y, beta=1.0, max_seconds=0.3)
 
@@ -120,3 +120,10 @@ def test_every_kernel_is_warmed_itself_or_within_another(warmed: list[str]) -> N
     left = {place for place, kernel in every.items() if id(kernel) not in named}
     assert len(every) > len(named)
     assert {place for place in left if place.rpartition(".")[2] not in inner} == set()
+
+
+def test_no_kernel_takes_the_place_of_another_in_the_cache() -> None:
+    """numba's cache tells functions apart by these, and not by how they are compiled."""
+    every = {id(kernel): kernel.py_func for kernel in dispatchers().values()}
+    places = [(f.__module__, f.__qualname__, f.__code__.co_firstlineno) for f in every.values()]
+    assert len(set(places)) == len(places) > 10

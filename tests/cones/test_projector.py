@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.optimize import nnls
 
 from convexlib.cones import ConeProjector
+from convexlib.cones import projector as module
 from convexlib.cones.projector import (
     group_soft_threshold,
     shrink_into_cones,
@@ -297,3 +298,17 @@ def test_singular_values_of_one_column_are_its_length():
     blocks = blocks_of(6, (7, 4, 1))
     shrunk = shrink_singular_values(blocks, 1.2)[..., 0]
     torch.testing.assert_close(shrunk, group_soft_threshold(blocks[..., 0], 1.2))
+
+
+def test_threads_change_nothing(monkeypatch):
+    """The kernel for many cones is compiled for threads, and is another one in numba's cache."""
+    X, points = CASES["many"], np.random.default_rng(2).standard_normal((24, 8))
+    (alone, _), (together, _) = (projector_of(X, 24) for _ in range(2))
+    monkeypatch.setattr(module, "project_many", None)
+    expected = alone(torch.from_numpy(points))
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "project_few", None)
+    monkeypatch.setattr(module, "_PARALLEL", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    np.testing.assert_allclose(together(torch.from_numpy(points)), expected, atol=1e-12)
+    np.testing.assert_array_equal(together.sizes, alone.sizes)
