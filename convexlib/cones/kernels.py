@@ -337,7 +337,7 @@ def _project_all(  # type: ignore[no-untyped-def]  # numba infers
             )  # fmt: skip
 
 
-def _named(name):  # type: ignore[no-untyped-def]  # of a kernel
+def _named(name: str) -> FunctionType:
     """That function under another name, by which numba's cache tells its two kernels apart."""
     copy = FunctionType(_project_all.__code__, _project_all.__globals__, name)
     copy.__qualname__ = name
