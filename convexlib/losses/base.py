@@ -112,11 +112,6 @@ def time_to_zero(a: Tensor, rate: Tensor) -> float:
     return max(float((a[falling] / -rate[falling]).min()), 0.0)
 
 
-def within(a: Tensor, top: float) -> bool:
-    """Whether all entries are in [0, top]."""
-    return bool((a >= 0.0).all()) and bool((a <= top).all())
-
-
 def check_labels(y: Tensor, name: str) -> None:
     """Refuse targets other than -1 and 1."""
     wrong = (y.abs() != 1.0).ravel()

@@ -17,7 +17,6 @@ from convexlib.losses.base import (
     dot,
     square,
     time_to_zero,
-    within,
 )
 
 if TYPE_CHECKING:
@@ -126,11 +125,11 @@ class LogisticLoss(SmoothLoss):
         return y * torch.sigmoid(-y.sign() * fitted)
 
     def dual_value(self, z: Tensor, y: Tensor) -> float:
-        """The entropy; -inf where a z_i / y_i is not in [0, 1]."""
-        y = y.double()
-        a = z / y
-        if not within(a, 1.0):
+        """The entropy; -inf where a z_i / y_i is not in [0, 1], before it is rounded."""
+        z, y = z.double(), y.double()
+        if not (_has_signs(z, y) and bool((z.abs() <= y.abs()).all())):
             return -math.inf
+        a = z / y
         return -float((y.abs() * (torch.xlogy(a, a) + torch.xlogy(1.0 - a, 1.0 - a))).sum())
 
     def dual_size(self, z: Tensor, y: Tensor) -> float:
@@ -146,12 +145,11 @@ class LogisticLoss(SmoothLoss):
 
         The derivative in s decreases from +inf at 0 to -inf at the end of the domain.
         """
-        y = y.double()
+        z, y = z.double(), y.double()
         a = z / y
-        highest = float(a.max())
-        if highest <= 0.0 or not within(a, math.inf):
+        if not bool((a > 0.0).any()) or not _has_signs(z, y):
             return 0.0
-        low, high = 0.0, min(limit, _last_scale(a, 1.0))
+        low, high = 0.0, min(limit, _last_scale(z, y))
         a, weights = a[a > 0.0], y.abs()[a > 0.0]
         s = high
         for _ in range(200):
@@ -212,11 +210,16 @@ class LogisticLoss(SmoothLoss):
         return cp.sum(cp.multiply(as_array(y.abs()), cp.logistic(-margins)))
 
 
-def _last_scale(a: Tensor, top: float) -> float:
-    """The largest s for which every rounded s a_i is at most `top`."""
-    s = top / float(a.max())
-    while bool((s * a > top).any()):
-        s = math.nextafter(s, 0.0) * (1.0 - torch.finfo(a.dtype).eps)
+def _has_signs(z: Tensor, y: Tensor) -> bool:
+    """Whether no entry has the sign of the other label."""
+    return bool((z * y.sign() >= 0.0).all())
+
+
+def _last_scale(z: Tensor, y: Tensor) -> float:
+    """The largest s for which every rounded s z_i is at most as large as y_i."""
+    s = 1.0 / float((z / y).max())
+    while bool(((s * z).abs() > y.abs()).any()):
+        s = math.nextafter(s, 0.0) * (1.0 - torch.finfo(z.dtype).eps)
     return s
 
 
@@ -249,7 +252,7 @@ class SquaredHingeLoss(SmoothLoss):
 
     def dual_value(self, z: Tensor, y: Tensor) -> float:
         """The sum above, -inf where a z_i / y_i is negative."""
-        if not within(z / y, math.inf):
+        if not _has_signs(z, y):
             return -math.inf
         return dot(y.sign(), z) - 0.5 * square(z / y.abs().sqrt())
 
@@ -262,7 +265,7 @@ class SquaredHingeLoss(SmoothLoss):
 
     def best_scale(self, z: Tensor, y: Tensor, limit: float) -> float:
         size = square(z / y.abs().sqrt())
-        if size == 0.0 or not within(z / y, math.inf):
+        if size == 0.0 or not _has_signs(z, y):
             return 0.0
         return min(dot(y.sign(), z) / size, limit)
 

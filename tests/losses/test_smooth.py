@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convexlib.errors import InputError
-from convexlib.losses import LOSSES, ShiftedLoss, get_loss
+from convexlib.losses import LOSSES, LogisticLoss, ShiftedLoss, SquaredHingeLoss, get_loss
 from tests.helpers.references import NAMES, dual_value, loss_value, targets_for
 
 FLOATS = st.floats(-30, 30, allow_nan=False)
@@ -213,3 +213,46 @@ def test_unknown_loss_is_refused_with_the_list():
         get_loss("huber")
     with pytest.raises(InputError, match="loss is"):  # a name of no loss that can be asked for
         get_loss(made("logistic", 0.7).name)
+
+
+# --- Weights, which come with the labels ---
+
+
+@given(entries=st.lists(st.tuples(st.floats(1e-6, 1e6), st.booleans()), min_size=1, max_size=6))
+def test_a_weighted_dual_point_is_inside_exactly_and_not_after_rounding(entries):
+    y = torch.tensor([s if sign else -s for s, sign in entries], dtype=torch.float64)
+    loss = LogisticLoss(heaviest=1e6)
+    assert loss.dual_value(y, y) == 0.0  # the border belongs to the domain
+    beyond = torch.from_numpy(np.nextafter(y.numpy(), np.inf * np.sign(y.numpy())))
+    assert loss.dual_value(beyond, y) == -math.inf
+    z = y * torch.linspace(0.3, 1.7, len(y), dtype=torch.float64)
+    scaled = loss.best_scale(z, y, math.inf) * z
+    assert bool((scaled.abs() <= y.abs()).all())
+    assert loss.dual_value(scaled, y) > 0.0
+    assert loss.dual_value(loss.restrict(2.0 * z, y), y) > -math.inf
+
+
+@pytest.mark.parametrize("kind", [LogisticLoss, SquaredHingeLoss])
+def test_a_weight_multiplies_the_loss_its_dual_and_its_slopes(kind):
+    rng = np.random.default_rng(0)
+    labels = torch.from_numpy(np.where(rng.random(7) < 0.5, -1.0, 1.0))
+    f, share = (
+        torch.from_numpy(3 * rng.standard_normal(7)),
+        torch.from_numpy(rng.uniform(0.1, 0.9, 7)),
+    )
+    plain, weighted = kind(), kind(heaviest=4.0)
+    y = 4.0 * labels  # one weight for all: everything scales
+    z = share * labels
+    assert weighted.value(f, y) == pytest.approx(4.0 * plain.value(f, labels), rel=1e-14)
+    assert weighted.dual_value(4.0 * z, y) == pytest.approx(4.0 * plain.dual_value(z, labels))
+    close = {"rtol": 1e-12, "atol": 1e-14}
+    for got, expected in (
+        (weighted.dual_point(f, y), 4.0 * plain.dual_point(f, labels)),
+        (weighted.conjugate_gradient(4.0 * z, y), plain.conjugate_gradient(z, labels)),
+        (weighted.conjugate_curvature(4.0 * z, y), plain.conjugate_curvature(z, labels) / 4.0),
+        (weighted.prox(f, y, 0.5), plain.prox(f, labels, 2.0)),
+    ):
+        torch.testing.assert_close(got, expected, **close)
+    assert weighted.gradient_lipschitz == 4.0 * plain.gradient_lipschitz
+    with pytest.raises(InputError, match="labels times weights"):
+        weighted.check_targets(8.0 * labels)
