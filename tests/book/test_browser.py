@@ -66,6 +66,14 @@ CUT = """() => [...document.querySelectorAll('mjx-container.wide-math')].filter(
   return natural < line.clientWidth - 30 && formula.clientWidth < natural - 1;
 }).map((formula) => formula.textContent)"""
 
+# Formulas that scroll although all that is seen of them fits.
+LOOSE = """() => [...document.querySelectorAll('mjx-container')].filter((formula) => {
+  const { width, height } = formula.firstElementChild.getBoundingClientRect();
+  return getComputedStyle(formula).overflowX === 'auto' && (
+    (width <= formula.clientWidth && formula.scrollWidth > formula.clientWidth + 1)
+    || (height <= formula.clientHeight && formula.scrollHeight > formula.clientHeight + 1));
+}).map((formula) => formula.textContent)"""
+
 
 @pytest.mark.parametrize("name", PAGES or ["no page"])
 def test_page_in_both_widths_and_both_themes(visit, server, name):
@@ -85,6 +93,7 @@ def test_page_in_both_widths_and_both_themes(visit, server, name):
                 assert page.evaluate(CONTRAST) > 4.5, f"{theme} text is hard to read"
             assert page.evaluate(CLIPPED) == [], f"at {width['width']} px"
             assert page.evaluate(CUT) == [], f"at {width['width']} px"
+            assert page.evaluate(LOOSE) == [], f"at {width['width']} px"
     for width in (WIDE, NARROW):
         page.set_viewport_size(width)
         assert page.evaluate("document.documentElement.scrollWidth") <= width["width"]
