@@ -4,6 +4,7 @@ Nothing is built here: `make browser` builds the book first. Where the built boo
 missing the tests are skipped, and the reason is named; with CONVEXLIB_REQUIRE_BROWSER=1 they fail.
 """
 
+import re
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -130,6 +131,18 @@ def test_internal_links_and_anchors_resolve(book):
             elif path in book and unquote(target.fragment) not in book[path].anchors:
                 broken.append(f"{page}: no anchor {link}")
     assert broken == []
+
+
+@pytest.mark.parametrize("name", ["ecg.html", "path.html"])
+def test_names_of_the_library_in_code_lead_to_their_documentation(visit, server, book, name):
+    visit.open(f"{server}{name}")
+    code = "\n".join(visit.page.locator("article div.highlight pre").all_text_contents())
+    documented = {name for name in book["api.html"].anchors if name.startswith("convexlib.")}
+    names = re.findall(r"\bcl((?:\.\w+)+)", code)
+    expected = [f"api.html#convexlib{name}" for name in names if f"convexlib{name}" in documented]
+    links = visit.page.locator("article div.highlight a")
+    assert [link.get_attribute("href") for link in links.all()] == expected
+    assert len(expected) > 3
 
 
 def test_pages_load_local_files_only(book):
