@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, sample_arrangements
 from convexlib.certify import Certificate
+from convexlib.certify.certificate import reporting
 from convexlib.certify.outlook import APART, on_scale, outlook, sizes_apart
 from convexlib.certify.two_layer import BRANCHING_RANK, certify_two_layer
 from convexlib.checks import (
@@ -189,17 +190,19 @@ class ConvexReLU(BaseEstimator):
                 seed=seed,
             )
             network = problem.to_network(result)
-            certificate = certify_two_layer(
-                network,
-                data,
-                targets,
-                self.beta,
-                loss=loss,
-                z=result.z,
-                refine=False,
-                max_nodes=self.max_nodes,
-                max_seconds=max(min(seconds, (1.0 - _SOLVING) * share), 0.0),
-            )
+            with reporting(self.verbose) as report:
+                certificate = certify_two_layer(
+                    network,
+                    data,
+                    targets,
+                    self.beta,
+                    loss=loss,
+                    z=result.z,
+                    refine=False,
+                    max_nodes=self.max_nodes,
+                    max_seconds=max(min(seconds, (1.0 - _SOLVING) * share), 0.0),
+                    report=report,
+                )
             networks.append(network)
             results.append(result)
             certificates.append(certificate)
