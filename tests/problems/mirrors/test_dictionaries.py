@@ -91,6 +91,8 @@ def refusals():
         ({"depth": 4, "reflections": EYE}, r"reflections is .*True or False"),
         ({"loss": "absolute"}, r"loss is 'absolute'; expected one of 'squared', 'quantile'"),
         ({"loss": "quantile", "quantile": 1.0}, r"quantile is 1; expected 0 < quantile < 1"),
+        ({"loss": "quantile", "quantile": 1e-7}, r"quantile is 1e-07; expected it between 1e-06"),
+        ({"loss": "quantile", "quantile": 1 - 1e-16}, r"is 0\.9999999999999999; expected it bet"),
         ({"beta": 0.0}, r"beta is 0; expected beta > 0"),
         ({"x": np.zeros((5, 2))}, r"x has shape \(5, 2\); expected \(n,\) or \(n, 1\)"),
     ]
