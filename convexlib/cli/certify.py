@@ -13,8 +13,14 @@ from torch import Tensor, nn
 from convexlib.certify import Certificate, MissingNeuron, certify, missing_neuron, polish
 from convexlib.certify.certificate import SECONDS
 from convexlib.certify.dispatch import REGULARIZERS, depth_of
-from convexlib.checks import check_beta, check_positive_int, check_real, readable_count
-from convexlib.cli.console import DONE, FAILED, complain, device, say
+from convexlib.checks import (
+    check_beta,
+    check_device,
+    check_positive_int,
+    check_real,
+    readable_count,
+)
+from convexlib.cli.console import DONE, FAILED, complain, say
 from convexlib.cli.files import check_writable, write
 from convexlib.cli.models import load_model
 from convexlib.cli.tables import Table, add_table_options, load_table, one_hot
@@ -118,7 +124,7 @@ def run_certify(chosen: argparse.Namespace) -> int:
         raise InputError(f"--tol is {chosen.tol:g}; expected a relative gap of at least 0.")
     if chosen.polish is not None:
         check_writable(chosen.polish)
-    place = device(chosen.device)
+    place = check_device(chosen.device)
     table = load_table(
         chosen.data,
         chosen.target,

@@ -26,6 +26,7 @@ from convexlib.checks import (
     as_tensor,
     check_beta,
     check_choice,
+    check_device,
     check_flag,
     check_positive_int,
     check_seconds,
@@ -34,7 +35,6 @@ from convexlib.checks import (
 from convexlib.errors import InputError, unwarned
 from convexlib.estimators.common import (
     Array,
-    check_device,
     check_weights,
     evaluate,
     say,
