@@ -348,7 +348,7 @@ def test_a_linear_layer_costs_a_nuclear_norm(seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_from_twice_as_many_neurons_as_samples_a_path_leads_down(seed):
-    """Balance, prune, exchange: along the path the objective never rises, and it ends at the optimum."""
+    """Balance, prune, exchange: the objective never rises, and ends at the optimum."""
     rng = np.random.default_rng(seed)
     n, beta = 4, 0.2
     X, y = rng.standard_normal((n, 2)), rng.standard_normal(n)
@@ -455,7 +455,7 @@ def test_parallel_linear_networks_threshold_singular_values(L):
     X, Y, beta = np.linalg.qr(rng.standard_normal((6, 3)))[0], rng.standard_normal((6, 2)), 0.6
     left, tau, right = np.linalg.svd(X.T @ Y, full_matrices=False)
     kept = np.maximum(tau - beta, 0)
-    assert 0 < kept[0]
+    assert kept[0] > 0
 
     def objective(branches):
         product = sum(np.linalg.multi_dot(layers) for layers in branches)

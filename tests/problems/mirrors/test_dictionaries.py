@@ -28,7 +28,7 @@ def test_a_fourth_layer_of_absolute_values_reflects_reflections():
     x = np.array([0.0, 1.0, 3.2, 7.5])
     folds = [cl.Mirrors(x, x, beta=1.0, depth=L, activation="abs") for L in (3, 4)]
     three, four = ([one.feature(j) for j in range(one.n_features)] for one in folds)
-    # | | |x - a| - b | - c | about a = 3.2, with b the distance of 0 and c that of 1 in the first fold
+    # | | |x - a| - b | - c |: b is the distance of 0 from a, c the value of the first fold at 1
     a, b = 3.2, 3.2
     c = abs(abs(1.0 - a) - b)
     expected = sorted({a + s * b + t * c for s in (-1, 1) for t in (-1, 0, 1)} | {a})
