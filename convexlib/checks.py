@@ -323,6 +323,20 @@ def check_weights(tensors: Mapping[str, Any]) -> None:
         check_dense(tensor, name)
 
 
+def check_device(name: Any) -> torch.device:
+    """Return a device that exists."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, dtype=torch.float64, device=device).item()  # meta holds none
+    except (RuntimeError, TypeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"device is {name!r}, which cannot hold float64 numbers here ({reason}); expected "
+            "'cpu', or 'cuda' on a machine that has it."
+        ) from error
+    return device
+
+
 def check_same_device(network: nn.Module, X: Tensor) -> None:
     """Refuse anything but a network, and a network on another device than the data."""
     if not isinstance(network, nn.Module):

@@ -14,6 +14,8 @@ than everything else; how long a solve takes is what it takes the second time.
 
 *A limit of time.* It ends a computation as Ctrl-C would: where the code looks at it, an exception
 is raised, once, and whoever catches interrupts closes with the best that there is.
+
+*A sign of life.* Where the code looks at the limit, the seconds of a line on a terminal go on.
 """
 
 from __future__ import annotations
@@ -25,19 +27,20 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
 import numba
 from numba.core import event
+from tqdm import tqdm
 
 QUIET = "CONVEXLIB_QUIET"  # a variable of the environment: where it is set, nothing is said
 PATIENCE = 1.0  # seconds of compilation before something is said
 
 
 def _nothing() -> None:
-    """Stand in for a kernel."""
+    """Stand in for a kernel, or for a call."""
 
 
 def find_place() -> str | None:
@@ -92,8 +95,26 @@ def time_left() -> float:
     return _deadline.get() - clock()
 
 
+_sign: ContextVar[Callable[[], object]] = ContextVar("sign", default=_nothing)
+
+
+@contextmanager
+def waiting(name: str, shown: bool = True) -> Iterator[Callable[[str], object]]:
+    """Show on a terminal a name, the seconds that pass, and what the function given is told."""
+    with tqdm(
+        desc=name, bar_format="{desc} {elapsed}{postfix}", miniters=0, leave=False,
+        disable=None if shown else True,
+    ) as line:  # fmt: skip
+        token = _sign.set(lambda: line.update(0))
+        try:
+            yield line.set_postfix_str
+        finally:
+            _sign.reset(token)
+
+
 def check_time() -> None:
     """Raise OutOfTime if the limit has passed; after that there is none, for what has to close."""
+    _sign.get()()
     if time_left() < 0.0:
         _deadline.set(math.inf)
         raise OutOfTime

@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from convexlib.checks import check_device
 from convexlib.cli import console
-from convexlib.cli.console import DONE, FAILED, device, exit_code, write_plainly
+from convexlib.cli.console import DONE, FAILED, exit_code, write_plainly
 from convexlib.errors import ConvexlibError, DataError, InputError
 from experiments import (
     bounds,
@@ -223,7 +224,7 @@ def variation(chosen: argparse.Namespace) -> dict[str, Any]:
         raise InputError("got --set twice for one key; expected a value for each key.")
     return {
         "profile": chosen.profile,
-        "device": device(chosen.device),
+        "device": str(check_device(chosen.device)),
         "seeds": chosen.seeds,
         "changes": changes,
         "data": chosen.data,

@@ -13,7 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements
-from convexlib.certify.certificate import Certificate, check_dual_point, seconds_for
+from convexlib.certify.certificate import (
+    Certificate,
+    Report,
+    check_dual_point,
+    seconds_for,
+    unheard,
+)
 from convexlib.certify.two_layer import certify_two_layer
 from convexlib.checks import (
     check_beta,
@@ -115,6 +121,7 @@ def certify_normalised(
     max_nodes: int,
     max_seconds: float,
     z: Tensor | None = None,
+    report: Report = unheard,
 ) -> Certificate:
     """See `certify_batchnorm`; X, y and z are checked tensors."""
     weights = read_batchnorm(network)
@@ -129,6 +136,7 @@ def certify_normalised(
         max_nodes=max_nodes,
         max_seconds=max_seconds,
         z=z,
+        report=report,
     )
     # U' has rounding errors, which move |z^T (U's)_+| by at most ||z|| times their norm.
     reach = inner.max_neuron + whitening.rounding * float(torch.linalg.vector_norm(inner.z))

@@ -15,7 +15,8 @@ best unit for z.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ from convexlib.errors import InputError
 from convexlib.losses import SmoothLoss, get_loss
 from convexlib.losses.base import best_of_scales, dot, square
 from convexlib.result import Result, relative_gap
+from convexlib.runtime import waiting
 
 # A gap that a given dual point proves is not improved any more: the default of `solve`, and the
 # rounding of a network to float32.
@@ -108,6 +110,20 @@ class Certificate:
             f"relative_gap={self.relative_gap:.1e}, {kind}, method={self.method!r}, "
             f"regularizer={self.regularizer!r})"
         )
+
+
+Report = Callable[[Certificate], object]  # is told of the best certificate so far
+
+
+def unheard(best: Certificate) -> None:
+    """Report to nobody."""
+
+
+@contextmanager
+def reporting(progress: bool) -> Iterator[Report]:
+    """A line on a terminal, with the seconds that have passed and the best bound so far."""
+    with waiting("certify", progress) as tell:
+        yield lambda best: tell(f"lower bound {best.dual:.6g}, gap {best.relative_gap:.1e}")
 
 
 def check_dual_point(z: Any, X: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:

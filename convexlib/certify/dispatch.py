@@ -8,7 +8,7 @@ from torch import nn
 
 from convexlib.arrangements import Arrangements
 from convexlib.certify.batchnorm import certify_normalised
-from convexlib.certify.certificate import Certificate, check_dual_point, seconds_for
+from convexlib.certify.certificate import Certificate, check_dual_point, reporting, seconds_for
 from convexlib.certify.outputs import certify_outputs
 from convexlib.certify.parallel import certify_parallel
 from convexlib.certify.two_layer import as_two_layer, certify_two_layer
@@ -46,6 +46,7 @@ def certify(
     max_units: int = 100_000,
     max_seconds: float | None = None,
     z: Any = None,
+    progress: bool = False,
 ) -> Certificate:
     r"""Bound the distance of a ReLU network from the global optimum.
 
@@ -114,6 +115,8 @@ def certify(
         bound is proven for whatever is given, and that of another point is merely lower. Where it
         leaves a gap of more than a millionth, the dual point is refined as without it; with
         ``refine=False`` it is all that is looked at.
+    progress : bool
+        Show on a terminal how long it has taken and, for two layers, the best bound so far.
 
     Returns
     -------
@@ -156,6 +159,7 @@ def certify(
     several = y.ndim == 2 and y.shape[1] > 1
     X, y = check_outputs(X, y, "y") if several else check_data(X, y)
     beta, refine = check_beta(beta), check_flag(refine, "refine")
+    check_flag(progress, "progress")
     check_same_device(network, X)
     network = as_plain(network, X)
     check_positive_int(max_nodes, "max_nodes", minimum=0)
@@ -176,30 +180,32 @@ def certify(
             f"loss is {loss!r} and the network has {depth} layers or batch normalisation; expected "
             'loss="squared" for those.'
         )
-    if several:
-        if depth > 2 or kinds_of(network) == BATCHNORM or arrangements is not None:
-            raise NotCertifiableError(
-                f"y has shape {tuple(y.shape)}; expected (n,) for a network of three and more "
-                "layers, one with batch normalisation, and for given arrangements."
-            )
-        return certify_outputs(
-            as_two_layer(network), X, y, beta, loss=loss, regularizer=regularizer, refine=refine,
-            max_nodes=max_nodes, z=z,
+    if several and (depth > 2 or kinds_of(network) == BATCHNORM or arrangements is not None):
+        raise NotCertifiableError(
+            f"y has shape {tuple(y.shape)}; expected (n,) for a network of three and more "
+            "layers, one with batch normalisation, and for given arrangements."
+        )
+    options: dict[str, Any] = {"refine": refine, "max_nodes": max_nodes, "z": z}
+    with reporting(progress) as report:
+        if several:
+            return certify_outputs(
+                as_two_layer(network), X, y, beta, loss=loss, regularizer=regularizer,
+                report=report, **options,
+            )  # fmt: skip
+        if depth > 2:
+            return certify_parallel(
+                network, X, y, beta, regularizer=regularizer, units=units, max_units=max_units,
+                **options,
+            )  # fmt: skip
+        if kinds_of(network) == BATCHNORM:
+            return certify_normalised(
+                network, X, y, beta, arrangements=arrangements, max_seconds=max_seconds,
+                report=report, **options,
+            )  # fmt: skip
+        return certify_two_layer(
+            as_two_layer(network), X, y, beta, loss=loss, regularizer=regularizer,
+            arrangements=arrangements, max_seconds=max_seconds, report=report, **options,
         )  # fmt: skip
-    if depth > 2:
-        return certify_parallel(
-            network, X, y, beta, regularizer=regularizer, units=units, refine=refine,
-            max_nodes=max_nodes, max_units=max_units, z=z,
-        )  # fmt: skip
-    if kinds_of(network) == BATCHNORM:
-        return certify_normalised(
-            network, X, y, beta, arrangements=arrangements, refine=refine, max_nodes=max_nodes,
-            max_seconds=max_seconds, z=z,
-        )  # fmt: skip
-    return certify_two_layer(
-        as_two_layer(network), X, y, beta, loss=loss, regularizer=regularizer,
-        arrangements=arrangements, refine=refine, max_nodes=max_nodes, max_seconds=max_seconds, z=z,
-    )  # fmt: skip
 
 
 REGULARIZERS = ("weight decay", "three layers", "path")

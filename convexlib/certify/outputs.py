@@ -30,12 +30,13 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from convexlib.arrays import Floats
-from convexlib.certify.certificate import CLOSED, Certificate, best_certificate
+from convexlib.certify.certificate import CLOSED, Certificate, Report, best_certificate, unheard
 from convexlib.certify.two_layer import Standing, penalty
 from convexlib.errors import InputError
 from convexlib.losses import SmoothLoss
 from convexlib.networks.two_layer import TwoLayerWeights, read_outputs
 from convexlib.pricing.joint import best_neurons, price_outputs
+from convexlib.runtime import check_time
 
 _ROUNDS, _STEPS = 20, 500  # of new neurons, and of L-BFGS in each
 _OVER = 5e-5  # part of beta by which a neuron may exceed it
@@ -55,6 +56,7 @@ def certify_outputs(
     refine: bool = True,
     max_nodes: int = 5_000_000,
     z: Tensor | None = None,
+    report: Report = unheard,
 ) -> Certificate:
     """See `convexlib.certify.certify`; X, Y (n, c) and z (n, c) are checked."""
     parts = read_outputs(network)
@@ -73,11 +75,13 @@ def certify_outputs(
         priced = price_outputs(data, Z, target=max(beta, level), max_nodes=max_nodes)
         return priced.upper, True, priced.method
 
-    def certificate(*points: Tensor) -> Certificate:
-        return best_certificate(
-            primal, points, targets, beta, bound,
+    def certificate(point: Tensor) -> Certificate:
+        found = best_certificate(
+            primal, [point], targets, beta, bound,
             regularizer=regularizer, output_bias=bias, loss=loss,
         )  # fmt: skip
+        report(found)
+        return found
 
     if z is not None:
         given = certificate(z.double().cpu())
@@ -116,6 +120,7 @@ def improved(
     zero = loss.value(torch.zeros_like(Y), Y)
     least = _LEAST * math.sqrt(2.0 * zero / beta)
     for _ in range(_ROUNDS):
+        check_time()
         U, A, b, _ = _descend(data, Y, beta, loss, U, A, b)
         U, A, b, Z = _descend(data, Y, beta, loss, U, A, b, turning=False)
         heights, units = best_neurons(data, Z, U)

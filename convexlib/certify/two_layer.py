@@ -19,7 +19,14 @@ from torch import Tensor, nn
 from convexlib.arrangements import Arrangements, count_bound, enumerate_arrangements
 from convexlib.arrangements.patterns import are_patterns_of
 from convexlib.arrays import EPS
-from convexlib.certify.certificate import CLOSED, Certificate, UnitBound, best_certificate
+from convexlib.certify.certificate import (
+    CLOSED,
+    Certificate,
+    Report,
+    UnitBound,
+    best_certificate,
+    unheard,
+)
 from convexlib.cones import ConeProjector
 from convexlib.errors import InputError, NotCertifiableError
 from convexlib.losses import SmoothLoss, get_loss
@@ -51,6 +58,7 @@ def certify_two_layer(
     max_seconds: float = 0.0,
     z: Tensor | None = None,
     points: Sequence[Tensor] = (),
+    report: Report = unheard,
 ) -> Certificate:
     """See `convexlib.certify.certify`; X, y and z are checked, `points` are more dual points."""
     parts = read_two_layer(network)
@@ -69,6 +77,7 @@ def certify_two_layer(
                 loss=loss,
             )
         )  # fmt: skip
+        report(best())
 
     def search(point: Tensor, nodes: int) -> float:
         """Consider a point, with so many cones for its best neuron; the seconds it took."""

@@ -13,8 +13,14 @@ from torch import Tensor, nn
 from convexlib.certify import Certificate, MissingNeuron, certify, missing_neuron, polish
 from convexlib.certify.certificate import SECONDS
 from convexlib.certify.dispatch import REGULARIZERS, depth_of
-from convexlib.checks import check_beta, check_positive_int, check_real, readable_count
-from convexlib.cli.console import DONE, FAILED, complain, device, say
+from convexlib.checks import (
+    check_beta,
+    check_device,
+    check_positive_int,
+    check_real,
+    readable_count,
+)
+from convexlib.cli.console import DONE, FAILED, complain, say
 from convexlib.cli.files import check_writable, write
 from convexlib.cli.models import load_model
 from convexlib.cli.tables import Table, add_table_options, load_table, one_hot
@@ -22,6 +28,7 @@ from convexlib.errors import InputError
 from convexlib.losses import LOSSES, get_loss
 from convexlib.networks import ParallelReLU, TwoLayerReLU
 from convexlib.problems.base import double
+from convexlib.runtime import waiting
 
 _TEXT = (
     "Bound how far a trained ReLU network is from the global optimum of its training objective, "
@@ -117,7 +124,7 @@ def run_certify(chosen: argparse.Namespace) -> int:
         raise InputError(f"--tol is {chosen.tol:g}; expected a relative gap of at least 0.")
     if chosen.polish is not None:
         check_writable(chosen.polish)
-    place = device(chosen.device)
+    place = check_device(chosen.device)
     table = load_table(
         chosen.data,
         chosen.target,
@@ -137,19 +144,22 @@ def run_certify(chosen: argparse.Namespace) -> int:
         "max_nodes": chosen.max_nodes,
         "max_seconds": chosen.max_seconds,
     }
-    certificate = certify(network, X, y, **options)
+    depth = depth_of(network)  # others are refused before anything is said of them
     say("read as", f"{_described(network)}, {model.source}")
     plural = "s" if len(table.targets) > 1 else ""
     say(
         "data",
         f"{len(y)} rows, {len(table.features)} features, target{plural} {', '.join(table.targets)}",
     )
+    certificate = certify(network, X, y, progress=True, **options)
     _print_certificate(certificate, network, X, y, beta, digits)
-    if depth_of(network) == 2 and y.ndim == 1:
-        missing = missing_neuron(network, X, y, beta=beta, loss=chosen.loss)
+    if depth == 2 and y.ndim == 1:
+        with waiting("search"):
+            missing = missing_neuron(network, X, y, beta=beta, loss=chosen.loss)
         _print_missing(missing, table, certificate.primal)
     if chosen.polish is not None:
-        polished = polish(network, X, y, rounds=chosen.rounds, **options)
+        with waiting("polish"):
+            polished = polish(network, X, y, rounds=chosen.rounds, **options)
         print()
         for stage in polished.stages:
             say(stage.name, f"{stage.objective:.{digits}g}, {stage.neurons} neurons")

@@ -1,4 +1,4 @@
-"""What every command shares, those of the experiments too: exit codes, messages, a device."""
+"""What every command shares, those of the experiments too: exit codes and messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from convexlib.errors import ConvexlibError, DataError, InputError, SolverError
+from convexlib.errors import ConvexlibError, DataError, SolverError
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 PLAIN = {
@@ -75,17 +75,3 @@ def exit_code(chosen: argparse.Namespace, program: str = "convexlib") -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     return code
-
-
-def device(name: str) -> str:
-    """Return the name of a device that is there."""
-    import torch  # which takes longer than all other commands
-
-    try:
-        torch.zeros(1, device=name).item()  # which the device meta does not hold
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"device {name!r} cannot be used ({str(error).splitlines()[0]}); expected cpu, or "
-            "cuda on a machine that has it."
-        ) from error
-    return name

@@ -32,6 +32,7 @@ from convexlib.cli.tables import add_table_options, load_table
 from convexlib.errors import InputError, unwarned
 from convexlib.estimators import ConvexReLUClassifier, ConvexReLURegressor
 from convexlib.plots import use_style
+from convexlib.runtime import waiting
 
 _GRID = np.geomspace(0.5, 0.001, 7)  # parts of beta_max that cross-validation tries
 
@@ -89,7 +90,7 @@ def run_fit(chosen: argparse.Namespace) -> int:
         say("", line)
     say("fitting", "the network and its certificate")
     model = _estimator(chosen.classify, beta, max_seconds=chosen.max_seconds)
-    with unwarned():  # the gap is printed below
+    with unwarned(), waiting("fit"):  # the gap is printed below
         model.fit(X, y)
     lines = _lines(model, X, y, beta, tried)
     for name, text in lines:

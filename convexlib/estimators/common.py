@@ -152,20 +152,6 @@ def say(text: object) -> None:
     tqdm.write(str(text), file=sys.stderr)
 
 
-def check_device(name: Any) -> torch.device:
-    """Return a device that exists."""
-    try:
-        device = torch.device(name)
-        torch.zeros(1, dtype=torch.float64, device=device).item()  # meta holds none
-    except (RuntimeError, TypeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"device is {name!r}, which cannot hold float64 numbers here ({reason}); expected "
-            "'cpu', or 'cuda' on a machine that has it."
-        ) from error
-    return device
-
-
 def evaluate(network: nn.Module, X: Array, device: str) -> Array:
     """Outputs (n, c) of a network for a checked array (n, d)."""
     with torch.no_grad():

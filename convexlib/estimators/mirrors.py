@@ -9,9 +9,9 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from convexlib.checks import as_tensor, check_tol
+from convexlib.checks import as_tensor, check_device, check_tol
 from convexlib.errors import InputError, unwarned
-from convexlib.estimators.common import Array, check_device, evaluate, validated, warn_of_gap
+from convexlib.estimators.common import Array, evaluate, validated, warn_of_gap
 from convexlib.problems.mirrors import Mirrors
 from convexlib.solvers.solve import solve
 

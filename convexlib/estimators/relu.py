@@ -19,12 +19,14 @@ from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, sample_arrangements
 from convexlib.certify import Certificate
+from convexlib.certify.certificate import reporting
 from convexlib.certify.outlook import APART, on_scale, outlook, sizes_apart
 from convexlib.certify.two_layer import BRANCHING_RANK, certify_two_layer
 from convexlib.checks import (
     as_tensor,
     check_beta,
     check_choice,
+    check_device,
     check_flag,
     check_positive_int,
     check_seconds,
@@ -33,7 +35,6 @@ from convexlib.checks import (
 from convexlib.errors import InputError, unwarned
 from convexlib.estimators.common import (
     Array,
-    check_device,
     check_weights,
     evaluate,
     say,
@@ -189,17 +190,19 @@ class ConvexReLU(BaseEstimator):
                 seed=seed,
             )
             network = problem.to_network(result)
-            certificate = certify_two_layer(
-                network,
-                data,
-                targets,
-                self.beta,
-                loss=loss,
-                z=result.z,
-                refine=False,
-                max_nodes=self.max_nodes,
-                max_seconds=max(min(seconds, (1.0 - _SOLVING) * share), 0.0),
-            )
+            with reporting(self.verbose) as report:
+                certificate = certify_two_layer(
+                    network,
+                    data,
+                    targets,
+                    self.beta,
+                    loss=loss,
+                    z=result.z,
+                    refine=False,
+                    max_nodes=self.max_nodes,
+                    max_seconds=max(min(seconds, (1.0 - _SOLVING) * share), 0.0),
+                    report=report,
+                )
             networks.append(network)
             results.append(result)
             certificates.append(certificate)

@@ -51,6 +51,7 @@ from convexlib.losses import SmoothLoss
 from convexlib.pricing.condense import row_space
 from convexlib.pricing.pair_bound import Indices, PairBound, Pairs, solved
 from convexlib.pricing.quadratic_bound import quadratic_bound
+from convexlib.runtime import check_time
 
 _SMOOTHING = ((1e-1, 150), (1e-2, 150), (1e-3, 200))  # of the lower end of T, and steps
 _NEIGHBOURS = 15  # of each sample
@@ -193,6 +194,7 @@ def _minimised(
     """L-BFGS until the time is over; the function returns value, gradient and what else it has."""
 
     def check(_: Floats) -> None:
+        check_time()
         if clock is not None and clock.over:
             raise StopIteration
 

@@ -82,6 +82,24 @@ def test_every_notebook_has_a_source():
     assert orphans == []
 
 
+def exercises(source):
+    """The labels of a chapter's exercises, and those that its solutions belong to."""
+    return (
+        re.findall(r"^`{3,}\{exercise(?:-start)?\}.*\n:label: *(\S+)", source, re.MULTILINE),
+        re.findall(r"^`{3,}\{solution(?:-start)?\} *(\S+)", source, re.MULTILINE),
+    )
+
+
+def test_every_chapter_has_three_exercises_with_their_solutions():
+    toc = yaml.safe_load((BOOK / "_toc.yml").read_text())
+    parts = {part["caption"]: part["chapters"] for part in toc["parts"]}
+    for entry in parts["Chapters"] + parts["Experiments"]:
+        path = (BOOK / entry["file"]).with_suffix(".md")
+        asked, solved = exercises(path.read_text(encoding="utf8"))
+        assert len(asked) >= 3, path.name
+        assert solved == asked, f"{path.name}: a solution below each exercise, in its order"
+
+
 def test_every_cited_work_is_in_the_bibliography():
     known = set(re.findall(r"^@\w+\{([^,]+),", (BOOK / "references.bib").read_text(), re.MULTILINE))
     roles = re.compile(r"\{cite(?::\w+)?\}`([^`]+)`")

@@ -344,3 +344,134 @@ def test_a_linear_layer_costs_a_nuclear_norm(seed):
 
     reached = least(outputs, Y.ravel(), beta, d * d + c * d, 3, rng)
     assert optimum * (1 - 1e-6) <= reached <= optimum * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_from_twice_as_many_neurons_as_samples_a_path_leads_down(seed):
+    """Balance, prune, exchange: the objective never rises, and ends at the optimum."""
+    rng = np.random.default_rng(seed)
+    n, beta = 4, 0.2
+    X, y = rng.standard_normal((n, 2)), rng.standard_normal(n)
+    W = rng.standard_normal((2 * n, 3))  # neurons and their output weights
+    W[0, :2] = 0.0  # one that costs something and does nothing
+    heights, steps = [], np.linspace(0, 1, 21)
+
+    def height(W):
+        misfit = np.maximum(X @ W[:, :2].T, 0) @ W[:, 2] - y
+        return 0.5 * misfit @ misfit + 0.5 * beta * (W**2).sum()
+
+    def multiples(W, tau):
+        return W * np.sqrt(np.maximum(tau, 0))[:, None]
+
+    sizes = np.stack([np.linalg.norm(W[:, :2], axis=1), np.abs(W[:, 2])])
+    both = (sizes > 0).all(axis=0)
+    log = np.where(both, 0.5 * np.log((sizes[1] + ~both) / (sizes[0] + ~both)), 0.0)
+    for t in steps:
+        inner, outer = (np.where(both, np.exp(sign * t * log), 1 - t) for sign in (1, -1))
+        balanced = W * np.column_stack([inner, inner, outer])
+        heights.append(height(balanced))
+    W = balanced
+
+    while (on := np.flatnonzero(W.any(axis=1))).size > n:
+        outputs = np.maximum(X @ W[on, :2].T, 0) * W[on, 2]
+        prices = (W[on] ** 2).sum(axis=1)
+        along = np.linalg.svd(outputs)[2][-1]
+        along = along if along @ prices <= 0 else -along
+        far = (-1 / along[along < 0]).min()
+        for t in far * steps:
+            tau = np.zeros(len(W))
+            tau[on] = 1 + t * along
+            heights.append(height(multiples(W, tau)))
+        tau[on[np.argmin(tau[on])]] = 0.0
+        W = multiples(W, tau)
+
+    problem = cl.TwoLayer(X, y, beta=beta)
+    result = cl.solve(problem, tol=1e-10)
+    best = cl.prune_neurons(problem.to_network(result), X)
+    U, alpha = (part.detach().numpy() for part in best.parameters())
+    even = np.sqrt(np.abs(alpha) / np.linalg.norm(U, axis=1))
+    new = np.zeros_like(W)
+    free = np.flatnonzero(~W.any(axis=1))
+    assert len(alpha) <= n <= free.size
+    new[free[: len(alpha)]] = np.column_stack([U * even[:, None], alpha / even])
+    heights += [height(np.sqrt(1 - t) * W + np.sqrt(t) * new) for t in steps]
+    assert np.diff(heights).max() < 1e-9
+    assert heights[-1] == pytest.approx(result.value, abs=1e-7)
+    assert heights[0] > 1.5 * heights[-1]
+
+
+@pytest.mark.parametrize("beta", [0.3, 1.2])
+def test_orthonormal_samples_and_one_hot_targets_threshold_singular_values(beta):
+    labels = np.array([0, 0, 0, 1])
+    X = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
+    Y = np.eye(2)[labels]
+    counts = np.sqrt(np.bincount(labels))
+    kept = np.maximum(counts - beta, 0)
+    value = 0.5 * ((kept - counts) ** 2).sum() + beta * kept.sum()
+    network = nn.Sequential(
+        nn.Linear(4, 2, bias=False), nn.ReLU(), nn.Linear(2, 2, bias=False)
+    ).double()
+    with torch.no_grad():
+        network[0].weight.copy_(torch.from_numpy(np.sqrt(kept)[:, None] * (X.T @ Y / counts).T))
+        network[2].weight.copy_(torch.from_numpy(np.diag(np.sqrt(kept))))
+    certificate = cl.certify(network, X, Y, beta=beta)
+    assert certificate.primal == pytest.approx(value, rel=1e-9)
+    assert certificate.rigorous
+    assert certificate.dual == pytest.approx(value, rel=1e-3)
+
+
+def test_three_rays_have_a_nonnegative_factor_if_the_right_one_comes_first():
+    rng = np.random.default_rng(0)
+    orders, failed = ([0, 1, 2], [1, 0, 2], [2, 0, 1]), 0
+    for _ in range(2000):
+        B = rng.standard_normal((3, 4)) + rng.uniform(0, 2) * rng.standard_normal(4)
+        W = B @ B.T
+        if (W < 0).any():
+            continue
+        least = [np.linalg.cholesky(W[np.ix_(order, order)]).min() for order in orders]
+        assert sum(entry >= 0 for entry in least) >= 2
+        failed += min(least) < -1e-3
+    assert failed > 20
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_critics_see_second_moments_or_the_dual_norm(seed):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((12, 2)) * np.repeat([[1.0, 2.0], [1.5, 0.5]], [7, 5], axis=0)
+    z = np.repeat([1 / 7, -1 / 5], [7, 5])
+    across = np.arctan2(X[:, 0], -X[:, 1])  # the largest value may be at a kink
+    angles = np.concatenate([np.linspace(0, 2 * np.pi, 200_001), across, across + np.pi])
+    seen = X @ np.stack([np.cos(angles), np.sin(angles)])
+    moments = X[:7].T @ X[:7] / 7 - X[7:].T @ X[7:] / 5
+    quadratic = np.abs(z @ seen**2).max()
+    assert quadratic == pytest.approx(np.abs(np.linalg.eigvalsh(moments)).max(), rel=1e-8)
+    relu = np.abs(z @ np.maximum(seen, 0)).max()
+    assert relu == pytest.approx(cl.TwoLayer(X, z, beta=1.0).beta_max(), rel=1e-8)
+
+
+@pytest.mark.parametrize("L", [3, 4])
+def test_parallel_linear_networks_threshold_singular_values(L):
+    rng = np.random.default_rng(L)
+    X, Y, beta = np.linalg.qr(rng.standard_normal((6, 3)))[0], rng.standard_normal((6, 2)), 0.6
+    left, tau, right = np.linalg.svd(X.T @ Y, full_matrices=False)
+    kept = np.maximum(tau - beta, 0)
+    assert kept[0] > 0
+
+    def objective(branches):
+        product = sum(np.linalg.multi_dot(layers) for layers in branches)
+        price = sum(np.linalg.norm(W) ** L for layers in branches for W in layers) / L
+        return 0.5 * ((X @ product - Y) ** 2).sum() + beta * price
+
+    branches = []
+    for i, size in enumerate(kept):
+        inner = np.zeros((2, 2))
+        inner[0, 0] = 1.0
+        layers = [np.outer(left[:, i], [1, 0]), *[inner] * (L - 2), np.outer([1, 0], right[i])]
+        branches.append([size ** (1 / L) * W for W in layers])
+    Z = cp.Variable((3, 2))
+    program = cp.Minimize(0.5 * cp.sum_squares(X @ Z - Y) + beta * cp.normNuc(Z))
+    optimum = cp.Problem(program).solve(**PRECISE)
+    assert objective(branches) == pytest.approx(optimum, abs=1e-6)
+    for _ in range(100):
+        near = [[W + 0.1 * rng.standard_normal(W.shape) for W in layers] for layers in branches]
+        assert objective(near) >= optimum - 1e-7

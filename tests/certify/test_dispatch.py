@@ -1,5 +1,7 @@
 """One door for all networks: what goes where, and what is refused by name."""
 
+import io
+import sys
 import warnings
 
 import numpy as np
@@ -27,6 +29,32 @@ def test_batch_normalisation_goes_through_the_same_door() -> None:
     assert (certificate.primal, certificate.dual) == (named.primal, named.dual)
     with pytest.raises(InputError, match='batch-normalised network is measured by "weight decay"'):
         cl.certify(network, X, y, beta=0.1, regularizer="path")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_the_bound_is_shown_on_a_terminal_while_it_improves(
+    outputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, _ = gaussian(12, 2)
+    y = np.random.default_rng(0).standard_normal((12, outputs))
+    y = y if outputs > 1 else y[:, 0]
+    network = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, outputs)).double()
+    streams = {shown: Terminal() for shown in (True, False)}
+    found = {}
+    for shown, stream in streams.items():
+        monkeypatch.setattr(sys, "stderr", stream)
+        found[shown] = cl.certify(network, X, y, beta=0.1, progress=shown)
+    lines = streams[True].getvalue().split("\r")
+    told = [line for line in lines if f"lower bound {found[True].dual:.6g}, gap" in line]
+    assert told
+    assert all(line.startswith("certify 00:") for line in told)
+    assert streams[False].getvalue() == ""
+    assert found[True].dual == pytest.approx(found[False].dual, rel=1e-6)
 
 
 def stack(*layers: nn.Module) -> nn.Sequential:

@@ -142,7 +142,7 @@ def test_bad_arguments_are_exit_code_2(capsys, arguments, message):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there(capsys):
     assert cli.main(["run", "toy", "--device", "cuda"]) == 2
-    assert "device 'cuda' cannot be used" in capsys.readouterr().err
+    assert "device is 'cuda', which cannot hold float64" in capsys.readouterr().err
     assert cli.main(["run", "toy", "--device", "abacus"]) == 2
 
 

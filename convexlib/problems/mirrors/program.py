@@ -106,11 +106,22 @@ def check_reflections(reflections: Any, depth: int, activation: str) -> bool:
     return wanted
 
 
+_EXTREME = 1e-6  # distance of a quantile from 0 and 1
+
+
 def make_loss(name: str, quantile: Any) -> Loss:
     """Return the squared loss or the pinball loss of a quantile in (0, 1)."""
     check_choice(name, ("squared", "quantile"), "loss")
     tau = check_share(quantile, "quantile")
-    return QuantileLoss(tau=tau) if name == "quantile" else SquaredLoss()
+    if name == "squared":
+        return SquaredLoss()
+    # One slope of the loss is tau or 1 - tau; dual points are told from others to 1e-12 only.
+    if not _EXTREME <= tau <= 1.0 - _EXTREME:
+        raise InputError(
+            f"quantile is {tau!r}; expected it between {_EXTREME:g} and 1 - {_EXTREME:g}, as "
+            "rounding hides one side of the loss of a more extreme one."
+        )
+    return QuantileLoss(tau=tau)
 
 
 class Mirrors(DictionaryLasso):
@@ -153,7 +164,7 @@ class Mirrors(DictionaryLasso):
         :math:`\tfrac12 \|f - y\|^2`, or the pinball loss :math:`\sum \rho_\tau(y - f)` with
         :math:`\tau` = `quantile`.
     quantile : float
-        In (0, 1).
+        Between 1e-6 and 1 - 1e-6.
     max_features : int
         Limit on the candidate columns of the dictionary.
 

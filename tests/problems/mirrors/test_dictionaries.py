@@ -24,6 +24,24 @@ def test_without_midpoints_the_dual_bound_of_three_abs_layers_is_too_small():
     assert 0 < smaller < 50
 
 
+def test_a_fourth_layer_of_absolute_values_reflects_reflections():
+    x = np.array([0.0, 1.0, 3.2, 7.5])
+    folds = [cl.Mirrors(x, x, beta=1.0, depth=L, activation="abs") for L in (3, 4)]
+    three, four = ([one.feature(j) for j in range(one.n_features)] for one in folds)
+    # | | |x - a| - b | - c |: b is the distance of 0 from a, c the value of the first fold at 1
+    a, b = 3.2, 3.2
+    c = abs(abs(1.0 - a) - b)
+    expected = sorted({a + s * b + t * c for s in (-1, 1) for t in (-1, 0, 1)} | {a})
+    assert any(np.allclose(feature.kinks, expected) for feature in four if len(feature.kinks) == 7)
+    assert max(len(feature.kinks) for feature in three) == 3
+    inputs, targets = np.random.default_rng(6).standard_normal((2, 6))
+    values = [
+        cl.solve(cl.Mirrors(inputs, targets, beta=0.05, depth=L, activation="abs")).value
+        for L in (3, 4)
+    ]
+    assert values[1] < 0.99 * values[0]
+
+
 @pytest.mark.parametrize("kind", SWITCHING, ids=str)
 def test_switching_trees_reach_every_column_and_no_more_switches(kind):
     x, y = data(1, 9)
@@ -91,6 +109,8 @@ def refusals():
         ({"depth": 4, "reflections": EYE}, r"reflections is .*True or False"),
         ({"loss": "absolute"}, r"loss is 'absolute'; expected one of 'squared', 'quantile'"),
         ({"loss": "quantile", "quantile": 1.0}, r"quantile is 1; expected 0 < quantile < 1"),
+        ({"loss": "quantile", "quantile": 1e-7}, r"quantile is 1e-07; expected it between 1e-06"),
+        ({"loss": "quantile", "quantile": 1 - 1e-16}, r"is 0\.9999999999999999; expected it bet"),
         ({"beta": 0.0}, r"beta is 0; expected beta > 0"),
         ({"x": np.zeros((5, 2))}, r"x has shape \(5, 2\); expected \(n,\) or \(n, 1\)"),
     ]
