@@ -1,7 +1,7 @@
 """Keep pages light and self-contained: no script of another host, special ones for their users.
 
 Jupyter Book puts every .js file below _static on every page, although MathJax loads its own parts,
-an interactive figure is on one page, and so are the results of a search.
+an interactive figure is on one page, and so are the results of a search; not all have terms.
 It also puts the start of thebe on every page, twice; thebe comes from another host and is not used.
 """
 
@@ -16,7 +16,7 @@ def drop_special_scripts(app: Sphinx, config: Config) -> None:
     config.html_js_files = [
         name
         for name in config.html_js_files
-        if not str(name).startswith(("vendor/", "interactive/", "search/"))
+        if not str(name).startswith(("vendor/", "interactive/", "search/", "terms/"))
     ]
 
 

@@ -1,6 +1,7 @@
 // A formula inside a line cannot break. One that is wider than a telephone's column scrolls in itself;
 // it is marked once, by its natural width, so that short formulas keep their baseline. And no line begins
-// with the full stop that follows a formula, or ends with the bracket before it.
+// with the full stop that follows a formula, or ends with the bracket before it. Formulas that scroll can be
+// reached by the keyboard, and no others: they would be hundreds of stops.
 window.addEventListener("load", () => {
   const widest = 250; // px
   const before = /[(\[]$/;
@@ -23,6 +24,12 @@ window.addEventListener("load", () => {
       line.append(closed[0]);
     }
   };
+  const reach = () => {
+    for (const formula of document.querySelectorAll("mjx-container:is([display], .wide-math)")) {
+      if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
+      else formula.removeAttribute("tabindex");
+    }
+  };
   const mark = () => {
     const formulas = [...document.querySelectorAll("mjx-container:not([display])")];
     const wide = formulas.filter((formula) => formula.getBoundingClientRect().width > widest);
@@ -30,6 +37,7 @@ window.addEventListener("load", () => {
     for (const formula of formulas) {
       if (formula.parentElement.matches("span.math")) keep(formula.parentElement);
     }
+    new ResizeObserver(reach).observe(document.body);
   };
   const wait = () => {
     const startup = window.MathJax && window.MathJax.startup;

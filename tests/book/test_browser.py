@@ -4,6 +4,7 @@ Nothing is built here: `make browser` builds the book first. Where the built boo
 missing the tests are skipped, and the reason is named; with CONVEXLIB_REQUIRE_BROWSER=1 they fail.
 """
 
+import re
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -66,6 +67,14 @@ CUT = """() => [...document.querySelectorAll('mjx-container.wide-math')].filter(
   return natural < line.clientWidth - 30 && formula.clientWidth < natural - 1;
 }).map((formula) => formula.textContent)"""
 
+# Formulas that scroll although all that is seen of them fits.
+LOOSE = """() => [...document.querySelectorAll('mjx-container')].filter((formula) => {
+  const { width, height } = formula.firstElementChild.getBoundingClientRect();
+  return getComputedStyle(formula).overflowX === 'auto' && (
+    (width <= formula.clientWidth && formula.scrollWidth > formula.clientWidth + 1)
+    || (height <= formula.clientHeight && formula.scrollHeight > formula.clientHeight + 1));
+}).map((formula) => formula.textContent)"""
+
 
 @pytest.mark.parametrize("name", PAGES or ["no page"])
 def test_page_in_both_widths_and_both_themes(visit, server, name):
@@ -85,6 +94,7 @@ def test_page_in_both_widths_and_both_themes(visit, server, name):
                 assert page.evaluate(CONTRAST) > 4.5, f"{theme} text is hard to read"
             assert page.evaluate(CLIPPED) == [], f"at {width['width']} px"
             assert page.evaluate(CUT) == [], f"at {width['width']} px"
+            assert page.evaluate(LOOSE) == [], f"at {width['width']} px"
     for width in (WIDE, NARROW):
         page.set_viewport_size(width)
         assert page.evaluate("document.documentElement.scrollWidth") <= width["width"]
@@ -121,6 +131,18 @@ def test_internal_links_and_anchors_resolve(book):
             elif path in book and unquote(target.fragment) not in book[path].anchors:
                 broken.append(f"{page}: no anchor {link}")
     assert broken == []
+
+
+@pytest.mark.parametrize("name", ["ecg.html", "path.html"])
+def test_names_of_the_library_in_code_lead_to_their_documentation(visit, server, book, name):
+    visit.open(f"{server}{name}")
+    code = "\n".join(visit.page.locator("article div.highlight pre").all_text_contents())
+    documented = {name for name in book["api.html"].anchors if name.startswith("convexlib.")}
+    names = re.findall(r"\bcl((?:\.\w+)+)", code)
+    expected = [f"api.html#convexlib{name}" for name in names if f"convexlib{name}" in documented]
+    links = visit.page.locator("article div.highlight a")
+    assert [link.get_attribute("href") for link in links.all()] == expected
+    assert len(expected) > 3
 
 
 def test_pages_load_local_files_only(book):

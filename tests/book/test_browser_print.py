@@ -11,13 +11,11 @@ NAVIGATION = (
     ".bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .prev-next-area, button, "
     "details:not([open])"
 )
-# Formulas that show less than their width, and other boxes that scroll or end beyond the paper.
+# What scrolls or ends beyond the paper.
 CUT = """() => [...document.querySelectorAll(
   'article :is(pre, figure, img, table, mjx-container:is([display], .wide-math))')]
   .filter((e) => e.checkVisibility())
-  .filter((e) => (e.matches('mjx-container')
-    ? e.firstElementChild.getBoundingClientRect().width > e.clientWidth + 1
-    : e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().right > innerWidth))
+  .filter((e) => e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().right > innerWidth)
   .map((e) => e.outerHTML.slice(0, 120))"""
 NOTE_COLOUR = """() => window.addEventListener('beforeprint', () => {
   window.printed = getComputedStyle(document.body).backgroundColor;

@@ -139,3 +139,16 @@ def test_every_statement_can_be_found_in_the_index():
         labels += opened
     assert len(labels) > 50
     assert len(set(labels)) == len(labels)
+
+
+def test_words_of_the_glossary_are_linked_once_a_page_and_in_prose():
+    role = re.compile(r"\{term\}`(?:[^`<]*<)?([^`>]+)>?`")
+    linked = 0
+    for path in sorted(BOOK.glob("*.md")):
+        lines = path.read_text(encoding="utf8").splitlines()
+        assert not [line for line in lines if line.startswith(("#", "|")) and role.search(line)]
+        if path.stem != "glossary":
+            terms = [term.lower() for term in role.findall("\n".join(lines))]
+            assert len(set(terms)) == len(terms) <= 8, path.stem
+            linked += len(terms)
+    assert linked > 100
