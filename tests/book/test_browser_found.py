@@ -114,6 +114,14 @@ def test_icons_without_their_script(visit, server):
     assert visit.page.evaluate("document.fonts.check('900 16px \"Font Awesome 6 Free\"')")
 
 
+def test_the_icon_of_the_search_is_beside_the_words(visit, server):
+    visit.open(f"{server}search.html?q=spline")
+    search = visit.page.locator(".bd-search-container form.bd-search")
+    icon, words = (search.locator(part).bounding_box() for part in ("i", "input"))
+    assert icon["width"] > 0
+    assert icon["x"] + icon["width"] <= words["x"]
+
+
 @pytest.mark.parametrize(("word", "stem"), [("duality", "dualit"), ("certified", "certif")])
 def test_results_show_the_word_in_the_page(visit, server, word, stem):
     visit.open(f"{server}search.html?q={word}")

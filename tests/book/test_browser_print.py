@@ -34,6 +34,15 @@ def test_paper_is_white(visit, server, theme):
     assert visit.problems == []
 
 
+def test_marks_of_a_search_leave_no_link_on_paper(visit, server):
+    page = visit.page
+    visit.open(f"{server}recovery.html?highlight=teacher")
+    link = page.get_by_role("link", name="Hide Search Matches")
+    link.wait_for()
+    page.emulate_media(media="print")
+    assert not link.is_visible()
+
+
 @pytest.mark.parametrize("name", PAGES or ["no page"])
 def test_nothing_is_cut(visit, server, name):
     page = visit.page
