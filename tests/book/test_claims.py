@@ -14,7 +14,7 @@ import pytest
 from claim_rules import descent, recovery, reflections, speed, tables, verdicts
 
 from book.tools.notebooks import BOOK
-from experiments.uci.tables import GATED, OWN, RELU
+from experiments.uci.tables import GATED, RELU, SHORT
 
 ROOT = BOOK.parent
 
@@ -164,7 +164,7 @@ def problems(objectives, count=438, epochs=2000, neurons=3, null=0):
 )
 @pytest.mark.parametrize("rule", ["uci_gated", "uci_relu", "uci_relu_short"])
 def test_shares_of_problems(monkeypatch, rule, values, count, epochs, verdict):
-    pools = {"uci_gated": GATED, "uci_relu": RELU, "uci_relu_short": OWN}
+    pools = {"uci_gated": GATED, "uci_relu": RELU, "uci_relu_short": SHORT}
     objectives = dict(zip(pools[rule], values, strict=True))
     monkeypatch.setattr(tables, "stored", lambda name: problems(objectives, count, epochs))
     measured, found = getattr(tables, rule)()

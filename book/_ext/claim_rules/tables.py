@@ -58,10 +58,9 @@ def uci_relu() -> Finding:
 def uci_relu_short() -> Finding:
     """Compare the shares of problems solved, ReLU program and 100 epochs on ReLU networks.
 
-    Networks of 50 neurons for each output, which tunes its own rate. The verdict is found as for
-    gated networks.
+    Networks as wide as that of the program. The verdict is found as for gated networks.
     """
-    return uci_shares(uci.tables.OWN, "ReLU")
+    return uci_shares(uci.tables.SHORT, "ReLU")
 
 
 def uci_time() -> Finding:
