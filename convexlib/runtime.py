@@ -105,6 +105,9 @@ def waiting(name: str, shown: bool = True) -> Iterator[Callable[[str], object]]:
         desc=name, bar_format="{desc} {elapsed}{postfix}", miniters=0, leave=False,
         disable=None if shown else True,
     ) as line:  # fmt: skip
+        if line.disable:  # the seconds of one that is shown go on
+            yield line.set_postfix_str
+            return
         token = _sign.set(lambda: line.update(0))
         try:
             yield line.set_postfix_str

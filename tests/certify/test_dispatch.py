@@ -2,6 +2,7 @@
 
 import io
 import sys
+import time
 import warnings
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 import convexlib as cl
 from convexlib.errors import InputError, NotCertifiableError
 from convexlib.networks import TwoLayerGatedReLU
+from convexlib.runtime import check_time, waiting
 from tests.helpers.networks import random_network, sequential
 from tests.helpers.refusals import COUNT, EYE, PLAIN, refused
 from tests.helpers.three_layer import seed_one
@@ -55,6 +57,19 @@ def test_the_bound_is_shown_on_a_terminal_while_it_improves(
     assert all(line.startswith("certify 00:") for line in told)
     assert streams[False].getvalue() == ""
     assert found[True].dual == pytest.approx(found[False].dual, rel=1e-6)
+
+
+def test_a_line_goes_on_while_another_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with waiting("outer"), waiting("inner", shown=False) as tell:
+        tell("unheard")
+        drawn = stream.getvalue()
+        time.sleep(0.2)  # longer than tqdm waits between two looks
+        check_time()
+        assert stream.getvalue()[len(drawn) :].startswith("\router 00:0")
+    assert "inner" not in stream.getvalue()
+    assert "unheard" not in stream.getvalue()
 
 
 def stack(*layers: nn.Module) -> nn.Sequential:
