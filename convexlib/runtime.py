@@ -37,6 +37,7 @@ from tqdm import tqdm
 
 QUIET = "CONVEXLIB_QUIET"  # a variable of the environment: where it is set, nothing is said
 PATIENCE = 1.0  # seconds of compilation before something is said
+AGAIN = 2.5  # and before it is said again, on a terminal
 
 
 def _nothing() -> None:
@@ -124,10 +125,11 @@ def check_time() -> None:
 
 
 class Notice(event.Listener):
-    """Says once, on stderr, that kernels are being compiled, when it has taken a second.
+    """Says on stderr that kernels are being compiled, when it has taken a second.
 
     numba tells it of every function, also of those that a kernel consists of; of a kernel that it
-    finds compiled, it tells nothing. Kernels of others do not count.
+    finds compiled, it tells nothing. Kernels of others do not count. It is said once, and on a
+    terminal again while it lasts.
 
     Attributes
     ----------
@@ -138,6 +140,7 @@ class Notice(event.Listener):
     def __init__(self, often: str) -> None:
         self.often, self.said = often, False
         self._depth, self._ours, self._began, self._spent = 0, False, 0.0, 0.0
+        self._next = PATIENCE
 
     def on_start(self, compiled: event.Event) -> None:
         if self._depth == 0:
@@ -156,12 +159,15 @@ class Notice(event.Listener):
 
     def _say(self) -> None:
         spent = self._spent + time.perf_counter() - self._began
-        if self.said or not self._ours or spent < PATIENCE or os.environ.get(QUIET):
+        if not self._ours or spent < self._next or os.environ.get(QUIET):
             return
-        self.said = True
+        again, self.said, self._next = self.said, True, spent + AGAIN
         if sys.stderr is not None:
             with suppress(OSError, ValueError):  # closed: no reason to stop a compilation
-                sys.stderr.write(f"convexlib: compiling kernels, {self.often} ...\n")
+                if not again:
+                    sys.stderr.write(f"convexlib: compiling kernels, {self.often} ...\n")
+                elif sys.stderr.isatty():
+                    sys.stderr.write("convexlib: still compiling ...\n")
                 sys.stderr.flush()
 
 

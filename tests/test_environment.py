@@ -289,6 +289,22 @@ def test_only_a_second_of_our_kernels_is_announced(
     assert capsys.readouterr() == ("", lines)
 
 
+def test_a_terminal_is_told_again_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, stream = [0.0], io.StringIO()
+    monkeypatch.delenv(runtime.QUIET, raising=False)
+    monkeypatch.setattr(runtime.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", stream)
+    notice = runtime.Notice("once")
+    for seconds in (2.0, 1.0, 1.0, 2.0):
+        notice.on_start(OURS)
+        now[0] += seconds
+        notice.on_end(OURS)
+    notice.on_start(OURS)
+    again = "convexlib: still compiling ...\n"
+    assert stream.getvalue() == "convexlib: compiling kernels, once ...\n" + again
+
+
 @pytest.mark.parametrize("case", ["said", "quiet", "closed", "none"])
 def test_a_function_within_a_kernel_can_bring_the_announcement(
     case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
