@@ -61,7 +61,7 @@ def read_exported(archive: zipfile.ZipFile, path: Path) -> Read:
         return _walk_exported(program["graph_module"], archive, path)
     except ConvexlibError:
         raise
-    except Exception as error:  # a damaged file can lack anything at all
+    except Exception as error:  # a damaged file lacks anything, and is refused
         raise InputError(
             f"it is damaged, or of a version of torch.export that is not known "
             f"({type(error).__name__}); expected a file of torch.export.save."
@@ -191,7 +191,7 @@ def read_onnx(content: bytes, path: Path) -> Read:
         return _walk_onnx(model.graph, path)
     except ConvexlibError:
         raise
-    except Exception as error:  # a damaged file can lack anything at all
+    except Exception as error:  # a damaged file lacks anything, and is refused
         raise InputError(
             f"it is damaged, or no ONNX file ({type(error).__name__}); expected one that the "
             "package onnx can load."

@@ -98,7 +98,7 @@ def _opened(content: bytes, path: Path) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
         entries = archive.infolist()
-    except Exception as error:  # zipfile raises many kinds for damaged archives
+    except Exception as error:  # damaged archives raise many kinds, and are refused
         raise InputError(
             f"{path} is not a file of torch.save in its zip format (of torch 1.6 and later), nor "
             f"of torch.export, and its name does not end in .onnx; {EXPECTED}. {HOW}"

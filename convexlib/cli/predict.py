@@ -110,7 +110,7 @@ def _loaded(path: Path) -> tuple[dict[str, torch.Tensor], Scales]:
         saved = torch.load(io.BytesIO(content), weights_only=True)
         scales = Scales(**json.loads(saved[KEY]))
         state = {name: saved["state_dict"][name] for name in ("0.weight", "0.bias", "2.weight")}
-    except Exception as error:  # a damaged file can raise anything at all
+    except Exception as error:  # a damaged file raises anything, and is refused
         raise InputError(
             f"{path} is no model of `convexlib fit`, or is damaged ({type(error).__name__}); "
             "expected the .model.pt file that it wrote."

@@ -44,7 +44,7 @@ def load_state(content: bytes, path: Path) -> tuple[dict[str, Tensor], str]:
             # They are about storages and versions: nothing that a reader can do.
             warnings.simplefilter("ignore")
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can raise anything at all
+    except Exception as error:  # a damaged file raises anything, and is refused
         raise _refused(path, error) from error
     if isinstance(state, Tensor) or not isinstance(state, dict):
         raise InputError(f"{path} holds a {type(state).__name__}; {EXPECTED}. {HOW}")
