@@ -70,7 +70,7 @@ class Visit:
     def __init__(self, browser):
         self.context = browser.new_context(viewport=WIDE, color_scheme="light")
         self.page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(60_000)
         self.problems: list[str] = []
         self.page.on("pageerror", lambda error: self.problems.append(f"exception: {error}"))
         self.page.on("console", self.read_console)

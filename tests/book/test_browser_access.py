@@ -22,11 +22,17 @@ SHORT_FORMULAS = """() => document.querySelectorAll('mjx-container').forEach((fo
     display: 'inline-block', width: `${width}px`, height: `${height}px`,
   });
 })"""
+# The theme makes what scrolls a stop of the Tab key, a third of a second after the window or the
+# page has last changed.
+STOPS_ARE_SET = """() => [...document.querySelectorAll('pre, .pst-scrollable-table-container')]
+  .every((box) => box.tabIndex === 0
+    || (box.scrollWidth <= box.clientWidth && box.scrollHeight <= box.clientHeight))"""
 
 
 def barriers(page):
     """List what axe-core finds."""
     page.evaluate(SHORT_FORMULAS)
+    page.wait_for_function(STOPS_ARE_SET)
     return [
         (found["impact"], found["id"], node["html"][:200])
         for found in Axe().run(page).response["violations"]

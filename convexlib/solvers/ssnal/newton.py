@@ -29,7 +29,7 @@ from convexlib.solvers.ssnal.blocks import Blocks, Curvature, Shrunk, curvature_
 _STEPS = 50
 _TRIALS = 30  # points tried on a line
 _INSIDE = 0.99  # share of the way to an open domain's boundary that a step may go
-_FORCING = 5e-3  # relative residual of the Newton equation
+_FORCING = 2e-2  # relative residual of the Newton equation, at most
 _ROUNDING = 1e-14
 _SLOW = 3  # full steps in a row that gain little before the arithmetic is doubted
 
@@ -68,7 +68,9 @@ class Subproblem:
         """Newton's step; coordinates that are stuck stay."""
         h = self.loss.conjugate_curvature(state.z, self.y).masked_fill(state.stuck, math.inf)
         curvature = curvature_of(self.blocks, state.shrunk)
-        rtol = min(_FORCING, float(torch.linalg.vector_norm(state.gradient)))
+        # More precise as the gradient shrinks, measured against y so that no units matter.
+        size = max(float(torch.linalg.vector_norm(self.y)), 1e-300)
+        rtol = min(_FORCING, math.sqrt(float(torch.linalg.vector_norm(state.gradient)) / size))
         return self.system.solve(curvature, self.sigma, h, state.gradient, rtol)
 
     def search(self, state: State, step: Tensor) -> tuple[State, float] | None:

@@ -17,7 +17,7 @@ from convexlib.solvers.ssnal.blocks import Blocks
 from convexlib.solvers.ssnal.newton import NewtonSystem, Subproblem, minimise
 
 _FIRST = 3.0  # penalty, in units that make sigma X^T X of order one per column
-_WARM = 64.0  # times that for multipliers that are nearly right
+_WARM = 100.0  # times that for multipliers that are nearly right
 _GROWTH = ((5, 4.0), (math.inf, 2.0))  # of sigma after at most so many Newton steps
 _NEAR = 0.9  # share of beta from which on a pattern's correlation counts as near
 _CROWDED = 0.8  # share of the patterns beyond which a working set does not pay
