@@ -201,7 +201,8 @@ def layers_of(network: nn.Module) -> list[nn.Module]:
     NotCertifiableError
         For a network that computes something else than its layers say, so that their weights would
         be those of another function: a forward of its own, hooks (as of weight normalisation), or a
-        class that shares only its name with one of torch.
+        class that shares only its name with one of torch. And for one whose layers share a weight,
+        which its penalty counts once.
     """
     if not isinstance(network, nn.Sequential):
         return []
@@ -223,6 +224,16 @@ def layers_of(network: nn.Module) -> list[nn.Module]:
                 f"expected that of torch.nn.{forward.__qualname__.split('.')[0]}. Copy the weights "
                 "into an nn.Sequential of torch's own layers."
             )
+    owners: dict[int, int] = {}
+    for place, layer in enumerate(layers):
+        for name, parameter in layer.named_parameters():
+            first = owners.setdefault(id(parameter), place)
+            if first != place:
+                raise NotCertifiableError(
+                    f"Layers {first} and {place} share a {name}; expected weights of its own for "
+                    "each layer: shared ones have another penalty. copy.deepcopy(layer) is a layer "
+                    "of its own."
+                )
     return layers
 
 

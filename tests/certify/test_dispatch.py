@@ -209,6 +209,17 @@ def old_weight_norm() -> nn.Sequential:
         return nn.Sequential(nn.utils.weight_norm(nn.Linear(2, 3)), nn.ReLU(), nn.Linear(3, 1))
 
 
+def shared() -> nn.Sequential:
+    layer = nn.Linear(2, 2, bias=False)
+    return nn.Sequential(layer, nn.ReLU(), layer, nn.ReLU(), nn.Linear(2, 1, bias=False))
+
+
+def tied() -> nn.Sequential:
+    network = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(1, 2, bias=False))
+    network[2].weight = network[0].weight
+    return network
+
+
 @pytest.mark.parametrize(
     ("network", "message"),
     [
@@ -217,8 +228,10 @@ def old_weight_norm() -> nn.Sequential:
         (hooked(), "ReLU has forward hooks"),
         (old_weight_norm(), "Linear has forward hooks.*remove_weight_norm"),
         (OtherOwn(torch.ones(2, 2), torch.ones(2)), "plain TwoLayerReLU with the same weights"),
+        (shared(), "Layers 0 and 2 share a weight; expected weights of its own"),
+        (tied(), "Layers 0 and 2 share a weight; expected weights of its own"),
     ],
-    ids=["forward", "name", "hook", "weight norm", "own"],
+    ids=["forward", "name", "hook", "weight norm", "own", "shared", "tied"],
 )
 def test_weights_of_another_function_are_not_certified(network: nn.Module, message: str) -> None:
     X, y = np.random.default_rng(0).standard_normal((2, 6, 2))
