@@ -20,6 +20,7 @@ from convexlib.certify.two_layer import Standing, as_two_layer
 from convexlib.checks import (
     check_beta,
     check_data,
+    check_flag,
     check_positive_int,
     check_same_device,
     check_seed,
@@ -29,6 +30,7 @@ from convexlib.networks import read_two_layer
 from convexlib.networks.modules import as_plain
 from convexlib.pricing import price
 from convexlib.pricing.ascent import search
+from convexlib.runtime import waiting
 
 __all__ = ["MissingNeuron", "missing_neuron"]
 
@@ -85,6 +87,7 @@ def missing_neuron(
     loss: str = "squared",
     max_nodes: int = 200_000,
     seed: int = 0,
+    progress: bool = False,
 ) -> MissingNeuron:
     """Find the neuron that a two-layer network lacks most.
 
@@ -97,6 +100,8 @@ def missing_neuron(
         out, the neuron is the best of many local searches and `bound` says what it may have missed.
     seed : int
         Of the local searches.
+    progress : bool
+        Show on a terminal how long it has taken.
 
     Returns
     -------
@@ -126,6 +131,7 @@ def missing_neuron(
     X, y = check_data(X, y)
     beta = check_beta(beta)
     check_positive_int(max_nodes, "max_nodes", minimum=0)
+    check_flag(progress, "progress")
     check_same_device(network, X)
     network = as_plain(network, X)
     if depth_of(network) != 2:
@@ -135,8 +141,9 @@ def missing_neuron(
         )
     state = Standing.of(read_two_layer(as_two_layer(network)), X, y, loss)
     data, z = state.data, state.z
-    priced = price(data, z, target=beta, rtol=1e-6, max_nodes=max_nodes)
-    candidates = torch.cat([priced.direction[None], _searched(state, beta, seed)])
+    with waiting("missing neuron", progress):
+        priced = price(data, z, target=beta, rtol=1e-6, max_nodes=max_nodes)
+        candidates = torch.cat([priced.direction[None], _searched(state, beta, seed)])
     heights = torch.relu(data @ candidates.T).T @ z  # (k,)
     best = int(heights.abs().argmax())
     direction, height = candidates[best], float(heights[best].abs())

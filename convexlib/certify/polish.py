@@ -15,6 +15,7 @@ Four moves, none of which can raise the objective of a two-layer network:
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from convexlib.certify.two_layer import Standing, as_two_layer, certify_two_laye
 from convexlib.checks import (
     check_beta,
     check_data,
+    check_flag,
     check_positive_int,
     check_same_device,
     check_tol,
@@ -35,6 +37,7 @@ from convexlib.errors import NotCertifiableError
 from convexlib.networks import Neurons, TwoLayerReLU, read_two_layer
 from convexlib.networks.modules import as_plain
 from convexlib.networks.prune import pruned
+from convexlib.runtime import waiting
 from convexlib.solvers.refine import refine
 
 __all__ = ["Polished", "Stage", "polish"]
@@ -94,6 +97,7 @@ def polish(
     tol: float = 1e-6,
     max_nodes: int = 5_000_000,
     max_seconds: float | None = None,
+    progress: bool = False,
 ) -> Polished:
     r"""Improve a trained two-layer network by convex programs, and certify the result.
 
@@ -113,6 +117,8 @@ def polish(
         Budget of the certificate's branch and bound (see `certify`).
     max_seconds : float, optional
         Processor time for the certificate's dual points (see `certify`).
+    progress : bool
+        Show on a terminal how long it has taken, the last stage and the best objective so far.
 
     Returns
     -------
@@ -143,6 +149,7 @@ def polish(
     beta, tol = check_beta(beta), check_tol(tol)
     check_positive_int(rounds, "rounds", minimum=0)
     check_positive_int(max_nodes, "max_nodes", minimum=0)
+    check_flag(progress, "progress")
     max_seconds = seconds_for(max_seconds, refine=True)
     check_same_device(network, X)
     network = as_plain(network, X)
@@ -154,30 +161,31 @@ def polish(
         )
     penalty = regularizer_of(network, depth, regularizer)
     given = as_two_layer(network)
-    run = _Run(given, X, y, beta, loss, penalty)
-    run.keep("given", given)
-    data, parts = run.state.data, run.state.parts
-    neurons, bias = Neurons.of_network(parts.U.cpu(), parts.alpha.cpu()), parts.output_bias
-    run.build("balanced", neurons, bias)
-    neurons = pruned(neurons, data)
-    run.build("merged", neurons, bias)
-    nodes = searched(data, max_nodes)
-    points, start = [], neurons.vectors
-    for name, count in (("own patterns", 0), ("new patterns", rounds)):
-        if name == "new patterns" and not rounds:
-            break
-        found = refine(
-            data, run.state.y, beta, start, bias, loss=loss, rounds=count, tol=tol,
-            max_nodes=nodes,
+    with waiting("polish", progress) as tell:
+        run = _Run(given, X, y, beta, loss, penalty, tell)
+        run.keep("given", given)
+        data, parts = run.state.data, run.state.parts
+        neurons, bias = Neurons.of_network(parts.U.cpu(), parts.alpha.cpu()), parts.output_bias
+        run.build("balanced", neurons, bias)
+        neurons = pruned(neurons, data)
+        run.build("merged", neurons, bias)
+        nodes = searched(data, max_nodes)
+        points, start = [], neurons.vectors
+        for name, count in (("own patterns", 0), ("new patterns", rounds)):
+            if name == "new patterns" and not rounds:
+                break
+            found = refine(
+                data, run.state.y, beta, start, bias, loss=loss, rounds=count, tol=tol,
+                max_nodes=nodes,
+            )  # fmt: skip
+            bias = None if bias is None else found.bias
+            run.build(name, pruned(found.neurons, data), bias)
+            points.append(found.z)
+            start = torch.cat([start, found.neurons.vectors])
+        certificate = certify_two_layer(
+            run.best, X, y, beta, loss=loss, regularizer=penalty, refine=False, max_nodes=max_nodes,
+            max_seconds=max_seconds, points=points,
         )  # fmt: skip
-        bias = None if bias is None else found.bias
-        run.build(name, pruned(found.neurons, data), bias)
-        points.append(found.z)
-        start = torch.cat([start, found.neurons.vectors])
-    certificate = certify_two_layer(
-        run.best, X, y, beta, loss=loss, regularizer=penalty, refine=False, max_nodes=max_nodes,
-        max_seconds=max_seconds, points=points,
-    )  # fmt: skip
     return Polished(run.best, certificate, tuple(run.stages))
 
 
@@ -185,10 +193,11 @@ class _Run:
     """The best network so far, rounded to the dtype of the given one, and the stages."""
 
     def __init__(
-        self, given: nn.Module, X: Tensor, y: Tensor, beta: float, loss: str, regularizer: str
-    ) -> None:
+        self, given: nn.Module, X: Tensor, y: Tensor, beta: float, loss: str, regularizer: str,
+        tell: Callable[[str], object],
+    ) -> None:  # fmt: skip
         self.given, self.X, self.y, self.beta, self.loss = given, X, y, beta, loss
-        self.regularizer = regularizer
+        self.regularizer, self.tell = regularizer, tell
         self.state = Standing.of(read_two_layer(given), X, y, loss)
         self.stages: list[Stage] = []
         self.best, self.objective = given, float("inf")
@@ -201,6 +210,7 @@ class _Run:
         if objective < self.objective or not self.stages:
             self.best, self.objective = network, objective
         self.stages.append(Stage(name, self.objective, len(read_two_layer(self.best).alpha)))
+        self.tell(f"{name}: {self.objective:.6g}")
 
     def build(self, name: str, neurons: Neurons, bias: float | None) -> None:
         """Record the network of some neurons."""

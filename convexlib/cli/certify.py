@@ -28,7 +28,6 @@ from convexlib.errors import InputError
 from convexlib.losses import LOSSES, get_loss
 from convexlib.networks import ParallelReLU, TwoLayerReLU
 from convexlib.problems.base import double
-from convexlib.runtime import waiting
 
 _TEXT = (
     "Bound how far a trained ReLU network is from the global optimum of its training objective, "
@@ -154,12 +153,10 @@ def run_certify(chosen: argparse.Namespace) -> int:
     certificate = certify(network, X, y, progress=True, **options)
     _print_certificate(certificate, network, X, y, beta, digits)
     if depth == 2 and y.ndim == 1:
-        with waiting("search"):
-            missing = missing_neuron(network, X, y, beta=beta, loss=chosen.loss)
+        missing = missing_neuron(network, X, y, beta=beta, loss=chosen.loss, progress=True)
         _print_missing(missing, table, certificate.primal)
     if chosen.polish is not None:
-        with waiting("polish"):
-            polished = polish(network, X, y, rounds=chosen.rounds, **options)
+        polished = polish(network, X, y, rounds=chosen.rounds, progress=True, **options)
         print()
         for stage in polished.stages:
             say(stage.name, f"{stage.objective:.{digits}g}, {stage.neurons} neurons")

@@ -59,6 +59,25 @@ def test_the_bound_is_shown_on_a_terminal_while_it_improves(
     assert found[True].dual == pytest.approx(found[False].dual, rel=1e-6)
 
 
+def test_the_search_and_the_polish_are_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = gaussian(12, 2)
+    network = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1)).double()
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    missing = cl.missing_neuron(network, X, y, beta=0.1)
+    polished = cl.polish(network, X, y, beta=0.1)
+    assert stream.getvalue() == ""
+    assert cl.missing_neuron(network, X, y, beta=0.1, progress=True).gain == missing.gain
+    assert stream.getvalue().startswith("\rmissing neuron 00:00")
+    drawn = len(stream.getvalue())
+    shown = cl.polish(network, X, y, beta=0.1, progress=True)
+    assert shown.stages == polished.stages
+    lines = stream.getvalue()[drawn:].split("\r")
+    for stage in polished.stages:
+        told = f"{stage.name}: {stage.objective:.6g}"
+        assert any(line.startswith("polish 00:") and told in line for line in lines)
+
+
 def test_a_line_goes_on_while_another_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)

@@ -148,5 +148,7 @@ REFUSALS = [
      InputError, "seed is 1.5; expected an integer"),
     (lambda: cl.missing_neuron(PLAIN, EYE, COUNT, beta=1.0, max_nodes="a"),
      InputError, "max_nodes is 'a'; expec"),
+    (lambda: cl.missing_neuron(PLAIN, EYE, COUNT, beta=1.0, progress="yes"),
+     InputError, "progress is 'yes'"),
 ]  # fmt: skip
 test_refusals = refused(REFUSALS)

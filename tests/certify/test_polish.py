@@ -196,6 +196,8 @@ def refusals():
          InputError, "max_nodes is -1; expected"),
         (lambda: cl.polish(PLAIN, EYE, COUNT, beta=1.0, regularizer=EYE),
          InputError, "regularizer is array"),
+        (lambda: cl.polish(PLAIN, EYE, COUNT, beta=1.0, progress="yes"),
+         InputError, "progress is 'yes'"),
     ]  # fmt: skip
 
 
