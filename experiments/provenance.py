@@ -26,7 +26,7 @@ DIGITS = 16
 UNKNOWN = "unknown"  # of records that do not say it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ByKind:
     """A function that hands a configuration to the one that makes its kind of records.
 

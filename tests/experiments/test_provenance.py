@@ -202,6 +202,15 @@ def test_a_clean_record_is_of_a_commit_and_of_one_code() -> None:
     assert provenance.clean([], square) == 0
 
 
+def test_records_of_a_method_that_is_made_elsewhere_count() -> None:
+    by_kind = provenance.ByKind("method", {"here": square}, lambda config: None)
+    found = [
+        {"config": {"method": method}, "environment": {"code": code, "commit": "abc"}}
+        for method, code in (("here", "a"), ("elsewhere", "b"), ("elsewhere", "c"))
+    ]
+    assert provenance.clean(found, by_kind) == 2
+
+
 def test_a_checkout_is_dirty_where_its_code_differs(tmp_path: Path, monkeypatch) -> None:
     """Not where its book, or the records of another run, do."""
 
