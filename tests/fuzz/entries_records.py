@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def varied(changes: Any, profile: Any = "quick", data: Any = None) -> Any:
         "echo", "Echo", settings, echo, str, lambda record: None, compared=lambda config: {}
     )
     place = sandbox.folder() / "varied"
+    shutil.rmtree(place, ignore_errors=True)  # what an input without changes has left
     with sandbox.inside(place):
         found = runner.run_experiment(experiment, profile, changes=changes, data=data, folder=place)
         assert found
