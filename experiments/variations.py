@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from convexlib.arrays import Floats
-from convexlib.cli.files import read_bytes
+from convexlib.cli.console import read_bytes
 from convexlib.cli.tables import Table, load_table
 from convexlib.errors import DataError, InputError
 from experiments.records import KINDS, digest

@@ -25,8 +25,7 @@ from convexlib.checks import (
 from convexlib.errors import InputError, NotCertifiableError
 from convexlib.losses import LOSSES
 from convexlib.networks import ParallelReLU, TwoLayerReLU
-from convexlib.networks.chain import advice_on
-from convexlib.networks.modules import as_plain
+from convexlib.networks.modules import advice_on, as_plain
 from convexlib.networks.two_layer import layers_of
 from convexlib.problems.parallel import Units
 

@@ -20,8 +20,7 @@ from convexlib.checks import (
     check_real,
     readable_count,
 )
-from convexlib.cli.console import DONE, FAILED, complain, say
-from convexlib.cli.files import check_writable, write
+from convexlib.cli.console import DONE, FAILED, check_writable, complain, say, write
 from convexlib.cli.models import load_model
 from convexlib.cli.tables import Table, add_table_options, load_table, one_hot
 from convexlib.errors import InputError

@@ -25,8 +25,7 @@ from torch import nn
 
 from convexlib.certify.outlook import Outlook, outlook
 from convexlib.checks import check_beta, check_positive_int
-from convexlib.cli.console import DONE, say
-from convexlib.cli.files import check_writable, write
+from convexlib.cli.console import DONE, check_writable, say, write
 from convexlib.cli.predict import KEY, Scales
 from convexlib.cli.tables import add_table_options, load_table
 from convexlib.errors import InputError, unwarned

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convexlib.cli.console import DONE
-from convexlib.cli.files import check_writable, read_bytes, write
+from convexlib.cli.console import DONE, check_writable, read_bytes, write
 from convexlib.cli.tables import Table, add_table_options, load_table
 from convexlib.errors import InputError
 

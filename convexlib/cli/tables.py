@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convexlib.cli.files import read_bytes
+from convexlib.cli.console import read_bytes
 from convexlib.errors import InputError
 
 MAX_CELLS = 20_000_000

@@ -10,7 +10,7 @@ from numba import types
 
 from convexlib import runtime
 from convexlib.cli.console import DONE, FAILED, complain
-from convexlib.cones import kernels, unit_kernels
+from convexlib.cones import kernels, unit_cones
 from convexlib.pricing import ascent, branch_and_bound, relaxation
 
 REAL, WHOLE = types.float64, types.int64
@@ -45,9 +45,9 @@ def signatures() -> list[tuple[str, Any, tuple[Any, ...]]]:
         ("edge_to_halve", branch_and_bound.edge_to_halve, (two, one)),
         ("expand", branch_and_bound.expand, (*search, types.Tuple(stack), types.Tuple(pool))),
         ("penalise", relaxation._penalise, (two, two, index, index, one, REAL, two, two, one)),
-        ("walls", unit_kernels.walls, (two, BOOLS[2], BYTES[3], two)),
-        ("maxima", unit_kernels.maxima, (two, *units, BYTES[3], index, one, *ball)),
-        ("projections", unit_kernels.projections, (*units, index, two, two)),
+        ("walls", unit_cones.walls, (two, BOOLS[2], BYTES[3], two)),
+        ("maxima", unit_cones.maxima, (two, *units, BYTES[3], index, one, *ball)),
+        ("projections", unit_cones.projections, (*units, index, two, two)),
     ]
 
 

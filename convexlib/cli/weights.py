@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convexlib.cli.files import MAX_BYTES
+from convexlib.cli.console import MAX_BYTES
 from convexlib.errors import InputError
 from convexlib.networks import ParallelReLU, TwoLayerGatedReLU, TwoLayerReLU
 from convexlib.networks.two_layer import linear

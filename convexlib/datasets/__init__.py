@@ -6,11 +6,9 @@ user's cache; two UCI tables are rebuilt from files of scikit-learn where these 
 is parsed before its sha256 is verified.
 """
 
-from typing import TYPE_CHECKING, Any
-
-from convexlib.datasets.download import fetch
-from convexlib.datasets.files import locate, missing, read
+from convexlib.datasets.files import fetch, locate, missing, read
 from convexlib.datasets.loaders import (
+    autoregression,
     list_uci,
     load_ecg,
     load_ecg_beats,
@@ -20,9 +18,6 @@ from convexlib.datasets.loaders import (
 )
 from convexlib.datasets.manifest import Entry, catalogue
 from convexlib.datasets.rebuild import SCIKIT_LEARN
-
-if TYPE_CHECKING:
-    from convexlib.datasets.series import autoregression
 
 __all__ = [
     "SCIKIT_LEARN",
@@ -40,14 +35,3 @@ __all__ = [
     "missing",
     "read",
 ]
-
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        # It needs torch, which takes longer to import than all else; files are listed without.
-        if name == "autoregression":
-            from convexlib.datasets.series import autoregression
-
-            return autoregression
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

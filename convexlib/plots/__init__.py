@@ -5,11 +5,10 @@ draws on a new figure in the book's style: no background, colours readable on wh
 """
 
 from convexlib.arrangements.zonotope import zonotope_vertices
-from convexlib.plots.cells import cell_sectors, plot_cells
+from convexlib.plots.cells import cell_sectors, plot_cells, plot_zonotope, zonotope_facets
 from convexlib.plots.convergence import plot_convergence, plot_training, seed_band
 from convexlib.plots.functions import neuron_kinks, plot_function, plot_input_cells
 from convexlib.plots.style import COLOURS, GREY, STYLE, style, use_style
-from convexlib.plots.zonotope import plot_zonotope, zonotope_facets
 
 __all__ = [
     "COLOURS",

@@ -14,7 +14,7 @@ ones let :math:`\lambda = \sum_j \|u_j\| \alpha_j`, and over unit vectors with t
 
 and likewise for the negative ones. Whatever fulfils this is a relaxed network. The best of them has
 an objective that is a lower bound, and its multipliers are a dual point z *and* its proof:
-`quadratic_bound` for the relaxation without W, `pair_bound` for that with W.
+`quadratic_bound` for the relaxation without W, `PairBound` for that with W.
 
 1. *Moments* (`_moments`). T is eliminated, as output i then lies in an interval. What is left is
    smooth and small: L-BFGS in a factor :math:`M = LL^\top`.
@@ -25,8 +25,8 @@ an objective that is a lower bound, and its multipliers are a dual point z *and*
    z together maximise the dual value.
 
 Nothing that happens here is believed: no factorisation is globally optimal for sure, and
-minimisations end early. Every dual point is bounded by the two modules above, and only such a bound
-leaves this one.
+minimisations end early. Every dual point is bounded by one of these two, and only such a bound
+leaves this module.
 """
 
 from __future__ import annotations
@@ -49,8 +49,7 @@ import convexlib.runtime  # noqa: F401  # a place for the kernels
 from convexlib.arrays import EPS, Floats
 from convexlib.losses import SmoothLoss
 from convexlib.pricing.condense import row_space
-from convexlib.pricing.pair_bound import Indices, PairBound, Pairs, solved
-from convexlib.pricing.quadratic_bound import quadratic_bound
+from convexlib.pricing.quadratic_bound import Indices, PairBound, Pairs, quadratic_bound, solved
 from convexlib.runtime import check_time
 
 _SMOOTHING = ((1e-1, 150), (1e-2, 150), (1e-3, 200))  # of the lower end of T, and steps

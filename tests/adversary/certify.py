@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 import convexlib as cl
 from convexlib.losses import get_loss
 from convexlib.pricing import price_outputs
-from convexlib.pricing.pair_bound import PairBound, Pairs
+from convexlib.pricing.quadratic_bound import PairBound, Pairs
 from convexlib.pricing.relaxation import relaxed
 from tests.adversary.cells import all_masks, best_neuron, relu, unit
 from tests.adversary.programs import (

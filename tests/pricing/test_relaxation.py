@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from convexlib.losses import get_loss
 from convexlib.pricing import ascend, price
-from convexlib.pricing.pair_bound import PairBound, Pairs, solved
+from convexlib.pricing.quadratic_bound import PairBound, Pairs, solved
 from convexlib.pricing.relaxation import relaxed
 from tests.helpers.two_layer import tensors
 
