@@ -29,7 +29,7 @@ from convexlib.solvers.ssnal.blocks import Blocks, Curvature, Shrunk, curvature_
 _STEPS = 50
 _TRIALS = 30  # points tried on a line
 _INSIDE = 0.99  # share of the way to an open domain's boundary that a step may go
-_FORCING = 2e-2  # relative residual of the Newton equation, at most
+_FORCING = 3e-2  # relative residual of the Newton equation, at most
 _ROUNDING = 1e-14
 _SLOW = 3  # full steps in a row that gain little before the arithmetic is doubted
 
