@@ -170,7 +170,8 @@ def _enumerated(
     """All patterns of U'."""
     n, columns = features.shape
     try:
-        if truncate is not None:
+        # A direction that only rounding may have put there is left out, as one that is cut off.
+        if truncate is not None or not whitening.proven:
             return enumerate_arrangements(features, max_patterns=limit)
         # U' and [X, 1] span the same space, so their patterns are the same. Those of [X, 1] are
         # listed from exact data: whitening would blur degenerate samples.

@@ -188,8 +188,8 @@ def strip(found: Sequence[dict[str, Any]]) -> str:
         )
         verdict = "holds" if wins == len(chosen) else "in part" if wins > losses else "no"
         lines.append(
-            f"| objective below SGD's, {label} lags | {wins} of {len(chosen)}, by at most "
-            f"{brief(highest)} | {verdict} | {caveat} |"
+            f"| objective below SGD's, {label} lags | {wins} of {len(chosen)}, best seeds by at "
+            f"most {brief(highest)} | {verdict} | {caveat} |"
         )
     for label, better, caveat in (
         ("loss alone below SGD's", fits_better, "the objective is what is minimised"),

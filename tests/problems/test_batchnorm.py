@@ -94,6 +94,17 @@ def test_degenerate_data_are_enumerated_exactly():
     assert generated.value == pytest.approx(result.value, rel=2e-6)
 
 
+def test_a_direction_of_the_size_of_rounding_is_left_out():
+    rng = np.random.default_rng(6)
+    X, y = rng.standard_normal((8, 2)), rng.standard_normal(8)
+    wide = X * [1e16, 1.0]  # beside the first column the second is rounding
+    problem = cl.BatchNorm(wide, y, beta=0.3)
+    alone = cl.BatchNorm(X[:, :1], y, beta=0.3)
+    assert not problem.whitening.proven
+    assert problem.X.shape == alone.X.shape
+    np.testing.assert_allclose(cl.solve(problem).value, cl.solve(alone).value, rtol=1e-5)
+
+
 def test_truncation_restricts_the_network_to_the_largest_directions():
     rng = np.random.default_rng(5)
     X = rng.standard_normal((7, 3)) * [5.0, 1.0, 0.1]

@@ -12,16 +12,17 @@ where every child is on one of the linear pieces listed before.
 **The patterns of a node** are the cells of an arrangement again: of the n rows
 :math:`(s_1 [D_{1 i_1}]_{tt} x_t, \dots, s_m [D_{1 i_m}]_{tt} x_t) \in \mathbb R^{md}`, which
 `enumerate_arrangements` lists by exact arithmetic. Cells that miss the cone of the leaves give
-units without interior; they are harmless. Four reductions keep the list short:
+units without interior; they are harmless. Five reductions keep the list short:
 
-1. A sample that no positive child can activate is off; one that no negative child can activate is
-   on, since children are nonnegative. Only the other samples have a row in the arrangement. So a
+1. A sample that no positive child can activate is off; any other that no negative child can
+   activate is on, since children are nonnegative. Only the rest have a row in the arrangement. So a
    sum with positive signs needs :math:`D_2 = I` only, and one with negative signs is zero.
 2. Children of one sign may be permuted: multisets, not tuples.
 3. Children without any active sample may be left out: with zero weights the same output belongs
    to every other choice of that child, as closed cells cover the space.
 4. A negative child that shares no active sample with a positive one has no effect. Its weights are
    best zero, and that output is found where the child has the pattern of a positive one.
+5. A unit whose output is zero on all samples only costs.
 
 The signs need be only +1 and -1, as a ReLU passes positive factors through.
 
