@@ -80,13 +80,14 @@ def tied_samples(draw: Draw) -> None:
 
 @attack("generative-unbounded")
 def unbounded(draw: Draw) -> None:
-    """Below the critical beta feasible blocks, and networks near them, fall in proportion to t."""
+    """Below the bound feasible blocks, and networks near them, fall in proportion to t."""
     n = draw.size(1, 6)
     x = draw.normal(n) * draw.scale(2)
     if draw.rng.random() < 0.4:
         x = x[draw.rng.integers(0, max(n // 2, 1), n)]
-    k = int(np.abs(x).argmin())
-    beta = float(draw.rng.uniform(0, 0.99)) / (2 * np.hypot(1, x[k]))
+    k = int(draw.rng.integers(n))
+    times = int((x == x[k]).sum())
+    beta = float(draw.rng.uniform(0, 0.99)) * times / (2 * np.hypot(1, x[k]))
     rows = np.stack([x, np.ones(n)], axis=1)
     known = rows_of(cl.enumerate_arrangements(rows).masks)
     masks = np.stack([x > x[k], x >= x[k]])  # both are cells, and u lies in them
@@ -98,8 +99,8 @@ def unbounded(draw: Draw) -> None:
         outputs = (after - from_k) * (rows @ u)
         value = 0.5 * (outputs**2).sum() + (after.sum() - from_k.sum()) * t
         value += 2 * beta * np.linalg.norm(u)
-        promised = -t * (1 - 2 * beta * np.hypot(1, x[k]))
-        draw.below(value, promised, 1e-10 * t)
+        promised = -t * (times - 2 * beta * np.hypot(1, x[k]))
+        draw.below(value, promised, 1e-10 * t * times)
         # Networks: hinges a little to the right and left, so that one misses x_k, rounding or not.
         gaps = np.diff(np.unique(x))
         tilt = 1e-6 / t * min(1.0, float(gaps.min(initial=1.0)))
@@ -108,7 +109,31 @@ def unbounded(draw: Draw) -> None:
         slopes = [(rows @ v >= 0).sum() * v[0] for v in neurons]
         value = 0.5 * ((hidden[0] - hidden[1]) ** 2).sum() + slopes[0] - slopes[1]
         value += beta * sum(np.linalg.norm(v) for v in neurons)
-        draw.below(value, promised, 1e-4 * t)
+        draw.below(value, promised, 1e-4 * t * times)
+
+
+@attack("generative-unbounded")
+def unbounded_at_an_end(draw: Draw) -> None:
+    """One neuron with its hinge at the first or the last sample falls in proportion to t."""
+    n = draw.size(1, 6)
+    x = draw.normal(n) * draw.scale(2)
+    if draw.rng.random() < 0.4:
+        x = x[draw.rng.integers(0, max(n // 2, 1), n)]
+    side = float(draw.rng.choice([-1.0, 1.0]))  # the slope: towards which end it is active
+    end = side * (side * x).max()
+    times = int((x == end).sum())
+    beta = float(draw.rng.uniform(0, 0.99)) * times / np.hypot(1, end)
+    rows = np.stack([x, np.ones(n)], axis=1)
+    mask = side * (x - end) >= 0
+    draw.true(rows_of(mask[None]) <= rows_of(cl.enumerate_arrangements(rows).masks))
+    gap = float(np.diff(np.unique(x)).min(initial=1.0))
+    for t in 10.0 ** draw.rng.uniform(0, 5, 3):
+        promised = -t * (times - beta * np.hypot(1, end))
+        tilt = 1e-6 / t * min(1.0, gap)  # so that the end counts as active, rounding or not
+        u = t * np.array([side, tilt - side * end])
+        hidden, counted = np.maximum(rows @ u, 0), (rows @ u >= 0).sum()
+        value = 0.5 * (hidden**2).sum() - counted * t + beta * np.linalg.norm(u)
+        draw.below(value, promised, 1e-4 * t * times)
 
 
 @refute("generative-unbounded", "score matching with weight decay has a minimum")

@@ -106,15 +106,16 @@ def score_matching(points, beta, radius):
 
 
 @pytest.mark.parametrize("seed", [3, 4])
-def test_score_matching_without_noise_is_unbounded_below_the_critical_decay(seed):
+def test_score_matching_without_noise_is_unbounded_below_the_bound(seed):
     """Below it the value falls in proportion to the room; with much decay room does not matter."""
     points = np.random.default_rng(seed).uniform(-1.5, 1.5, 6)
-    critical = 1.0 / (2.0 * sqrt(1.0 + (points**2).min()))
-    small = [score_matching(points, 0.9 * critical, radius) for radius in (1e2, 1e3)]
-    # The ray of the proof: blocks of total size 2 t sqrt(1 + x^2), of gain t - beta times that.
+    lengths = np.sqrt(1.0 + np.sort(points) ** 2)
+    bound = 1.0 / min(lengths[0], lengths[-1], 2.0 * lengths.min())
+    small = [score_matching(points, 0.9 * bound, radius) for radius in (1e2, 1e3)]
+    # The rays of the proof: blocks of total size s, of gain (bound - beta) s.
     for radius, value in zip((1e2, 1e3), small, strict=True):
-        assert value <= -radius * 0.1 * critical * (1 - 1e-6)
-    assert small[1] - small[0] <= -900 * 0.1 * critical * (1 - 1e-6)
+        assert value <= -radius * 0.1 * bound * (1 - 1e-6)
+    assert small[1] - small[0] <= -900 * 0.1 * bound * (1 - 1e-6)
     large = [score_matching(points, 4.0, radius) for radius in (1e2, 1e3)]
     assert large[0] == pytest.approx(large[1], rel=1e-6, abs=1e-8)
 
