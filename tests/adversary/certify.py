@@ -422,6 +422,17 @@ def outputs_together(draw: Draw) -> None:
     draw.below(found.lower, seen + between, 1e-9 * seen)
 
 
+@refute("certify-outputs", "output weights of one sign bound those of all signs")
+def one_quadrant_is_enough(draw: Draw) -> None:
+    """Two samples on the line, each seen by one of the units; the targets pull in both signs."""
+    X, Z = np.array([[1.0], [-1.0]]), draw.normal(2, 2)
+    angles = np.linspace(0, np.pi / 2, 2001)
+    shares = np.stack([np.cos(angles), np.sin(angles)])  # a >= 0
+    same = np.abs(Z @ shares).max()
+    found = price_outputs(torch.from_numpy(X), torch.from_numpy(Z), rtol=1e-6)
+    draw.below(found.upper, same, 1e-3 * same)
+
+
 @refute("certify-outputs", "bounds of the single outputs add up by squares to the joint maximum")
 def squares_add_up(draw: Draw) -> None:
     """Outputs that gain from different neurons: together they gain no more than one of them."""
