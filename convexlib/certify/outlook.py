@@ -39,9 +39,11 @@ class Outlook:
     beta, beta_max : float
         Regularisation, and an upper bound on the value from which on the optimum is zero.
     reach : str
-        ``"zero"`` (the optimum is the zero network), ``"proof"`` (a gap of 1e-4 or less is what to
-        expect), ``"slow proof"`` (it may take minutes, or stay open) or ``"bound"`` (a valid bound,
-        with a gap of some per cent down to a tenth of beta_max and far more below a hundredth).
+        ``"zero"`` (the optimum is the zero network; of several columns each is taken by itself, as
+        the estimators train them: neurons that they share may do better), ``"proof"`` (a gap of
+        1e-4 or less is what to expect), ``"slow proof"`` (it may take minutes, or stay open) or
+        ``"bound"`` (a valid bound, with a gap of some per cent down to a tenth of beta_max and far
+        more below a hundredth).
     apart : float
         Ratio of the sizes of the largest and the smallest feature.
 
@@ -111,7 +113,8 @@ def outlook(X: Any, y: Any, beta: float, *, loss: str | SmoothLoss = "squared") 
     X : array (n, d)
         Data; a bias is a column of ones.
     y : array (n,) or (n, c)
-        Targets; of several columns the one with the largest beta_max counts.
+        Targets; of several columns the one with the largest beta_max counts. (Networks that share
+        neurons between outputs have a larger one.)
     beta : float
         Regularisation, > 0, without 1/n.
     loss : {"squared", "logistic", "squared_hinge"}
@@ -171,6 +174,7 @@ def _lines(X: Tensor) -> int:
 # Samples times beta_max / beta up to which fits with default budgets ended with a proof, by rank:
 # Gaussian data, 100 to 3,000 samples, beta_max / beta up to 1,000; targets of planted networks, and
 # a sine among others, of which 300 samples of rank 4 are not proven at 1,000.
+_SEEN = 1001.0
 _PROVEN = {1: math.inf, 2: math.inf, 3: 1e7, 4: 2e5, 5: 1.5e4}
 
 
@@ -180,4 +184,4 @@ def _reach(n: int, rank: int, below: float) -> str:
         return "zero"
     if rank > BRANCHING_RANK:
         return "bound"
-    return "proof" if n * below <= _PROVEN[rank] else "slow proof"
+    return "proof" if below <= _SEEN and n * below <= _PROVEN[rank] else "slow proof"

@@ -276,9 +276,10 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
         to list, and no warning of it.
     max_seconds : float, optional
         Seconds on the wall after which a fit ends with the best it has and a valid gap, those of
-        compiling kernels and of a last step aside. It takes the place of the limits in rounds and
-        steps, so that more time means a better network; the result then depends on the machine's
-        speed. Without it there is no look at the clock.
+        compiling kernels and of a last step aside. It takes the place of the default limits in
+        rounds and steps, so that more time means a better network; a `max_iter` that is given
+        holds as well. The result then depends on the machine's speed. Without it there is no look
+        at the clock.
     verbose : bool
         Say on stderr what to expect (`convexlib.outlook`), how far it is and how it ended.
 
@@ -290,7 +291,8 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
         a column of ones (if `fit_bias`) and a `TwoLayerGatedReLU`. Outputs (n, c).
     gap_ : float
         Certified: (primal - dual) / primal, of the network and a lower bound on **all** networks of
-        every width; of all outputs together.
+        every width in which each neuron feeds one output, as in this one (``cl.certify(network_, X,
+        Y, beta=beta)`` bounds those that share neurons); gated: on those with its gates.
     certificate_ : Certificate, list of Certificate or None
         Behind `gap_`, per output if there are several; None for gated networks.
     result_ : Result or list of Result

@@ -1,7 +1,7 @@
 """The oracle: the program handed to an interior-point solver, for small problems.
 
-It shares no code with the other solvers but the problem's definition in CVXPY, so agreement with
-it is evidence.
+It shares no code with the other solvers but the problem's definition in CVXPY and the projection
+onto cones that its answer takes, so agreement with it is evidence.
 """
 
 from __future__ import annotations
