@@ -174,7 +174,7 @@ def _lines(X: Tensor) -> int:
 # Samples times beta_max / beta up to which fits with default budgets ended with a proof, by rank:
 # Gaussian data, 100 to 3,000 samples, beta_max / beta up to 1,000; targets of planted networks, and
 # a sine among others, of which 300 samples of rank 4 are not proven at 1,000.
-_SEEN = 1001.0
+_SEEN = 1001.0  # the largest beta_max / beta of these, with room for rounding
 _PROVEN = {1: math.inf, 2: math.inf, 3: 1e7, 4: 2e5, 5: 1.5e4}
 
 

@@ -78,17 +78,21 @@ def tied_samples(draw: Draw) -> None:
     draw.true(len(cl.enumerate_arrangements(np.stack([x, np.ones(len(x))], axis=1))) == 2 * len(x))
 
 
+def _points(draw: Draw) -> Floats:
+    """Samples on the line, often with some of them several times."""
+    n = draw.size(1, 6)
+    x = draw.normal(n) * draw.scale(2)
+    return x[draw.rng.integers(0, max(n // 2, 1), n)] if draw.rng.random() < 0.4 else x
+
+
 @attack("generative-unbounded")
 def unbounded(draw: Draw) -> None:
     """Below the bound feasible blocks, and networks near them, fall in proportion to t."""
-    n = draw.size(1, 6)
-    x = draw.normal(n) * draw.scale(2)
-    if draw.rng.random() < 0.4:
-        x = x[draw.rng.integers(0, max(n // 2, 1), n)]
-    k = int(draw.rng.integers(n))
+    x = _points(draw)
+    k = int(draw.rng.integers(len(x)))
     times = int((x == x[k]).sum())
     beta = float(draw.rng.uniform(0, 0.99)) * times / (2 * np.hypot(1, x[k]))
-    rows = np.stack([x, np.ones(n)], axis=1)
+    rows = np.stack([x, np.ones(len(x))], axis=1)
     known = rows_of(cl.enumerate_arrangements(rows).masks)
     masks = np.stack([x > x[k], x >= x[k]])  # both are cells, and u lies in them
     draw.true(rows_of(masks) <= known)
@@ -115,15 +119,12 @@ def unbounded(draw: Draw) -> None:
 @attack("generative-unbounded")
 def unbounded_at_an_end(draw: Draw) -> None:
     """One neuron with its hinge at the first or the last sample falls in proportion to t."""
-    n = draw.size(1, 6)
-    x = draw.normal(n) * draw.scale(2)
-    if draw.rng.random() < 0.4:
-        x = x[draw.rng.integers(0, max(n // 2, 1), n)]
+    x = _points(draw)
     side = float(draw.rng.choice([-1.0, 1.0]))  # the slope: towards which end it is active
     end = side * (side * x).max()
     times = int((x == end).sum())
     beta = float(draw.rng.uniform(0, 0.99)) * times / np.hypot(1, end)
-    rows = np.stack([x, np.ones(n)], axis=1)
+    rows = np.stack([x, np.ones(len(x))], axis=1)
     mask = side * (x - end) >= 0
     draw.true(rows_of(mask[None]) <= rows_of(cl.enumerate_arrangements(rows).masks))
     gap = float(np.diff(np.unique(x)).min(initial=1.0))
