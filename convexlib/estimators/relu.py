@@ -42,7 +42,7 @@ from convexlib.estimators.common import (
     warn_of_gap,
 )
 from convexlib.losses import LOSSES, LogisticLoss, SmoothLoss, SquaredHingeLoss, get_loss
-from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, side_by_side
+from convexlib.networks import Neurons, TwoLayerGatedReLU, TwoLayerReLU, side_by_side
 from convexlib.networks.two_layer import linear
 from convexlib.pricing import row_space
 from convexlib.problems.two_layer import TwoLayer
@@ -152,7 +152,8 @@ class ConvexReLU(BaseEstimator):
             gated=True,
             loss=loss,
         )
-        result = solve(program, tol=self.tol, max_seconds=max(end - clock(), 0.0))
+        limits: dict[str, Any] = {} if self.max_iter is None else {"max_iter": self.max_iter}
+        result = solve(program, tol=self.tol, max_seconds=max(end - clock(), 0.0), **limits)
         network = program.to_network(result)
         assert isinstance(network, TwoLayerGatedReLU)
         layers: list[nn.Module] = [nn.ConstantPad1d((0, 1), 1.0)] if self.fit_bias else []
@@ -269,11 +270,12 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
         rank 5 (of X with its column of ones), with 600 steps in all. Above, where no proof is in
         reach and a round buys a part in a hundred or less, 3 rounds (1 for more than 2,000 samples)
         and 300,000 / n steps, at least 60. Those run out only where beta is so small that the
-        network nearly interpolates, as it is for features of large values.
+        network nearly interpolates, as it is for features of large values. Gated: iterations of the
+        solver, by default as many as it takes.
     max_nodes : int
         Cones that one attempt at a proof may examine: a few seconds, and above rank 5 two seconds
         for dual points that prove more. 0 leaves a loose bound, unless the patterns are few enough
-        to list, and no warning of it.
+        to list, and no warning of it. Gated networks need no cones: their program proves itself.
     max_seconds : float, optional
         Seconds on the wall after which a fit ends with the best it has and a valid gap, those of
         compiling kernels and of a last step aside. It takes the place of the default limits in
@@ -323,9 +325,9 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
     *Never above a linear model.* :math:`x^\top w = (x^\top w)_+ - (-x^\top w)_+` is a network of
     two neurons, which costs :math:`2\|w\|` once balanced, since :math:`\tfrac12 (\|u\|^2 +
     \alpha^2) \ge \|u\| |\alpha|`. So the optimum is at most :math:`\min_w \tfrac12 \|Xw - y\|^2 +
-    2 \beta \|w\|`. The patterns of that w are among those that the search starts from, which makes
-    this hold, up to the tolerance of a restricted program, for what is returned; gated networks
-    have a linear neuron for half of the price.
+    2 \beta \|w\|`. The search begins with that network (to a relative gap of 1e-6), so that
+    what is returned is not above it, whenever it ends. Gated networks have a linear neuron for half
+    of the price, and come to that within `tol`.
 
     Several outputs are trained one by one and put side by side: every neuron feeds one output, and
     `gap_` is about such networks. Checked by ``tests/estimators/test_relu.py``.
@@ -558,11 +560,11 @@ def _sampled_patterns(data: Tensor, n_patterns: int, seed: int) -> Arrangements:
     )
 
 
-def linear_neurons(problem: TwoLayer) -> Tensor:
-    r"""The neurons w and -w (2, d) of the best linear model :math:`\min_w L(Xw) + 2\beta\|w\|`.
+def linear_neurons(problem: TwoLayer) -> Neurons:
+    r"""The network of the best linear model :math:`\min_w L(Xw) + 2\beta\|w\|`.
 
-    A network holds :math:`x^\top w = (x^\top w)_+ - (-x^\top w)_+` for :math:`2\|w\|`, so that
-    with their patterns no optimum is above that of the linear model. No rows if w = 0.
+    It holds :math:`x^\top w = (x^\top w)_+ - (-x^\top w)_+` for :math:`2\|w\|`; a search that
+    starts from it never ends above the linear model. No neurons if w = 0.
     """
     X = problem.X
     everywhere = Arrangements(
@@ -577,7 +579,8 @@ def linear_neurons(problem: TwoLayer) -> Tensor:
         loss=problem.loss,
     )
     w = solve(linear).weights[0]  # (1, d)
-    return torch.cat([w, -w]) if bool(w.any()) else w[:0]
+    pair = Neurons(torch.cat([w, -w]), w.new_tensor([1.0, -1.0]))
+    return pair if bool(w.any()) else Neurons(w[:0], w.new_zeros(0))
 
 
 def _as_layers(network: TwoLayerReLU, has_bias: bool) -> nn.Sequential:

@@ -71,7 +71,7 @@ def generate(
     max_iter: int = 100,
     max_steps: int = 3000,
     max_nodes: int | None = None,
-    directions: Tensor | None = None,
+    directions: Tensor | Neurons | None = None,
     seeding: str = "auto",
     seed: int = 0,
     progress: bool = False,
@@ -91,8 +91,9 @@ def generate(
     max_nodes : int, optional
         Cones that a proof may examine; more rank needs more (see `convexlib.pricing`). By default
         a proof tries for some seconds, and longer only while its bound improves.
-    directions : Tensor (m, d), optional
-        Neurons whose patterns start the search, for instance those of a trained network.
+    directions : Tensor (m, d) or Neurons, optional
+        Neurons whose patterns start the search, for instance those of a trained network. With the
+        signs of their outputs, as `Neurons`, they are a network, and the result is never above it.
     seeding : {"auto", "adam", "none"}
         ``"adam"`` starts from a briefly trained network; ``"auto"`` does so if no
         directions are given and the rank of X is above 3.
@@ -117,7 +118,6 @@ def generate(
     check_choice(seeding, ("auto", "adam", "none"), "seeding")
     exact = problem.double()
     run = _Run(exact, tol, max_steps, max_nodes, seed)
-    directions = None if directions is None else directions.to(exact.X)
     with tqdm(total=max_iter, desc="rounds", disable=None if progress else True) as bar:
         try:
             run.begin(directions, seeding)
@@ -148,15 +148,21 @@ class _Run:
         self.priced: Pricing | None = None
         self.start: Tensor | None = None  # weights over the first patterns
 
-    def begin(self, directions: Tensor | None, seeding: str) -> None:
+    def begin(self, directions: Tensor | Neurons | None, seeding: str) -> None:
         """Collect the first patterns."""
         X = self.small.X
-        given = X.new_zeros((0, X.shape[1])) if directions is None else directions
+        given = X.new_zeros((0, X.shape[1]))
+        if isinstance(directions, Neurons):
+            given = directions.vectors.to(X)
+            self._take(Neurons(given, directions.signs.to(X)))
+        elif directions is not None:
+            given = directions.to(X)
         if seeding == "auto" and directions is None:
             seeding = "adam" if self.rank > _TRAINED_RANK else "none"
         network = Neurons(X.new_zeros(0, X.shape[1]), X.new_zeros(0))
         if seeding == "adam":
             network = trained_network(self.small, self.seed)
+            self._take(network)
             given = torch.cat([given, network.vectors])
         found = search(X, self.z, 0.0, self.generator, given)
         directions = torch.cat([given, found.neurons])
@@ -167,6 +173,13 @@ class _Run:
             self.start = placed(X, network, self.arrangements)
             outputs = (X @ network.vectors.T).relu_() @ network.signs
             self.z = self.small.loss.dual_point(outputs, self.small.y)
+
+    def _take(self, network: Neurons) -> None:
+        """Count a network as found, so that no interrupt gives back a worse one."""
+        if len(network):
+            patterns = patterns_of(self.problem.X, network.vectors)
+            weights = placed(self.problem.X, network, patterns)
+            self.tracker.update(0, weights, self.tracker.z, patterns)
 
     def rounds(self, max_iter: int, bar: tqdm) -> Status:
         """Solve, price and add until nothing is left to add."""
@@ -386,7 +399,8 @@ def _descend(X: Tensor, y: Tensor, weights: Tensor, loss: SmoothLoss, network: N
 def placed(X: Tensor, network: Neurons, arrangements: Arrangements) -> Tensor:
     """The weights (2, P, d) of a network's neurons, those whose patterns are in the list."""
     listed = len(arrangements)
-    masks = torch.cat([arrangements.masks, (X @ network.vectors.T >= 0).T])
+    directions = torch.nn.functional.normalize(network.vectors, dim=1, eps=0.0)
+    masks = torch.cat([arrangements.masks, (X @ directions.T >= 0).T])
     _, group = torch.unique(masks, dim=0, return_inverse=True)
     pattern = torch.full_like(group, -1)  # in the list, of each group
     pattern[group[:listed]] = torch.arange(listed, device=X.device)
