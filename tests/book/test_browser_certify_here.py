@@ -102,12 +102,31 @@ def test_two_hundred_certificates_agree_with_the_library(visit, server):
 def test_rows_beyond_the_margin_of_cancellation_get_the_plain_bound(visit, server):
     open_page(visit, server)
     ask = "([rows, z]) => faces.finish(faces.price(faces.finish(faces.arrange(rows)), z))"
-    for rows, z in (([[1, 1], [1, 1]], [1, -1 + 1e-9]), ([[0, 0, 0]], [1]), ([[1], [2]], [0, 0])):
+    near = [[1, 1e-7], [1, 0]]  # too far apart to share a line
+    for rows, z in ((near, [1, -1]), ([[0, 0, 0]], [1]), ([[1], [2]], [0, 0])):
         got = visit.page.evaluate(ask, [rows, z])
         X = np.array(rows, dtype=float)
         sizes = np.abs(z) @ np.linalg.norm(X, axis=1)
-        assert sizes <= got["upper"] <= sizes * (1 + 1e-12)
+        assert (sizes if X.any() else 0) <= got["upper"] <= sizes * (1 + 1e-12)
         assert got["value"] <= got["upper"]
+
+
+def test_samples_that_contradict_each_other_cancel(visit, server):
+    open_page(visit, server)
+    ask = "([rows, z]) => faces.finish(faces.price(faces.finish(faces.arrange(rows)), z))"
+    for rows, z, most in (
+        ([[1, 1], [1, 1]], [1, -1 + 1e-9], 2**0.5 * 1e-9),
+        ([[1, 1], [2, 2], [-1, -1]], [2, -1, 1e-8], 2**0.5 * 1e-8),
+        ([[3, 1, 2], [3, 1, 2], [1, 0, 0]], [1, -1, 0], 0.0),
+    ):
+        got = visit.page.evaluate(ask, [rows, z])
+        assert most * (1 - 1e-6) <= got["upper"] <= most * (1 + 1e-6) + 1e-12
+    data = {"U": [[0.3, 0.1]], "alpha": [0.2], "rows": [[1, 1], [1, 1]], "y": [1, -1], "beta": 0.1}
+    certify = (
+        "({ U, alpha, rows, y, beta }) => faces.finish(bounds.certify({ U, alpha }, rows, y, beta))"
+    )
+    lower = visit.page.evaluate(certify, data)["lower"]
+    assert 1 - 1e-8 <= lower <= 1  # the zero network is optimal, and its loss is 1
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

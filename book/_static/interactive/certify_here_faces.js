@@ -124,10 +124,11 @@ window.faces = (() => {
       }
       yield (own + 1) / axes.length;
     }
-    // What the proof allows for; the sum of sizes is a bound that needs no arrangement.
+    // What the proof allows for; the sum over lines, one side of each, is a bound that needs no arrangement.
     const slip = ROUNDING(X.length) * sizes;
+    const apart = axes.reduce((sum, _, k) => sum + Math.max(Math.abs(plus[k]), Math.abs(minus[k])), slip + moved);
     const close = (best.value + slip + 2 * moved) * (1 + MARGIN + 4 * (slip / best.value) ** 2);
-    best.upper = best.value > 1e-6 * sizes ? Math.min(close, sizes + slip) : sizes + slip;
+    best.upper = best.value > 1e-6 * sizes ? Math.min(close, apart) : apart;
     return best;
   };
 
