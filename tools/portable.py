@@ -174,7 +174,8 @@ def install(environment: Environment) -> None:
     if stamp.exists() and stamp.stat().st_mtime >= project.stat().st_mtime:
         return
     interpreter = shutil.which(environment.python)
-    if interpreter is None:
+    # A version manager may put names on the PATH whose interpreter is not chosen.
+    if interpreter is None or subprocess.run([interpreter, "-c", ""], check=False).returncode:
         raise SystemExit(f"{environment.name} needs {environment.python} on the PATH.")
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([interpreter, "-m", "venv", folder], check=True)
