@@ -60,10 +60,10 @@ def warm(chosen: argparse.Namespace) -> int:
     runtime.notice.said = True  # the lines below say more
     every = signatures()
     for number, (name, kernel, arguments) in enumerate(every, 1):
+        print(f"{number:2} of {len(every)}  {name:16}", end="", flush=True)  # some take long
         began = time.perf_counter()
         kernel.compile(arguments)
-        seconds = time.perf_counter() - began
-        print(f"{number:2} of {len(every)}  {name:16}{seconds:6.1f} s", flush=True)
+        print(f"{time.perf_counter() - began:6.1f} s", flush=True)
     if runtime.place is not None:
         complain("no folder can keep the kernels; name one that can in NUMBA_CACHE_DIR.")
         return FAILED

@@ -190,9 +190,9 @@ def _advance(  # type: ignore[no-untyped-def]  # numba infers
     """Make constraints active, the most violated of `picked` first, until it has none.
 
     Distances only grow as constraints are added, so the norm of the iterate only falls: as soon as
-    it is at most `threshold` the projection is reported as zero (the multipliers then prove that
-    its norm is at most `threshold`). Returns the size of the active set, the age of its factors,
-    and whether the projection has ended.
+    it is at most `threshold` the search ends (the multipliers then prove that the projection's norm
+    is at most `threshold`). What is mere rounding is zero. Returns the size of the active set, the
+    age of its factors, and whether the projection has ended.
     """
     n, d = rows.shape
     normal = np.empty(d)
@@ -202,7 +202,8 @@ def _advance(  # type: ignore[no-untyped-def]  # numba infers
     stale = 0
     for _ in range(50 * (n + d)):
         norm = np.sqrt((projection * projection).sum())
-        short = norm <= threshold or norm <= _VIOLATION * size
+        nothing = norm <= _VIOLATION * size
+        short = norm <= threshold or nothing
         worst = -1
         slack = -_VIOLATION * size
         if not short:
@@ -220,7 +221,7 @@ def _advance(  # type: ignore[no-untyped-def]  # numba infers
                 projection[a] = point[a]
             orthogonalise(projection, basis, q, coefficients)
             continue
-        if short:
+        if nothing:
             for a in range(d):
                 projection[a] = 0.0
         if worst < 0:
@@ -283,8 +284,9 @@ def project_one(  # type: ignore[no-untyped-def]  # numba infers
 ):
     """Project `point` onto {u : signs[j] rows[j]·u >= 0}; rows have unit length (or are zero).
 
-    `active[:q]` is the active set to start from. `active`, `multipliers`, `basis` and `projection`
-    are written in place; returns the size of the final active set.
+    If its norm is at most `threshold` it is zero instead. `active[:q]` is the active set to start
+    from. `active`, `multipliers`, `basis` and `projection` are written in place; returns the size
+    of the final active set.
     """
     n, d = rows.shape
     triangle = np.zeros((d + 1, d + 1))
@@ -302,6 +304,8 @@ def project_one(  # type: ignore[no-untyped-def]  # numba infers
         count = _pick(rows @ projection, signs, level, picked)
         if count == 0:
             break
+    if np.sqrt((projection * projection).sum()) <= threshold:
+        projection[:] = 0.0
     return q
 
 

@@ -39,7 +39,8 @@ class ConeProjector:
     The projection is CPU work (a compiled loop over blocks); points on another device travel to
     the CPU and back. State kept between calls: the active sets, whose orthonormal bases are in
     ``bases[b, :sizes[b]]`` and whose multipliers are in ``multipliers[b, :sizes[b]]``, and their
-    triangular factors: 2 (d + 1)^2 numbers a block.
+    triangular factors: 2 (d + 1)^2 numbers a block. Also the direction of what the last projection
+    took away, which often proves at once that a later point's projection is short.
     """
 
     def __init__(self, X: Tensor, masks: Tensor, copies: int = 1) -> None:
@@ -55,9 +56,11 @@ class ConeProjector:
         self.sizes = np.zeros(n_blocks, dtype=np.int64)
         self.ages = np.full(n_blocks, -1, dtype=np.int64)
         self.multipliers: Floats = np.zeros((n_blocks, d + 1))
-        self.bases: Floats = np.zeros((n_blocks, d + 1, d))
-        self._triangles: Floats = np.zeros((n_blocks, d + 1, d + 1))
+        # Of torch, since numpy asks for huge pages, of which a few entries take up a whole one.
+        self.bases: Floats = torch.empty(n_blocks, d + 1, d, dtype=torch.float64).numpy()
+        self._triangles: Floats = torch.empty(n_blocks, d + 1, d + 1, dtype=torch.float64).numpy()
         self._projections: Floats = np.zeros((n_blocks, d))
+        self._polars: Floats = np.zeros((n_blocks, d))
 
     def __call__(
         self, points: Tensor, threshold: float = 0.0, blocks: NDArray[np.int64] | None = None
@@ -68,13 +71,25 @@ class ConeProjector:
         """
         array = np.ascontiguousarray(points.detach().cpu().numpy(), dtype=np.float64)
         result = np.zeros_like(array)
-        # A projection is never longer than its point.
+        own = np.arange(len(array)) if blocks is None else blocks
         long = np.flatnonzero(np.linalg.norm(array, axis=1) > threshold)
+        long = long[self._bounds(array[long], own[long]) >= threshold]
         if len(long):
-            own = long if blocks is None else blocks[long]
-            self._project(array[long], threshold, own)
-            result[long] = self._projections[own]
+            self._project(array[long], threshold, own[long])
+            projected = self._projections[own[long]]
+            projected[np.linalg.norm(projected, axis=1) <= threshold] = 0.0
+            result[long] = projected
         return torch.from_numpy(result).to(points)
+
+    def _bounds(self, points: Floats, blocks: NDArray[np.int64]) -> Floats:
+        r"""Upper bounds (k,) on the norms of the projections of points (k, d).
+
+        The distance from a point to any point of the polar cone is a bound (Moreau); here it is the
+        nearest one in the direction of what the block's last projection took away.
+        """
+        polars = self._polars[blocks]
+        multiples = np.maximum(np.einsum("kd,kd->k", polars, points), 0.0)
+        return np.linalg.norm(points - multiples[:, None] * polars, axis=1)
 
     def _project(self, points: Floats, threshold: float, blocks: NDArray[np.int64]) -> None:
         """Project points (k, d), which belong to blocks (k,), in place.
@@ -103,6 +118,9 @@ class ConeProjector:
                     *(*state, done, slacks, False),
                 )
                 ended[part] = done
+        taken = points - self._projections[blocks]
+        sizes = np.linalg.norm(taken, axis=1, keepdims=True)
+        self._polars[blocks] = np.divide(taken, sizes, out=np.zeros_like(taken), where=sizes > 0.0)
 
     def longest(self, points: Tensor, floor: float = 0.0) -> float:
         """The largest norm of the projections of points (B, d), or `floor` if that is larger."""
@@ -116,7 +134,9 @@ class ConeProjector:
         Only of those above `floor`: the others are 0. Most projections are cut short, as soon as
         they are known not to be among the longest ones. `blocks` is that of a call.
         """
-        sizes = torch.linalg.vector_norm(points, dim=1)
+        array = points.detach().cpu().numpy().astype(np.float64)
+        own = np.arange(len(array)) if blocks is None else blocks
+        sizes = torch.from_numpy(self._bounds(array, own)).to(points)
         order = torch.argsort(sizes, descending=True)  # the long ones first: they raise the floor
         found = torch.zeros_like(sizes)
         begin, batch = 0, _BATCHES[0]
