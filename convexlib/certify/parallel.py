@@ -36,7 +36,8 @@ from convexlib.errors import (
     unwarned,
 )
 from convexlib.networks import ParallelReLU
-from convexlib.networks.parallel import as_parallel, parallel_outputs, read_parallel
+from convexlib.networks.parallel import as_parallel, parallel_outputs, parts_of, read_parallel
+from convexlib.networks.two_layer import refuse_shared
 from convexlib.pricing import price
 from convexlib.problems.base import double
 from convexlib.problems.parallel import UnitProgram, Units, enumerate_units
@@ -71,6 +72,8 @@ def certify_parallel(
             f"expected (n, {reading.features})."
         )
     by_path = regularizer == "path"
+    if not by_path:  # the path norm has each path once, whoever holds its weights
+        refuse_shared(parts_of(network), "part")
     penalty = float(reading.path_norms.sum()) if by_path else _upper_decay(as_parallel(exact))
     residual = y - parallel_outputs(exact, data)
     primal = 0.5 * float(residual @ residual) + beta * penalty

@@ -31,7 +31,8 @@ from convexlib.cones import ConeProjector
 from convexlib.errors import InputError, NotCertifiableError
 from convexlib.losses import SmoothLoss, get_loss
 from convexlib.networks import ParallelReLU, TwoLayerReLU, TwoLayerWeights, read_two_layer
-from convexlib.networks.parallel import as_parallel
+from convexlib.networks.parallel import as_parallel, parts_of
+from convexlib.networks.two_layer import refuse_shared
 from convexlib.pricing import price, row_space
 from convexlib.pricing.best_neuron import LARGEST_RANK
 from convexlib.pricing.relaxation import relaxed
@@ -139,6 +140,7 @@ def searched(data: Tensor, max_nodes: int) -> int:
 def as_two_layer(network: nn.Module) -> nn.Module:
     """Parallel sub-networks of one neuron each as one two-layer network; others as they are."""
     if isinstance(network, ParallelReLU | nn.ModuleList):
+        refuse_shared(parts_of(network), "part")
         parallel = as_parallel(network)
         dtype = reduce(torch.promote_types, (part.dtype for part in network.parameters()))
         return TwoLayerReLU(parallel.U[:, 0], parallel.alpha).to(dtype)

@@ -119,7 +119,9 @@ def _is_known(network: nn.Module) -> bool:
     """Whether those who read networks know it, and refuse it by name if need be."""
     if any("forward" in vars(part) for part in network.modules()):  # not that of its class
         return False
-    if isinstance(network, TwoLayerReLU | ParallelReLU | nn.ModuleList):
+    if isinstance(network, TwoLayerReLU | ParallelReLU):
+        return True
+    if isinstance(network, nn.ModuleList) and type(network).forward is nn.ModuleList.forward:
         return True
     if isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward:
         return all(

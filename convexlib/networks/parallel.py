@@ -198,7 +198,7 @@ def _path_norm(network: nn.Module) -> float:
         with torch.no_grad():
             return float(network.path_norms().double().sum())
     if isinstance(network, nn.ModuleList):
-        return sum(_path_norm(part) for part in network)
+        return sum(_path_norm(part) for part in parts_of(network))
     return float(torch.linalg.vector_norm(_norms(_dense_weights(network))))
 
 
@@ -216,7 +216,7 @@ def read_parallel(network: nn.Module) -> ParallelReading:
             norms = network.path_norms().double()
         widths = tuple(weights.shape[2] for weights in network.inner)
         return ParallelReading(network.U.shape[2], widths, norms)
-    parts = [_hidden_weights(part) for part in _parts(network)]
+    parts = [_hidden_weights(part) for part in parts_of(network)]
     norms = torch.cat([_norms(part) for part in parts])
     return ParallelReading(parts[0][0].shape[1], _widths(parts), norms)
 
@@ -260,7 +260,7 @@ def as_parallel(network: nn.Module, max_leaves: int = 1_000_000) -> ParallelReLU
     if isinstance(network, ParallelReLU):
         check_own_forward(network, ParallelReLU)
         return network
-    parts = [_hidden_weights(part) for part in _parts(network)]
+    parts = [_hidden_weights(part) for part in parts_of(network)]
     widths = _widths(parts)
     leaves = prod(widths) * sum(len(part[-2]) for part in parts)
     if leaves > check_positive_int(max_leaves, "max_leaves"):
@@ -277,12 +277,16 @@ def as_parallel(network: nn.Module, max_leaves: int = 1_000_000) -> ParallelReLU
 def parallel_outputs(network: nn.Module, X: Tensor) -> Tensor:
     """Outputs (n,) of a network, or the sum of those in an ``nn.ModuleList``."""
     if isinstance(network, nn.ModuleList):
-        return torch.stack([outputs(part, X) for part in network]).sum(dim=0)
+        return torch.stack([outputs(part, X) for part in parts_of(network)]).sum(dim=0)
     return outputs(network, X)
 
 
-def _parts(network: nn.Module) -> list[nn.Module]:
-    return list(network) if isinstance(network, nn.ModuleList) else [network]
+def parts_of(network: nn.Module) -> list[nn.Module]:
+    """The parts of an ``nn.ModuleList``, whose sum is meant; of others, the network itself."""
+    if not isinstance(network, nn.ModuleList):
+        return [network]
+    check_own_forward(network, nn.ModuleList)
+    return list(network)
 
 
 def _dense_weights(network: nn.Module) -> list[Tensor]:

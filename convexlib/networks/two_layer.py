@@ -6,6 +6,7 @@ no separate bias: a bias is a column of ones in X (and is regularised like every
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -224,17 +225,22 @@ def layers_of(network: nn.Module) -> list[nn.Module]:
                 f"expected that of torch.nn.{forward.__qualname__.split('.')[0]}. Copy the weights "
                 "into an nn.Sequential of torch's own layers."
             )
+    refuse_shared(layers, "layer")
+    return layers
+
+
+def refuse_shared(modules: Iterable[nn.Module], kind: str) -> None:
+    """Refuse layers or parts of a network that share a weight: their penalty counts it once."""
     owners: dict[int, int] = {}
-    for place, layer in enumerate(layers):
-        for name, parameter in layer.named_parameters():
+    for place, module in enumerate(modules):
+        for name, parameter in module.named_parameters():
             first = owners.setdefault(id(parameter), place)
             if first != place:
                 raise NotCertifiableError(
-                    f"Layers {first} and {place} share a {name}; expected weights of its own for "
-                    "each layer: shared ones have another penalty. copy.deepcopy(layer) is a layer "
-                    "of its own."
+                    f"{kind.capitalize()}s {first} and {place} share a {name}; expected weights of "
+                    f"its own for each {kind}: shared ones have another penalty. "
+                    f"copy.deepcopy({kind}) is a {kind} of its own."
                 )
-    return layers
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """One door for all networks: what goes where, and what is refused by name."""
 
+import copy
 import io
 import sys
 import time
@@ -239,6 +240,18 @@ def tied() -> nn.Sequential:
     return network
 
 
+class Other(nn.ModuleList):
+    """A sum, and something else."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 100 * x[:, :1] + sum(part(x) for part in self)
+
+
+def twice(kind: type[nn.ModuleList], *, same: bool = False) -> nn.ModuleList:
+    part = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False))
+    return kind([part, part if same else copy.deepcopy(part)])
+
+
 @pytest.mark.parametrize(
     ("network", "message"),
     [
@@ -249,8 +262,10 @@ def tied() -> nn.Sequential:
         (OtherOwn(torch.ones(2, 2), torch.ones(2)), "plain TwoLayerReLU with the same weights"),
         (shared(), "Layers 0 and 2 share a weight; expected weights of its own"),
         (tied(), "Layers 0 and 2 share a weight; expected weights of its own"),
+        (twice(nn.ModuleList, same=True), "Parts 0 and 1 share a 0.weight; expected weights"),
+        (twice(Other), "Other"),
     ],
-    ids=["forward", "name", "hook", "weight norm", "own", "shared", "tied"],
+    ids=["forward", "name", "hook", "weight norm", "own", "shared", "tied", "parts", "list"],
 )
 def test_weights_of_another_function_are_not_certified(network: nn.Module, message: str) -> None:
     X, y = np.random.default_rng(0).standard_normal((2, 6, 2))
@@ -259,6 +274,12 @@ def test_weights_of_another_function_are_not_certified(network: nn.Module, messa
     if isinstance(network, nn.Sequential):
         with pytest.raises(NotCertifiableError, match=message):
             cl.path_norm(network)
+
+
+def test_the_forward_of_a_list_is_read_by_all_who_add_up_its_parts() -> None:
+    for ask in (cl.path_norm, cl.as_parallel):
+        with pytest.raises(NotCertifiableError, match="Other has hooks or a forward of its own"):
+            ask(twice(Other))
 
 
 def test_a_subclass_that_computes_its_layers_is_certified() -> None:
