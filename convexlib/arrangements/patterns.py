@@ -46,7 +46,8 @@ class Arrangements:
         Unit vectors in the dtype and on the device of X. In every cell of full dimension they keep
         further from zero than the rounding of ``X @ gates[i]``, in whatever order it is summed.
     exhaustive : bool
-        Whether the list is proven to hold the pattern of every cell of full dimension.
+        Whether the list is proven to hold the pattern of every cell of full dimension of
+        :math:`X_s`.
     perturbation : float
         A bound on :math:`||X - X_s||_2` for the matrix :math:`X_s` whose cells were enumerated: 0
         when it is X itself, and of the size of rounding when X was numerically rank-deficient or
@@ -101,7 +102,10 @@ class Arrangements:
         )
 
     def exhausts(self, X: Tensor) -> bool:
-        """Return whether the list is proven to hold the patterns of this very matrix."""
+        """Return whether the list is proven to hold the patterns of this very matrix.
+
+        As `exhaustive` says: up to `perturbation`.
+        """
         return self.exhaustive and self.source == fingerprint(X)
 
     def select(self, index: Any) -> Arrangements:
@@ -121,7 +125,7 @@ class Arrangements:
 
 
 def check_arrangements(arrangements: Arrangements, X: Tensor) -> Arrangements:
-    """Refuse patterns of other data, and what are no patterns."""
+    """Refuse patterns of another number of samples, and what are no patterns."""
     if not isinstance(arrangements, Arrangements):
         raise InputError(f"arrangements is {type(arrangements).__name__}; expected Arrangements.")
     masks = arrangements.masks
@@ -138,6 +142,7 @@ def check_arrangements(arrangements: Arrangements, X: Tensor) -> Arrangements:
     return arrangements
 
 
+_ENTRIES = 1 << 24  # products that are looked at together
 _ON_WALL = 1e-6  # angle to a sample's hyperplane below which a gate may be on either side
 
 
@@ -146,10 +151,23 @@ def are_patterns_of(arrangements: Arrangements, X: Tensor) -> bool:
     masks, gates = arrangements.masks.to(X.device), arrangements.gates.to(X)
     if masks.shape[1] != len(X) or gates.shape[1] != X.shape[1]:
         return False
-    products = gates @ X.T  # (P, n)
     lengths = torch.linalg.vector_norm(X, dim=1)
-    near = _ON_WALL * torch.linalg.vector_norm(gates, dim=1)[:, None] * lengths
-    return bool((((products >= 0) == masks) | (products.abs() <= near)).all())
+    some = max(1, _ENTRIES // len(X))
+    for active, block in zip(masks.split(some), gates.split(some), strict=True):
+        products = block @ X.T  # (P, n)
+        near = _ON_WALL * torch.linalg.vector_norm(block, dim=1)[:, None] * lengths
+        if not bool((((products >= 0) == active) | (products.abs() <= near)).all()):
+            return False
+    return True
+
+
+def check_gates(arrangements: Arrangements, X: Tensor) -> None:
+    """Refuse gates that have other masks on X, for programs whose networks keep the gates."""
+    if arrangements.source != fingerprint(X) and not are_patterns_of(arrangements, X):
+        raise InputError(
+            "arrangements holds gates that do not have its masks on X: they are of other data. "
+            "Make them from the same X, with enumerate_arrangements or sample_arrangements."
+        )
 
 
 def fingerprint(X: Tensor) -> str:

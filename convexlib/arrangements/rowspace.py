@@ -133,7 +133,7 @@ class Reduction:
             whole = exact.integer_rows(A * self.scale)
             kept = exact.primitive(whole[:, self.columns])
             merged = (kept == self.lines[owner] * self.side[used, None]).all()
-            full = self.rank == min(len(self.rows), d)
+            full = self.rank == min(len(A), d)  # of all samples: merged ones may differ elsewhere
             if merged and (full or not exact.rank_exceeds(whole, self.rank)):
                 return 0.0
         # X_s = T (lines frame) M, where M restores all columns and T repeats rows at their length.

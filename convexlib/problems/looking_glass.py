@@ -187,20 +187,25 @@ def reflection_units(
             f"{readable_count(count)} units, more than max_units={limit}. Raise max_units, or take "
             f"fewer columns, fewer samples{shallow}."
         )
+    # In columns of one size, or what is rounding would depend on the units of the data.
+    scale = np.ldexp(1.0, -np.frexp(np.abs(points).max(axis=0))[1])
+    scaled = points * scale
     found = [np.zeros((0, d + 3))]
     for anchor in anchors if n > 1 else []:  # one sample: every unit is constant
-        reduced = reduce_rows(kink_rows(points, anchor))
+        reduced = reduce_rows(kink_rows(scaled, anchor))
         normals = subset_normals(reduced.rows / reduced.scale)
-        sizes = np.abs(normals[:, :d]).sum(axis=1)
-        normals = normals[sizes > TIGHT] / sizes[sizes > TIGHT, None]
-        height = np.abs(normals @ np.append(points[anchor], 1.0)) * (anchor >= 0)
+        normals = normals[np.abs(normals[:, :d]).sum(axis=1) > TIGHT]
+        height = np.abs(normals @ np.append(scaled[anchor], 1.0)) * (anchor >= 0)
         place = np.full(len(normals), float(anchor))
         found.append(np.column_stack([normals, height, place]))
     units = np.concatenate(found)
     # Several anchors give the same unit: those on one of its two hyperplanes.
     first = np.unique(np.round(units[:, :-1], 10) + 0.0, axis=0, return_index=True)[1]
-    units = units[np.sort(first)] + 0.0  # no -0
-    return units[:, :d], units[:, d], units[:, -1].astype(np.intp)
+    units = units[np.sort(first)]
+    anchors_of = units[:, -1].astype(np.intp)
+    units = units[:, : d + 1] * np.append(scale, 1.0)
+    units = units / np.abs(units[:, :d]).sum(axis=1, keepdims=True) + 0.0  # no -0
+    return units[:, :d], units[:, d], anchors_of
 
 
 class ReflectionLasso(DictionaryLasso):
@@ -344,13 +349,16 @@ class ReflectionLasso(DictionaryLasso):
         found = []
         for index in values.nonzero().ravel().tolist():
             u, t = self._normals[index], float(self._heights([index])[0])
-            side = self.points[self.row] @ u + self._offsets[index]
-            on = np.abs(side) <= TIGHT
+            b = self._offsets[index]
+            side = self.points[self.row] @ u + b
+            parts = np.abs(u) * np.abs(self.points).max(axis=0)
+            near = TIGHT * (parts.sum() + abs(b))
+            on = np.abs(side) <= near
             anchor = int(self.anchors[index])
-            same = np.abs(side - side[anchor]) <= TIGHT if anchor >= 0 and t > TIGHT else on & False
-            opposite = np.abs(side + side[anchor]) <= TIGHT if same.any() else same
-            zero = np.abs(u) <= TIGHT
-            places = (tuple(np.flatnonzero(part).tolist()) for part in (on, same, opposite, zero))
+            same = np.abs(side - side[anchor]) <= near if anchor >= 0 and t > near else on & False
+            opposite = np.abs(side + side[anchor]) <= near if same.any() else same
+            zero = parts <= TIGHT * parts.sum()
+            places = (tuple(np.flatnonzero(mark).tolist()) for mark in (on, same, opposite, zero))
             mirror = torch.from_numpy(u), float(self.offsets[index])
             found.append(Reflection(float(values[index]), *mirror, anchor, *places))
         return found

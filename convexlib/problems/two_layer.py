@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from convexlib.arrangements import Arrangements, enumerate_arrangements
-from convexlib.arrangements.patterns import check_arrangements
+from convexlib.arrangements.patterns import check_arrangements, check_gates
 from convexlib.checks import check_beta, check_data, check_flag, check_positive_int
 from convexlib.cones import ConeProjector
 from convexlib.cones.projector import shrink_into_cones
@@ -56,7 +56,7 @@ class GroupLasso(LinearProgram):
         if arrangements is None:
             self.arrangements = enumerate_arrangements(self.X, max_patterns=max_patterns)
         elif isinstance(arrangements, Arrangements):
-            self.arrangements = check_arrangements(arrangements, self.X)
+            self.arrangements = self._checked(arrangements)
         elif isinstance(arrangements, str) and arrangements == "generate":
             if self.gated:
                 raise ProblemError(
@@ -72,7 +72,14 @@ class GroupLasso(LinearProgram):
 
     def with_arrangements(self, arrangements: Arrangements) -> Self:
         """The same problem over other patterns."""
-        return self._changed("masks", arrangements=check_arrangements(arrangements, self.X))
+        return self._changed("masks", arrangements=self._checked(arrangements))
+
+    def _checked(self, arrangements: Arrangements) -> Arrangements:
+        """Patterns that fit X; gates, which a gated network keeps, have to be those of its data."""
+        check_arrangements(arrangements, self.X)
+        if self.gated:
+            check_gates(arrangements, self.inputs)
+        return arrangements
 
     def double(self) -> Self:
         """The same problem in float64; the problem itself if that is what it is in."""
@@ -243,8 +250,9 @@ class TwoLayer(GroupLasso):
     beta : float
         Regularisation, > 0, in the units of the objective above.
     arrangements : Arrangements, None or "generate"
-        The patterns. None enumerates all of them or refuses with advice. ``"generate"`` keeps none:
-        ``solve`` generates them and bounds the optimum over all networks.
+        The patterns. None enumerates all of them or refuses with advice; cells as thin as rounding
+        may be left out, of which `Arrangements.exhaustive` and `perturbation` tell. ``"generate"``
+        keeps none: ``solve`` generates them and bounds the optimum over all networks.
     gated : bool
         The gated problem.
     loss : {"squared", "logistic", "squared_hinge"}

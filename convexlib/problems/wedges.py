@@ -79,8 +79,11 @@ def wedge_neurons(A: Floats, d: int, norm: int, exact: bool, limit: int) -> Floa
         If there are more subsets, or the vectors do not span the space.
     """
     n, width = A.shape
+    # In columns of one size, or what is rounding would depend on the units of the data.
+    scale = np.ldexp(1.0, -np.frexp(np.abs(A).max(axis=0))[1])
+    B = A * scale
     # Zero rows and multiples of a row have no hyperplane of their own.
-    reduced = reduce_rows(np.vstack([A, np.eye(d, width)]) if exact else A)
+    reduced = reduce_rows(np.vstack([B, np.eye(d, width)]) if exact else B)
     if reduced.rank < width:
         ones = " with a column of ones" if width > d else ""
         advice = ', or use atoms="exact"' if norm == 1 else ""
@@ -88,24 +91,24 @@ def wedge_neurons(A: Floats, d: int, norm: int, exact: bool, limit: int) -> Floa
             f'X{ones} has rank {reduced.rank} in {width} dimensions; atoms="data" needs samples '
             f"that span them. Drop dependent columns{advice}."
         )
-    rows = reduced.rows / reduced.scale
-    count = math.comb(len(rows), width - 1)
+    count = math.comb(len(reduced.rows), width - 1)
     if count > limit:
         raise ProblemError(
             f"X has shape {(n, d)}: {readable_count(count)} wedges of {width - 1} among "
-            f"{len(rows)} vectors, more than max_wedges={limit}. Raise max_wedges, take fewer "
-            'columns or samples, or use TwoLayer(X, y, beta=..., arrangements="generate"), whose '
+            f"{len(reduced.rows)} vectors, more than max_wedges={limit}. Raise max_wedges, take "
+            'fewer columns or samples, or use TwoLayer(X, y, beta=..., arrangements="generate"), whose '
             "penalty is the Euclidean norm."
         )
-    normals = subset_normals(rows)
-    sizes = np.linalg.norm(normals[:, :d], norm, axis=1)
-    kept = sizes > 1e-12  # with a free bias, one of the normals is the constant
-    normals = normals[kept] / sizes[kept, None]
+    normals = subset_normals(reduced.rows / reduced.scale)
+    normals = normals[np.abs(normals[:, :d]).max(axis=1) > 1e-12]  # one may be the free constant
+    normals = normals * scale
+    normals /= np.abs(normals[:, :d]).max(axis=1, keepdims=True)  # squares stay in range
+    normals /= np.linalg.norm(normals[:, :d], norm, axis=1, keepdims=True)
     neurons = np.concatenate([normals, -normals])
     heights = [columns.max(axis=0) for columns in feature_blocks(A, neurons)]
     # Neurons that are zero on all samples change nothing but the penalty.
-    active = np.concatenate([np.zeros(0), *heights]) > 1e-12 * float(np.abs(A).max())
-    return neurons[active]
+    sizes = np.abs(neurons) @ np.abs(A).max(axis=0)
+    return neurons[np.concatenate([np.zeros(0), *heights]) > 1e-12 * sizes]
 
 
 def feature_blocks(A: Floats, neurons: Floats) -> Iterator[Floats]:

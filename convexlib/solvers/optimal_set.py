@@ -7,8 +7,8 @@ Weights are optimal if and only if each block is :math:`\alpha_{is} q_{is}` with
 
 .. math:: \sum_{is} \alpha_{is}\, g_{is} = f^\star, \qquad g_{is} = s D_i X q_{is} .
 
-*Proof.* L is strictly convex, so the optimal outputs f* are unique, and so is z = -L'(f*). By weak
-duality weights with outputs f* are optimal if and only if
+*Proof.* L is strictly convex (squared, logistic), so the optimal outputs f* are unique, and so is
+z = -L'(f*). By weak duality weights with outputs f* are optimal if and only if
 :math:`\beta \|v\| = s z^\top D_i X v` for every block v. For v in K_i,
 :math:`s z^\top D_i X v \le \beta \langle q_{is}, v\rangle \le \beta \|q_{is}\| \|v\|
 \le \beta \|v\|` (the first step is Moreau's decomposition), with equality only for v = 0, or
@@ -32,7 +32,7 @@ from convexlib.cones.projector import shrink_into_cones
 from convexlib.errors import InputError, SolverError
 from convexlib.problems.two_layer import GroupLasso
 from convexlib.result import Result
-from convexlib.solvers.base import need
+from convexlib.solvers.base import need, need_problem
 
 _CLEAR = 1e-3  # relative error of a dual constraint with which one can still tell what is active
 _TIGHT = 1e-5  # relative slack of the dual constraint below which a neuron may be used
@@ -129,7 +129,7 @@ def optimal_set(problem: GroupLasso, result: Result) -> OptimalSet:
     Parameters
     ----------
     problem : TwoLayer
-        With patterns, gated or not.
+        With patterns, gated or not, and a strictly convex loss: not the squared hinge.
     result : Result
         ``solve(problem, tol=1e-10)``; a loose solution misjudges which dual constraints are active.
 
@@ -137,7 +137,8 @@ def optimal_set(problem: GroupLasso, result: Result) -> OptimalSet:
     ------
     InputError
         If the gap of the result is above 1e-8, or so large that it leaves open which dual
-        constraints are active.
+        constraints are active; for a result of another program, and for the squared hinge, whose
+        optima do not have the same outputs.
     SolverError
         For other problems.
 
@@ -156,7 +157,19 @@ def optimal_set(problem: GroupLasso, result: Result) -> OptimalSet:
     >>> every.slack > 1e-3, every.neurons.shape[1]
     (True, 2)
     """
+    need_problem(problem)
     problem = need(problem, GroupLasso, "ssnal", caller="optimal_set")
+    if problem.loss.name == "squared_hinge":
+        raise InputError(
+            "the loss is squared_hinge, which is flat beyond the margin, so that optimal networks "
+            "may have different outputs; expected squared or logistic."
+        )
+    if not isinstance(result, Result) or result.weights.shape != problem.zeros().shape:
+        got = getattr(getattr(result, "weights", None), "shape", None)
+        raise InputError(
+            f"result is {type(result).__name__}{f' with weights {tuple(got)}' if got else ''}; "
+            f"expected what solve(problem, tol=1e-10) returns for {problem}."
+        )
     if result.gap > 1e-8:
         raise InputError(
             f"the result has a relative gap of {result.gap:.1e}; expected at most 1e-8. Solve with "

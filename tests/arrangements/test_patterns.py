@@ -95,6 +95,15 @@ def test_general_position_attains_covers_count(n: int, rank: int) -> None:
     assert_consistent(torch.from_numpy(X), found)
 
 
+def test_rows_that_differ_in_the_last_digits_are_merged_and_that_is_said() -> None:
+    nearly = np.array([[1.0, 0.0, 1.0], [1.0, 0.0, 1.0 + 1e-14], [0.0, 1.0, 2.0]])
+    for X in (nearly, nearly[:2, ::2]):
+        assert np.linalg.matrix_rank(X, tol=1e-16) == len(X)
+        found = enumerate_arrangements(X)
+        assert len(found) < count_bound(len(X), len(X))
+        assert 1e-15 < found.perturbation < 1e-13
+
+
 def test_many_samples() -> None:
     for n, rank in ((60, 3), (300, 2)):
         X, count = general_position(n, rank)

@@ -174,6 +174,22 @@ def test_data_of_any_size_and_place():
         assert cl.solve(moved).value == pytest.approx(plain, rel=1e-7)
 
 
+@pytest.mark.parametrize("depth", [2, 3])
+def test_columns_of_any_two_sizes(depth):
+    """Four samples on a line, and one far from it, whose target is the mean of theirs."""
+    y, optima = np.array([0.0, 2.0, -1.0, 1.0, 0.0]), []
+    line = cl.Mirrors(np.array([0.0, 1.0, 2.0, 4.0]), y[:4], beta=0.05, activation="abs",
+                      depth=depth)  # fmt: skip
+    for size in (1e-14, 1e-11, 1e-6):
+        X = np.array([[0, 0], [0, size], [0, 2 * size], [0, 4 * size], [1, 0]])
+        problem = cl.ReflectionLasso(X, y, beta=0.05 * size, depth=depth)
+        result = cl.solve(problem, tol=1e-9)
+        assert problem.objective(problem.to_network(result)) == pytest.approx(result.value)
+        optima.append(result.value)
+    # The fifth sample is fitted along the other column for next to nothing.
+    assert optima == pytest.approx([cl.solve(line, tol=1e-9).value] * 3, rel=1e-4)
+
+
 def refusals():
     X, y = gaussian(40, 4)
     small = cl.ReflectionLasso(EYE, COUNT, beta=1.0)

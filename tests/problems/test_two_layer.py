@@ -329,6 +329,8 @@ REFUSALS = [
      InputError, r"arrangements\.masks has shape \(\d+, 6\); expected \(P, 5\)"),
     (lambda: cl.TwoLayer(X6, Y6, beta=0.1, arrangements=PATTERNS.select([])),
      InputError, r"arrangements\.masks has shape \(0, 6\); expected \(P, 6\) with P >= 1"),
+    (lambda: cl.TwoLayer(-2.0 * X6[::-1] + 1.0, Y6, beta=0.1, gated=True, arrangements=PATTERNS),
+     InputError, "gates that do not have its masks on X: they are of other data"),
     (lambda: cl.TwoLayer(X6, Y6, beta=0.1, gated=True, arrangements="generate"),
      ProblemError, "needs cone constraints; a gated problem has none"),
     (lambda: cl.TwoLayer(X6, Y6, beta=0.1).to_network(torch.zeros(2, 3, 2)),

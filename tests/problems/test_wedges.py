@@ -240,6 +240,26 @@ def test_wedges_of_any_size_and_penalty_are_solved():
     assert smallest.converged
 
 
+@pytest.mark.parametrize("size", [1e-60, 1e-13, 1e-12, 1e8, 1e12, 1e60])
+def test_units_of_the_data_change_nothing(size):
+    x, y = np.array([[1.0], [2.0], [4.0], [5.0]]), np.array([0.0, 1.0, -1.0, 2.0])
+    problem = cl.WedgeLasso(size * x, y, beta=0.05 * size, bias=True)
+    result = cl.solve(problem, tol=1e-9)
+    assert result.value == pytest.approx(0.2875, rel=1e-8)
+    assert problem.objective(problem.to_network(result)) == pytest.approx(0.2875, rel=1e-8)
+    assert problem.beta_max() == pytest.approx(2.0 * size)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-12, 1e-13])
+def test_a_column_of_small_numbers_beside_one_of_ones(size):
+    """The ones are nearly free: what is left is the Lasso with a free bias, up to size."""
+    x, y = np.array([-2.0, -1.0, 1.0, 2.0]), np.array([2.0, -1.0, 0.0, 1.0])
+    problem = cl.WedgeLasso(np.column_stack([size * x, np.ones(4)]), y, beta=0.1 * size)
+    free = cl.WedgeLasso(x[:, None], y, beta=0.1, bias=True)
+    expected = cl.solve(free, tol=1e-9).value
+    assert cl.solve(problem, tol=1e-9).value == pytest.approx(expected, rel=10 * size + 1e-8)
+
+
 def refusals():
     X, y = gaussian(60, 6)
     problem = cl.WedgeLasso(X[:, :2], y, beta=1.0)

@@ -96,6 +96,21 @@ def test_refusals():
     generated = cl.TwoLayer(problem.X, problem.y, beta=0.1, arrangements="generate")
     with pytest.raises(SolverError, match="optimal_set needs a program .* with given patterns"):
         cl.optimal_set(generated, cl.solve(problem))
+    result = cl.solve(problem, tol=1e-10)
+    for other in (result.weights, cl.solve(random_problem(8, 3, 1), tol=1e-10)):
+        with pytest.raises(InputError, match=r"result is .*; expected what solve\(problem"):
+            cl.optimal_set(problem, other)
+    with pytest.raises(InputError, match="problem is str"):
+        cl.optimal_set("x", result)
+
+
+def test_a_loss_that_is_not_strictly_convex_is_refused():
+    """Two optimal networks with different outputs beyond the margin of the fifth sample."""
+    X = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0], [3.0, 3.0]])
+    problem = cl.TwoLayer(X, np.ones(5), beta=0.1, loss="squared_hinge")
+    result = cl.solve(problem, tol=1e-10)
+    with pytest.raises(InputError, match="squared_hinge, which is flat beyond the margin"):
+        cl.optimal_set(problem, result)
 
 
 @pytest.mark.parametrize("seed", range(12))

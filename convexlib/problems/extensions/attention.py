@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements
-from convexlib.arrangements.patterns import check_arrangements
+from convexlib.arrangements.patterns import check_arrangements, check_gates
 from convexlib.checks import as_tensor, check_beta, check_finite, check_outputs, check_scale
 from convexlib.cones.projector import shrink_singular_values
 from convexlib.errors import InputError
@@ -151,7 +151,9 @@ class Attention(LinearProgram):
         if arrangements is None:
             ones = torch.ones(1, n * s * s, dtype=torch.bool, device=self.X.device)
             arrangements = Arrangements(ones, self.X.new_zeros(1, d * d))
-        self.arrangements = check_arrangements(arrangements, token_pairs(self.X))
+        pairs = token_pairs(self.X)
+        self.arrangements = check_arrangements(arrangements, pairs)
+        check_gates(arrangements, pairs)
         masks = arrangements.masks.to(self.X).reshape(-1, n, s, s)
         maps = torch.einsum("nak,pnab,nbl,nbm->pnaklm", self.X, masks, self.X, self.X)
         self.maps = maps.flatten(1, 2)

@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, enumerate_arrangements
-from convexlib.arrangements.patterns import check_arrangements
 from convexlib.checks import check_data, check_positive_int
 from convexlib.errors import InputError, ProblemError
 from convexlib.problems.base import weights_of
@@ -65,7 +64,10 @@ class Threshold(GroupLasso):
     y, beta, loss, max_patterns
         As for `TwoLayer`.
     arrangements : Arrangements or None
-        The patterns of X; None enumerates all of them or refuses with advice.
+        The patterns of X; None enumerates all of them or refuses with advice. Samples that agree
+        up to rounding count as one (`Arrangements.perturbation`), and cells too thin for a gate in
+        the precision of X are left out (`Arrangements.exhaustive`): a unit that tells such samples
+        apart is then not in the program.
 
     Attributes
     ----------
@@ -122,16 +124,14 @@ class Threshold(GroupLasso):
                     "no neuron is active on all samples, so neurons on the samples' hyperplanes "
                     "have patterns that the cells lack. Append a column of ones to X."
                 )
-        elif isinstance(arrangements, Arrangements):
-            check_arrangements(arrangements, inputs)
-        else:
+        elif not isinstance(arrangements, Arrangements):
             raise InputError(
                 f"arrangements is {arrangements!r}; expected Arrangements or None. A sampled "
                 "list, sample_arrangements(X, n_patterns=...), gives an upper bound."
             )
+        self._inputs = inputs  # of which the gates are
         ones = inputs.new_ones(len(inputs), 1)
         super().__init__(ones, y, beta=beta, arrangements=arrangements, gated=True, loss=loss)
-        self._inputs = inputs
 
     def to_network(self, result: Result | Tensor) -> ThresholdNetwork:
         r"""The network with a unit for every nonzero w, :math:`s_j = |\alpha_j| = \sqrt{|w|}`."""

@@ -107,6 +107,7 @@ def test_scores_are_those_of_the_pairs():
 def refusals():
     tokens = np.ones((2, 3, 1))
     patterns = cl.enumerate_arrangements([[1.0]])
+    other = cl.enumerate_arrangements(np.linspace(-1.0, 1.0, 18)[:, None])
     problem = cl.Attention(tokens, np.ones((2, 3, 1)), beta=0.1)
     wide = AttentionHeads(torch.ones(1, 1, 1), torch.ones(1, 1, 2), torch.zeros(1, 1, 1))
     return [
@@ -116,6 +117,8 @@ def refusals():
          InputError, r"expected \(2, 3, c\)"),
         (lambda: cl.Attention(tokens, np.ones((2, 3, 1)), beta=0.1, arrangements=patterns),
          InputError, r"masks has shape"),
+        (lambda: cl.Attention(tokens, tokens, beta=0.1, arrangements=other),
+         InputError, "gates that do not have its masks on X"),
         (lambda: problem.objective(wide),
          InputError, r"returns \(6, 2\) over all tokens; expected \(6, 1\)"),
         (lambda: cl.token_pairs(EYE[None] * np.nan), InputError, "tokens contains 6 non-"),

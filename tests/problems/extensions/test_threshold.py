@@ -163,12 +163,14 @@ def test_sampled_patterns_give_upper_bounds():
 
 def refusals():
     X, y = np.ones((3, 1)), np.ones(3)
-    problem = cl.Threshold(X, y, beta=0.1)
+    problem, other = cl.Threshold(X, y, beta=0.1), cl.enumerate_arrangements(gaussian(4, 2, 7)[0])
     return [
         (lambda: cl.Threshold(X, y, beta=0.1, arrangements="generate"),
          InputError, "sample_arrangements"),
         (lambda: cl.Threshold(X, y, beta=0.1, arrangements=cl.enumerate_arrangements([[1.0]])),
          InputError, r"masks has shape \(2, 1\)"),
+        (lambda: cl.Threshold(*gaussian(4, 2), beta=0.1, arrangements=other),
+         InputError, "gates that do not have its masks on X"),
         (lambda: cl.Threshold(*gaussian(9, 3), beta=0.1, max_patterns=5),
          TooManyArrangementsError, "max_patterns=5"),
         (lambda: problem.objective(torch.nn.Linear(1, 1).double()),
