@@ -96,8 +96,8 @@ def wedge_neurons(A: Floats, d: int, norm: int, exact: bool, limit: int) -> Floa
         raise ProblemError(
             f"X has shape {(n, d)}: {readable_count(count)} wedges of {width - 1} among "
             f"{len(reduced.rows)} vectors, more than max_wedges={limit}. Raise max_wedges, take "
-            'fewer columns or samples, or use TwoLayer(X, y, beta=..., arrangements="generate"), whose '
-            "penalty is the Euclidean norm."
+            "fewer columns or samples, or use TwoLayer(X, y, beta=..., "
+            'arrangements="generate"), whose penalty is the Euclidean norm.'
         )
     normals = subset_normals(reduced.rows / reduced.scale)
     normals = normals[np.abs(normals[:, :d]).max(axis=1) > 1e-12]  # one may be the free constant
