@@ -124,6 +124,32 @@ def test_short_projections_become_zero():
     assert (cut.support_bounds(c) <= lengths.clamp(min=threshold) * (1 + 1e-9)).all()
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_what_earlier_points_left_behind_changes_no_projection(name):
+    """Points that move a little, turn around, grow: some are short by what the last one lost."""
+    X = CASES[name]
+    warm, masks = projector_of(X)
+    rng = np.random.default_rng(12)
+    c = rng.standard_normal((len(masks), X.shape[1]))
+    for step in range(60):
+        moves = (
+            c + 10.0 ** rng.uniform(-4, 0) * rng.standard_normal(c.shape),
+            -c,
+            1e6 * c,
+            1e-6 * c,
+        )
+        c = moves[0 if step % 10 else rng.integers(4)]
+        points = torch.from_numpy(c)
+        exact = projector_of(X)[0](points)
+        lengths = torch.linalg.vector_norm(exact, dim=1)
+        threshold = float(rng.choice([0.0, 0.5, 1.5])) * float(lengths.median())
+        found = warm(points, threshold)
+        sure = (lengths - threshold).abs() > 1e-9 * (np.linalg.norm(c, axis=1).max() + 1e-300)
+        expected = torch.where(lengths[:, None] > threshold, exact, 0.0)
+        atol = 1e-10 * float(np.abs(c).max())
+        torch.testing.assert_close(found[sure], expected[sure], rtol=0, atol=atol)
+
+
 @pytest.mark.parametrize("name", ["many", "chunks", "grid 3", "duplicates", "one sample"])
 def test_the_longest_projection(name):
     X = CASES[name]
