@@ -97,7 +97,9 @@ def run_fit(chosen: argparse.Namespace) -> int:
     content = _saved(model.network_, {**vars(scales), "beta": beta})
     write(files["model"], content)
     picture = _picture(model, X, y, scales)
-    write(files["report"], _report(chosen.data, expected, lines, tried, picture).encode())
+    kind = _kind(len(model.certificate_) if isinstance(model.certificate_, list) else 1)
+    report = _report(chosen.data, expected, lines, tried, picture, kind)
+    write(files["report"], report.encode())
     for kind, path in files.items():
         say(kind, str(path))
     return DONE
@@ -154,6 +156,12 @@ def _name(classify: bool) -> str:
     return "accuracy" if classify else "R2"
 
 
+def _kind(outputs: int) -> str:
+    """The networks for which the bound holds: with several outputs not all that there are."""
+    alone = " in which each neuron feeds one class" if outputs > 1 else ""
+    return f"networks of any width{alone}"
+
+
 def _lines(
     model: Any, X: NDArray[np.float64], y: Any, beta: float, tried: list[tuple[float, float]]
 ) -> list[tuple[str, str]]:
@@ -166,7 +174,7 @@ def _lines(
         ("beta", f"{beta:.6g}{', the best of those tried' if tried else ''}"),
         ("network", f"{X.shape[1]} -> {model.n_neurons_} -> {len(parts)}, ReLU, in standard units"),
         ("objective", f"{sum(part.primal for part in parts):.6g}"),
-        ("lower bound", f"{sum(part.dual for part in parts):.6g}, for networks of any width"),
+        ("lower bound", f"{sum(part.dual for part in parts):.6g}, for {_kind(len(parts))}"),
         ("gap", f"{model.gap_:.2e}, {'rigorous' if rigorous else 'not proven'}"),
         (_name(classify), f"{model.score(X, y):.4f} on the rows that it was trained on"),
     ]
@@ -225,8 +233,10 @@ def _report(
     lines: list[tuple[str, str]],
     tried: list[tuple[float, float]],
     picture: bytes,
+    kind: str,
 ) -> str:
     """One page of HTML that needs nothing else."""
+    shared = " One whose neurons are shared by classes can be below it." if "class" in kind else ""
     rows = "".join(
         f"<tr><th scope='row'>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>"
         for name, text in lines
@@ -245,9 +255,9 @@ def _report(
 table{{border-collapse:collapse}}td,th{{text-align:left;padding:.2rem 1rem .2rem 0}}
 img{{max-width:100%}}</style></head><body>
 <h1>{html.escape(data.name)}</h1>
-<p>A two-layer ReLU network, trained by convex optimisation. The lower bound holds for every network
-of this kind, of any width, on these data in standard units: the gap is how far this one can be from
-the best. It says nothing about predictions on other rows.</p>
+<p>A two-layer ReLU network, trained by convex optimisation. The lower bound holds for all such
+{kind}, on these data in standard units: the gap is how far this one can be from the best of
+them.{shared} It says nothing about predictions on other rows.</p>
 <table>{rows}</table>
 <h2>Before the fit</h2><p>{html.escape(str(expected)).replace(chr(10), "<br>")}</p>{searched}
 <h2>Picture</h2><img alt="Outputs of the network and targets" src="data:image/png;base64,{encoded}">

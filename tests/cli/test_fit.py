@@ -46,6 +46,7 @@ def test_a_number_is_fitted_certified_and_predicted(cars, capsys):
     assert said.count("on 3 folds") == 7
     assert "a proof is within reach" in said
     assert ", rigorous" in said
+    assert "for networks of any width\n" in said
     saved = torch.load(path.with_name("cars.model.pt"), weights_only=True)
     scales = json.loads(saved["convexlib.fit"])
     # The certificate again, from the files alone.
@@ -81,6 +82,11 @@ def test_classes_are_texts(cars, capsys, tmp_path):
     said = capsys.readouterr().out
     assert "tried" not in said
     assert "accuracy" in said
+    alone = "for networks of any width in which each neuron feeds one class"
+    assert f"{alone}\n" in said
+    report = " ".join((tmp_path / "origin.report.html").read_text().split())
+    assert "can be from the best of them. One whose neurons are shared by classes can be" in report
+    assert f"{alone}</td>" in report
     out = tmp_path / "found.csv"
     model = str(tmp_path / "origin.model.pt")
     assert main(["predict", model, str(path), "--out", str(out)]) == DONE
