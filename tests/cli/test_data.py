@@ -143,3 +143,28 @@ def test_a_table_is_printed_where_only_ascii_can_be(monkeypatch: pytest.MonkeyPa
     stream.write("0.5 \u00b1 0.1 \u2026 \u00e9\n")
     stream.flush()
     assert stream.buffer.getvalue() == b"0.5 +- 0.1 ... ?\n"
+
+
+def test_what_is_written_stays_what_it_was(tmp_path: Path) -> None:
+    target, link, pipe = (tmp_path / name for name in ("target", "link", "pipe"))
+    target.write_bytes(b"before")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for path in (link, pipe):
+        console.check_writable(path)
+        console.write(path, b"after")
+    assert os.read(reader, 99) == b"after"
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert target.read_bytes() == b"after"
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert len(list(tmp_path.iterdir())) == 3 + 1  # and the copy of data/
+
+
+def test_a_link_to_itself_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(DataError, match="circle cannot be written"):
+        console.check_writable(tmp_path / "circle")
