@@ -95,10 +95,10 @@ def run_fit(chosen: argparse.Namespace) -> int:
     for name, text in lines:
         say(name, text)
     content = _saved(model.network_, {**vars(scales), "beta": beta})
-    write(files["model"], content)
     picture = _picture(model, X, y, scales)
     kind = _kind(len(model.certificate_) if isinstance(model.certificate_, list) else 1)
     report = _report(chosen.data, expected, lines, tried, picture, kind)
+    write(files["model"], content)  # when nothing is left that can fail
     write(files["report"], report.encode())
     for kind, path in files.items():
         say(kind, str(path))
@@ -195,6 +195,7 @@ def _picture(model: Any, X: NDArray[np.float64], y: Any, scales: Scales) -> byte
     """One feature: the function over its samples; else targets against outputs, as PNG."""
     with mpl.rc_context():
         use_style()
+        mpl.rcParams["text.parse_math"] = False  # a name with a dollar is no formula
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()
         if X.shape[1] == 1 and scales.classes is None:

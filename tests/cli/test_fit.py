@@ -96,6 +96,29 @@ def test_classes_are_texts(cars, capsys, tmp_path):
     assert accuracy > 0.8
 
 
+@pytest.mark.parametrize("kind", ["one feature", "two features", "classes"])
+def test_a_dollar_in_a_name_is_no_formula(cars, kind):
+    path, frame = cars
+    frame["origin"] = "$_$" + frame.origin
+    frame = frame.rename(columns={"power": r"p$\x$", "mpg": "m$^$", "origin": r"o$\y$"})
+    frame.drop(columns="name").to_csv(path, index=False)
+    words = {
+        "one feature": ("--target", "m$^$", "--features", r"p$\x$"),
+        "two features": ("--target", "m$^$", "--drop", r"o$\y$"),
+        "classes": ("--classify",),
+    }[kind]
+    assert fit(path, *words, "--beta", "9") == DONE
+    assert path.with_name("cars.report.html").exists()
+
+
+def test_a_picture_that_fails_leaves_no_model(cars, monkeypatch):
+    path, _ = cars
+    monkeypatch.setattr("convexlib.cli.fit._picture", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fit(path, "--target", "mpg", "--features", "power", "--beta", "9")
+    assert [other.name for other in path.parent.iterdir()] == ["cars.csv"]
+
+
 def test_a_table_with_commas_for_points(cars, capsys):
     path, frame = cars
     frame[["power", "mpg"]].to_csv(path, index=False, sep=";", decimal=",")
