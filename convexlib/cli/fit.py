@@ -80,6 +80,8 @@ def run_fit(chosen: argparse.Namespace) -> int:
     X = scales.standard(table.X)
     y = table.y if chosen.classify else (table.y - scales.level) / scales.height
     say("data", f"{len(X)} rows, {X.shape[1]} features, target {scales.target}")
+    if scales.constant:
+        say("constant", f"{', '.join(scales.constant)}: of no use")
     tried: list[tuple[float, float]] = []
     if beta is None:
         tried = _cross_validated(X, y, chosen.classify, folds)

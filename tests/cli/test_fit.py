@@ -147,6 +147,79 @@ def test_refusals(cars, capsys, words, message):
     assert not path.with_name("cars.model.pt").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "words", "message"),
+    [
+        ("a,y\n1,2\n", (), "the table has one row; expected at least two"),
+        ("a,y\n1,5\n2,5\n3,5\n", (), "the target 'y' is 5.0 in every row; expected at least two"),
+        ("a,y\n1,0.1\n2,0.1\n3,0.1\n", (), "the target 'y' is 0.1 in every row"),
+        ("a,y\n1,k\n2,k\n", ("--classify",), "the target 'y' is k in every row"),
+        ("a,b,y\n0.1,7,1\n0.1,7,2\n0.1,7,3\n", (), "every feature is constant (a, b)"),
+        ("a,y\n1e300,1\n2,2\n3,3\n", (), "'a' is 1.0e+300; expected between 1e-290 and 1e+290"),
+        ("a,y\n1,1e-300\n2,2e-300\n3,0\n", (), "column 'y' is 2.0e-300; expected between"),
+    ],
+)
+def test_nothing_to_learn_from_is_refused_before_anything_is_said(
+    tmp_path, capsys, content, words, message
+):
+    path = tmp_path / "d.csv"
+    path.write_text(content)
+    assert fit(path, *words) == BAD_INPUT
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert message in said.err
+
+
+@pytest.fixture
+def steps(tmp_path):
+    """A table of constant columns, one of them but for rounding, and of unusual units."""
+    path = tmp_path / "steps.csv"
+    x = np.linspace(-1.0, 1.0, 12)
+    frame = pd.DataFrame({"x": x, "same": 0.1, "sum": [0.3, 0.1 + 0.2] * 6, "y": np.abs(x)})
+    frame.to_csv(path, index=False)
+    return path, frame
+
+
+def test_a_constant_column_is_named_and_left_alone(steps, capsys):
+    path, frame = steps
+    assert fit(path, "--beta", "1") == DONE
+    said = capsys.readouterr().out
+    assert "constant     same, sum: of no use" in said
+    assert "sizes" not in said  # rounding, divided by, would be a feature, or far too small a one
+    model = str(path.with_name("steps.model.pt"))
+    assert main(["predict", model, str(path)]) == DONE
+    before = capsys.readouterr().out
+    frame.assign(same=5e3).to_csv(path, index=False)
+    assert main(["predict", model, str(path)]) == DONE
+    assert capsys.readouterr().out == before
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e200])
+def test_units_whose_squares_are_no_numbers(steps, capsys, unit):
+    path, frame = steps
+    outputs = []
+    for scale in (1.0, unit):
+        (scale * frame[["x", "y"]]).to_csv(path, index=False)
+        assert fit(path, "--beta", "0.1") == DONE
+        capsys.readouterr()
+        assert main(["predict", str(path.with_name("steps.model.pt")), str(path)]) == DONE
+        found = capsys.readouterr().out.split()[1:]
+        outputs.append(np.array(found, dtype=float) / scale)
+    np.testing.assert_allclose(outputs[1], outputs[0], atol=1e-3)
+
+
+def test_a_prediction_beyond_all_numbers_is_refused(steps, capsys):
+    path, frame = steps
+    (1e-200 * frame[["x"]]).assign(y=frame.y).to_csv(path, index=False)
+    assert fit(path, "--beta", "0.1") == DONE
+    capsys.readouterr()
+    frame.assign(x=1e200).to_csv(path, index=False)
+    assert main(["predict", str(path.with_name("steps.model.pt")), str(path)]) == BAD_INPUT
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "row 1 has values too far from those of the fit" in said.err
+
+
 def test_what_predict_cannot_read(cars, capsys, tmp_path):
     path, frame = cars
     assert main(["predict", str(path), str(path)]) == BAD_INPUT
