@@ -11,22 +11,20 @@ import argparse
 import base64
 import html
 import io
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.model_selection import KFold, StratifiedKFold
-from torch import nn
 
 from convexlib.certify.outlook import Outlook, outlook
 from convexlib.checks import check_beta, check_positive_int
 from convexlib.cli.console import DONE, check_writable, say, write
-from convexlib.cli.predict import KEY, Scales
+from convexlib.cli.predict import Scales, saved
 from convexlib.cli.tables import add_table_options, load_table
 from convexlib.errors import InputError, unwarned
 from convexlib.estimators import ConvexReLUClassifier, ConvexReLURegressor
@@ -78,7 +76,7 @@ def run_fit(chosen: argparse.Namespace) -> int:
         raise InputError(f"--target names {len(table.targets)} columns; expected one for fit.")
     scales = Scales.of(table, chosen.classify)
     X = scales.standard(table.X)
-    y = table.y if chosen.classify else (table.y - scales.level) / scales.height
+    y = table.y if chosen.classify else scales.targets(table.y)
     say("data", f"{len(X)} rows, {X.shape[1]} features, target {scales.target}")
     if scales.constant:
         say("constant", f"{', '.join(scales.constant)}: of no use")
@@ -96,7 +94,7 @@ def run_fit(chosen: argparse.Namespace) -> int:
     lines = _lines(model, X, y, beta, tried)
     for name, text in lines:
         say(name, text)
-    content = _saved(model.network_, {**vars(scales), "beta": beta})
+    content = saved(model.network_.state_dict(), replace(scales, beta=beta))
     picture = _picture(model, X, y, scales)
     kind = _kind(len(model.certificate_) if isinstance(model.certificate_, list) else 1)
     report = _report(chosen.data, expected, lines, tried, picture, kind)
@@ -184,13 +182,6 @@ def _lines(
         best = max(score for _, score in tried)
         lines.append(("", f"{best:.3f} on held-out folds (the best of {len(tried)}: optimistic)"))
     return lines
-
-
-def _saved(network: nn.Module, scales: dict[str, Any]) -> bytes:
-    """A checkpoint that torch reads with ``weights_only=True``, and `convexlib certify` too."""
-    stream = io.BytesIO()
-    torch.save({"state_dict": network.state_dict(), KEY: json.dumps(scales)}, stream)
-    return stream.getvalue()
 
 
 def _picture(model: Any, X: NDArray[np.float64], y: Any, scales: Scales) -> bytes:

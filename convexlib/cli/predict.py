@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,6 +101,14 @@ class Scales:
             result: NDArray[np.float64] = moved / np.where(sizes > 0.0, sizes, 1.0)
         return result
 
+    def targets(self, y: NDArray[Any]) -> NDArray[np.float64]:
+        """Targets (n,) or (n, c) as the network was trained on them: labels for classes."""
+        if self.classes is None:
+            result: NDArray[np.float64] = (y - self.level) / self.height
+            return result
+        signs = np.where(y[:, None] == np.array(self.classes), 1.0, -1.0)
+        return signs[:, 1] if len(self.classes) == 2 else signs
+
 
 def _mean_and_size(
     columns: NDArray[np.float64], names: Sequence[str]
@@ -123,7 +132,7 @@ def run_predict(chosen: argparse.Namespace) -> int:
     """Read a model and a table with its columns, and write a prediction for each row."""
     if chosen.out is not None:
         check_writable(chosen.out)
-    state, scales = _loaded(chosen.model)
+    state, scales = loaded(chosen.model)
     table = load_table(
         chosen.data, None, header=not chosen.no_header, delimiter=chosen.delimiter,
         decimal=chosen.decimal, features=scales.features,
@@ -155,13 +164,26 @@ def run_predict(chosen: argparse.Namespace) -> int:
     return DONE
 
 
-def _loaded(path: Path) -> tuple[dict[str, torch.Tensor], Scales]:
+def saved(state: dict[str, torch.Tensor], scales: Scales) -> bytes:
+    """A checkpoint that torch reads with ``weights_only=True``, and `convexlib certify` too."""
+    stream = io.BytesIO()
+    torch.save({"state_dict": state, KEY: json.dumps(vars(scales))}, stream)
+    return stream.getvalue()
+
+
+def scales_in(path: Path) -> Scales | None:
+    """The scales in a file of `convexlib fit`; None for others."""
+    # The word lies bare in the file, so that files of other kinds need not be opened here.
+    return loaded(path)[1] if KEY.encode() in read_bytes(path, "the model") else None
+
+
+def loaded(path: Path) -> tuple[dict[str, torch.Tensor], Scales]:
     """The weights and scales of a model file."""
     content = read_bytes(path, "the model file")
     try:
-        saved = torch.load(io.BytesIO(content), weights_only=True)
-        scales = Scales(**json.loads(saved[KEY]))
-        state = {name: saved["state_dict"][name] for name in ("0.weight", "0.bias", "2.weight")}
+        whole = torch.load(io.BytesIO(content), weights_only=True)
+        scales = Scales(**json.loads(whole[KEY]))
+        state = {name: whole["state_dict"][name] for name in ("0.weight", "0.bias", "2.weight")}
     except Exception as error:  # a damaged file raises anything, and is refused
         raise InputError(
             f"{path} is no model of `convexlib fit`, or is damaged ({type(error).__name__}); "

@@ -119,6 +119,54 @@ def test_a_picture_that_fails_leaves_no_model(cars, monkeypatch):
     assert [other.name for other in path.parent.iterdir()] == ["cars.csv"]
 
 
+def values(said):
+    """Objective and bound, as they were printed last."""
+    lines = dict(line.split(maxsplit=1) for line in said.splitlines() if line[:1].isalpha())
+    return float(lines["objective"].split()[0]), float(lines["lower"].split()[1].rstrip(","))
+
+
+def certify(path, beta, *words):
+    model = str(path.with_name("cars.model.pt"))
+    return main(["certify", model, str(path), "--beta", beta, "--activation", "relu", *words])
+
+
+def test_certify_takes_the_scales_of_the_file(cars, capsys, tmp_path):
+    path, frame = cars
+    assert fit(path, "--target", "mpg", "--features", "power,weight", "--beta", "3") == DONE
+    fitted = values(capsys.readouterr().out)
+    better = tmp_path / "better.pt"
+    assert certify(path, "3", "--target", "mpg", "--polish", str(better)) == DONE
+    said = capsys.readouterr().out
+    assert "scales       of the model file: features and target in its standard units" in said
+    assert values(said) == pytest.approx(fitted, rel=1e-4)
+    assert main(["predict", str(better), str(path)]) == DONE
+    found = np.array(capsys.readouterr().out.split()[1:], dtype=float)
+    assert np.corrcoef(found, frame.mpg)[0, 1] > 0.9
+    for words, message in (
+        (("--target", "power"), "--target is 'power', and"),
+        (("--loss", "logistic"), "was fitted to a number; expected --loss squared"),
+    ):
+        assert certify(path, "3", *words) == BAD_INPUT
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_certify_takes_the_classes_of_the_file(cars, capsys, classes):
+    path, frame = cars
+    if classes == 2:
+        frame.replace("USA", "Japan").to_csv(path, index=False)
+    assert fit(path, "--classify", "--features", "power,weight", "--beta", "3") == DONE
+    objective, bound = values(capsys.readouterr().out)
+    assert certify(path, "3", "--loss", "logistic") == DONE
+    again = values(capsys.readouterr().out)
+    assert again[0] == pytest.approx(objective, rel=1e-4)
+    assert again[1] <= again[0]
+    if classes == 2:
+        assert again[1] == pytest.approx(bound, rel=1e-3)
+    assert certify(path, "3") == BAD_INPUT
+    assert "was fitted to classes; expected --loss logistic" in capsys.readouterr().err
+
+
 def test_a_table_with_commas_for_points(cars, capsys):
     path, frame = cars
     frame[["power", "mpg"]].to_csv(path, index=False, sep=";", decimal=",")
