@@ -21,7 +21,7 @@ from convexlib.checks import (
     check_real,
     readable_count,
 )
-from convexlib.cli.console import DONE, FAILED, check_writable, complain, say, write
+from convexlib.cli.console import DONE, FAILED, check_writable, complain, say, tell, write
 from convexlib.cli.models import load_model
 from convexlib.cli.predict import Scales, saved, scales_in
 from convexlib.cli.tables import Table, add_table_options, load_table, one_hot
@@ -155,7 +155,7 @@ def run_certify(chosen: argparse.Namespace) -> int:
         _print_missing(missing, table, certificate.primal)
     if chosen.polish is not None:
         polished = polish(network, X, y, rounds=chosen.rounds, progress=True, **options)
-        print()
+        tell()
         for stage in polished.stages:
             say(stage.name, f"{stage.objective:.{digits}g}, {stage.neurons} neurons")
         state = {name: tensor.cpu() for name, tensor in polished.network.state_dict().items()}

@@ -54,9 +54,26 @@ def complain(message: object, program: str = "convexlib") -> None:
     print(f"{program}:", " ".join(str(message).split()), file=sys.stderr)
 
 
+def tell(text: str = "", end: str = "\n") -> None:
+    """Print at once; a reader who has seen enough, as in `... | head`, stops no work.
+
+    Raises
+    ------
+    DataError
+        If the output cannot be written for another reason.
+    """
+    try:
+        print(text, end=end, flush=True)
+    except OSError as error:
+        # What is left in the buffer would fail again, at the latest when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise DataError(f"the output cannot be written ({reason(error)}).") from error
+
+
 def say(name: str, text: str) -> None:
     """Print one line in two columns, at once."""
-    print(f"{name:13}{text}", flush=True)
+    tell(f"{name:13}{text}")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convexlib.cli.console import DONE, check_writable, read_bytes, write
+from convexlib.cli.console import DONE, check_writable, read_bytes, tell, write
 from convexlib.cli.tables import Table, add_table_options, load_table
 from convexlib.errors import InputError
 
@@ -158,7 +158,7 @@ def run_predict(chosen: argparse.Namespace) -> int:
     writer.writerow([scales.target])
     writer.writerows([value] for value in found)
     if chosen.out is None:
-        print(stream.getvalue(), end="")
+        tell(stream.getvalue(), end="")
     else:
         write(chosen.out, stream.getvalue().encode())
     return DONE

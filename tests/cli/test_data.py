@@ -1,5 +1,6 @@
 """The command line: what it prints, where, and with which exit code."""
 
+import errno
 import io
 import os
 import subprocess
@@ -168,3 +169,28 @@ def test_a_link_to_itself_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     with pytest.raises(DataError, match="circle cannot be written"):
         console.check_writable(tmp_path / "circle")
+
+
+def test_a_reader_who_has_seen_enough_stops_no_work(folders: Path, monkeypatch) -> None:
+    """As `... | head -1` does: what comes later decides the exit code all the same."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    flip(folders / "nyse.csv.xz")
+    with os.fdopen(writing, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert cli.main(["data", "verify", "ecg", "nyse"]) == console.FAILED
+
+
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path, capsys, monkeypatch) -> None:
+    class Full(io.FileIO):
+        def write(self, content: Any) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    stream = io.TextIOWrapper(io.BufferedWriter(Full(tmp_path / "out", "w")))
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert cli.main(["data", "list"]) == console.FAILED
+    assert capsys.readouterr().err == (
+        "convexlib: the output cannot be written (No space left on device).\n"
+    )
+    with pytest.raises(OSError, match="No space"):  # what is left in the buffer of this stand-in
+        stream.close()
