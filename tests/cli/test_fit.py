@@ -182,6 +182,8 @@ def test_a_table_with_commas_for_points(cars, capsys):
         (("--target", "mpg", "--features", "power,horse"), "no column 'horse'"),
         (("--target", "mpg", "--features", "mpg,power"), "expected at least one column beside"),
         (("--target", "mpg,power", "--drop", "name,origin"), "names 2 columns; expected one"),
+        (("--target", "mpg", "--features", "power,power"), "names 'power' more than once"),
+        (("--drop", "name,origin"), "--drop names 'origin', which is the target"),
         (("--target", "mpg", "--features", "power", "--beta", "-1"), "beta is -1"),
         (("--target", "mpg", "--features", "power", "--folds", "40"), "too few for 40 folds"),
         (("--target", "name", "--classify", "--features", "power"), "fewer rows than there are"),
