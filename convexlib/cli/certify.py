@@ -123,6 +123,7 @@ def run_certify(chosen: argparse.Namespace) -> int:
     if chosen.tol is not None and check_real(chosen.tol, "--tol") < 0:
         raise InputError(f"--tol is {chosen.tol:g}; expected a relative gap of at least 0.")
     if chosen.polish is not None:
+        check_positive_int(chosen.rounds, "--rounds", minimum=0)
         check_writable(chosen.polish)
     place = check_device(chosen.device)
     scales = scales_in(chosen.model)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from convexlib.certify.outlook import Outlook, outlook
-from convexlib.checks import check_beta, check_positive_int
+from convexlib.checks import check_beta, check_positive_int, check_seconds
 from convexlib.cli.console import DONE, check_writable, say, write
 from convexlib.cli.predict import Scales, saved
 from convexlib.cli.tables import add_table_options, load_table
@@ -62,12 +62,14 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 def run_fit(chosen: argparse.Namespace) -> int:
     """Read, choose beta, train, certify, and write a model and a report."""
-    stem = chosen.out or chosen.data.with_suffix("")
+    stem = _stem(chosen)
     files = {kind: stem.with_name(stem.name + ending) for kind, ending in _ENDINGS.items()}
     for path in files.values():
         check_writable(path)
     folds = check_positive_int(chosen.folds, "--folds", minimum=2)
     beta = None if chosen.beta is None else check_beta(chosen.beta)
+    if chosen.max_seconds is not None:
+        check_seconds(chosen.max_seconds)
     table = load_table(
         chosen.data, chosen.target, header=not chosen.no_header, delimiter=chosen.delimiter,
         decimal=chosen.decimal, features=chosen.features, drop=chosen.drop, labels=chosen.classify,
@@ -106,6 +108,18 @@ def run_fit(chosen: argparse.Namespace) -> int:
 
 
 _ENDINGS = {"model": ".model.pt", "report": ".report.html"}
+
+
+def _stem(chosen: argparse.Namespace) -> Path:
+    """What the names of the files begin with."""
+    named: Path = chosen.data if chosen.out is None else chosen.out
+    if named.name in ("", ".."):
+        word = "DATA.csv" if chosen.out is None else "--out"
+        raise InputError(
+            f"{word} is {str(named)!r}, a folder; expected a name from which those of the model "
+            "and the report can be made, such as results/cars."
+        )
+    return named.with_suffix("") if chosen.out is None else named
 
 
 def _estimator(classify: bool, beta: float, **options: Any) -> Any:

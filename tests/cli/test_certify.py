@@ -220,8 +220,9 @@ def test_what_is_wrong_is_one_line(
     arguments: tuple[str, ...], message: str, certify, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, _, (error,) = certify(*arguments)
+    code, printed, (error,) = certify(*arguments)
     assert code in (1, 2)
+    assert "objective" not in printed
     assert message in error
 
 

@@ -185,6 +185,9 @@ def test_a_table_with_commas_for_points(cars, capsys):
         (("--target", "mpg", "--features", "power,power"), "names 'power' more than once"),
         (("--drop", "name,origin"), "--drop names 'origin', which is the target"),
         (("--target", "mpg", "--features", "power", "--beta", "-1"), "beta is -1"),
+        (("--target", "mpg", "--features", "power", "--max-seconds", "-1"), "max_seconds is -1"),
+        (("--target", "mpg", "--features", "power", "--max-seconds", "nan"), "max_seconds is nan"),
+        *((("--out", out), f"--out is '{out or '.'}', a folder") for out in ("", ".", "..", "/")),
         (("--target", "mpg", "--features", "power", "--folds", "40"), "too few for 40 folds"),
         (("--target", "name", "--classify", "--features", "power"), "fewer rows than there are"),
     ],
@@ -192,9 +195,17 @@ def test_a_table_with_commas_for_points(cars, capsys):
 def test_refusals(cars, capsys, words, message):
     path, _ = cars
     assert fit(path, *words) == BAD_INPUT
-    error = capsys.readouterr().err
+    said = capsys.readouterr()
+    error = said.err
+    assert "tried" not in said.out
     assert any(part in error for part in message.split("|")), error
     assert not path.with_name("cars.model.pt").exists()
+
+
+@pytest.mark.parametrize("data", ["", ".", "..", "/"])
+def test_a_folder_is_no_table(data, capsys):
+    assert fit(data) == BAD_INPUT
+    assert f"DATA.csv is '{data or '.'}', a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
