@@ -137,10 +137,7 @@ def run_predict(chosen: argparse.Namespace) -> int:
         chosen.data, None, header=not chosen.no_header, delimiter=chosen.delimiter,
         decimal=chosen.decimal, features=scales.features,
     )  # fmt: skip
-    inputs = torch.from_numpy(scales.standard(table.X))
-    hidden = (inputs @ state["0.weight"].T + state["0.bias"]).relu()
-    with np.errstate(over="ignore"):
-        outputs = (hidden @ state["2.weight"].T).numpy() * scales.height + scales.level
+    outputs = _outputs(state, scales, table.X)
     finite = np.isfinite(outputs).all(axis=1)
     if not finite.all():
         raise InputError(
@@ -177,6 +174,27 @@ def scales_in(path: Path) -> Scales | None:
     return loaded(path)[1] if KEY.encode() in read_bytes(path, "the model") else None
 
 
+def _outputs(
+    state: dict[str, torch.Tensor], scales: Scales, X: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Outputs (n, c) of the network, in the units of the target."""
+    inputs = torch.from_numpy(scales.standard(X))
+    hidden = (inputs @ state["0.weight"].T + state["0.bias"]).relu()
+    with np.errstate(over="ignore"):
+        result: NDArray[np.float64] = (hidden @ state["2.weight"].T).numpy() * scales.height
+        return result + scales.level
+
+
+def _check_fit(state: dict[str, torch.Tensor], scales: Scales) -> None:
+    """Raise an error of any kind if the weights and the scales are of two fits."""
+    count = len(scales.features)
+    given = _outputs(state, scales, np.zeros((1, count))).shape[1]
+    several = scales.classes is not None and len(scales.classes) > 2
+    expected = len(scales.classes or ()) if several else 1
+    if {len(scales.means), len(scales.sizes)} != {count} or given != expected:
+        raise ValueError
+
+
 def loaded(path: Path) -> tuple[dict[str, torch.Tensor], Scales]:
     """The weights and scales of a model file."""
     content = read_bytes(path, "the model file")
@@ -184,6 +202,7 @@ def loaded(path: Path) -> tuple[dict[str, torch.Tensor], Scales]:
         whole = torch.load(io.BytesIO(content), weights_only=True)
         scales = Scales(**json.loads(whole[KEY]))
         state = {name: whole["state_dict"][name] for name in ("0.weight", "0.bias", "2.weight")}
+        _check_fit(state, scales)
     except Exception as error:  # a damaged file raises anything, and is refused
         raise InputError(
             f"{path} is no model of `convexlib fit`, or is damaged ({type(error).__name__}); "

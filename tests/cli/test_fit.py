@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -291,6 +292,35 @@ def test_what_predict_cannot_read(cars, capsys, tmp_path):
     capsys.readouterr()
     assert main(["predict", str(path.with_name("cars.model.pt")), str(other)]) == BAD_INPUT
     assert "no column 'power'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"features": ["power"], "means": [0.0], "sizes": [1.0]},
+        {"means": [0.0], "sizes": [1.0]},
+        {"classes": ["a", "b", "c"]},
+        {"level": None},
+    ],
+)
+def test_scales_of_another_network_are_refused(cars, capsys, change):
+    path, _ = cars
+    assert fit(path, "--target", "mpg", "--features", "power,weight", "--beta", "9") == DONE
+    model = path.with_name("cars.model.pt")
+    saved = torch.load(model, weights_only=True)
+    saved["convexlib.fit"] = json.dumps({**json.loads(saved["convexlib.fit"]), **change})
+    torch.save(saved, model)
+    for words in (("predict",), ("certify", "--beta", "9", "--activation", "relu")):
+        assert main([words[0], str(model), str(path), *words[1:]]) == BAD_INPUT
+        assert "is no model of `convexlib fit`, or is damaged" in capsys.readouterr().err
+
+
+def test_what_to_expect_names_options_that_there_are(cars, capsys, monkeypatch):
+    path, _ = cars
+    monkeypatch.setattr(sys.modules[cl.Outlook.__module__], "_SEEN", 0.0)
+    assert fit(path, "--target", "mpg", "--features", "power", "--beta", "1") == DONE
+    for text in (capsys.readouterr().out, path.with_name("cars.report.html").read_text()):
+        assert "a proof may take minutes or stay open: a longer --max-seconds may help" in text
 
 
 def test_a_folder_that_is_not_there_is_refused_before_the_work(cars, capsys, tmp_path):
