@@ -34,8 +34,8 @@ _TEXT = (
     "Bound how far a trained ReLU network is from the global optimum of its training objective, "
     "loss + beta * penalty without 1/n. MODEL is a state_dict of Linear layers, alone or in a "
     "checkpoint, with --activation relu; a state_dict of a convexlib network; or a graph: a file "
-    "of torch.export.save, or one that ends in .onnx. No code in it is run. Exit code 1: the "
-    "certified gap misses --tol."
+    "of torch.export.save, or one that ends in .onnx. To a file of `convexlib fit` the table comes "
+    "as it came to fit. No code in it is run. Exit code 1: the certified gap misses --tol."
 )
 _PROOFS = {
     "branch and bound": "all directions were searched, floating-point error included",
