@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from convexlib.checks import (
     check_real,
     readable_count,
 )
-from convexlib.cli.console import DONE, FAILED, check_writable, complain, say, write
+from convexlib.cli.console import DONE, FAILED, check_writable, complain, say, tell, write
 from convexlib.cli.models import load_model
+from convexlib.cli.predict import Scales, saved, scales_in
 from convexlib.cli.tables import Table, add_table_options, load_table, one_hot
 from convexlib.errors import InputError
 from convexlib.losses import LOSSES, get_loss
@@ -32,8 +34,8 @@ _TEXT = (
     "Bound how far a trained ReLU network is from the global optimum of its training objective, "
     "loss + beta * penalty without 1/n. MODEL is a state_dict of Linear layers, alone or in a "
     "checkpoint, with --activation relu; a state_dict of a convexlib network; or a graph: a file "
-    "of torch.export.save, or one that ends in .onnx. No code in it is run. Exit code 1: the "
-    "certified gap misses --tol."
+    "of torch.export.save, or one that ends in .onnx. To a file of `convexlib fit` the table comes "
+    "as it came to fit. No code in it is run. Exit code 1: the certified gap misses --tol."
 )
 _PROOFS = {
     "branch and bound": "all directions were searched, floating-point error included",
@@ -121,15 +123,11 @@ def run_certify(chosen: argparse.Namespace) -> int:
     if chosen.tol is not None and check_real(chosen.tol, "--tol") < 0:
         raise InputError(f"--tol is {chosen.tol:g}; expected a relative gap of at least 0.")
     if chosen.polish is not None:
+        check_positive_int(chosen.rounds, "--rounds", minimum=0)
         check_writable(chosen.polish)
     place = check_device(chosen.device)
-    table = load_table(
-        chosen.data,
-        chosen.target,
-        header=not chosen.no_header,
-        delimiter=chosen.delimiter,
-        decimal=chosen.decimal,
-    )
+    scales = scales_in(chosen.model)
+    table = _read(chosen, scales)
     widths = len(table.features), None if chosen.one_hot else len(table.targets)
     model = load_model(chosen.model, chosen.activation, chosen.layers, widths)
     table = _matched(model.network, table, chosen)
@@ -149,6 +147,8 @@ def run_certify(chosen: argparse.Namespace) -> int:
         "data",
         f"{len(y)} rows, {len(table.features)} features, target{plural} {', '.join(table.targets)}",
     )
+    if scales is not None:
+        say("scales", "of the model file: features and target in its standard units")
     certificate = certify(network, X, y, progress=True, **options)
     _print_certificate(certificate, network, X, y, beta, digits)
     if depth == 2 and y.ndim == 1:
@@ -156,18 +156,53 @@ def run_certify(chosen: argparse.Namespace) -> int:
         _print_missing(missing, table, certificate.primal)
     if chosen.polish is not None:
         polished = polish(network, X, y, rounds=chosen.rounds, progress=True, **options)
-        print()
+        tell()
         for stage in polished.stages:
             say(stage.name, f"{stage.objective:.{digits}g}, {stage.neurons} neurons")
         state = {name: tensor.cpu() for name, tensor in polished.network.state_dict().items()}
-        # In memory first: of a full disk torch's writer says nothing that a reader understands.
-        stream = io.BytesIO()
-        torch.save(state, stream)
-        write(chosen.polish, stream.getvalue())
+        write(chosen.polish, _saved(state, scales, beta))
         say("saved", str(chosen.polish))
         certificate = polished.certificate
         _print_certificate(certificate, polished.network, X, y, beta, digits)
     return _verdict(certificate, chosen.tol)
+
+
+def _read(chosen: argparse.Namespace, scales: Scales | None) -> Table:
+    """The table; for a network of `convexlib fit` its columns, in the units of that fit."""
+    how: dict[str, Any] = {
+        "header": not chosen.no_header,
+        "delimiter": chosen.delimiter,
+        "decimal": chosen.decimal,
+    }
+    if scales is None:
+        return load_table(chosen.data, chosen.target, **how)
+    if chosen.target not in ("last", scales.target):
+        raise InputError(
+            f"--target is {chosen.target!r}, and {chosen.model} was fitted to {scales.target!r}; "
+            "expected the same."
+        )
+    if (scales.classes is None) != (chosen.loss == "squared"):
+        kind = "a number" if scales.classes is None else "classes"
+        expected = "squared" if scales.classes is None else "logistic"
+        raise InputError(
+            f"{chosen.model} was fitted to {kind}; expected --loss {expected}, as `convexlib fit` "
+            "trains it."
+        )
+    labels = scales.classes is not None
+    table = load_table(chosen.data, scales.target, features=scales.features, labels=labels, **how)
+    y = scales.targets(table.y)
+    targets = tuple(scales.classes or ()) if y.ndim == 2 else table.targets
+    return replace(table, X=scales.standard(table.X), y=y, targets=targets)
+
+
+def _saved(state: dict[str, Tensor], scales: Scales | None, beta: float) -> bytes:
+    """A file of weights, and of the scales that they came with."""
+    if scales is not None:
+        return saved(state, replace(scales, beta=beta))
+    # In memory: of a full disk torch's writer says nothing that a reader understands.
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    return stream.getvalue()
 
 
 def _matched(network: nn.Module, table: Table, chosen: argparse.Namespace) -> Table:

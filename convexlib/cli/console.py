@@ -54,9 +54,26 @@ def complain(message: object, program: str = "convexlib") -> None:
     print(f"{program}:", " ".join(str(message).split()), file=sys.stderr)
 
 
+def tell(text: str = "", end: str = "\n") -> None:
+    """Print at once; a reader who has seen enough, as in `... | head`, stops no work.
+
+    Raises
+    ------
+    DataError
+        If the output cannot be written for another reason.
+    """
+    try:
+        print(text, end=end, flush=True)
+    except OSError as error:
+        # What is left in the buffer would fail again, at the latest when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise DataError(f"the output cannot be written ({reason(error)}).") from error
+
+
 def say(name: str, text: str) -> None:
     """Print one line in two columns, at once."""
-    print(f"{name:13}{text}", flush=True)
+    tell(f"{name:13}{text}")
 
 
 @contextmanager
@@ -116,20 +133,30 @@ def check_writable(path: Path) -> None:
     """Refuse a path that nothing can be written to, before the work is done."""
     try:
         folder, taken = path.resolve().parent, path.is_dir()
-        possible = folder.is_dir() and os.access(folder, os.W_OK)
-    except (OSError, ValueError) as error:
+        needed = path if _is_special(path) else folder
+        possible = folder.is_dir() and os.access(needed, os.W_OK)
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
         raise DataError(f"{path} cannot be written ({reason(error)}).") from error
     if taken or not possible:
-        text = "it is a directory" if taken else f"{folder} is not a folder that can be written to"
+        kind = "folder" if needed == folder else "pipe or device"
+        text = "it is a directory" if taken else f"{needed} is not a {kind} that can be written to"
         raise DataError(f"{path} cannot be written: {text}.")
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file in one move, so that no half of one is ever left."""
+    """Write a file in one move, so that no half of one is ever left; into pipes and devices."""
     try:
-        atomic.write(path, content)
+        if _is_special(path):
+            path.write_bytes(content)
+        else:
+            atomic.write(path.resolve(), content)  # the file that a link names, not the link
     except OSError as error:
         raise DataError(f"{path} cannot be written ({reason(error)}).") from error
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is there and no regular file: a rename would replace a pipe or a device by one."""
+    return path.exists() and not path.is_file()
 
 
 def reason(error: Exception) -> str:

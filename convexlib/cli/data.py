@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable
 
 from convexlib import datasets
-from convexlib.cli.console import DONE, FAILED, complain
+from convexlib.cli.console import DONE, FAILED, complain, tell
 from convexlib.datasets.loaders import suggestion
 from convexlib.errors import DataError, InputError
 
@@ -61,7 +61,7 @@ def fetch(chosen: argparse.Namespace) -> int:
         else:
             if label not in ("data", datasets.SCIKIT_LEARN):  # they say nothing of the network
                 in_a_row = 0
-            print(f"{entry.name}: {label}, {path}", flush=True)
+            tell(f"{entry.name}: {label}, {path}")
     return FAILED if failed else DONE
 
 
@@ -71,7 +71,7 @@ def verify(chosen: argparse.Namespace) -> int:
     for entry in entries(chosen.names):
         place = datasets.locate(entry)
         if place is None and not (entry.ships or chosen.names):
-            print(f"{entry.name}: not here")
+            tell(f"{entry.name}: not here")
             continue
         try:
             if place is None:
@@ -81,16 +81,16 @@ def verify(chosen: argparse.Namespace) -> int:
             complain(error)
             failed += 1
         else:
-            print(f"{entry.name}: intact, {place[1]}")
+            tell(f"{entry.name}: intact, {place[1]}")
     return FAILED if failed else DONE
 
 
 def show(chosen: argparse.Namespace) -> int:
     """List files: name, shape, classes and the place where the loader finds them."""
     wanted = entries(chosen.names)
-    print(f"{'name':32}{'shape':>14}{'classes':>9}  found in")
+    tell(f"{'name':32}{'shape':>14}{'classes':>9}  found in")
     for entry in wanted:
         place = datasets.locate(entry)
         shape = " x ".join(map(str, entry.shape))
-        print(f"{entry.name:32}{shape:>14}{entry.classes or '':>9}  {place[0] if place else '-'}")
+        tell(f"{entry.name:32}{shape:>14}{entry.classes or '':>9}  {place[0] if place else '-'}")
     return DONE

@@ -11,22 +11,20 @@ import argparse
 import base64
 import html
 import io
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.model_selection import KFold, StratifiedKFold
-from torch import nn
 
 from convexlib.certify.outlook import Outlook, outlook
-from convexlib.checks import check_beta, check_positive_int
+from convexlib.checks import check_beta, check_positive_int, check_seconds
 from convexlib.cli.console import DONE, check_writable, say, write
-from convexlib.cli.predict import KEY, Scales
+from convexlib.cli.predict import Scales, saved
 from convexlib.cli.tables import add_table_options, load_table
 from convexlib.errors import InputError, unwarned
 from convexlib.estimators import ConvexReLUClassifier, ConvexReLURegressor
@@ -64,12 +62,14 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 def run_fit(chosen: argparse.Namespace) -> int:
     """Read, choose beta, train, certify, and write a model and a report."""
-    stem = chosen.out or chosen.data.with_suffix("")
+    stem = _stem(chosen)
     files = {kind: stem.with_name(stem.name + ending) for kind, ending in _ENDINGS.items()}
     for path in files.values():
         check_writable(path)
     folds = check_positive_int(chosen.folds, "--folds", minimum=2)
     beta = None if chosen.beta is None else check_beta(chosen.beta)
+    if chosen.max_seconds is not None:
+        check_seconds(chosen.max_seconds)
     table = load_table(
         chosen.data, chosen.target, header=not chosen.no_header, delimiter=chosen.delimiter,
         decimal=chosen.decimal, features=chosen.features, drop=chosen.drop, labels=chosen.classify,
@@ -78,14 +78,17 @@ def run_fit(chosen: argparse.Namespace) -> int:
         raise InputError(f"--target names {len(table.targets)} columns; expected one for fit.")
     scales = Scales.of(table, chosen.classify)
     X = scales.standard(table.X)
-    y = table.y if chosen.classify else (table.y - scales.level) / scales.height
+    y = table.y if chosen.classify else scales.targets(table.y)
     say("data", f"{len(X)} rows, {X.shape[1]} features, target {scales.target}")
+    if scales.constant:
+        say("constant", f"{', '.join(scales.constant)}: of no use")
     tried: list[tuple[float, float]] = []
     if beta is None:
         tried = _cross_validated(X, y, chosen.classify, folds)
         beta = max(tried, key=lambda pair: pair[1])[0]
     expected = _outlook(X, y, beta, chosen.classify)
-    for line in str(expected).splitlines()[1:]:
+    outlook_text = _told(expected)
+    for line in outlook_text.splitlines()[1:]:
         say("", line)
     say("fitting", "the network and its certificate")
     model = _estimator(chosen.classify, beta, max_seconds=chosen.max_seconds)
@@ -94,16 +97,30 @@ def run_fit(chosen: argparse.Namespace) -> int:
     lines = _lines(model, X, y, beta, tried)
     for name, text in lines:
         say(name, text)
-    content = _saved(model.network_, {**vars(scales), "beta": beta})
-    write(files["model"], content)
+    content = saved(model.network_.state_dict(), replace(scales, beta=beta))
     picture = _picture(model, X, y, scales)
-    write(files["report"], _report(chosen.data, expected, lines, tried, picture).encode())
+    kind = _kind(len(model.certificate_) if isinstance(model.certificate_, list) else 1)
+    report = _report(chosen.data, outlook_text, lines, tried, picture, kind)
+    write(files["model"], content)  # when nothing is left that can fail
+    write(files["report"], report.encode())
     for kind, path in files.items():
         say(kind, str(path))
     return DONE
 
 
 _ENDINGS = {"model": ".model.pt", "report": ".report.html"}
+
+
+def _stem(chosen: argparse.Namespace) -> Path:
+    """What the names of the files begin with."""
+    named: Path = chosen.data if chosen.out is None else chosen.out
+    if named.name in ("", ".."):
+        word = "DATA.csv" if chosen.out is None else "--out"
+        raise InputError(
+            f"{word} is {str(named)!r}, a folder; expected a name from which those of the model "
+            "and the report can be made, such as results/cars."
+        )
+    return named.with_suffix("") if chosen.out is None else named
 
 
 def _estimator(classify: bool, beta: float, **options: Any) -> Any:
@@ -120,6 +137,12 @@ def _outlook(X: NDArray[np.float64], y: Any, beta: float, classify: bool) -> Out
     columns = classes[1:] if len(classes) == 2 else classes
     labels = np.where(np.asarray(y)[:, None] == columns, 1.0, -1.0)
     return outlook(data, labels, beta, loss="logistic")
+
+
+def _told(expected: Outlook) -> str:
+    """The same for the shell, which has no option for cones."""
+    words = "more max_nodes and max_seconds help"
+    return str(expected).replace(words, "a longer --max-seconds may help")
 
 
 def _cross_validated(
@@ -154,6 +177,12 @@ def _name(classify: bool) -> str:
     return "accuracy" if classify else "R2"
 
 
+def _kind(outputs: int) -> str:
+    """The networks for which the bound holds: with several outputs not all that there are."""
+    alone = " in which each neuron feeds one class" if outputs > 1 else ""
+    return f"networks of any width{alone}"
+
+
 def _lines(
     model: Any, X: NDArray[np.float64], y: Any, beta: float, tried: list[tuple[float, float]]
 ) -> list[tuple[str, str]]:
@@ -166,7 +195,7 @@ def _lines(
         ("beta", f"{beta:.6g}{', the best of those tried' if tried else ''}"),
         ("network", f"{X.shape[1]} -> {model.n_neurons_} -> {len(parts)}, ReLU, in standard units"),
         ("objective", f"{sum(part.primal for part in parts):.6g}"),
-        ("lower bound", f"{sum(part.dual for part in parts):.6g}, for networks of any width"),
+        ("lower bound", f"{sum(part.dual for part in parts):.6g}, for {_kind(len(parts))}"),
         ("gap", f"{model.gap_:.2e}, {'rigorous' if rigorous else 'not proven'}"),
         (_name(classify), f"{model.score(X, y):.4f} on the rows that it was trained on"),
     ]
@@ -176,17 +205,11 @@ def _lines(
     return lines
 
 
-def _saved(network: nn.Module, scales: dict[str, Any]) -> bytes:
-    """A checkpoint that torch reads with ``weights_only=True``, and `convexlib certify` too."""
-    stream = io.BytesIO()
-    torch.save({"state_dict": network.state_dict(), KEY: json.dumps(scales)}, stream)
-    return stream.getvalue()
-
-
 def _picture(model: Any, X: NDArray[np.float64], y: Any, scales: Scales) -> bytes:
     """One feature: the function over its samples; else targets against outputs, as PNG."""
     with mpl.rc_context():
         use_style()
+        mpl.rcParams["text.parse_math"] = False  # a name with a dollar is no formula
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()
         if X.shape[1] == 1 and scales.classes is None:
@@ -221,12 +244,14 @@ def _picture(model: Any, X: NDArray[np.float64], y: Any, scales: Scales) -> byte
 
 def _report(
     data: Path,
-    expected: Outlook,
+    expected: str,
     lines: list[tuple[str, str]],
     tried: list[tuple[float, float]],
     picture: bytes,
+    kind: str,
 ) -> str:
     """One page of HTML that needs nothing else."""
+    shared = " One whose neurons are shared by classes can be below it." if "class" in kind else ""
     rows = "".join(
         f"<tr><th scope='row'>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>"
         for name, text in lines
@@ -245,11 +270,11 @@ def _report(
 table{{border-collapse:collapse}}td,th{{text-align:left;padding:.2rem 1rem .2rem 0}}
 img{{max-width:100%}}</style></head><body>
 <h1>{html.escape(data.name)}</h1>
-<p>A two-layer ReLU network, trained by convex optimisation. The lower bound holds for every network
-of this kind, of any width, on these data in standard units: the gap is how far this one can be from
-the best. It says nothing about predictions on other rows.</p>
+<p>A two-layer ReLU network, trained by convex optimisation. The lower bound holds for all such
+{kind}, on these data in standard units: the gap is how far this one can be from the best of
+them.{shared} It says nothing about predictions on other rows.</p>
 <table>{rows}</table>
-<h2>Before the fit</h2><p>{html.escape(str(expected)).replace(chr(10), "<br>")}</p>{searched}
+<h2>Before the fit</h2><p>{html.escape(expected).replace(chr(10), "<br>")}</p>{searched}
 <h2>Picture</h2><img alt="Outputs of the network and targets" src="data:image/png;base64,{encoded}">
 </body></html>
 """

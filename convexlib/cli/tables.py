@@ -22,6 +22,7 @@ from convexlib.errors import InputError
 
 MAX_CELLS = 20_000_000
 DECIMALS = (".", ",")
+_MISSING = ("", "na", "nan", "n/a", "#n/a", "<na>", "null")  # as other programs write no value
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +151,17 @@ def _kept(
             shown = ", ".join(known[:40] for known in names[:8])
             more = ", ..." if len(names) > 8 else ""
             raise InputError(f"{path} has no column {name[:40]!r}; its columns are {shown}{more}.")
+    dropped = next((names[place] for place in columns if names[place] in drop), None)
+    if dropped is not None:
+        raise InputError(
+            f"--drop names {dropped[:40]!r}, which is the target; expected other columns. Use "
+            "--target for another target."
+        )
+    repeated = next((name for name, count in Counter(features or ()).items() if count > 1), None)
+    if repeated is not None:
+        raise InputError(
+            f"--features names {repeated[:40]!r} more than once; expected different columns."
+        )
     if features is not None:
         kept = [names.index(name) for name in features]
     else:
@@ -165,9 +177,11 @@ def _kept(
 
 def _label(cell: str, name: str, line: int, path: Path) -> str:
     """The name of a class."""
-    if not cell.strip():
+    if cell.strip().lower() in _MISSING:
+        got = repr(cell.strip()) if cell.strip() else "nothing"
         raise InputError(
-            f"{path}, line {line}, column {name[:40]!r}: got nothing; expected the name of a class."
+            f"{path}, line {line}, column {name[:40]!r}: got {got}; expected the name of a class. "
+            "Drop rows without one, or give a class of this name another."
         )
     return cell.strip()
 

@@ -9,7 +9,7 @@ from typing import Any
 from numba import types
 
 from convexlib import runtime
-from convexlib.cli.console import DONE, FAILED, complain
+from convexlib.cli.console import DONE, FAILED, complain, tell
 from convexlib.cones import kernels, unit_cones
 from convexlib.pricing import ascent, branch_and_bound, relaxation
 
@@ -60,10 +60,10 @@ def warm(chosen: argparse.Namespace) -> int:
     runtime.notice.said = True  # the lines below say more
     every = signatures()
     for number, (name, kernel, arguments) in enumerate(every, 1):
-        print(f"{number:2} of {len(every)}  {name:16}", end="", flush=True)  # some take long
+        tell(f"{number:2} of {len(every)}  {name:16}", end="")  # some take long
         began = time.perf_counter()
         kernel.compile(arguments)
-        print(f"{time.perf_counter() - began:6.1f} s", flush=True)
+        tell(f"{time.perf_counter() - began:6.1f} s")
     if runtime.place is not None:
         complain("no folder can keep the kernels; name one that can in NUMBA_CACHE_DIR.")
         return FAILED

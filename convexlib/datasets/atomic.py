@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ ABANDONED = 3600.0  # seconds; a file is written in far less
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: under a temporary name, then renamed.
+    """Write a whole file or nothing: under a temporary name, then renamed. It keeps its mode.
 
     Raises
     ------
@@ -46,6 +47,8 @@ def _part(path: Path, content: bytes) -> Iterator[Path]:
     part = path.with_name(f"{path.name}.{_node()}.{os.getpid()}{SUFFIX}")
     try:
         with part.open("wb") as stream:
+            if path.exists():  # what nobody else may read stays so
+                shutil.copymode(path, part)
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())  # a network folder may report only here that it is full

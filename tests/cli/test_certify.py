@@ -15,8 +15,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import convexlib as cl
+from convexlib.certify import polish
 from convexlib.cli.models import load_model
 from convexlib.errors import NotCertifiableError
+from convexlib.solvers.base import Tracker
 from tests.helpers.checks import network_objective
 from tests.helpers.references import loss_value
 
@@ -132,6 +134,32 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     assert {path.name for path in tmp_path.iterdir()} == {"data.csv", "model.pt"}
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_an_interrupt_ends_it_and_leaves_nothing(
+    later: bool, certify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One keystroke, in the certificate or in the polish, which the solver itself survives."""
+    plain, strikes = Tracker.update, [1]
+
+    def update(self, *args, **kwargs):
+        if strikes and self.method == "generate" and (ready or not later):
+            strikes.pop()
+            raise KeyboardInterrupt
+        return plain(self, *args, **kwargs)
+
+    def polished(*args, **kwargs):
+        ready.append(1)
+        return polish(*args, **kwargs)
+
+    ready: list[int] = []
+    monkeypatch.setattr(Tracker, "update", update)
+    monkeypatch.setattr("convexlib.cli.certify.polish", polished)
+    code, printed, errors = certify(f"--polish={tmp_path / 'better.pt'}")
+    assert (code, errors, strikes) == (130, ["convexlib: interrupted"], [])
+    assert ("lower bound" in printed) is later
+    assert {path.name for path in tmp_path.iterdir()} == {"data.csv", "model.pt"}
+
+
 @pytest.mark.parametrize(("delimiter", "word"), [(";", ";"), ("\t", r"\t")])
 def test_target_header_delimiter_and_loss(delimiter: str, word: str, certify, tmp_path) -> None:
     X, y = data()
@@ -192,8 +220,9 @@ def test_what_is_wrong_is_one_line(
     arguments: tuple[str, ...], message: str, certify, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, _, (error,) = certify(*arguments)
+    code, printed, (error,) = certify(*arguments)
     assert code in (1, 2)
+    assert "objective" not in printed
     assert message in error
 
 

@@ -1,5 +1,6 @@
 """The command line: what it prints, where, and with which exit code."""
 
+import errno
 import io
 import os
 import subprocess
@@ -143,3 +144,53 @@ def test_a_table_is_printed_where_only_ascii_can_be(monkeypatch: pytest.MonkeyPa
     stream.write("0.5 \u00b1 0.1 \u2026 \u00e9\n")
     stream.flush()
     assert stream.buffer.getvalue() == b"0.5 +- 0.1 ... ?\n"
+
+
+def test_what_is_written_stays_what_it_was(tmp_path: Path) -> None:
+    target, link, pipe = (tmp_path / name for name in ("target", "link", "pipe"))
+    target.write_bytes(b"before")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for path in (link, pipe):
+        console.check_writable(path)
+        console.write(path, b"after")
+    assert os.read(reader, 99) == b"after"
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert target.read_bytes() == b"after"
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert len(list(tmp_path.iterdir())) == 3 + 1  # and the copy of data/
+
+
+def test_a_link_to_itself_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(DataError, match="circle cannot be written"):
+        console.check_writable(tmp_path / "circle")
+
+
+def test_a_reader_who_has_seen_enough_stops_no_work(folders: Path, monkeypatch) -> None:
+    """As `... | head -1` does: what comes later decides the exit code all the same."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    flip(folders / "nyse.csv.xz")
+    with os.fdopen(writing, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert cli.main(["data", "verify", "ecg", "nyse"]) == console.FAILED
+
+
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path, capsys, monkeypatch) -> None:
+    class Full(io.FileIO):
+        def write(self, content: Any) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    stream = io.TextIOWrapper(io.BufferedWriter(Full(tmp_path / "out", "w")))
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert cli.main(["data", "list"]) == console.FAILED
+    assert capsys.readouterr().err == (
+        "convexlib: the output cannot be written (No space left on device).\n"
+    )
+    with pytest.raises(OSError, match="No space"):  # what is left in the buffer of this stand-in
+        stream.close()

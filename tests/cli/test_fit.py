@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -46,6 +47,7 @@ def test_a_number_is_fitted_certified_and_predicted(cars, capsys):
     assert said.count("on 3 folds") == 7
     assert "a proof is within reach" in said
     assert ", rigorous" in said
+    assert "for networks of any width\n" in said
     saved = torch.load(path.with_name("cars.model.pt"), weights_only=True)
     scales = json.loads(saved["convexlib.fit"])
     # The certificate again, from the files alone.
@@ -81,6 +83,11 @@ def test_classes_are_texts(cars, capsys, tmp_path):
     said = capsys.readouterr().out
     assert "tried" not in said
     assert "accuracy" in said
+    alone = "for networks of any width in which each neuron feeds one class"
+    assert f"{alone}\n" in said
+    report = " ".join((tmp_path / "origin.report.html").read_text().split())
+    assert "can be from the best of them. One whose neurons are shared by classes can be" in report
+    assert f"{alone}</td>" in report
     out = tmp_path / "found.csv"
     model = str(tmp_path / "origin.model.pt")
     assert main(["predict", model, str(path), "--out", str(out)]) == DONE
@@ -88,6 +95,77 @@ def test_classes_are_texts(cars, capsys, tmp_path):
     accuracy = float((found == frame.origin).mean())
     assert f"{accuracy:.4f} on the rows that it was trained on" in said
     assert accuracy > 0.8
+
+
+@pytest.mark.parametrize("kind", ["one feature", "two features", "classes"])
+def test_a_dollar_in_a_name_is_no_formula(cars, kind):
+    path, frame = cars
+    frame["origin"] = "$_$" + frame.origin
+    frame = frame.rename(columns={"power": r"p$\x$", "mpg": "m$^$", "origin": r"o$\y$"})
+    frame.drop(columns="name").to_csv(path, index=False)
+    words = {
+        "one feature": ("--target", "m$^$", "--features", r"p$\x$"),
+        "two features": ("--target", "m$^$", "--drop", r"o$\y$"),
+        "classes": ("--classify",),
+    }[kind]
+    assert fit(path, *words, "--beta", "9") == DONE
+    assert path.with_name("cars.report.html").exists()
+
+
+def test_a_picture_that_fails_leaves_no_model(cars, monkeypatch):
+    path, _ = cars
+    monkeypatch.setattr("convexlib.cli.fit._picture", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fit(path, "--target", "mpg", "--features", "power", "--beta", "9")
+    assert [other.name for other in path.parent.iterdir()] == ["cars.csv"]
+
+
+def values(said):
+    """Objective and bound, as they were printed last."""
+    lines = dict(line.split(maxsplit=1) for line in said.splitlines() if line[:1].isalpha())
+    return float(lines["objective"].split()[0]), float(lines["lower"].split()[1].rstrip(","))
+
+
+def certify(path, beta, *words):
+    model = str(path.with_name("cars.model.pt"))
+    return main(["certify", model, str(path), "--beta", beta, "--activation", "relu", *words])
+
+
+def test_certify_takes_the_scales_of_the_file(cars, capsys, tmp_path):
+    path, frame = cars
+    assert fit(path, "--target", "mpg", "--features", "power,weight", "--beta", "3") == DONE
+    fitted = values(capsys.readouterr().out)
+    better = tmp_path / "better.pt"
+    assert certify(path, "3", "--target", "mpg", "--polish", str(better)) == DONE
+    said = capsys.readouterr().out
+    assert "scales       of the model file: features and target in its standard units" in said
+    assert values(said) == pytest.approx(fitted, rel=1e-4)
+    assert main(["predict", str(better), str(path)]) == DONE
+    found = np.array(capsys.readouterr().out.split()[1:], dtype=float)
+    assert np.corrcoef(found, frame.mpg)[0, 1] > 0.9
+    for words, message in (
+        (("--target", "power"), "--target is 'power', and"),
+        (("--loss", "logistic"), "was fitted to a number; expected --loss squared"),
+    ):
+        assert certify(path, "3", *words) == BAD_INPUT
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_certify_takes_the_classes_of_the_file(cars, capsys, classes):
+    path, frame = cars
+    if classes == 2:
+        frame.replace("USA", "Japan").to_csv(path, index=False)
+    assert fit(path, "--classify", "--features", "power,weight", "--beta", "3") == DONE
+    objective, bound = values(capsys.readouterr().out)
+    assert certify(path, "3", "--loss", "logistic") == DONE
+    again = values(capsys.readouterr().out)
+    assert again[0] == pytest.approx(objective, rel=1e-4)
+    assert again[1] <= again[0]
+    if classes == 2:
+        assert again[1] == pytest.approx(bound, rel=1e-3)
+    assert certify(path, "3") == BAD_INPUT
+    assert "was fitted to classes; expected --loss logistic" in capsys.readouterr().err
 
 
 def test_a_table_with_commas_for_points(cars, capsys):
@@ -105,7 +183,12 @@ def test_a_table_with_commas_for_points(cars, capsys):
         (("--target", "mpg", "--features", "power,horse"), "no column 'horse'"),
         (("--target", "mpg", "--features", "mpg,power"), "expected at least one column beside"),
         (("--target", "mpg,power", "--drop", "name,origin"), "names 2 columns; expected one"),
+        (("--target", "mpg", "--features", "power,power"), "names 'power' more than once"),
+        (("--drop", "name,origin"), "--drop names 'origin', which is the target"),
         (("--target", "mpg", "--features", "power", "--beta", "-1"), "beta is -1"),
+        (("--target", "mpg", "--features", "power", "--max-seconds", "-1"), "max_seconds is -1"),
+        (("--target", "mpg", "--features", "power", "--max-seconds", "nan"), "max_seconds is nan"),
+        *((("--out", out), f"--out is '{out or '.'}', a folder") for out in ("", ".", "..", "/")),
         (("--target", "mpg", "--features", "power", "--folds", "40"), "too few for 40 folds"),
         (("--target", "name", "--classify", "--features", "power"), "fewer rows than there are"),
     ],
@@ -113,9 +196,90 @@ def test_a_table_with_commas_for_points(cars, capsys):
 def test_refusals(cars, capsys, words, message):
     path, _ = cars
     assert fit(path, *words) == BAD_INPUT
-    error = capsys.readouterr().err
+    said = capsys.readouterr()
+    error = said.err
+    assert "tried" not in said.out
     assert any(part in error for part in message.split("|")), error
     assert not path.with_name("cars.model.pt").exists()
+
+
+@pytest.mark.parametrize("data", ["", ".", "..", "/"])
+def test_a_folder_is_no_table(data, capsys):
+    assert fit(data) == BAD_INPUT
+    assert f"DATA.csv is '{data or '.'}', a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "message"),
+    [
+        ("a,y\n1,2\n", (), "the table has one row; expected at least two"),
+        ("a,y\n1,5\n2,5\n3,5\n", (), "the target 'y' is 5.0 in every row; expected at least two"),
+        ("a,y\n1,0.1\n2,0.1\n3,0.1\n", (), "the target 'y' is 0.1 in every row"),
+        ("a,y\n1,k\n2,k\n", ("--classify",), "the target 'y' is k in every row"),
+        ("a,b,y\n0.1,7,1\n0.1,7,2\n0.1,7,3\n", (), "every feature is constant (a, b)"),
+        ("a,y\n1e300,1\n2,2\n3,3\n", (), "'a' is 1.0e+300; expected between 1e-290 and 1e+290"),
+        ("a,y\n1,1e-300\n2,2e-300\n3,0\n", (), "column 'y' is 2.0e-300; expected between"),
+    ],
+)
+def test_nothing_to_learn_from_is_refused_before_anything_is_said(
+    tmp_path, capsys, content, words, message
+):
+    path = tmp_path / "d.csv"
+    path.write_text(content)
+    assert fit(path, *words) == BAD_INPUT
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert message in said.err
+
+
+@pytest.fixture
+def steps(tmp_path):
+    """A table of constant columns, one of them but for rounding, and of unusual units."""
+    path = tmp_path / "steps.csv"
+    x = np.linspace(-1.0, 1.0, 12)
+    frame = pd.DataFrame({"x": x, "same": 0.1, "sum": [0.3, 0.1 + 0.2] * 6, "y": np.abs(x)})
+    frame.to_csv(path, index=False)
+    return path, frame
+
+
+def test_a_constant_column_is_named_and_left_alone(steps, capsys):
+    path, frame = steps
+    assert fit(path, "--beta", "1") == DONE
+    said = capsys.readouterr().out
+    assert "constant     same, sum: of no use" in said
+    assert "sizes" not in said  # rounding, divided by, would be a feature, or far too small a one
+    model = str(path.with_name("steps.model.pt"))
+    assert main(["predict", model, str(path)]) == DONE
+    before = capsys.readouterr().out
+    frame.assign(same=5e3).to_csv(path, index=False)
+    assert main(["predict", model, str(path)]) == DONE
+    assert capsys.readouterr().out == before
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e200])
+def test_units_whose_squares_are_no_numbers(steps, capsys, unit):
+    path, frame = steps
+    outputs = []
+    for scale in (1.0, unit):
+        (scale * frame[["x", "y"]]).to_csv(path, index=False)
+        assert fit(path, "--beta", "0.1") == DONE
+        capsys.readouterr()
+        assert main(["predict", str(path.with_name("steps.model.pt")), str(path)]) == DONE
+        found = capsys.readouterr().out.split()[1:]
+        outputs.append(np.array(found, dtype=float) / scale)
+    np.testing.assert_allclose(outputs[1], outputs[0], atol=1e-3)
+
+
+def test_a_prediction_beyond_all_numbers_is_refused(steps, capsys):
+    path, frame = steps
+    (1e-200 * frame[["x"]]).assign(y=frame.y).to_csv(path, index=False)
+    assert fit(path, "--beta", "0.1") == DONE
+    capsys.readouterr()
+    frame.assign(x=1e200).to_csv(path, index=False)
+    assert main(["predict", str(path.with_name("steps.model.pt")), str(path)]) == BAD_INPUT
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "row 1 has values too far from those of the fit" in said.err
 
 
 def test_what_predict_cannot_read(cars, capsys, tmp_path):
@@ -128,6 +292,35 @@ def test_what_predict_cannot_read(cars, capsys, tmp_path):
     capsys.readouterr()
     assert main(["predict", str(path.with_name("cars.model.pt")), str(other)]) == BAD_INPUT
     assert "no column 'power'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"features": ["power"], "means": [0.0], "sizes": [1.0]},
+        {"means": [0.0], "sizes": [1.0]},
+        {"classes": ["a", "b", "c"]},
+        {"level": None},
+    ],
+)
+def test_scales_of_another_network_are_refused(cars, capsys, change):
+    path, _ = cars
+    assert fit(path, "--target", "mpg", "--features", "power,weight", "--beta", "9") == DONE
+    model = path.with_name("cars.model.pt")
+    saved = torch.load(model, weights_only=True)
+    saved["convexlib.fit"] = json.dumps({**json.loads(saved["convexlib.fit"]), **change})
+    torch.save(saved, model)
+    for words in (("predict",), ("certify", "--beta", "9", "--activation", "relu")):
+        assert main([words[0], str(model), str(path), *words[1:]]) == BAD_INPUT
+        assert "is no model of `convexlib fit`, or is damaged" in capsys.readouterr().err
+
+
+def test_what_to_expect_names_options_that_there_are(cars, capsys, monkeypatch):
+    path, _ = cars
+    monkeypatch.setattr(sys.modules[cl.Outlook.__module__], "_SEEN", 0.0)
+    assert fit(path, "--target", "mpg", "--features", "power", "--beta", "1") == DONE
+    for text in (capsys.readouterr().out, path.with_name("cars.report.html").read_text()):
+        assert "a proof may take minutes or stay open: a longer --max-seconds may help" in text
 
 
 def test_a_folder_that_is_not_there_is_refused_before_the_work(cars, capsys, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import time
 from pathlib import Path
 
@@ -90,6 +91,15 @@ def test_several_targets_are_columns_of_y_in_the_order_of_their_names(file) -> N
 def test_targets_that_are_no_choice_of_columns(target: str, message: str, file) -> None:
     with pytest.raises(InputError, match=message):
         load_table(file("a,b,c\n1,2,3\n"), target)
+
+
+@pytest.mark.parametrize("cell", ["", " ", "NaN", "nan", "NA", "N/A", "#N/A", "<NA>", "null"])
+def test_a_missing_class_is_none(cell: str, file) -> None:
+    path = file(f"a,y\n1,red\n2,{cell}\n")
+    got = repr(cell) if cell.strip() else "nothing"
+    message = f"line 3, column 'y': got {got}; expected the name of a class. Drop rows"
+    with pytest.raises(InputError, match=re.escape(message)):
+        load_table(path, labels=True)
 
 
 def classes(*labels: float) -> Table:
