@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from convexlib.checks import as_tensor
 from convexlib.errors import InputError, warn
-from convexlib.result import Result
+from convexlib.result import Result, Status
 
 Array = NDArray[np.float64]
 
@@ -145,6 +145,13 @@ def check_weights(sample_weight: Any, n: int) -> Array | None:
             "finite weights of at least zero, and one above."
         )
     return weights
+
+
+def uninterrupted(result: Result) -> Result:
+    """Let Ctrl-C end a fit, as it does a grid search: half a training is no estimator."""
+    if result.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    return result
 
 
 def say(text: object) -> None:

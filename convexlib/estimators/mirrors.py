@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from convexlib.checks import as_tensor, check_device, check_tol
 from convexlib.errors import InputError, unwarned
-from convexlib.estimators.common import Array, evaluate, validated, warn_of_gap
+from convexlib.estimators.common import Array, evaluate, uninterrupted, validated, warn_of_gap
 from convexlib.problems.mirrors import Mirrors
 from convexlib.solvers.solve import solve
 
@@ -141,7 +141,7 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
             max_features=self.max_features,
         )
         with unwarned():  # `fit` gives its own
-            self.result_ = solve(problem, tol=tol, max_iter=self.max_iter)
+            self.result_ = uninterrupted(solve(problem, tol=tol, max_iter=self.max_iter))
         self.network_ = problem.to_network(self.result_)
         self.gap_, self.certificate_ = self.result_.gap, None
         self.n_neurons_ = sum(bias.numel() for bias in self.network_.biases)

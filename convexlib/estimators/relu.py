@@ -38,6 +38,7 @@ from convexlib.estimators.common import (
     check_weights,
     evaluate,
     say,
+    uninterrupted,
     validated,
     warn_of_gap,
 )
@@ -153,7 +154,8 @@ class ConvexReLU(BaseEstimator):
             loss=loss,
         )
         limits: dict[str, Any] = {} if self.max_iter is None else {"max_iter": self.max_iter}
-        result = solve(program, tol=self.tol, max_seconds=max(end - clock(), 0.0), **limits)
+        seconds = max(end - clock(), 0.0)
+        result = uninterrupted(solve(program, tol=self.tol, max_seconds=seconds, **limits))
         network = program.to_network(result)
         assert isinstance(network, TwoLayerGatedReLU)
         layers: list[nn.Module] = [nn.ConstantPad1d((0, 1), 1.0)] if self.fit_bias else []
@@ -190,7 +192,7 @@ class ConvexReLU(BaseEstimator):
                 seeding="adam" if rank > _SEEDED_COLUMNS else "none",
                 seed=seed,
             )
-            network = problem.to_network(result)
+            network = problem.to_network(uninterrupted(result))
             with reporting(self.verbose) as report:
                 certificate = certify_two_layer(
                     network,
@@ -578,7 +580,7 @@ def linear_neurons(problem: TwoLayer) -> Neurons:
         gated=True,
         loss=problem.loss,
     )
-    w = solve(linear).weights[0]  # (1, d)
+    w = uninterrupted(solve(linear)).weights[0]  # (1, d)
     pair = Neurons(torch.cat([w, -w]), w.new_tensor([1.0, -1.0]))
     return pair if bool(w.any()) else Neurons(w[:0], w.new_zeros(0))
 

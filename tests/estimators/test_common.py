@@ -1,6 +1,8 @@
 """scikit-learn's own checks of what an estimator is."""
 
+import dataclasses
 import io
+import sys
 import warnings
 
 import numpy as np
@@ -266,3 +268,30 @@ def test_infinities_of_both_signs_are_refused_without_a_warning():
     x = np.array([[np.inf], [-np.inf], [0.0]], dtype=np.float32)
     with pytest.raises(ValueError, match="contains infinity"):
         cl.MirrorRegressor(beta=0.1).fit(x, COUNT)
+
+
+# --- Ctrl-C ---
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        cl.ConvexReLURegressor(),
+        cl.ConvexReLURegressor(gated=True, n_patterns=5),
+        cl.ConvexReLUClassifier(max_nodes=0),
+        cl.MirrorRegressor(beta=0.1),
+    ],
+)
+def test_an_interrupt_inside_of_a_solve_ends_the_fit(estimator, monkeypatch):
+    module = sys.modules[type(estimator).__module__]
+    true = module.solve
+
+    def stopped(*arguments, **options):
+        result = true(*arguments, **options)
+        return dataclasses.replace(result, status=cl.Status.INTERRUPTED)
+
+    monkeypatch.setattr(module, "solve", stopped)
+    x = np.linspace(-1, 1, 6)[:, None]
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(x, [0.0, 0.0, 1.0, 1.0, 0.0, 1.0])
+    assert not hasattr(estimator, "network_")
