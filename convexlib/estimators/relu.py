@@ -481,7 +481,11 @@ class ConvexReLUClassifier(ClassifierMixin, ConvexReLU):
         weights = check_weights(sample_weight, len(X))
         if self.class_weight is not None:
             by_class = _class_weights(self.class_weight, y)
-            weights = by_class if weights is None else weights * by_class
+            if weights is None:
+                weights = by_class
+            else:
+                name = "sample_weight times class_weight"
+                weights = check_weights(weights * by_class, len(X), name)
         columns = np.arange(len(self.classes_)) if len(self.classes_) > 2 else np.array([1])
         self._train(X, np.where(codes[:, None] == columns, 1.0, -1.0), loss, weights)
         return self
@@ -537,7 +541,7 @@ def _class_weights(given: Any, y: Any) -> Array:
             f"class_weight is {given!r} ({error}); expected None, 'balanced', or a dict of classes "
             "and their weights."
         ) from error
-    found = check_weights(weights, len(y))
+    found = check_weights(weights, len(y), "class_weight")
     assert found is not None
     return found
 

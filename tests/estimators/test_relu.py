@@ -426,6 +426,13 @@ def refusals():
          InputError, r"sample_weight has shape \(9,\); expected \(10,\)"),
         (lambda: cl.ConvexReLURegressor().fit(X, y, sample_weight=-np.ones(10)),
          InputError, "entries from -1 to -1; expected finite weights of at least zero"),
+        (lambda: cl.ConvexReLUClassifier(class_weight={0: -1, 1: 1}).fit(X, y > 0),
+         InputError, "class_weight has entries from -1 to 1; expected finite weights"),
+        (lambda: cl.ConvexReLUClassifier().fit(X, y > 0, sample_weight=np.full(10, 1e300)),
+         InputError, r"the largest entry of sample_weight is 1.0e\+300"),
+        (lambda: cl.ConvexReLUClassifier(class_weight={0: 1e70, 1: 1}).fit(
+            X, y > 0, sample_weight=np.full(10, 1e70)),
+         InputError, "the largest entry of sample_weight times class_weight"),
         (lambda: cl.ConvexReLURegressor(beta=0.0).fit(X, y),
          InputError, "beta is 0; expected beta > 0"),
         (lambda: cl.ConvexReLURegressor(tol=-1.0).fit(X, y),
