@@ -49,7 +49,7 @@ from convexlib.pricing import row_space
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.problems.vector_output import VectorOutput
 from convexlib.result import Result, relative_gap
-from convexlib.runtime import clock
+from convexlib.runtime import clock, time_limit
 from convexlib.solvers.solve import solve
 
 _ROUNDS, _STEPS = 100, 600  # of column generation, and Newton steps in all of them
@@ -193,7 +193,8 @@ class ConvexReLU(BaseEstimator):
                 seed=seed,
             )
             network = problem.to_network(uninterrupted(result))
-            with reporting(self.verbose) as report:
+            left = max((1.0 - _SOLVING) * share, 0.0)
+            with reporting(self.verbose) as report, time_limit(left):
                 certificate = certify_two_layer(
                     network,
                     data,
@@ -203,7 +204,7 @@ class ConvexReLU(BaseEstimator):
                     z=result.z,
                     refine=False,
                     max_nodes=self.max_nodes,
-                    max_seconds=max(min(seconds, (1.0 - _SOLVING) * share), 0.0),
+                    max_seconds=min(seconds, left),
                     report=report,
                 )
             networks.append(network)

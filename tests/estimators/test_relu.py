@@ -23,6 +23,8 @@ from sklearn.preprocessing import StandardScaler, scale
 import convexlib as cl
 from convexlib.errors import InputError
 from convexlib.estimators import relu as training
+from convexlib.runtime import time_left
+from convexlib.solvers import generate
 from tests.helpers.checks import network_objective
 from tests.helpers.references import cvxpy_loss, program_value
 from tests.helpers.refusals import COUNT, EYE, refused
@@ -385,6 +387,29 @@ def test_a_limit_of_time_ends_a_fit_with_a_valid_gap(seconds):
     assert spent < seconds + 30.0  # kernels, the last step and a loaded machine
     if estimator.gap_ > 1e-4:
         assert estimator.result_.status is cl.Status.OUT_OF_TIME
+
+
+@pytest.mark.filterwarnings(UNPROVEN)
+def test_what_closes_a_fit_has_a_part_of_the_limit(monkeypatch):
+    X, y = planted(60, 12)
+    left = {}
+
+    def watched(module, name):
+        true = getattr(module, name)
+
+        def call(*arguments, **options):
+            left[name] = time_left()
+            return true(*arguments, **options)
+
+        monkeypatch.setattr(module, name, call)
+
+    watched(training, "certify_two_layer")
+    watched(generate, "exact_price")
+    cl.ConvexReLURegressor(beta=0.1).fit(X, y)
+    assert min(left.values()) == np.inf
+    cl.ConvexReLURegressor(beta=0.1, max_seconds=0.0).fit(X, y)
+    assert left["certify_two_layer"] <= 0.0
+    assert left["exact_price"] <= 0.2
 
 
 @pytest.mark.filterwarnings(UNPROVEN)
