@@ -48,7 +48,7 @@ from convexlib.networks.two_layer import linear
 from convexlib.pricing import row_space
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.problems.vector_output import VectorOutput
-from convexlib.result import Result, relative_gap
+from convexlib.result import Result, Status, relative_gap
 from convexlib.runtime import clock, time_limit
 from convexlib.solvers.solve import solve
 
@@ -61,11 +61,6 @@ _SEEDED_COLUMNS = 3  # above this many, patterns start from a trained network
 _NODES = 500_000  # cones: some seconds
 _SOLVING = 0.75  # of a limit of time; the rest is for certificates
 _NO_LIMIT = 10**6  # rounds and steps, where time is the limit
-_ADVICE = "Raise max_iter to improve it, max_nodes to prove more, or tol to be content with it"
-_OUT_OF_REACH = (
-    "At rank {rank} a proof is seldom in reach (up to {BRANCHING_RANK} it is): give max_seconds to "
-    "search longer, a larger tol to be content with it, or max_nodes=0 for no proof"
-).replace("{BRANCHING_RANK}", str(BRANCHING_RANK))
 
 
 class ConvexReLU(BaseEstimator):
@@ -136,10 +131,25 @@ class ConvexReLU(BaseEstimator):
         if self.verbose:
             say(_summary(self, results))
         if self.gated or self.max_nodes:
-            advice = _OUT_OF_REACH if rank > BRANCHING_RANK and not self.gated else _ADVICE
             apart = sizes_apart(as_tensor(X, "X"))
             scale = f". By the way, {on_scale(apart)}" if apart > APART else ""
-            warn_of_gap(self, results, gaps, tol, advice.format(rank=rank) + scale)
+            warn_of_gap(self, results, gaps, tol, self._advice(results, rank) + scale)
+
+    def _advice(self, results: list[Result], rank: int) -> str:
+        """What to do about a gap that is left: more of what has run out."""
+        stopped = any(result.status is Status.OUT_OF_TIME for result in results)
+        limit = "max_seconds" if stopped else "max_iter"
+        if self.gated:
+            return f"Raise {limit} to improve it, or tol to be content with it"
+        if rank > BRANCHING_RANK:
+            give = "give" if self.max_seconds is None else "raise"
+            return (
+                f"At rank {rank} a proof is seldom in reach (up to {BRANCHING_RANK} it is): {give} "
+                "max_seconds to search longer, a larger tol to be content with it, or max_nodes=0 "
+                "for no proof"
+            )
+        more = " and prove more" if stopped else ", max_nodes to prove more"
+        return f"Raise {limit} to improve it{more}, or tol to be content with it"
 
     def _train_gated(
         self, data: Tensor, Y: Tensor, loss: SmoothLoss, seed: int, rank: int, end: float

@@ -254,6 +254,25 @@ def test_what_did_not_converge_warns_once_and_says_what_to_do():
     assert 1e-4 < estimator.gap_ < 1.0
 
 
+@pytest.mark.parametrize(
+    ("d", "options", "words"),
+    [
+        (2, {"max_seconds": 0.0}, "Raise max_seconds to improve it and prove more, or tol"),
+        (7, {"max_seconds": 0.0}, "raise max_seconds to search longer"),
+        (2, {"max_iter": 1, "tol": 1e-9}, "Raise max_iter to improve it, max_nodes to prove more"),
+        (2, {"max_seconds": 0.0, "gated": True}, "Raise max_seconds to improve it, or tol"),
+        (2, {"max_iter": 1, "gated": True, "tol": 1e-9}, "Raise max_iter to improve it, or tol"),
+    ],
+)
+def test_the_advice_is_more_of_what_ran_out(d, options, words):
+    X, y = planted(60, d)
+    with pytest.warns(ConvergenceWarning, match=words) as caught:
+        cl.ConvexReLURegressor(beta=1e-2, **options).fit(X, y)
+    said = str(caught[0].message)
+    assert ("max_iter to" in said) == ("max_seconds" not in options)
+    assert not options.get("gated") or "nodes" not in said
+
+
 def unscaled(n: int = 392, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Three features of sizes 15, 100 and 3000 and a target of 25, as of cars."""
     rng = np.random.default_rng(seed)
