@@ -69,6 +69,8 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
     ------
     InputError, ProblemError
         For more than one feature, unusable arguments or data, or too large a dictionary.
+    ValueError
+        Of scikit-learn's own, for infinities, an empty X and unequal lengths.
 
     Warns
     -----

@@ -271,7 +271,9 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
         always open. A plain group Lasso, solved to `tol` at every size; the gap is about the
         program over these patterns, not about all networks.
     device : str
-        Of torch, ``"cpu"`` or ``"cuda"``. Arithmetic is in float64 everywhere.
+        Of torch, ``"cpu"`` or ``"cuda"``. Results and certificates are in float64. What only leads
+        to them need not be: the network that is trained for the first patterns above rank 3, and
+        some of the factors in Newton steps, are in float32.
     random_state : int, RandomState or None
         Of the gates, the start of the search for patterns and its local searches.
     n_patterns : int
@@ -282,19 +284,22 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
         Rounds of column generation, with 600 Newton steps for each. By default 100 rounds up to
         rank 5 (of X with its column of ones), with 600 steps in all. Above, where no proof is in
         reach and a round buys a part in a hundred or less, 3 rounds (1 for more than 2,000 samples)
-        and 300,000 / n steps, at least 60. Those run out only where beta is so small that the
-        network nearly interpolates, as it is for features of large values. Gated: iterations of the
-        solver, by default as many as it takes.
+        and 300,000 / n steps, at least 60 and at most 600. Those run out only where beta is so
+        small that the network nearly interpolates, as it is for features of large values. Gated:
+        outer iterations of the solver for each output, of several Newton steps each; by default
+        200, of which a few tens are usual.
     max_nodes : int
         Cones that one attempt at a proof may examine: a few seconds, and above rank 5 two seconds
-        for dual points that prove more. 0 leaves a loose bound, unless the patterns are few enough
-        to list, and no warning of it. Gated networks need no cones: their program proves itself.
+        for dual points that prove more. 0 leaves a loose bound, unless above rank 5 the patterns
+        are few enough to list, and no warning of it. Gated networks need no cones: their program
+        proves itself.
     max_seconds : float, optional
         Seconds on the wall after which a fit ends with the best it has and a valid gap, those of
         compiling kernels and of a last step aside. It takes the place of the default limits in
         rounds and steps, so that more time means a better network; a `max_iter` that is given
-        holds as well. The result then depends on the machine's speed. Without it there is no look
-        at the clock.
+        holds as well. The result then depends on the machine's speed. Without it the network does
+        not; `gap_` does above rank 5, unless `max_nodes` is 0, as the certificates have two seconds
+        of processor time together.
     verbose : bool
         Say on stderr what to expect (`convexlib.outlook`), how far it is and how it ended.
 
@@ -302,8 +307,9 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
     ----------
     network_ : nn.Sequential
         Acts on tensors (n, d) of X as given (float64): ``Linear -> ReLU -> Linear`` without an
-        output bias, so that ``cl.certify(network_, X, y, beta=beta)`` takes it as it is. Gated:
-        a column of ones (if `fit_bias`) and a `TwoLayerGatedReLU`. Outputs (n, c).
+        output bias, so that ``cl.certify(network_, X, y, beta=beta)`` takes it as it is, with y of
+        shape (n,) where there is one output. Gated: a column of ones (if `fit_bias`) and a
+        `TwoLayerGatedReLU`. Outputs (n, c).
     gap_ : float
         Certified: (primal - dual) / primal, of the network and a lower bound on **all** networks of
         every width in which each neuron feeds one output, as in this one (``cl.certify(network_, X,
@@ -313,15 +319,20 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
     result_ : Result or list of Result
         Of the solver, per output if there are several and ``gated=False``.
     n_neurons_, n_iter_, n_features_in_ : int
-        Neurons, the most rounds (or steps) of a program, features.
+        Neurons, the most rounds of a program, features. Gated: the Newton steps of all outputs, and
+        not the iterations that `max_iter` limits.
     feature_names_in_ : ndarray
         The columns' names, if X had any.
 
     Raises
     ------
     InputError
-        For unusable arguments or data (a ``ValueError``). Missing values, dates and categories are
-        refused, with the columns that hold them. A sparse X is written out.
+        For unusable arguments or data (a ``ValueError``). Missing and masked values, text, dates
+        and categories are refused, of a DataFrame with the columns that hold them. A sparse X is
+        written out.
+    ValueError
+        Of scikit-learn's own, for X without two axes, infinities, an empty X, unequal lengths,
+        another number of features in `predict`, and a `random_state` that is none.
 
     Warns
     -----
@@ -415,8 +426,9 @@ class ConvexReLUClassifier(ClassifierMixin, ConvexReLU):
 
     Raises
     ------
-    InputError
-        For unusable arguments or data, or a single class.
+    InputError, ValueError
+        For unusable arguments or data, as `ConvexReLURegressor`, and for a single class or
+        continuous labels.
 
     Warns
     -----
