@@ -168,16 +168,8 @@ def as_tensor(values: Any, name: str) -> Tensor:
             )
         check_dense(values, name)
         return values.detach()
-    if hasattr(values, "toarray"):
-        raise InputError(
-            f"{name} is a sparse matrix ({type(values).__name__}); expected a dense array. "
-            f"Convert it with {name}.toarray()."
-        )
-    if np.ma.is_masked(values):
-        raise InputError(
-            f"{name} is a masked array with {int(np.ma.count_masked(values))} masked entries. "
-            "Impute or drop them; convexlib never fills missing data."
-        )
+    check_dense(values, name)
+    check_unmasked(values, name)
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -195,18 +187,40 @@ def as_tensor(values: Any, name: str) -> Tensor:
             f"and convexlib does not lower precision silently. Convert it with "
             f"{name}.astype(float)."
         )
-    wide = np.abs(array).max(initial=0) if array.dtype.kind in "iu" else 0
-    if int(wide) > 2**53:
-        raise InputError(
-            f"{name} holds integers up to {int(wide)}, beyond 2**53, which float64 cannot "
-            f"represent exactly. Rescale them first."
-        )
+    check_integers(array, name)
     return torch.from_numpy(np.array(array, dtype=np.float64, order="C"))
 
 
-def check_dense(values: Tensor, name: str) -> None:
-    """Refuse a sparse tensor."""
-    if values.layout != torch.strided:
+def check_unmasked(values: Any, name: str) -> None:
+    """Refuse a masked array of which something is masked."""
+    if np.ma.is_masked(values):
+        raise InputError(
+            f"{name} is a masked array with {int(np.ma.count_masked(values))} masked entries. "
+            "Impute or drop them; convexlib never fills missing data."
+        )
+
+
+def check_integers(array: NDArray[Any], name: str) -> None:
+    """Refuse integers that float64 would round."""
+    if array.dtype.kind not in "iu" or not array.size:
+        return
+    # Not by absolute values: that of the least int64 is itself, and below zero.
+    widest = max(int(array.max()), -int(array.min()))
+    if widest > 2**53:
+        raise InputError(
+            f"{name} holds integers up to {widest}, beyond 2**53, which float64 cannot "
+            f"represent exactly. Rescale them first."
+        )
+
+
+def check_dense(values: Any, name: str) -> None:
+    """Refuse a sparse matrix and a sparse tensor."""
+    if hasattr(values, "toarray"):
+        raise InputError(
+            f"{name} is a sparse matrix ({type(values).__name__}); expected a dense array. "
+            f"Convert it with {name}.toarray()."
+        )
+    if isinstance(values, Tensor) and values.layout != torch.strided:
         raise InputError(
             f"{name} is a sparse tensor ({values.layout}); expected a dense one. "
             f"Convert it with {name}.to_dense()."

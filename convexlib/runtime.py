@@ -124,6 +124,15 @@ def check_time() -> None:
         raise OutOfTime
 
 
+def out_of_time() -> bool:
+    """Whether the limit has passed, for loops whose result is valid wherever they end.
+
+    The limit stays: what follows ends early as well, up to the next `check_time`.
+    """
+    _sign.get()()
+    return time_left() < 0.0
+
+
 class Notice(event.Listener):
     """Says on stderr that kernels are being compiled, when it has taken a second.
 

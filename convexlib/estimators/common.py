@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,17 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from convexlib.checks import as_tensor
+from convexlib.checks import (
+    FLOATS,
+    as_tensor,
+    check_dense,
+    check_integers,
+    check_numbers,
+    check_scale,
+    check_unmasked,
+)
 from convexlib.errors import InputError, warn
-from convexlib.result import Result
+from convexlib.result import Result, Status
 
 Array = NDArray[np.float64]
 
@@ -28,6 +38,7 @@ _TABLE = (
     "with, as in pandas.read_csv(path, sep=';', decimal=',')."
 )
 _LARGEST = 2 * 10**8  # entries of a sparse matrix that is written out: 1.6 GB
+_DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 _SHOWN = 4  # columns that a message names
 
 
@@ -39,8 +50,9 @@ def validated(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
     Raises
     ------
     InputError
-        For text, dates and categories in place of numbers, missing values, a table without
-        columns, and a sparse matrix too large to write out.
+        For text, dates, categories, complex numbers and integers beyond 2**53 in place of numbers,
+        missing and masked values, columns of one name, a table without columns, tensors and sparse
+        data that scikit-learn cannot read, and a sparse matrix too large to write out.
     """
     shape: tuple[int, ...] = getattr(X, "shape", ())
     if len(shape) == 2 and shape[0] and not shape[1]:
@@ -51,7 +63,7 @@ def validated(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
     if issparse(X):
         X = _written_out(X)
     for name, part in zip(("X", "y"), (X, *y), strict=False):
-        _refuse_kinds(part, name)
+        _refuse_kinds(part, name, numeric=name == "X" or options.get("y_numeric", False))
     # A tensor without its graph, which scikit-learn's checks could not read.
     given = (part.detach() if isinstance(part, Tensor) else part for part in (X, *y))
     try:
@@ -62,10 +74,16 @@ def validated(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
         found = _TEXT.search(str(error))
         if found is None:
             raise
-        raise InputError(
-            f"the data hold the text {found[1][:60]}; expected numbers. Encode categories as "
-            f"numbers first, with sklearn's OneHotEncoder or pandas.get_dummies. {_TABLE}"
-        ) from error
+        raise _of_text(found[1]) from error
+
+
+def _of_text(text: str) -> InputError:
+    """What is said of text in place of numbers."""
+    return InputError(
+        f"the data hold the text {text[:60]}; expected numbers. Convert numbers in text with "
+        ".astype(float); encode categories as numbers first, with sklearn's OneHotEncoder or "
+        f"pandas.get_dummies. {_TABLE}"
+    )
 
 
 def _written_out(X: Any) -> Any:
@@ -79,34 +97,42 @@ def _written_out(X: Any) -> Any:
     return X.toarray()
 
 
-def _refuse_kinds(part: Any, name: str) -> None:
-    """Refuse dates, durations, categories and missing values, with the columns that hold them."""
+def _refuse_kinds(part: Any, name: str, *, numeric: bool) -> None:
+    """Refuse what is no plain number, or is missing, with the columns of a frame that hold it.
+
+    Labels of classes may be text and categories: they are not `numeric`.
+    """
+    check_dense(part, name)
+    check_unmasked(part, name)
+    if isinstance(part, Tensor):
+        check_numbers(part, name)
+        if part.is_floating_point() and part.dtype not in (*FLOATS, torch.float16):
+            as_tensor(part, name)  # refuses bfloat16 and the like, which numpy does not know
+        part = part.detach().cpu().numpy()
+    elif isinstance(part, list | tuple):
+        with suppress(ValueError, TypeError, RuntimeError):  # scikit-learn says what is wrong
+            part = np.asarray(part)
     if hasattr(part, "dtypes") and hasattr(part, "columns"):  # a frame of pandas
-        columns = [
-            (f"column {column!r} of {name}", part[column]) for column in part.columns.unique()
-        ]
+        names = list(part.columns)
+        twice = [column for place, column in enumerate(names) if column in names[:place]]
+        if twice:
+            raise InputError(
+                f"{name} has several columns named {twice[0]!r}; expected names that differ. "
+                "Rename or drop one."
+            )
+        columns = [(f"column {column!r} of {name}", part[column]) for column in names]
     else:
         columns = [(name, part)]
     missing = []
     for label, values in columns:
-        dtype = getattr(values, "dtype", None)
-        if dtype is None:
+        if getattr(values, "dtype", None) is None:
             continue
-        if getattr(dtype, "kind", None) in ("m", "M") or str(dtype).startswith(
-            ("period", "datetime")
-        ):
-            raise InputError(
-                f"{label} holds dates or durations ({dtype}); expected numbers. Make features of "
-                "them that mean something, such as days since a start, or the month."
-            )
-        if str(dtype) == "category" and name == "X":
-            raise InputError(
-                f"{label} is categorical; expected numbers. Give each category a column of 0 and "
-                "1, with sklearn's OneHotEncoder or pandas.get_dummies."
-            )
+        _refuse_kind(values, label, features=name == "X", numeric=numeric)
         count = _count_missing(values)
         if count:
             missing.append((label, count))
+        elif numeric and getattr(values.dtype, "kind", "") in ("i", "u"):
+            check_integers(np.asarray(values), label)
     if missing:
         shown = ", ".join(f"{label}: {count}" for label, count in missing[:_SHOWN])
         more = f" and {len(missing) - _SHOWN} more columns" if len(missing) > _SHOWN else ""
@@ -117,17 +143,48 @@ def _refuse_kinds(part: Any, name: str) -> None:
         )
 
 
+def _refuse_kind(values: Any, label: str, *, features: bool, numeric: bool) -> None:
+    """Refuse a column or an array by its dtype, or by the objects that it holds."""
+    dtype = values.dtype
+    kind = getattr(dtype, "kind", "")
+    if kind == "c":  # in scikit-learn's words, which its own checks of estimators look for
+        raise InputError(f"Complex data not supported: {label} has dtype {dtype}; expected reals.")
+    objects = np.asarray(values).ravel() if kind == "O" else ()
+    dated = any(isinstance(value, _DATES) for value in objects)
+    if dated or kind in ("m", "M") or str(dtype).startswith(("period", "datetime")):
+        raise InputError(
+            f"{label} holds dates or durations ({dtype}); expected numbers. Make features of "
+            "them that mean something, such as days since a start, or the month."
+        )
+    if str(dtype) == "category" and features:
+        raise InputError(
+            f"{label} is categorical; expected numbers. Give each category a column of 0 and "
+            "1, with sklearn's OneHotEncoder or pandas.get_dummies."
+        )
+    texts = np.asarray(values).ravel()[:1].tolist() if kind in ("U", "S") else objects
+    text = next((value for value in texts if isinstance(value, str | bytes)), None)
+    # scikit-learn would read numbers in text.
+    if numeric and text is not None:
+        raise _of_text(repr(text))
+
+
 def _count_missing(values: Any) -> int:
     """How many entries of a column or an array are missing."""
     if hasattr(values, "isna"):
         return int(np.sum(np.asarray(values.isna())))
-    if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+    if not isinstance(values, np.ndarray):
+        return 0
+    if values.dtype.kind == "f":
         return int(np.isnan(values).sum())
-    return 0
+    # Of objects, only a float that is no number differs from itself for sure.
+    objects = values.ravel() if values.dtype.kind == "O" else ()
+    return sum(value is None or (isinstance(value, float) and value != value) for value in objects)
 
 
-def check_weights(sample_weight: Any, n: int) -> Array | None:
+def check_weights(sample_weight: Any, n: int, name: str = "sample_weight") -> Array | None:
     """Return weights (n,) of the samples, None where they are all the same.
+
+    `name` is what a message blames.
 
     Raises
     ------
@@ -136,15 +193,25 @@ def check_weights(sample_weight: Any, n: int) -> Array | None:
     """
     if sample_weight is None:
         return None
-    weights = as_tensor(sample_weight, "sample_weight").double().cpu().numpy()
+    weights = as_tensor(sample_weight, name).double().cpu()
     if weights.shape != (n,):
-        raise InputError(f"sample_weight has shape {weights.shape}; expected ({n},), as y.")
-    if not np.isfinite(weights).all() or (weights < 0.0).any() or not weights.any():
+        raise InputError(f"{name} has shape {tuple(weights.shape)}; expected ({n},), as y.")
+    low, high = float(weights.min()), float(weights.max())
+    if not bool(weights.isfinite().all()) or low < 0.0 or high == 0.0:
         raise InputError(
-            f"sample_weight has entries from {weights.min():g} to {weights.max():g}; expected "
-            "finite weights of at least zero, and one above."
+            f"{name} has entries from {low:g} to {high:g}; expected finite weights of at least "
+            "zero, and one above."
         )
-    return weights
+    check_scale(weights, name)
+    array: Array = weights.numpy()
+    return array
+
+
+def uninterrupted(result: Result) -> Result:
+    """Let Ctrl-C end a fit, as it does a grid search: half a training is no estimator."""
+    if result.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    return result
 
 
 def say(text: object) -> None:

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from convexlib.checks import as_tensor, check_device, check_tol
 from convexlib.errors import InputError, unwarned
-from convexlib.estimators.common import Array, evaluate, validated, warn_of_gap
+from convexlib.estimators.common import Array, evaluate, uninterrupted, validated, warn_of_gap
 from convexlib.problems.mirrors import Mirrors
 from convexlib.solvers.solve import solve
 
@@ -24,16 +24,19 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
 
     .. math:: \tfrac12 \|f(x) - y\|^2 + \tfrac\beta{L} \sum |\text{weight}|^L
 
-    as the Lasso over the finite dictionary of `Mirrors`. There is no 1/n; y is not centred, as the
-    output bias :math:`\xi` is free, and x is not scaled.
+    as the Lasso over the finite dictionary of `Mirrors`. With ``loss="quantile"`` the pinball loss
+    :math:`\sum \rho_\tau(y - f(x))` takes the place of the first term. Sign and threshold units are
+    trees with free inner weights, and their second term is :math:`\tfrac\beta2 \sum
+    (\text{amplitude}^2 + \text{output weight}^2)`. There is no 1/n; y is not centred, as the output
+    bias :math:`\xi` is free, and x is not scaled.
 
     Parameters
     ----------
     beta : float
         Regularisation, > 0, in the units of the objective above; scikit-learn's Lasso divides the
         loss by n, so that ``beta = n * alpha`` compares. The network is constant from
-        ``Mirrors(x, y, beta=1, ...).beta_max()`` on. Unlike there, x has no unit: where x is
-        multiplied by c, beta has to be.
+        ``Mirrors(x, y, beta=1, ...).beta_max()`` on. Where x is multiplied by c > 0, beta has
+        to be as well, but for sign and threshold units, which know the order of x only.
     depth : int
         Layers of weights L, at least 2.
     activation, slope, widths, reflections, loss, quantile, max_features
@@ -66,6 +69,8 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
     ------
     InputError, ProblemError
         For more than one feature, unusable arguments or data, or too large a dictionary.
+    ValueError
+        Of scikit-learn's own, for infinities, an empty X and unequal lengths.
 
     Warns
     -----
@@ -141,7 +146,7 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
             max_features=self.max_features,
         )
         with unwarned():  # `fit` gives its own
-            self.result_ = solve(problem, tol=tol, max_iter=self.max_iter)
+            self.result_ = uninterrupted(solve(problem, tol=tol, max_iter=self.max_iter))
         self.network_ = problem.to_network(self.result_)
         self.gap_, self.certificate_ = self.result_.gap, None
         self.n_neurons_ = sum(bias.numel() for bias in self.network_.biases)

@@ -38,6 +38,7 @@ from convexlib.estimators.common import (
     check_weights,
     evaluate,
     say,
+    uninterrupted,
     validated,
     warn_of_gap,
 )
@@ -47,8 +48,8 @@ from convexlib.networks.two_layer import linear
 from convexlib.pricing import row_space
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.problems.vector_output import VectorOutput
-from convexlib.result import Result, relative_gap
-from convexlib.runtime import clock
+from convexlib.result import Result, Status, relative_gap
+from convexlib.runtime import clock, time_limit
 from convexlib.solvers.solve import solve
 
 _ROUNDS, _STEPS = 100, 600  # of column generation, and Newton steps in all of them
@@ -60,11 +61,6 @@ _SEEDED_COLUMNS = 3  # above this many, patterns start from a trained network
 _NODES = 500_000  # cones: some seconds
 _SOLVING = 0.75  # of a limit of time; the rest is for certificates
 _NO_LIMIT = 10**6  # rounds and steps, where time is the limit
-_ADVICE = "Raise max_iter to improve it, max_nodes to prove more, or tol to be content with it"
-_OUT_OF_REACH = (
-    "At rank {rank} a proof is seldom in reach (up to {BRANCHING_RANK} it is): give max_seconds to "
-    "search longer, a larger tol to be content with it, or max_nodes=0 for no proof"
-).replace("{BRANCHING_RANK}", str(BRANCHING_RANK))
 
 
 class ConvexReLU(BaseEstimator):
@@ -135,10 +131,25 @@ class ConvexReLU(BaseEstimator):
         if self.verbose:
             say(_summary(self, results))
         if self.gated or self.max_nodes:
-            advice = _OUT_OF_REACH if rank > BRANCHING_RANK and not self.gated else _ADVICE
             apart = sizes_apart(as_tensor(X, "X"))
             scale = f". By the way, {on_scale(apart)}" if apart > APART else ""
-            warn_of_gap(self, results, gaps, tol, advice.format(rank=rank) + scale)
+            warn_of_gap(self, results, gaps, tol, self._advice(results, rank) + scale)
+
+    def _advice(self, results: list[Result], rank: int) -> str:
+        """What to do about a gap that is left: more of what has run out."""
+        stopped = any(result.status is Status.OUT_OF_TIME for result in results)
+        limit = "max_seconds" if stopped else "max_iter"
+        if self.gated:
+            return f"Raise {limit} to improve it, or tol to be content with it"
+        if rank > BRANCHING_RANK:
+            give = "give" if self.max_seconds is None else "raise"
+            return (
+                f"At rank {rank} a proof is seldom in reach (up to {BRANCHING_RANK} it is): {give} "
+                "max_seconds to search longer, a larger tol to be content with it, or max_nodes=0 "
+                "for no proof"
+            )
+        more = " and prove more" if stopped else ", max_nodes to prove more"
+        return f"Raise {limit} to improve it{more}, or tol to be content with it"
 
     def _train_gated(
         self, data: Tensor, Y: Tensor, loss: SmoothLoss, seed: int, rank: int, end: float
@@ -153,7 +164,8 @@ class ConvexReLU(BaseEstimator):
             loss=loss,
         )
         limits: dict[str, Any] = {} if self.max_iter is None else {"max_iter": self.max_iter}
-        result = solve(program, tol=self.tol, max_seconds=max(end - clock(), 0.0), **limits)
+        seconds = max(end - clock(), 0.0)
+        result = uninterrupted(solve(program, tol=self.tol, max_seconds=seconds, **limits))
         network = program.to_network(result)
         assert isinstance(network, TwoLayerGatedReLU)
         layers: list[nn.Module] = [nn.ConstantPad1d((0, 1), 1.0)] if self.fit_bias else []
@@ -190,8 +202,9 @@ class ConvexReLU(BaseEstimator):
                 seeding="adam" if rank > _SEEDED_COLUMNS else "none",
                 seed=seed,
             )
-            network = problem.to_network(result)
-            with reporting(self.verbose) as report:
+            network = problem.to_network(uninterrupted(result))
+            left = max((1.0 - _SOLVING) * share, 0.0)
+            with reporting(self.verbose) as report, time_limit(left):
                 certificate = certify_two_layer(
                     network,
                     data,
@@ -201,7 +214,7 @@ class ConvexReLU(BaseEstimator):
                     z=result.z,
                     refine=False,
                     max_nodes=self.max_nodes,
-                    max_seconds=max(min(seconds, (1.0 - _SOLVING) * share), 0.0),
+                    max_seconds=min(seconds, left),
                     report=report,
                 )
             networks.append(network)
@@ -258,7 +271,9 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
         always open. A plain group Lasso, solved to `tol` at every size; the gap is about the
         program over these patterns, not about all networks.
     device : str
-        Of torch, ``"cpu"`` or ``"cuda"``. Arithmetic is in float64 everywhere.
+        Of torch, ``"cpu"`` or ``"cuda"``. Results and certificates are in float64. What only leads
+        to them need not be: the network that is trained for the first patterns above rank 3, and
+        some of the factors in Newton steps, are in float32.
     random_state : int, RandomState or None
         Of the gates, the start of the search for patterns and its local searches.
     n_patterns : int
@@ -269,19 +284,22 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
         Rounds of column generation, with 600 Newton steps for each. By default 100 rounds up to
         rank 5 (of X with its column of ones), with 600 steps in all. Above, where no proof is in
         reach and a round buys a part in a hundred or less, 3 rounds (1 for more than 2,000 samples)
-        and 300,000 / n steps, at least 60. Those run out only where beta is so small that the
-        network nearly interpolates, as it is for features of large values. Gated: iterations of the
-        solver, by default as many as it takes.
+        and 300,000 / n steps, at least 60 and at most 600. Those run out only where beta is so
+        small that the network nearly interpolates, as it is for features of large values. Gated:
+        outer iterations of the solver for each output, of several Newton steps each; by default
+        200, of which a few tens are usual.
     max_nodes : int
         Cones that one attempt at a proof may examine: a few seconds, and above rank 5 two seconds
-        for dual points that prove more. 0 leaves a loose bound, unless the patterns are few enough
-        to list, and no warning of it. Gated networks need no cones: their program proves itself.
+        for dual points that prove more. 0 leaves a loose bound, unless above rank 5 the patterns
+        are few enough to list, and no warning of it. Gated networks need no cones: their program
+        proves itself.
     max_seconds : float, optional
         Seconds on the wall after which a fit ends with the best it has and a valid gap, those of
         compiling kernels and of a last step aside. It takes the place of the default limits in
         rounds and steps, so that more time means a better network; a `max_iter` that is given
-        holds as well. The result then depends on the machine's speed. Without it there is no look
-        at the clock.
+        holds as well. The result then depends on the machine's speed. Without it the network does
+        not; `gap_` does above rank 5, unless `max_nodes` is 0, as the certificates have two seconds
+        of processor time together.
     verbose : bool
         Say on stderr what to expect (`convexlib.outlook`), how far it is and how it ended.
 
@@ -289,8 +307,9 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
     ----------
     network_ : nn.Sequential
         Acts on tensors (n, d) of X as given (float64): ``Linear -> ReLU -> Linear`` without an
-        output bias, so that ``cl.certify(network_, X, y, beta=beta)`` takes it as it is. Gated:
-        a column of ones (if `fit_bias`) and a `TwoLayerGatedReLU`. Outputs (n, c).
+        output bias, so that ``cl.certify(network_, X, y, beta=beta)`` takes it as it is, with y of
+        shape (n,) where there is one output. Gated: a column of ones (if `fit_bias`) and a
+        `TwoLayerGatedReLU`. Outputs (n, c).
     gap_ : float
         Certified: (primal - dual) / primal, of the network and a lower bound on **all** networks of
         every width in which each neuron feeds one output, as in this one (``cl.certify(network_, X,
@@ -300,15 +319,20 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
     result_ : Result or list of Result
         Of the solver, per output if there are several and ``gated=False``.
     n_neurons_, n_iter_, n_features_in_ : int
-        Neurons, the most rounds (or steps) of a program, features.
+        Neurons, the most rounds of a program, features. Gated: the Newton steps of all outputs, and
+        not the iterations that `max_iter` limits.
     feature_names_in_ : ndarray
         The columns' names, if X had any.
 
     Raises
     ------
     InputError
-        For unusable arguments or data (a ``ValueError``). Missing values, dates and categories are
-        refused, with the columns that hold them. A sparse X is written out.
+        For unusable arguments or data (a ``ValueError``). Missing and masked values, text, dates
+        and categories are refused, of a DataFrame with the columns that hold them. A sparse X is
+        written out.
+    ValueError
+        Of scikit-learn's own, for X without two axes, infinities, an empty X, unequal lengths,
+        another number of features in `predict`, and a `random_state` that is none.
 
     Warns
     -----
@@ -402,8 +426,9 @@ class ConvexReLUClassifier(ClassifierMixin, ConvexReLU):
 
     Raises
     ------
-    InputError
-        For unusable arguments or data, or a single class.
+    InputError, ValueError
+        For unusable arguments or data, as `ConvexReLURegressor`, and for a single class or
+        continuous labels.
 
     Warns
     -----
@@ -479,7 +504,11 @@ class ConvexReLUClassifier(ClassifierMixin, ConvexReLU):
         weights = check_weights(sample_weight, len(X))
         if self.class_weight is not None:
             by_class = _class_weights(self.class_weight, y)
-            weights = by_class if weights is None else weights * by_class
+            if weights is None:
+                weights = by_class
+            else:
+                name = "sample_weight times class_weight"
+                weights = check_weights(weights * by_class, len(X), name)
         columns = np.arange(len(self.classes_)) if len(self.classes_) > 2 else np.array([1])
         self._train(X, np.where(codes[:, None] == columns, 1.0, -1.0), loss, weights)
         return self
@@ -535,7 +564,7 @@ def _class_weights(given: Any, y: Any) -> Array:
             f"class_weight is {given!r} ({error}); expected None, 'balanced', or a dict of classes "
             "and their weights."
         ) from error
-    found = check_weights(weights, len(y))
+    found = check_weights(weights, len(y), "class_weight")
     assert found is not None
     return found
 
@@ -578,7 +607,7 @@ def linear_neurons(problem: TwoLayer) -> Neurons:
         gated=True,
         loss=problem.loss,
     )
-    w = solve(linear).weights[0]  # (1, d)
+    w = uninterrupted(solve(linear)).weights[0]  # (1, d)
     pair = Neurons(torch.cat([w, -w]), w.new_tensor([1.0, -1.0]))
     return pair if bool(w.any()) else Neurons(w[:0], w.new_zeros(0))
 

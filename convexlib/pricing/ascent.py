@@ -25,6 +25,8 @@ kinks; this lands on them.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,10 +40,12 @@ from convexlib.arrangements import Arrangements
 from convexlib.arrangements.patterns import distinct
 from convexlib.arrays import Floats
 from convexlib.cones import ConeProjector
+from convexlib.runtime import check_time, out_of_time, time_left
 
 _SWEEPS = 10  # of coordinate descent for the shortest w
 _RADIUS = 0.5  # of the first step
 _SMALLEST = 1e-9  # radius at which a start is done
+_AT_ONCE = 300_000  # numbers that starts, or cells, go through between two looks at the clock
 
 
 # Kernels carry no annotations: numba infers their types from the arguments.
@@ -171,13 +175,25 @@ def climb(
 ) -> tuple[Floats, Floats]:
     """Local maxima of sign * g from starts (m, d); sign 0 takes the higher side of each start.
 
-    Returns values of g (m,) and unit directions (m, d).
+    Returns values of g (m,) and unit directions (m, d). Where time is over the starts that are
+    left stay where they are.
     """
     lengths = np.linalg.norm(starts, axis=1, keepdims=True)
     directions = np.ascontiguousarray(starts / np.maximum(lengths, 1e-300))
     values = np.full(len(directions), float(sign))
-    _climb(rows, np.linalg.norm(rows, axis=1), z, tilt, directions, values, n_iter)
+    norms = np.linalg.norm(rows, axis=1)
+    # All at once without a limit, as they share the threads.
+    block = len(starts) if math.isinf(time_left()) else _AT_ONCE // max(rows.size, 1)
+    for part in _parts(len(starts), block):
+        steps = 0 if out_of_time() else n_iter
+        _climb(rows, norms, z, tilt, directions[part], values[part], steps)
     return values, directions
+
+
+def _parts(length: int, block: int) -> Iterator[slice]:
+    """Slices of so many entries, at least one each."""
+    block = max(block, 1)
+    return (slice(start, start + block) for start in range(0, length, block))
 
 
 def ascend(X: Tensor, z: Tensor, starts: Tensor, n_iter: int = 60) -> tuple[Tensor, Tensor]:
@@ -194,6 +210,7 @@ def ascend(X: Tensor, z: Tensor, starts: Tensor, n_iter: int = 60) -> tuple[Tens
     dual = np.ldexp(dual, -exponent)
     U = starts.detach().double().cpu().numpy()
     values, directions = climb(rows, dual, np.zeros(rows.shape[1]), U, n_iter=n_iter)
+    check_time()
     values = np.ldexp(values, exponent)
     return torch.from_numpy(values).to(X), torch.from_numpy(directions).to(X)
 
@@ -238,6 +255,7 @@ def move_cells(
     masks, reached = masks.clone(), reached.clone()
     live = torch.arange(len(masks), device=X.device)
     for _ in range(_STEPS):
+        check_time()
         side, cells = sides[live], masks[live]
         projector = ConeProjector(X, cells)
         points = projector((cells * (side[:, None] * z)) @ X, least)
@@ -270,7 +288,10 @@ def inside(X: Tensor, masks: Tensor, units: Tensor) -> Tensor:
     nearest, rows = slacks.topk(min(2 * X.shape[1], len(X)), dim=1, largest=False)
     touching = nearest <= _TOUCHING
     normals = X[rows] * (torch.gather(signs, 1, rows) * touching)[..., None]  # (m, k, d)
-    inward = torch.linalg.pinv(normals, rtol=1e-10).sum(dim=2)  # 1 on every touching row, if it can
+    inward = torch.zeros_like(units)  # 1 on every touching row, if it can
+    for part in _parts(len(normals), _AT_ONCE // max(X.shape[1] * rows.shape[1], 1)):
+        check_time()
+        inward[part] = torch.linalg.pinv(normals[part], rtol=1e-10).sum(dim=2)
     slopes = (inward @ X.T) * signs
     free = (slopes < 0) & (slacks > _TOUCHING)
     room = torch.where(free, slacks / -slopes, torch.inf).amin(dim=1)

@@ -44,7 +44,7 @@ from numba import njit
 
 import convexlib.runtime  # noqa: F401  # a place for the kernels
 from convexlib.arrays import EPS, Floats
-from convexlib.runtime import check_time
+from convexlib.runtime import out_of_time
 
 
 # Kernels carry no annotations: numba infers their types from the arguments.
@@ -451,8 +451,8 @@ def search(
     """Depth-first search for max g over the unit ball; `z` has no zeros.
 
     Stops when the maximum is known to be at most ``max(goal, lower) * (1 + rtol)``, or early, after
-    `max_nodes` cones. Returns lower and upper bound, the direction of the lower one, the number of
-    cones, and whether it stopped early.
+    `max_nodes` cones or where time is over. Returns lower and upper bound, the direction of the
+    lower one, the number of cones, and whether it stopped early.
     """
     n, r = rows.shape
     axes = axes_of(rows)
@@ -477,7 +477,8 @@ def search(
     squares = (rows * rows).sum(axis=1)
     while counts[0] and counts[1] < max_nodes:
         # Back in Python now and then: so that an interrupt is heard, and a limit of time.
-        check_time()
+        if out_of_time():
+            break
         fits = expand(
             *(rows, squares, z, tilt, axes, error, slack, goal, rtol, max_nodes),
             *(best, state, counts, stack, pool),

@@ -82,6 +82,7 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 
 from convexlib.arrays import EPS, Floats
+from convexlib.runtime import out_of_time
 
 Indices = NDArray[np.int64]
 
@@ -116,6 +117,7 @@ def quadratic_bound(
 
     Notes
     -----
+    Where time is over the minimisation ends at once, as every point is a proof.
     Costs about two hundred products of an (n, d) and a (d, n) matrix. Checked by
     ``tests/pricing/test_quadratic_bound.py``.
     """
@@ -129,7 +131,7 @@ def quadratic_bound(
     point = relaxation.start(moment)
     bound = relaxation.bound(point)
     for part in (*_STAGES, _STAGES[-1]) if moving else _STAGES:
-        if bound <= goal or not len(point):
+        if bound <= goal or not len(point) or out_of_time():
             break
         barrier = part * bound / rows.shape[1]
         point = minimize(
@@ -138,6 +140,7 @@ def quadratic_bound(
             args=(barrier,),
             jac=True,
             method="L-BFGS-B",
+            callback=_check,
             options={"maxiter": _STEPS, "maxcor": 20},
         ).x
         bound = min(bound, relaxation.bound(point))
@@ -145,6 +148,12 @@ def quadratic_bound(
             relaxation.aim(relaxation.moments(point, barrier)[1])
             bound = min(bound, relaxation.bound(point))
     return bound
+
+
+def _check(_: Floats) -> None:
+    """End a minimisation of scipy where time is over."""
+    if out_of_time():
+        raise StopIteration
 
 
 class _Relaxation:

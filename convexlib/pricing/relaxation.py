@@ -50,7 +50,7 @@ from convexlib.arrays import EPS, Floats
 from convexlib.losses import SmoothLoss
 from convexlib.pricing.condense import row_space
 from convexlib.pricing.quadratic_bound import Indices, PairBound, Pairs, quadratic_bound, solved
-from convexlib.runtime import check_time
+from convexlib.runtime import out_of_time
 
 _SMOOTHING = ((1e-1, 150), (1e-2, 150), (1e-3, 200))  # of the lower end of T, and steps
 _NEIGHBOURS = 15  # of each sample
@@ -107,7 +107,7 @@ def relaxed(
         Whether networks have an output bias, which is decayed.
     max_seconds : float
         Processor time. The first point costs a fraction of a second for some hundred rows, grows
-        with n and is not cut short.
+        with n and is not cut short by it, but by `time_limit`.
 
     Notes
     -----
@@ -115,7 +115,7 @@ def relaxed(
     """
     clock = _Clock(max_seconds)
     used = X.any(dim=1)
-    if max_seconds <= 0.0 or int(used.sum()) < 2:
+    if max_seconds <= 0.0 or int(used.sum()) < 2 or out_of_time():
         return
     C, Q, hidden = row_space(X[used])
     targets = y[used].numpy()
@@ -168,7 +168,10 @@ def _steps(program: _Program, clock: _Clock) -> Iterator[tuple[Tensor, float, st
 
 
 class _Clock:
-    """Processor time of this thread that is left: a busy machine gives the same points later."""
+    """Processor time of this thread that is left: a busy machine gives the same points later.
+
+    A limit on the wall, if there is one, holds as well.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.end = time.thread_time() + seconds
@@ -179,22 +182,21 @@ class _Clock:
 
     @property
     def over(self) -> bool:
-        return time.thread_time() > self.end
+        return out_of_time() or time.thread_time() > self.end
 
 
 def _minimised(
     function: Callable[[Floats], tuple[Any, ...]],
     point: Floats,
     steps: int,
-    clock: _Clock | None = None,
+    clock: _Clock,
     bounds: Bounds | None = None,
     memory: int = 8,
 ) -> Floats:
     """L-BFGS until the time is over; the function returns value, gradient and what else it has."""
 
     def check(_: Floats) -> None:
-        check_time()
-        if clock is not None and clock.over:
+        if clock.over:
             raise StopIteration
 
     found: Floats = minimize(
@@ -331,7 +333,7 @@ def _moments(program: _Program) -> tuple[Tensor, _Factors]:
             factors = _Factors(x, program)
             return program.objective(outputs(factors, smoothing), factors)
 
-        point = _minimised(_with_gradient(objective), point, steps)
+        point = _minimised(_with_gradient(objective), point, steps, _Clock(math.inf))
     factors = _Factors(torch.from_numpy(point), program)
     return loss.dual_point(outputs(factors, _SMOOTHING[-1][0]), y), factors
 

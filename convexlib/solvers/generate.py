@@ -31,7 +31,8 @@ sees alike: :math:`\sum_i z_i (x_i^\top u)_+ = z' (\sqrt S x^\top u)_+`.
 from __future__ import annotations
 
 import math
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +63,7 @@ _TRAINED_RANK = 3  # above this rank, "auto" starts from a trained network
 _PART = 0.2  # of tol, that neurons which count as feasible may cost
 _ROUNDING = 1e-13  # part of beta by which heights differ for no other reason
 _QUICK = 20_000  # cones for the bound of a run that is interrupted
+_CLOSING, _LEAST = 0.1, 0.2  # part of a limit of time, and seconds more, for that bound
 
 
 def generate(
@@ -136,6 +138,7 @@ class _Run:
         self.problem, self.merged = problem, merge_rows(problem)
         self.small = self.merged.problem
         self.rank = row_space(self.small.X)[0].shape[1]
+        self.seconds = time_left()
         self.tol, self.max_nodes, self.seed = tol, max_nodes, seed
         self.generator = torch.Generator().manual_seed(check_seed(seed))
         self.tracker = Tracker(problem, "generate", tol)
@@ -223,11 +226,28 @@ class _Run:
         if status is not Status.CONVERGED:
             if self.priced is None or self.z is not self.candidate:
                 self.reached = self.estimate
-                quick = status in (Status.INTERRUPTED, Status.OUT_OF_TIME)
-                self._prove(self.candidate, _QUICK if quick else self.max_nodes)
+                if status in (Status.INTERRUPTED, Status.OUT_OF_TIME):
+                    if not self.highest:  # no search has ended: that of the best network is better
+                        self.candidate = self._of_network()
+                    with self._closing():
+                        self._prove(self.candidate, _QUICK)
+                else:
+                    self._prove(self.candidate, self.max_nodes)
             detail = self._detail()
         round_weights(self.tracker, dtype)
         return self.tracker.result(status, self.iteration, detail)
+
+    @contextmanager
+    def _closing(self) -> Iterator[None]:
+        """A short time for what follows the end of the time."""
+        with time_limit(_CLOSING * self.seconds + _LEAST), suppress(OutOfTime):
+            yield
+
+    def _of_network(self) -> Tensor:
+        """The dual point of the best network's outputs."""
+        network, _ = Neurons.of_blocks(self.tracker.weights)
+        outputs = (self.small.X @ network.vectors.T).relu_() @ network.signs
+        return self.small.loss.dual_point(outputs, self.small.y)
 
     def _solve(self, tol: float, start: Tensor | None) -> Result:
         """The optimum over the patterns in use."""
@@ -249,7 +269,8 @@ class _Run:
         patterns = self.merged.expand(self.arrangements)
         self.tracker.update(self.iteration, stopped.weights, self.tracker.z, patterns)
         self.z = stopped.z
-        self._search(self.problem.beta, stopped.weights)
+        with self._closing():
+            self._search(self.problem.beta, stopped.weights)
 
     def _search(self, level: float, weights: Tensor) -> Tensor:
         """Violated neurons (m, d) by local search; keeps the bound that it would prove."""

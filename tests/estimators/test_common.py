@@ -1,6 +1,9 @@
 """scikit-learn's own checks of what an estimator is."""
 
+import dataclasses
+import datetime
 import io
+import sys
 import warnings
 
 import numpy as np
@@ -14,7 +17,7 @@ from torch import nn
 import convexlib as cl
 from convexlib.errors import InputError
 from convexlib.estimators import ConvexReLUClassifier, ConvexReLURegressor, MirrorRegressor
-from tests.helpers.refusals import COUNT
+from tests.helpers.refusals import COUNT, refused
 
 # The checks fit hundreds of small problems: one round each, and no attempt at a proof.
 QUICK = {"max_iter": 1, "max_nodes": 0}
@@ -242,6 +245,55 @@ def test_missing_and_dated_targets_are_refused():
         cl.ConvexReLURegressor().fit(X, pd.Series(pd.date_range("2020-01-01", periods=30)))
 
 
+def kinds():
+    x = np.linspace(-1, 1, 8)[:, None]
+    X, y, hidden = np.column_stack([x, x**2]), np.abs(x[:, 0]), np.arange(8) == 2
+    masked_X, masked_y = np.ma.masked_array(X, mask=X > 0.9), np.ma.masked_array(y, mask=hidden)
+    wide, day = np.full((8, 2), 2**60), np.array([datetime.date(2020, 1, 1)] * 8)
+    tensor = torch.from_numpy(X)
+    regressor = cl.ConvexReLURegressor(beta=0.1, max_nodes=0)
+    classifier, mirrors = cl.ConvexReLUClassifier(max_nodes=0), cl.MirrorRegressor()
+    masked = "is a masked array with . masked entries.*never fills missing"
+    text = r"the data hold the text b?'-?\d.*\.astype\(float\)"
+    duplicates = "X has several columns named 'a'; expected names that differ"
+    return [
+        (lambda: regressor.fit(masked_X, y), InputError, f"X {masked}"),
+        (lambda: regressor.fit(X, masked_y), InputError, f"y {masked}"),
+        (lambda: classifier.fit(masked_X, y > 0.5), InputError, f"X {masked}"),
+        (lambda: mirrors.fit(x, masked_y), InputError, f"y {masked}"),
+        (lambda: mirrors.fit(x, y).predict(masked_X[:, :1]), InputError, f"X {masked}"),
+        (lambda: regressor.fit(wide, y), InputError, r"X holds integers up to \d+, beyond 2\*\*53"),
+        (lambda: regressor.fit(wide.tolist(), y), InputError, "X holds integers up to"),
+        (lambda: regressor.fit(torch.from_numpy(wide), y), InputError, "X holds integers up to"),
+        (lambda: regressor.fit(pd.DataFrame(wide), y), InputError, "column 0 of X holds integers"),
+        (lambda: mirrors.fit(x, -wide[:, 0]), InputError, "y holds integers up to"),
+        (lambda: regressor.fit(X.astype(str), y), InputError, text),
+        (lambda: regressor.fit(X.astype("S"), y), InputError, text),
+        (lambda: regressor.fit(X.astype(str).astype(object), y), InputError, text),
+        (lambda: mirrors.fit(x, y.astype(str)), InputError, text),
+        (lambda: regressor.fit(pd.DataFrame(X, columns=["a", "a"]), y), InputError, duplicates),
+        (lambda: regressor.fit(day[:, None], y), InputError, "X holds dates"),
+        (lambda: classifier.fit(X, [None, "a", "b", "a"] * 2), InputError, "missing.*y: 2;"),
+        (lambda: regressor.fit(X, csr_array(y[:, None])), InputError, "y is a sparse matrix"),
+        (lambda: regressor.fit(tensor.to_sparse(), y), InputError, "X is a sparse tensor"),
+        (lambda: regressor.fit(tensor.bfloat16(), y), InputError, "dtype torch.bfloat16; expected"),
+        (lambda: regressor.fit(X + 1j, y), InputError,
+         "^Complex data not supported: X has dtype complex128; expected reals.$"),
+    ]  # fmt: skip
+
+
+test_what_is_no_plain_number_is_refused_as_elsewhere = refused(kinds())
+
+
+def test_an_array_of_which_nothing_is_masked_is_plain_and_labels_are_any_numbers():
+    x, y = np.linspace(-1, 1, 8)[:, None], np.linspace(0, 1, 8)
+    plain = cl.MirrorRegressor().fit(x, y)
+    unmasked = cl.MirrorRegressor().fit(np.ma.masked_array(x), np.ma.masked_array(y))
+    assert (plain.predict(x) == unmasked.predict(np.ma.masked_array(x))).all()
+    labels = [2**60, 2**60 + 1] * 4
+    assert list(cl.ConvexReLUClassifier(max_nodes=0).fit(x, labels).classes_) == labels[:2]
+
+
 def test_boolean_and_integer_columns_are_numbers():
     X, y = cars()
     mixed = X.assign(new=[True, False, True] * 10, count=range(30))
@@ -266,3 +318,30 @@ def test_infinities_of_both_signs_are_refused_without_a_warning():
     x = np.array([[np.inf], [-np.inf], [0.0]], dtype=np.float32)
     with pytest.raises(ValueError, match="contains infinity"):
         cl.MirrorRegressor(beta=0.1).fit(x, COUNT)
+
+
+# --- Ctrl-C ---
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        cl.ConvexReLURegressor(),
+        cl.ConvexReLURegressor(gated=True, n_patterns=5),
+        cl.ConvexReLUClassifier(max_nodes=0),
+        cl.MirrorRegressor(beta=0.1),
+    ],
+)
+def test_an_interrupt_inside_of_a_solve_ends_the_fit(estimator, monkeypatch):
+    module = sys.modules[type(estimator).__module__]
+    true = module.solve
+
+    def stopped(*arguments, **options):
+        result = true(*arguments, **options)
+        return dataclasses.replace(result, status=cl.Status.INTERRUPTED)
+
+    monkeypatch.setattr(module, "solve", stopped)
+    x = np.linspace(-1, 1, 6)[:, None]
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(x, [0.0, 0.0, 1.0, 1.0, 0.0, 1.0])
+    assert not hasattr(estimator, "network_")

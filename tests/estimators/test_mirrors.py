@@ -62,10 +62,11 @@ def test_every_kind_of_network_is_that_of_the_problem(arguments):
     np.testing.assert_allclose(outputs.numpy(), estimator.predict(x), rtol=0, atol=1e-12)
 
 
-def test_scale_of_x_goes_into_beta():
+@pytest.mark.parametrize(("activation", "power"), [("relu", 1), ("sign", 0), ("threshold", 0)])
+def test_scale_of_x_goes_into_beta_unless_units_switch(activation, power):
     x, y = steps()
-    one = cl.MirrorRegressor(beta=0.2).fit(x, y)
-    two = cl.MirrorRegressor(beta=2.0).fit(10 * x, y)
+    one = cl.MirrorRegressor(beta=0.2, activation=activation).fit(x, y)
+    two = cl.MirrorRegressor(beta=0.2 * 10**power, activation=activation).fit(10 * x, y)
     np.testing.assert_allclose(one.predict(x), two.predict(10 * x), rtol=0, atol=1e-8)
 
 

@@ -23,6 +23,8 @@ from sklearn.preprocessing import StandardScaler, scale
 import convexlib as cl
 from convexlib.errors import InputError
 from convexlib.estimators import relu as training
+from convexlib.runtime import time_left
+from convexlib.solvers import generate
 from tests.helpers.checks import network_objective
 from tests.helpers.references import cvxpy_loss, program_value
 from tests.helpers.refusals import COUNT, EYE, refused
@@ -252,6 +254,25 @@ def test_what_did_not_converge_warns_once_and_says_what_to_do():
     assert 1e-4 < estimator.gap_ < 1.0
 
 
+@pytest.mark.parametrize(
+    ("d", "options", "words"),
+    [
+        (2, {"max_seconds": 0.0}, "Raise max_seconds to improve it and prove more, or tol"),
+        (7, {"max_seconds": 0.0}, "raise max_seconds to search longer"),
+        (2, {"max_iter": 1, "tol": 1e-9}, "Raise max_iter to improve it, max_nodes to prove more"),
+        (2, {"max_seconds": 0.0, "gated": True}, "Raise max_seconds to improve it, or tol"),
+        (2, {"max_iter": 1, "gated": True, "tol": 1e-9}, "Raise max_iter to improve it, or tol"),
+    ],
+)
+def test_the_advice_is_more_of_what_ran_out(d, options, words):
+    X, y = planted(60, d)
+    with pytest.warns(ConvergenceWarning, match=words) as caught:
+        cl.ConvexReLURegressor(beta=1e-2, **options).fit(X, y)
+    said = str(caught[0].message)
+    assert ("max_iter to" in said) == ("max_seconds" not in options)
+    assert not options.get("gated") or "nodes" not in said
+
+
 def unscaled(n: int = 392, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Three features of sizes 15, 100 and 3000 and a target of 25, as of cars."""
     rng = np.random.default_rng(seed)
@@ -388,6 +409,29 @@ def test_a_limit_of_time_ends_a_fit_with_a_valid_gap(seconds):
 
 
 @pytest.mark.filterwarnings(UNPROVEN)
+def test_what_closes_a_fit_has_a_part_of_the_limit(monkeypatch):
+    X, y = planted(60, 12)
+    left = {}
+
+    def watched(module, name):
+        true = getattr(module, name)
+
+        def call(*arguments, **options):
+            left[name] = time_left()
+            return true(*arguments, **options)
+
+        monkeypatch.setattr(module, name, call)
+
+    watched(training, "certify_two_layer")
+    watched(generate, "exact_price")
+    cl.ConvexReLURegressor(beta=0.1).fit(X, y)
+    assert min(left.values()) == np.inf
+    cl.ConvexReLURegressor(beta=0.1, max_seconds=0.0).fit(X, y)
+    assert left["certify_two_layer"] <= 0.0
+    assert left["exact_price"] <= 0.2
+
+
+@pytest.mark.filterwarnings(UNPROVEN)
 def test_max_iter_limits_gated_networks_too():
     X, y = planted(100, 3)
     options = {"beta": 1e-3, "gated": True, "tol": 1e-9}
@@ -426,6 +470,13 @@ def refusals():
          InputError, r"sample_weight has shape \(9,\); expected \(10,\)"),
         (lambda: cl.ConvexReLURegressor().fit(X, y, sample_weight=-np.ones(10)),
          InputError, "entries from -1 to -1; expected finite weights of at least zero"),
+        (lambda: cl.ConvexReLUClassifier(class_weight={0: -1, 1: 1}).fit(X, y > 0),
+         InputError, "class_weight has entries from -1 to 1; expected finite weights"),
+        (lambda: cl.ConvexReLUClassifier().fit(X, y > 0, sample_weight=np.full(10, 1e300)),
+         InputError, r"the largest entry of sample_weight is 1.0e\+300"),
+        (lambda: cl.ConvexReLUClassifier(class_weight={0: 1e70, 1: 1}).fit(
+            X, y > 0, sample_weight=np.full(10, 1e70)),
+         InputError, "the largest entry of sample_weight times class_weight"),
         (lambda: cl.ConvexReLURegressor(beta=0.0).fit(X, y),
          InputError, "beta is 0; expected beta > 0"),
         (lambda: cl.ConvexReLURegressor(tol=-1.0).fit(X, y),

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import convexlib as cl
-from convexlib.pricing.ascent import ascend, inside, move_cells
+from convexlib.pricing.ascent import ascend, climb, inside, move_cells, search
+from convexlib.runtime import OutOfTime, time_limit
 from tests.helpers.checks import best_in_cone, best_over_cells, neuron_values
 from tests.helpers.patterns import integer_grid
 from tests.helpers.two_layer import tensors
@@ -173,3 +174,36 @@ def test_on_degenerate_data_the_patterns_touch_the_neuron():
     moved = inside(X, masks[live], neurons[live])
     signs = 2.0 * (X @ moved.T >= 0).T.double() - 1.0
     assert ((neurons[live] @ X.T) * signs >= -1e-9).all()
+
+
+# --- A limit of time ---
+
+
+def test_climbs_under_a_limit_are_the_same_and_stay_where_time_is_over():
+    X, z = tensors(30, 4, 18)
+    given = X.numpy(), z.numpy(), np.zeros(4), starts(50, 4).numpy()
+    values, directions = climb(*given)
+    with time_limit(1e6):
+        again = climb(*given)
+    assert (again[0] == values).all()
+    assert (again[1] == directions).all()
+    with time_limit(0.0):
+        heights, units = climb(*given)
+    np.testing.assert_allclose(np.maximum(units @ X.numpy().T, 0.0) @ z.numpy(), heights)
+    assert (np.abs(heights) <= np.abs(values)).all()
+    assert (np.abs(heights) < np.abs(values)).any()
+
+
+def test_a_search_ends_at_the_limit_and_is_the_same_below_it():
+    X, z = tensors(60, 12, 18)
+
+    def found():
+        return search(X, z, 0.0, torch.Generator().manual_seed(0))
+
+    free = found()
+    with time_limit(1e6):
+        limited = found()
+    assert torch.equal(limited.neurons, free.neurons)
+    assert limited.highest == free.highest
+    with time_limit(0.0), pytest.raises(OutOfTime):
+        found()

@@ -7,6 +7,7 @@ import torch
 from convexlib.pricing import price, spectral_bound
 from convexlib.pricing.ascent import ascend
 from convexlib.pricing.condense import row_space
+from convexlib.runtime import time_limit
 from tests.helpers.checks import best_over_cells, check_pricing, neuron_values
 from tests.helpers.patterns import EXACT, ROUNDED
 from tests.helpers.two_layer import tensors
@@ -168,3 +169,16 @@ def test_row_space_reproduces_the_data():
     small, basis, error = row_space(wide)
     assert small.shape == (10, 3)
     assert float(torch.linalg.matrix_norm(wide - small @ basis.T, ord=2)) <= error <= 1e-12
+
+
+@pytest.mark.parametrize("r", [3, 12])
+def test_where_time_is_over_both_bounds_are_loose_and_valid(r):
+    X, z = tensors(25, r, 0)
+    free = price(X, z)
+    with time_limit(0.0):
+        cut = price(X, z)
+    check_pricing(X, z, cut)
+    assert not cut.complete
+    assert cut.nodes <= 2**r
+    assert cut.lower <= free.upper
+    assert free.upper < cut.upper < np.inf

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from convexlib.pricing.quadratic_bound import quadratic_bound
+from convexlib.runtime import time_limit
 from tests.helpers.two_layer import tensors
 
 
@@ -53,3 +54,13 @@ def test_a_goal_saves_the_minimisation():
     loose = quadratic_bound(X, z, np.zeros(10), goal=np.inf)
     tight = quadratic_bound(X, z, np.zeros(10))
     assert tight < loose < np.inf
+
+
+def test_where_time_is_over_the_bound_is_looser_and_still_one():
+    X, z = (part.numpy() for part in tensors(60, 10, 2))
+    free = quadratic_bound(X, z, np.zeros(10))
+    with time_limit(0.0):
+        cut = quadratic_bound(X, z, np.zeros(10))
+    with time_limit(1e6):
+        assert quadratic_bound(X, z, np.zeros(10)) == free
+    assert free < cut < np.inf

@@ -10,9 +10,10 @@ import torch
 from scipy.sparse import csr_array
 
 from convexlib.losses import get_loss
-from convexlib.pricing import ascend, price
+from convexlib.pricing import ascend, price, relaxation
 from convexlib.pricing.quadratic_bound import PairBound, Pairs, solved
 from convexlib.pricing.relaxation import relaxed
+from convexlib.runtime import time_limit
 from tests.helpers.two_layer import tensors
 
 
@@ -157,3 +158,29 @@ def test_a_penalty_beyond_all_scales_is_left_to_other_bounds():
     X, y = (torch.from_numpy(rng.standard_normal(shape)) for shape in ((10, 8), (10,)))
     loss = get_loss("squared")
     assert not list(relaxed(X, 1e-71 * y, 1e300, loss, output_bias=False, max_seconds=1.0))
+
+
+@pytest.mark.parametrize("looks", [1, 5, 30])
+def test_a_limit_on_the_wall_ends_the_first_point_too(looks, monkeypatch):
+    X, y = tensors(40, 8, 0)
+    seen, steps = [], []
+    true = relaxation._with_gradient
+
+    def over():
+        seen.append(None)
+        return len(seen) > looks
+
+    def counted(function):
+        both = true(function)
+        return lambda point: steps.append(None) or both(point)
+
+    monkeypatch.setattr(relaxation, "out_of_time", over)
+    monkeypatch.setattr(relaxation, "_with_gradient", counted)
+    options = {"output_bias": False, "max_seconds": 1e6}
+    points = list(relaxed(X, y, 0.5, get_loss("squared"), **options))
+    assert 0 < len(steps) <= 3 * (looks + 10)  # of 150 and more in each of three minimisations
+    for point in points:
+        assert point.reach >= price(X, point.z).lower
+    with time_limit(0.0):
+        monkeypatch.undo()
+        assert not list(relaxed(X, y, 0.5, get_loss("squared"), **options))

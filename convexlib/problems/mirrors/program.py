@@ -113,15 +113,13 @@ def make_loss(name: str, quantile: Any) -> Loss:
     """Return the squared loss or the pinball loss of a quantile in (0, 1)."""
     check_choice(name, ("squared", "quantile"), "loss")
     tau = check_share(quantile, "quantile")
-    if name == "squared":
-        return SquaredLoss()
     # One slope of the loss is tau or 1 - tau; dual points are told from others to 1e-12 only.
     if not _EXTREME <= tau <= 1.0 - _EXTREME:
         raise InputError(
             f"quantile is {tau!r}; expected it between {_EXTREME:g} and 1 - {_EXTREME:g}, as "
             "rounding hides one side of the loss of a more extreme one."
         )
-    return QuantileLoss(tau=tau)
+    return SquaredLoss() if name == "squared" else QuantileLoss(tau=tau)
 
 
 class Mirrors(DictionaryLasso):
@@ -152,7 +150,7 @@ class Mirrors(DictionaryLasso):
     activation : {"relu", "abs", "leaky", "sign", "threshold"}
         The activation; sign(0) = 1.
     slope : float
-        Of ``"leaky"``, strictly between 0 and 1.
+        Of ``"leaky"``, strictly between 0 and 1. The others take no notice of it.
     widths : int or sequence of int, optional
         Sign and threshold networks with depth >= 3: an int m (default 2) is the size of each unit's
         first layer and the most switches of a feature; a sequence of depth - 2 ints is a tree with
@@ -164,7 +162,7 @@ class Mirrors(DictionaryLasso):
         :math:`\tfrac12 \|f - y\|^2`, or the pinball loss :math:`\sum \rho_\tau(y - f)` with
         :math:`\tau` = `quantile`.
     quantile : float
-        Between 1e-6 and 1 - 1e-6.
+        Between 1e-6 and 1 - 1e-6. The squared loss takes no notice of it.
     max_features : int
         Limit on the candidate columns of the dictionary.
 
@@ -225,7 +223,8 @@ class Mirrors(DictionaryLasso):
         self.depth = check_positive_int(depth, "depth", minimum=2)
         self.activation = check_choice(activation, ACTIVATIONS, "activation")
         advice = " Use activation='relu' for 0 and 'abs' for -1."
-        self.slope = check_share(slope, "slope", advice) if activation == "leaky" else 0.0
+        slope = check_share(slope, "slope", advice)
+        self.slope = slope if activation == "leaky" else 0.0
         self.widths = check_widths(widths, self.depth, self.activation)
         self.reflections = check_reflections(reflections, self.depth, self.activation)
         self.loss = make_loss(loss, quantile)
