@@ -11,6 +11,7 @@ import argparse
 import base64
 import html
 import io
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -207,7 +208,9 @@ def _lines(
 
 def _picture(model: Any, X: NDArray[np.float64], y: Any, scales: Scales) -> bytes:
     """One feature: the function over its samples; else targets against outputs, as PNG."""
-    with mpl.rc_context():
+    with mpl.rc_context(), warnings.catch_warnings():
+        # Of letters that the font lacks, and of names too long for it: the picture is one still.
+        warnings.simplefilter("ignore")
         use_style()
         mpl.rcParams["text.parse_math"] = False  # a name with a dollar is no formula
         figure = Figure(figsize=(6, 4), layout="constrained")

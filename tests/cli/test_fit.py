@@ -112,6 +112,14 @@ def test_a_dollar_in_a_name_is_no_formula(cars, kind):
     assert path.with_name("cars.report.html").exists()
 
 
+def test_a_name_that_the_font_lacks_is_no_warning(cars, capsys, recwarn):
+    path, frame = cars
+    frame.rename(columns={"power": "\u5e74", "origin": "\u9f84" * 300}).to_csv(path, index=False)
+    assert fit(path, "--classify", "--features", "\u5e74", "--beta", "9") == DONE
+    assert capsys.readouterr().err == ""
+    assert [str(one.message) for one in recwarn] == []
+
+
 def test_a_picture_that_fails_leaves_no_model(cars, monkeypatch):
     path, _ = cars
     monkeypatch.setattr("convexlib.cli.fit._picture", lambda *_: 1 / 0)
