@@ -162,7 +162,7 @@ def check_one_output(X: Any, y: Any, caller: str) -> tuple[Tensor, Tensor]:
     if y.ndim == 2 and y.shape[1] > 1:
         raise InputError(
             f"y has shape {tuple(y.shape)}; expected (n,), as {caller} takes networks of one "
-            "output. Use certify to bound one of several."
+            "output. Use certify to bound networks of several."
         )
     return check_data(X, y)
 

@@ -125,7 +125,8 @@ def certify(
     ------
     NotCertifiableError
         For a network of another kind, one with non-finite weights, or a penalty without a program;
-        for a loss, several outputs or, with these, arrangements that have none.
+        for three and more layers or batch normalisation with another loss than the squared one or
+        several outputs; for several outputs with arrangements.
     InputError
         For unusable data, dual points or times, or a penalty, patterns or units that do not go with
         the network.

@@ -109,7 +109,8 @@ def sizes_apart(X: Tensor) -> float:
 def outlook(X: Any, y: Any, beta: float, *, loss: str | SmoothLoss = "squared") -> Outlook:
     r"""Say what to expect of `TwoLayer(X, y, beta=beta, arrangements="generate")`.
 
-    It takes a second; for noisy targets of thousands of samples of rank 5 and more, up to a minute.
+    It mostly takes a second; noisy targets on data of rank 5 and more, some seconds for every
+    thousand samples.
 
     Parameters
     ----------
