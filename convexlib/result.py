@@ -63,7 +63,8 @@ class Result:
     gap : float
         ``(value - dual) / value``, the relative duality gap (0 when both are 0).
     z : Tensor (n,)
-        The feasible dual point that gives `dual`; of the solvers that compute in float64 it is in
+        The feasible dual point that gives `dual`, in the shape of the program's targets: (n, c) for
+        `VectorOutput`, (n s, c) for `Attention`; of the solvers that compute in float64 it is in
         float64, also where `weights` are rounded to the float32 of the data.
     status, converged : Status, bool
         How it ended; ``converged`` means gap <= tol.
@@ -72,8 +73,8 @@ class Result:
     n_iter, seconds : int, float
         Iterations, and wall-clock time without that of compiling kernels.
     scope : str
-        What the bound is about: ``"program"`` for the optimum over the given patterns or
-        ``"network"`` for the optimum over all two-layer networks.
+        What the bound is about: ``"program"`` for the optimum over the given patterns or units, or
+        ``"network"`` for that over all networks of the kind that the problem stands for.
     arrangements : Arrangements or None
         The patterns that the blocks of `weights` belong to, where there are any.
     history : tuple of Record

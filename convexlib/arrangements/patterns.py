@@ -41,7 +41,8 @@ class Arrangements:
     Attributes
     ----------
     masks : bool tensor (P, n)
-        ``masks[i] == (X @ gates[i] >= 0)``, the diagonal of :math:`D_i`. Patterns are distinct.
+        ``masks[i] == (X @ gates[i] >= 0)``, the diagonal of :math:`D_i`. Patterns are distinct
+        unless `select` picked one twice.
     gates : tensor (P, d)
         Unit vectors in the dtype and on the device of X. In every cell of full dimension they keep
         further from zero than the rounding of ``X @ gates[i]``, in whatever order it is summed.

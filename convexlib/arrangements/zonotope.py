@@ -231,7 +231,7 @@ def zonotope_volume(X: Any, max_subsets: int = 2_000_000) -> float:
     Returns
     -------
     float
-        0 if X has rank below d.
+        0, up to rounding, if X has rank below d.
 
     Raises
     ------

@@ -25,7 +25,14 @@ import torch
 from torch import Tensor
 
 from convexlib.arrays import EPS
-from convexlib.checks import as_tensor, check_matrix, check_scale, check_seconds, check_vector
+from convexlib.checks import (
+    as_tensor,
+    check_data,
+    check_matrix,
+    check_scale,
+    check_seconds,
+    check_vector,
+)
 from convexlib.errors import InputError
 from convexlib.losses import SmoothLoss, get_loss
 from convexlib.losses.base import best_of_scales, dot, square
@@ -56,8 +63,9 @@ class Certificate:
     gap, relative_gap : float
         ``primal - dual`` and the same divided by primal.
     rigorous : bool
-        Whether `dual` is proven, floating-point error included. False only when feasibility was
-        checked on patterns or units that are not proven exhaustive.
+        Whether `dual` is proven, floating-point error included. False only for given units, for
+        given patterns that are not proven exhaustive, and for batch normalisation on data whose
+        rank is not clear.
     z : Tensor (n,)
         The feasible dual point behind `dual`; (n, c) for c outputs.
     max_neuron : float
@@ -146,6 +154,17 @@ def check_dual_point(z: Any, X: Tensor, shape: tuple[int, ...] | None = None) ->
         )
     check_scale(point, "z")
     return point
+
+
+def check_one_output(X: Any, y: Any, caller: str) -> tuple[Tensor, Tensor]:
+    """Return data (n, d) and targets (n,); targets of several outputs are those of `certify`."""
+    y = as_tensor(y, "y")
+    if y.ndim == 2 and y.shape[1] > 1:
+        raise InputError(
+            f"y has shape {tuple(y.shape)}; expected (n,), as {caller} takes networks of one "
+            "output. Use certify to bound networks of several."
+        )
+    return check_data(X, y)
 
 
 def seconds_for(max_seconds: Any, refine: bool) -> float:

@@ -80,7 +80,7 @@ def certify(
     X : array (n, d)
         Data. If the first layer has a bias, a column of ones is added here.
     y : array (n,) or (n, c)
-        Targets, with a column for each output.
+        Targets, with a column for each output; (n,) for one output.
     beta : float
         Regularisation of the objective above.
     loss : {"squared", "logistic", "squared_hinge"}
@@ -112,8 +112,8 @@ def certify(
         A dual point, of y's shape, to try first, for instance ``result.z`` of the solve that the
         network is from, whose program then need not be solved again. Nothing is believed of it: the
         bound is proven for whatever is given, and that of another point is merely lower. Where it
-        leaves a gap of more than a millionth, the dual point is refined as without it; with
-        ``refine=False`` it is all that is looked at.
+        leaves a gap of more than about a millionth, the dual point is refined as without it; with
+        ``refine=False`` and no `max_seconds` it is all that is looked at.
     progress : bool
         Show on a terminal how long it has taken and, for two layers, the best bound so far.
 
@@ -124,10 +124,12 @@ def certify(
     Raises
     ------
     NotCertifiableError
-        For a network of another kind, one with non-finite weights, or a penalty without a program.
+        For a network of another kind, one with non-finite weights, or a penalty without a program;
+        for three and more layers or batch normalisation with another loss than the squared one or
+        several outputs; for several outputs with arrangements.
     InputError
-        For unusable data, dual points or times, or a penalty or argument that does not go with the
-        network.
+        For unusable data, dual points or times, or a penalty, patterns or units that do not go with
+        the network.
 
     Notes
     -----

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.arrays import EPS
+from convexlib.certify.certificate import check_one_output
 from convexlib.certify.dispatch import depth_of
 from convexlib.certify.two_layer import Standing, as_two_layer
 from convexlib.checks import (
     check_beta,
-    check_data,
     check_flag,
     check_positive_int,
     check_same_device,
@@ -94,7 +94,7 @@ def missing_neuron(
     Parameters
     ----------
     network, X, y, beta, loss
-        As for `certify`, two layers.
+        As for `certify`; two layers with one output.
     max_nodes : int
         Budget of the branch and bound that proves the violation to be the largest. When it runs
         out, the neuron is the best of many local searches and `bound` says what it may have missed.
@@ -128,7 +128,7 @@ def missing_neuron(
     >>> missing.violation > 1.0, missing.gain > 0.0  # the network says nothing at the first sample
     (True, True)
     """
-    X, y = check_data(X, y)
+    X, y = check_one_output(X, y, "missing_neuron")
     beta = check_beta(beta)
     check_positive_int(max_nodes, "max_nodes", minimum=0)
     check_flag(progress, "progress")

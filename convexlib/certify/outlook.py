@@ -35,7 +35,7 @@ class Outlook:
     n, d, rank : int
         Samples, features and the rank of X.
     lines : int
-        Samples that are not on one line through 0 with another one: only these count.
+        Lines through 0 on which nonzero samples lie: only these count.
     beta, beta_max : float
         Regularisation, and an upper bound on the value from which on the optimum is zero.
     reach : str
@@ -45,7 +45,7 @@ class Outlook:
         ``"bound"`` (a valid bound, with a gap of some per cent down to a tenth of beta_max and far
         more below a hundredth).
     apart : float
-        Ratio of the sizes of the largest and the smallest feature.
+        Ratio of the sizes of the largest and the smallest feature, those that are zero left out.
 
     Examples
     --------
@@ -100,13 +100,17 @@ def on_scale(apart: float) -> str:
 
 def sizes_apart(X: Tensor) -> float:
     """The root mean square of the largest feature over that of the smallest that is not zero."""
-    sizes = torch.linalg.vector_norm(X / X.abs().max().clamp(min=1e-300), dim=0)
-    sizes = sizes[sizes > 0.0]
+    X = X[:, X.any(dim=0)].double()
+    largest = X.abs().amax(dim=0) if X.numel() else X.new_ones(0)
+    sizes = largest * torch.linalg.vector_norm(X / largest, dim=0)  # squares may vanish
     return float(sizes.max() / sizes.min()) if len(sizes) else 1.0
 
 
 def outlook(X: Any, y: Any, beta: float, *, loss: str | SmoothLoss = "squared") -> Outlook:
-    r"""Say what to expect of `TwoLayer(X, y, beta=beta, arrangements="generate")`, in a second.
+    r"""Say what to expect of `TwoLayer(X, y, beta=beta, arrangements="generate")`.
+
+    It mostly takes a second; noisy targets on data of rank 5 and more, some seconds for every
+    thousand samples.
 
     Parameters
     ----------

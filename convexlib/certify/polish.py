@@ -22,12 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convexlib.certify.certificate import Certificate, seconds_for
+from convexlib.certify.certificate import Certificate, check_one_output, seconds_for
 from convexlib.certify.dispatch import depth_of, regularizer_of
 from convexlib.certify.two_layer import Standing, as_two_layer, certify_two_layer, searched
 from convexlib.checks import (
     check_beta,
-    check_data,
     check_flag,
     check_positive_int,
     check_same_device,
@@ -108,7 +107,7 @@ def polish(
     Parameters
     ----------
     network, X, y, beta, loss, regularizer
-        As for `certify`; two layers, with or without biases.
+        As for `certify`; two layers with one output, with or without biases.
     rounds : int
         Of column generation; 0 keeps to the patterns that the network has.
     tol : float
@@ -145,7 +144,7 @@ def polish(
     >>> polished.certificate.relative_gap < 1e-5
     True
     """
-    X, y = check_data(X, y)
+    X, y = check_one_output(X, y, "polish")
     beta, tol = check_beta(beta), check_tol(tol)
     check_positive_int(rounds, "rounds", minimum=0)
     check_positive_int(max_nodes, "max_nodes", minimum=0)

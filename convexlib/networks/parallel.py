@@ -14,6 +14,7 @@ divided by :math:`\sqrt K` for a last hidden layer of K neurons.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from convexlib.arrays import scale_of
 from convexlib.checks import check_positive_int, check_weights
 from convexlib.errors import InputError
 from convexlib.networks.two_layer import check_own_forward, layers_of, outputs
@@ -110,10 +112,13 @@ class ParallelReLU(nn.Module):
 
     def path_norms(self) -> Tensor:
         r"""Root of the sum of squared products over the paths of each sub-network, (K,)."""
-        squares = (self.U**2).sum(dim=2)  # (K, m)
+        scale = scale_of(self.U)
+        squares = ((self.U / scale) ** 2).sum(dim=2)  # (K, m)
         for weights in self.inner:
-            squares = (weights**2 * squares.reshape(weights.shape)).sum(dim=2)
-        return self.alpha.abs() * squares[:, 0].sqrt()
+            unit = scale_of(weights)
+            squares = ((weights / unit) ** 2 * squares.reshape(weights.shape)).sum(dim=2)
+            scale *= unit
+        return self.alpha.abs() * squares[:, 0].sqrt() * scale
 
     def balanced(self) -> ParallelReLU:
         r"""The same function with inner weights of -1, 0 or 1 and :math:`\|U_k\|_F = |\alpha_k|`.
@@ -195,11 +200,12 @@ def path_norm(network: nn.Module) -> float:
 def _path_norm(network: nn.Module) -> float:
     """The path norm as it comes, which may be beyond floats."""
     if isinstance(network, ParallelReLU):
-        with torch.no_grad():
-            return float(network.path_norms().double().sum())
+        return float(read_parallel(network).path_norms.sum())
     if isinstance(network, nn.ModuleList):
         return sum(_path_norm(part) for part in parts_of(network))
-    return float(torch.linalg.vector_norm(_norms(_dense_weights(network))))
+    norms = _norms(_dense_weights(network))
+    scale = scale_of(norms)
+    return float(torch.linalg.vector_norm(norms / scale)) * scale
 
 
 def read_parallel(network: nn.Module) -> ParallelReading:
@@ -213,7 +219,7 @@ def read_parallel(network: nn.Module) -> ParallelReading:
     if isinstance(network, ParallelReLU):
         check_own_forward(network, ParallelReLU)
         with torch.no_grad():
-            norms = network.path_norms().double()
+            norms = copy.deepcopy(network).double().path_norms()
         widths = tuple(weights.shape[2] for weights in network.inner)
         return ParallelReading(network.U.shape[2], widths, norms)
     parts = [_hidden_weights(part) for part in parts_of(network)]
@@ -236,7 +242,8 @@ def as_parallel(network: nn.Module, max_leaves: int = 1_000_000) -> ParallelReLU
     Returns
     -------
     ParallelReLU
-        float64. Its path norms are those of the network's sub-networks.
+        float64; a `ParallelReLU` is returned as it is. Its path norms are those of the network's
+        sub-networks.
 
     Raises
     ------
@@ -326,12 +333,15 @@ def _hidden_weights(network: nn.Module) -> list[Tensor]:
 
 def _norms(weights: list[Tensor]) -> Tensor:
     """Path norms of the sub-networks at the last hidden layer, (K,)."""
-    squares = (weights[0] ** 2).sum(dim=1)
+    scale = scale_of(weights[0])
+    squares = ((weights[0] / scale) ** 2).sum(dim=1)
     for weight in weights[1:-1]:
-        squares = weight**2 @ squares
+        unit = scale_of(weight)
+        squares = (weight / unit) ** 2 @ squares
+        scale *= unit
     if len(weights) == 1:
-        return squares.sqrt()
-    return weights[-1][0].abs() * squares.sqrt()
+        return squares.sqrt() * scale
+    return weights[-1][0].abs() * squares.sqrt() * scale
 
 
 def _widths(parts: list[list[Tensor]]) -> tuple[int, ...]:

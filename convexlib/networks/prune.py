@@ -25,16 +25,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convexlib.arrays import scale_of
 from convexlib.checks import check_finite, check_matrix, check_same_device, check_scale
 from convexlib.errors import InputError
 from convexlib.networks import Neurons, TwoLayerGatedReLU, TwoLayerReLU, read_two_layer
 
 _DEPENDENT = 1e-12  # relative singular value at which images count as dependent
 _CANCELLED = 1e-14  # part of an amount that is left by rounding where two go at once
+_LEAST = 1e-150  # neurons that are smaller, whose squares are hardly numbers, count as zero
 
 
 def prune_neurons(network: nn.Module, X: Any) -> TwoLayerReLU:
     r"""A network of at most n neurons with the same outputs on X and no more weight decay.
+
+    Neurons without an entry of :math:`|\alpha_j| u_j` above 1e-150 count as zero.
 
     Parameters
     ----------
@@ -55,7 +59,9 @@ def prune_neurons(network: nn.Module, X: Any) -> TwoLayerReLU:
     ------
     InputError
         For a network with biases (append a column of ones to X instead), a gated one, or data of
-        another width, or outputs beyond float64.
+        another width, outputs of neurons beyond float64, or neurons whose squares are.
+    NotCertifiableError
+        For a network of another kind.
 
     Notes
     -----
@@ -93,13 +99,14 @@ def pruned(neurons: Neurons, X: Tensor) -> Neurons:
     """At most n neurons with independent images on X, for `prune_neurons`; all in float64."""
     vectors, signs = _merged(neurons, X)
     images = torch.relu(X @ vectors.T) * signs  # (n, m)
-    live = (images != 0).any(dim=0)
+    live = (images != 0).any(dim=0) & (vectors.abs() >= _LEAST).any(dim=1)
     vectors, signs, images = vectors[live], signs[live], images[:, live]
     check_finite(images, "the matrix of the neurons' outputs on X")
-    for kind, values in (("the neurons' outputs on X", images), ("the neurons", vectors)):
-        if values.numel():
-            check_scale(values, kind)
-    shares = independent(images, torch.linalg.vector_norm(vectors, dim=1))
+    if len(vectors):
+        check_scale(vectors, "the neurons", power=2)
+    # Only ratios count: in units of the largest entries, squares stay within floats.
+    costs = torch.linalg.vector_norm(vectors / scale_of(vectors), dim=1)
+    shares = independent(images / scale_of(images), costs)
     left = shares > 0
     return Neurons(vectors[left] * shares[left, None], signs[left])
 

@@ -55,6 +55,9 @@ class Problem(ABC):
     Subclasses set `X`, what the program is made of, whose first axis is that of the samples; the
     targets `y`; `beta` and `loss`. They document the shapes of X and y and that of ``weights``,
     which is one tensor, and what kind of network they stand for.
+
+    Data that come as tensors are not copied: to change them later changes the program. `loss` is
+    the object of the loss that was named.
     """
 
     X: Tensor
@@ -182,7 +185,11 @@ class Problem(ABC):
         return self.dual_norm(z)
 
     def beta_max(self) -> float:
-        """The smallest beta at which the zero network is optimal."""
+        """The smallest beta at which the zero network is optimal.
+
+        Where patterns or units are generated, a proven upper bound on it: tight for patterns up to
+        rank 5.
+        """
         return self.dual_norm(self.loss.dual_point(torch.zeros_like(self.y), self.y))
 
     def objective(self, network: nn.Module) -> float:

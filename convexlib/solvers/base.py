@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from convexlib.arrangements import Arrangements
-from convexlib.checks import check_betas
+from convexlib.checks import as_tensor, check_betas, check_finite
 from convexlib.errors import InputError, SolverError, warn
 from convexlib.problems.base import MAX_SAMPLES, Problem
 from convexlib.result import Record, Result, Status, relative_gap
@@ -176,6 +176,22 @@ def check_options(solver: Callable[..., Result], method: str, options: Mapping[s
                 f"{method} does not know the option {option!r}; expected "
                 f"{_listed(['tol', *names])}."
             )
+
+
+def check_start(values: Any, shape: tuple[Any, ...], name: str) -> Tensor:
+    """Return a start as a finite tensor of a shape, whose first entry may be an ellipsis."""
+    values = as_tensor(values, name)
+    got, wanted = tuple(values.shape), tuple(shape)
+    if wanted[0] is ...:
+        got, wanted = got[-len(wanted[1:]) :], wanted[1:]
+    if got != wanted:
+        raise InputError(
+            f"{name} has shape {tuple(values.shape)}; expected "
+            f"({', '.join('...' if size is ... else str(size) for size in shape)}). Is it of "
+            "another problem, or another list of patterns?"
+        )
+    check_finite(values, name)
+    return values
 
 
 def _listed(names: list[str]) -> str:

@@ -60,7 +60,7 @@ from convexlib.errors import InputError
 from convexlib.problems.base import LinearProgram, Problem
 from convexlib.problems.two_layer import GroupLasso
 from convexlib.result import Result, Status
-from convexlib.solvers.base import Tracker, need
+from convexlib.solvers.base import Tracker, check_start, need
 
 
 def proximal_gradient(
@@ -93,6 +93,7 @@ def _descend(problem: Problem, method: str, tol: float, max_iter: int, check_eve
     """Proximal gradient steps; FISTA is the same with momentum."""
     problem = need(problem, LinearProgram, method)
     check_positive_int(max_iter, "max_iter")
+    check_positive_int(check_every, "check_every")
     tracker = Tracker(problem, method, tol)
     prox, y, loss = problem.proximal_map(), problem.y, problem.loss
     steepness = loss.gradient_lipschitz * problem.lipschitz()
@@ -132,6 +133,7 @@ def admm(
     """
     problem = need(problem, LinearProgram, "admm")
     check_positive_int(max_iter, "max_iter")
+    check_positive_int(check_every, "check_every")
     n = len(problem.y)
     tracker = Tracker(problem, "admm", tol)
     prox, y, loss, beta = problem.proximal_map(), problem.y, problem.loss, problem.beta
@@ -207,9 +209,12 @@ def irls(
     """
     problem = need(problem, GroupLasso, "irls")
     check_positive_int(max_iter, "max_iter")
-    shares = problem.y.new_ones(problem.n_patterns) if start is None else start.to(problem.y)
-    if shares.shape != (problem.n_patterns,) or not bool((shares > 0).all()):
-        raise InputError(f"start has shape {tuple(shares.shape)}; expected (P,), all > 0.")
+    check_positive_int(check_every, "check_every")
+    shares = problem.y.new_ones(problem.n_patterns)
+    if start is not None:
+        shares = check_start(start, (problem.n_patterns,), "start").to(problem.y)
+    if not bool((shares > 0).all()):
+        raise InputError(f"start has the entry {float(shares.min()):g}; expected all > 0.")
     tracker = Tracker(problem, "irls", tol)
     masks, products = problem.masks, problem.X @ problem.X.T
     eta = best_multiple(products * (masks.T @ (shares[:, None] * masks)), shares, problem)

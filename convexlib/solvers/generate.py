@@ -34,6 +34,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,8 +46,14 @@ from convexlib.arrangements import Arrangements
 from convexlib.arrangements.patterns import extended, patterns_of
 from convexlib.arrangements.rowspace import parallel_rows
 from convexlib.arrays import Floats
-from convexlib.checks import check_choice, check_positive_int, check_seed
-from convexlib.errors import unwarned
+from convexlib.checks import (
+    as_tensor,
+    check_choice,
+    check_finite,
+    check_positive_int,
+    check_seed,
+)
+from convexlib.errors import InputError, unwarned
 from convexlib.losses import SmoothLoss
 from convexlib.networks import Neurons
 from convexlib.pricing import Pricing, price, row_space
@@ -118,6 +125,10 @@ def generate(
     check_positive_int(max_iter, "max_iter")
     check_positive_int(max_steps, "max_steps")
     check_choice(seeding, ("auto", "adam", "none"), "seeding")
+    if max_nodes is not None:
+        check_positive_int(max_nodes, "max_nodes", minimum=0)
+    if directions is not None:
+        directions = _checked(directions, problem.X.shape[1])
     exact = problem.double()
     run = _Run(exact, tol, max_steps, max_nodes, seed)
     with tqdm(total=max_iter, desc="rounds", disable=None if progress else True) as bar:
@@ -127,6 +138,18 @@ def generate(
         except KeyboardInterrupt as stop:
             status = status_of(stop)
     return run.result(status, problem.X.dtype)
+
+
+def _checked(directions: Any, d: int) -> Tensor | Neurons:
+    """Neurons, with signs or without, whose vectors (m, d) are finite."""
+    signed = isinstance(directions, Neurons)
+    vectors = as_tensor(directions.vectors if signed else directions, "directions")
+    if vectors.ndim != 2 or vectors.shape[1] != d:
+        raise InputError(
+            f"directions has shape {tuple(vectors.shape)}; expected (m, {d}), a neuron in a row."
+        )
+    check_finite(vectors, "directions")
+    return directions if signed else vectors
 
 
 class _Run:

@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from convexlib.checks import check_choice, check_seconds, check_tol
 from convexlib.errors import unwarned
@@ -18,6 +17,7 @@ from convexlib.runtime import clock, time_limit
 from convexlib.solvers.base import (
     Tracker,
     check_options,
+    check_start,
     down_the_path,
     interrupted,
     need,
@@ -69,8 +69,8 @@ def solve(
           iterations of ``"fista"``, which stands in above that. On the cones of a small
           `Convolution` it needs thousands, and ``"oracle"`` takes its place if the data are of
           moderate size (1e-3 to 1e3);
-        * ``"lasso"`` for `Mirrors`, ``"wedge"`` for `WedgeLasso`, ``"units"`` for `ThreeLayer`
-          and `PathRegularized`: the only ones that know these programs.
+        * ``"lasso"`` for `Mirrors`, ``"wedge"`` for `WedgeLasso` and `ReflectionLasso`, which no
+          other knows, ``"units"`` for `ThreeLayer` and `PathRegularized`.
 
         The others are references: ``"oracle"`` (an interior-point solver, for small problems),
         ``"proximal_gradient"`` and ``"fista"`` (gated problems), ``"irls"`` (gated, kernel
@@ -137,20 +137,22 @@ def _solve_columns(
 ) -> Result:
     """Solve every column with `solver` to `tol`; values and bounds add up to one gap.
 
-    Options that are tensors (starts) are split along their last axis. ``n_iter`` is the sum. Each
-    column gets its share of the seconds that are left.
+    Starts are split along their last axis. ``n_iter`` is the sum. Each column gets its share of the
+    seconds that are left.
     """
     tracker = Tracker(problem, "columns", tol)
     results: list[Result] = []
     columns, end = problem.each_output(), clock() + seconds
+    starts = {
+        name: check_start(options[name], (..., len(columns)), name)
+        for name in ("start", "start_z")
+        if options.get(name) is not None
+    }
     with unwarned():  # the gap of all columns together is reported once, at the end
         for k, column in enumerate(columns):
-            own = {
-                name: value[..., k] if isinstance(value, Tensor) else value
-                for name, value in options.items()
-            }
+            own = {name: value[..., k] for name, value in starts.items()}
             share = max(end - clock(), 0.0) / (len(columns) - k)
-            results.append(_solve_within(column, solver, share, tol=tol, **own))
+            results.append(_solve_within(column, solver, share, tol=tol, **(options | own)))
             if results[-1].status is Status.INTERRUPTED:
                 raise KeyboardInterrupt
     tracker.method = results[0].method

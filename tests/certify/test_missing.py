@@ -150,5 +150,7 @@ REFUSALS = [
      InputError, "max_nodes is 'a'; expec"),
     (lambda: cl.missing_neuron(PLAIN, EYE, COUNT, beta=1.0, progress="yes"),
      InputError, "progress is 'yes'"),
+    (lambda: cl.missing_neuron(PLAIN, EYE, EYE, beta=1.0),
+     InputError, "missing_neuron takes networks of one output"),
 ]  # fmt: skip
 test_refusals = refused(REFUSALS)

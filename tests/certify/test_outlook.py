@@ -62,6 +62,11 @@ def test_no_data_and_no_targets_are_zero():
     assert cl.outlook(torch.ones(3, 2), torch.zeros(3), beta=1.0).beta_max == 0.0
 
 
+def test_sizes_whose_squares_vanish_are_told_apart():
+    X = np.array([[1.0, 1e-170, 0.0], [2.0, 3e-170, 0.0]])
+    assert cl.outlook(X, np.ones(2), beta=1.0).apart == pytest.approx(1e170 / 2**0.5)
+
+
 test_refusals = refused(
     [
         (lambda: cl.outlook(np.ones((3, 2)), np.ones(2), beta=1.0), InputError, "y"),

@@ -144,6 +144,15 @@ def test_large_beta_gives_the_zero_network():
     assert result.certificate.relative_gap <= 1e-12
 
 
+def test_a_network_that_has_decayed_to_nothing_is_improved():
+    X, y = gaussian()
+    U, alpha = torch.randn(3, X.shape[1], generator=torch.manual_seed(0)).double(), torch.ones(3)
+    for scale in (1e-40, 1e-80):
+        given = TwoLayerReLU(scale * U, scale * alpha.double())
+        certificate = cl.polish(given, X, y, beta=1.0).certificate
+        assert certificate.primal < 0.99 * 0.5 * y @ y
+
+
 def test_the_path_norm():
     X, y = gaussian(n=10, seed=3)
     network = sequential(2, last_bias=False)
@@ -198,6 +207,8 @@ def refusals():
          InputError, "regularizer is array"),
         (lambda: cl.polish(PLAIN, EYE, COUNT, beta=1.0, progress="yes"),
          InputError, "progress is 'yes'"),
+        (lambda: cl.polish(PLAIN, EYE, EYE, beta=1.0),
+         InputError, "polish takes networks of one output"),
     ]  # fmt: skip
 
 

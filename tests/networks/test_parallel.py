@@ -1,12 +1,14 @@
 """The path norm, and standard and residual networks in parallel form."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import convexlib as cl
-from convexlib.errors import InputError
+from convexlib.errors import InputError, NotCertifiableError
 from tests.helpers.networks import random_network, standard
 from tests.helpers.refusals import ONE, refused
 from tests.helpers.three_layer import seed_one
@@ -106,9 +108,25 @@ def test_path_norm_counts_paths() -> None:
     assert cl.path_norm(tree.balanced()) == pytest.approx(cl.path_norm(tree))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("power", [-1, 1])
+def test_path_norms_of_large_and_tiny_weights(dtype, power) -> None:
+    scale = (1e12 if dtype is torch.float32 else 1e100) ** power
+    net = standard(2, 3, 2)
+    large = copy.deepcopy(net)
+    for one in large.parameters():
+        one.data *= scale
+    tree = cl.as_parallel(large)
+    for kept, other in ((net, large), (cl.as_parallel(net), tree)):
+        expected = pytest.approx(cl.path_norm(kept), rel=1e-6)
+        assert cl.path_norm(other.to(dtype)) / scale**3 == expected
+
+
 HUGE = nn.Sequential(nn.Linear(1, 1, False), nn.ReLU(), nn.Linear(1, 1, False)).double()
 nn.init.constant_(HUGE[0].weight, 1e200)
 nn.init.constant_(HUGE[2].weight, 1e200)
+HOOKED = random_network(2, (2, 3), K=4)
+HOOKED.register_forward_hook(lambda module, given, output: 2 * output)
 REFUSALS = [
     (lambda: cl.as_parallel(nn.ModuleList([standard(2, 3), standard(2, 3, 1)])),
      InputError, "depths .2, 3. and .2. features; expected one of each"),
@@ -119,5 +137,6 @@ REFUSALS = [
     (lambda: cl.ParallelReLU(ONE[None], 3, ONE[0]), InputError, "inner is int"),
     (lambda: cl.as_parallel(HUGE, max_leaves=print), InputError, "max_leaves is"),
     (lambda: cl.path_norm(HUGE), InputError, "path norm is inf; expected a"),
+    (lambda: cl.path_norm(HOOKED), NotCertifiableError, "ParallelReLU has hooks"),
 ]  # fmt: skip
 test_refusals = refused(REFUSALS)

@@ -107,6 +107,18 @@ def test_neurons_whose_outputs_cancel_all_go():
     assert cl.prune_neurons(network, np.eye(2) + 0.5).n_neurons == 0
 
 
+@pytest.mark.parametrize("scale", [1e-140, 1e-80, 1e80, 1e140])
+def test_the_scale_of_the_neurons_does_not_matter(scale):
+    U = torch.tensor([[1, 0.5], [-0.3, 1], [1, 0.5], [2, 1], [1, -1]], dtype=torch.float64)
+    alpha, X = torch.tensor([1, -0.7, 2, 0.5, 1], dtype=torch.float64), np.eye(2) + 0.5
+    expected = cl.prune_neurons(cl.TwoLayerReLU(U, alpha), X)
+    pruned = cl.prune_neurons(cl.TwoLayerReLU(scale * U, alpha), X)
+    neurons = pruned.U * pruned.alpha.abs()[:, None] / scale
+    torch.testing.assert_close(neurons, expected.U * expected.alpha.abs()[:, None])
+    # Below, squares are no numbers.
+    assert cl.prune_neurons(cl.TwoLayerReLU(1e-155 * U, alpha), X).n_neurons == 0
+
+
 BIASED = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
 REFUSALS = [
     (lambda: cl.prune_neurons(BIASED, EYE), InputError, "append a column of ones"),
@@ -115,6 +127,8 @@ REFUSALS = [
     (lambda: cl.prune_neurons(nn.Linear(2, 1), EYE), NotCertifiableError, "cannot certify"),
     (lambda: cl.prune_neurons(cl.TwoLayerReLU(1e300 * ONE, 1e300 * ONE[0]), ONE),
      InputError, "neurons' outputs on X contains 1 non-finite"),
+    (lambda: cl.prune_neurons(cl.TwoLayerReLU(1e200 * ONE, ONE[0]), ONE),
+     InputError, "largest entry of the neurons is 1.0e"),
 ]  # fmt: skip
 test_refusals = refused(REFUSALS)
 

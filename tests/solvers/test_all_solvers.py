@@ -249,6 +249,39 @@ def test_unknown_options_are_refused_with_those_that_exist(method):
         cl.solution_path(problem, [0.1, 0.2], method=method, iterations=3)
 
 
+GIVEN = cl.TwoLayer(np.eye(2), np.ones(2), beta=0.1)
+OPEN = cl.TwoLayer(np.eye(2), np.ones(2), beta=0.1, arrangements="generate")
+GATED = cl.TwoLayer(np.eye(2), np.ones(2), beta=0.1, gated=True)
+COLUMNS = cl.VectorOutput(np.eye(2), np.ones((2, 3)), beta=0.1)
+
+
+@pytest.mark.parametrize(
+    ("problem", "options", "message"),
+    [
+        (GIVEN, {"method": "admm", "check_every": 0}, "check_every is 0; expected an integer >= 1"),
+        (GIVEN, {"start": np.zeros((3, 2))}, "start has shape (3, 2); expected (2, 4, 2). Is it"),
+        (GIVEN, {"start_z": np.zeros(3)}, "start_z has shape (3,); expected (2)"),
+        (GIVEN, {"start_z": [1.0, np.nan]}, "start_z contains 1 non-finite"),
+        (GATED, {"method": "irls", "start": [1.0]}, "start has shape (1,); expected (4)"),
+        (GATED, {"method": "irls", "start": -np.ones(4)}, "has the entry -1; expected all > 0"),
+        (COLUMNS, {"start": np.zeros((2, 4, 2))}, "expected (..., 3). Is it of another"),
+        (OPEN, {"max_nodes": -1}, "max_nodes is -1; expected an integer >= 0"),
+        (OPEN, {"directions": np.ones((1, 3))}, "directions has shape (1, 3); expected (m, 2)"),
+        (OPEN, {"directions": [[np.inf, 0.0]]}, "directions contains 1 non-finite"),
+    ],
+)  # fmt: skip
+def test_bad_options_are_refused(problem, options, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        cl.solve(problem, **options)
+
+
+def test_starts_may_be_arrays():
+    result = cl.solve(GIVEN, tol=1e-9)
+    again = cl.solve(GIVEN, start=result.weights.numpy(), start_z=result.z.numpy(), tol=1e-9)
+    assert again.value == pytest.approx(result.value, rel=1e-8)
+    assert cl.solve(OPEN, directions=np.eye(2)).value == pytest.approx(result.value, rel=1e-5)
+
+
 @pytest.mark.parametrize("method", [name for name in solvers.METHODS if name != "oracle"])
 @pytest.mark.parametrize("max_iter", [0, -1, 2.5])
 def test_bad_iteration_limits_are_refused(method, max_iter):

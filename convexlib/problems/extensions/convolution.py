@@ -236,9 +236,13 @@ class Convolution(LinearProgram):
 
     def to_cvxpy(self) -> CvxpyProgram:
         """The program for CVXPY, one variable (P, h) per sign."""
+        import cvxpy as cp
+
         blocks, norms, cones = self.rows._cvxpy_blocks()
         signed = blocks[0] if self.gated else blocks[0] - blocks[1]
-        outputs = sum(A @ signed[i] for i, A in enumerate(self.maps.cpu().numpy()))
+        # One product: CVXPY warns of a sum of hundreds.
+        maps = self.maps.transpose(0, 1).flatten(1).cpu().numpy()  # (n, P h)
+        outputs = maps @ cp.reshape(signed, (maps.shape[1],), order="C")
         return self._written(outputs, norms, cones, blocks)
 
     def __repr__(self) -> str:

@@ -135,8 +135,19 @@ class ChainFeature(Feature):
             breaks = np.unique(np.concatenate([breaks, roots]))
         apart = np.concatenate([[True], np.diff(breaks) > 1e-9 * span])
         breaks = breaks[apart]
-        slopes = np.diff(self(breaks)) / np.diff(breaks)
-        return breaks[1:-1][np.abs(np.diff(slopes)) > 1e-6]
+        slopes = self._slopes(0.5 * (breaks[:-1] + breaks[1:]))
+        sizes = np.maximum(np.abs(slopes[:-1]), np.abs(slopes[1:]))
+        return breaks[1:-1][np.abs(np.diff(slopes)) > 1e-12 * sizes]
+
+    def _slopes(self, x: Floats) -> Floats:
+        """The slopes at inputs that are no kinks: products of those of the activations."""
+        low = {"relu": 0.0, "abs": -1.0, "leaky": self.slope}[self.activation]
+        h, slopes = x, np.ones_like(x)
+        for sign, bias in zip(self.signs, self.biases, strict=True):
+            inner = sign * h + bias
+            slopes = slopes * (sign * np.where(inner >= 0, 1.0, low))
+            h = activate(inner, self.activation, self.slope)
+        return slopes
 
     def describe(self) -> str:
         names = self.kink_names()

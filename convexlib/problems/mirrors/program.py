@@ -340,6 +340,8 @@ class Mirrors(DictionaryLasso):
                 return float(found[worst])
             known.append(worst)
             A = self.matrix(known).numpy()  # (n, k)
+            size = float(np.abs(A).max()) or 1.0  # HiGHS's tolerances are absolute
+            A = A / size
             fixed = np.where(y == constant, 0.0, z)
             rows = np.vstack([A[tied].T, -A[tied].T])
             rows = np.hstack([rows, -np.ones((len(rows), 1))])
@@ -356,7 +358,7 @@ class Mirrors(DictionaryLasso):
                     f"HiGHS ended with status {solution.status} in beta_max: {solution.message} "
                     "Expected an optimum. Rescale x and y."
                 )
-            z[tied], bound = solution.x[:-1], solution.x[-1]
+            z[tied], bound = solution.x[:-1], size * solution.x[-1]
 
     def to_network(self, result: Result | Tensor) -> ParallelUnits | SwitchingUnits:
         r"""Return the network with :math:`g = |z_j|^{1/L}` as the size of every weight of unit j.

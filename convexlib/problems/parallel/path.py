@@ -69,12 +69,14 @@ class PathRegularized(UnitProgram):
     widths : tuple of int
         Children per inner node, from the leaves upwards.
     scope : str
-        ``"network"`` if the units are proven to be all of them, else ``"program"``.
+        ``"network"`` if the units are proven to be all of them, or generated; else ``"program"``.
 
     Raises
     ------
     InputError
         For unusable data, beta, width, depth, labels or units.
+    ProblemError
+        For ``units="generate"`` with another depth than 3 or another loss than the squared one.
     TooManyArrangementsError
         If units=None and there are more than max_units.
 
@@ -112,6 +114,11 @@ class PathRegularized(UnitProgram):
     ) -> None:
         self._setup(X, y, beta, width, depth, units, max_units)
         self.loss = get_path_loss(loss, self.y)
+        if self.generates and self.loss.name != "squared":
+            raise ProblemError(
+                f'units="generate" needs loss="squared"; got {self.loss.name!r}. Use '
+                "units=sample_units(X, n_units=...)."
+            )
 
     def norms(self, blocks: Tensor) -> Tensor:
         """Frobenius norms of blocks (..., m, d)."""

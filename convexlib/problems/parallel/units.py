@@ -178,7 +178,13 @@ def sample_units(
 ) -> Units:
     """Return the units of `n_units` random Gaussian sub-networks with random signs, each once.
 
-    Programs over them give upper bounds. Parameters as for `enumerate_units`.
+    Silent ones are left out. Programs over them give upper bounds. Parameters as for
+    `enumerate_units`.
+
+    Raises
+    ------
+    InputError
+        For unusable arguments, too many units for the memory, or if all units are silent.
 
     Examples
     --------
@@ -282,7 +288,8 @@ def enumerate_units(
         Children per inner node; a sequence gives one number for each of the depth - 2 inner
         levels, from the leaves upwards.
     depth : int
-        Layers of weights, at least 2. At depth 2 the units are the patterns of X.
+        Layers of weights, at least 2. At depth 2 the units are the patterns of X but the silent
+        one.
     max_units : int
         The most units to return.
 

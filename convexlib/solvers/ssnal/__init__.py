@@ -34,7 +34,7 @@ from convexlib.checks import check_positive_int
 from convexlib.problems.base import Problem
 from convexlib.problems.two_layer import GroupLasso
 from convexlib.result import Result, Status
-from convexlib.solvers.base import Tracker, need, round_weights
+from convexlib.solvers.base import Tracker, check_start, need, round_weights
 from convexlib.solvers.ssnal.blocks import Blocks
 from convexlib.solvers.ssnal.newton import NewtonSystem, Subproblem, minimise
 
@@ -88,6 +88,8 @@ def ssnal(
     check_positive_int(max_iter, "max_iter")
     if max_steps is not None:
         check_positive_int(max_steps, "max_steps")
+    start = None if start is None else check_start(start, problem.shape, "start")
+    start_z = None if start_z is None else check_start(start_z, problem.y.shape, "start_z")
     exact = problem.double()
     tracker = Tracker(exact, "ssnal", tol)
     tracker.arrangements = problem.arrangements  # in the precision of the data

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from convexlib.checks import check_beta, check_choice, check_data, check_positive_int, check_real
+from convexlib.checks import check_beta, check_choice, check_data, check_positive_int, check_tol
 from convexlib.errors import InputError
 from convexlib.losses.piecewise import PiecewiseLoss, get_path_loss
 from convexlib.networks import ParallelReLU
@@ -121,7 +121,7 @@ def low_rank_path(
     """
     X, y = check_data(X, y)
     rank = check_positive_int(rank, "rank")
-    beta = check_beta(beta)
+    beta, tol = check_beta(beta), check_tol(tol)
     depth = check_positive_int(depth, "depth", minimum=2)
     check_choice(loss, ("absolute", "hinge"), "loss")
     if rank > min(X.shape):
@@ -143,7 +143,7 @@ def low_rank_path(
     problem = PathRegularized(
         features, y, beta=beta, width=width, depth=depth, loss=loss, max_units=max_units
     )
-    result = generate_units(problem, tol=check_real(tol, "tol"))
+    result = generate_units(problem, tol=tol)
     truncated = problem.to_network(result)
     with torch.no_grad():
         network = ParallelReLU(truncated.U @ right[:rank], list(truncated.inner), truncated.alpha)

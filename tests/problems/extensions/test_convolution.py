@@ -1,5 +1,7 @@
 """Convolutional networks: the program by CVXPY, networks by torch's own layers, bounds."""
 
+import warnings
+
 import cvxpy as cp
 import numpy as np
 import pytest
@@ -112,6 +114,15 @@ def test_the_correlations_are_those_of_the_rows(gated):
     z = torch.linspace(-1.0, 2.0, len(problem.y), dtype=torch.float64)
     by_rows = problem.rows.correlations(problem.lift(z))
     torch.testing.assert_close(problem.correlations(z), by_rows)
+
+
+def test_a_program_of_thousands_of_patterns_is_written_without_a_warning():
+    rng = np.random.default_rng(0)
+    problem = cl.Convolution(rng.standard_normal((6, 4, 4)), np.ones(6), beta=0.1)
+    assert problem.rows.n_patterns > 4000
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert problem.to_cvxpy().problem.is_dcp()
 
 
 @pytest.mark.parametrize(("size", "stride"), [(3, 1), (2, 2), (2, 1)])

@@ -86,6 +86,23 @@ def test_features_describe_themselves():
     assert pairs.feature(3).describe() == "switches between x_1 and x_2, between x_2 and x_3"
 
 
+def test_kinks_between_small_slopes_are_told():
+    x = np.array([-2.0, -1.0, 0.5, 3.0])
+    problem = cl.Mirrors(x, x, beta=1.0, activation="leaky", slope=1e-3, depth=4)
+    for j in range(problem.n_features):
+        feature = problem.feature(j)
+        ends = np.concatenate([[-9.0], feature.kinks, [9.0]])
+        slopes = []
+        for low, high in zip(ends[:-1], ends[1:], strict=True):
+            points = low + (high - low) * np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+            pieces = np.diff(feature(points)) / np.diff(points)
+            # Straight between the kinks, up to the rounding of values of about one.
+            assert np.ptp(pieces) <= 1e-6 * np.abs(pieces).max() + 1e-14
+            slopes.append(pieces[0])
+        sizes = np.maximum(np.abs(slopes[:-1]), np.abs(slopes[1:]))
+        assert (np.abs(np.diff(slopes)) > 0.5 * sizes).all()
+
+
 @pytest.mark.parametrize("activation", ["relu", "abs", "leaky", "sign", "threshold"])
 def test_one_distinct_input_needs_no_features_at_any_depth(activation):
     problem = cl.Mirrors([1.0, 1.0], [2.0, 4.0], beta=0.1, depth=200, activation=activation)

@@ -159,6 +159,13 @@ def test_constant_exactly_from_beta_max_on(kind):
     )
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-10, 1e10])
+def test_quantile_has_the_same_beta_max_in_all_units(scale):
+    x, y = scale * np.array([-2.0, -1.0, 1.0, 2.0]), np.array([2.0, 0.0, 0.0, 1.0])
+    problem = cl.Mirrors(x, y, beta=1.0, loss="quantile", quantile=0.3)
+    assert problem.beta_max() == pytest.approx(0.3 * scale)
+
+
 def test_quantile_with_ties_has_the_right_beta_max():
     x, y = np.arange(6.0), np.array([0.0, 1.0, 1.0, 1.0, 1.0, 2.0])
     problem = cl.Mirrors(x, y, beta=1.0, loss="quantile")

@@ -171,6 +171,8 @@ def refusals():
          TooManyArrangementsError, r"depth=5\), whose program gives an upper bound\.$"),
         (lambda: cl.PathRegularized(X, y, beta=beta, loss="hinge"),
          InputError, "labels -1 and 1 for loss"),
+        (lambda: cl.low_rank_path(X, y, beta=beta, rank=1, tol=-1.0),
+         InputError, "tol is -1; expected tol > 0"),
         (lambda: cl.PathRegularized(X, y, beta=beta, loss="logistic"),
          InputError, "loss is 'logistic'; expected one of 'squared'"),
         (lambda: cl.low_rank_path(X, y, beta=beta, rank=1, loss="squared"),

@@ -182,11 +182,14 @@ def test_a_problem_without_units_says_so() -> None:
 def refusals():
     X, y, beta = circle()
     problem = cl.ThreeLayer(X, y, beta=beta, units="generate")
+    other = cl.PathRegularized(X, y, beta=beta, loss="absolute", units=cl.sample_units(X, 3))
     return [
         (lambda: problem.to_cvxpy(), ProblemError, "has no units of its own"),
         (lambda: cl.PathRegularized(X, y, beta=beta, depth=4, units="generate"),
          ProblemError, 'units="generate" with depth=4: only sub-networks of'),
-        (lambda: cl.solve(cl.PathRegularized(X, y, beta=beta, loss="absolute", units="generate")),
+        (lambda: cl.PathRegularized(X, y, beta=beta, loss="absolute", units="generate"),
+         ProblemError, 'units="generate" needs loss="squared"; got .absolute'),
+        (lambda: cl.solve(other.with_units(problem.units)),
          SolverError, 'units="generate" needs loss="squared"; got .absolute'),
         (lambda: cl.solve(problem, starts=3),
          InputError, "units does not know the option 'starts'; .*n_starts"),
