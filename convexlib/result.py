@@ -59,7 +59,8 @@ class Result:
     value : float
         Objective of the program at `weights`.
     dual : float
-        A lower bound on the optimum of the program.
+        A lower bound on the optimum of the program; of float32 data, and a solver that computes in
+        their precision (see `z`), up to the rounding of float32.
     gap : float
         ``(value - dual) / value``, the relative duality gap (0 when both are 0).
     z : Tensor (n,)
