@@ -23,7 +23,7 @@ CONTENT = {
     "recovery": (74, "d221a1414e9433f9"),
     "reflections": (136, "493be75ea82f50a4"),
     "three_layer": (32, "85dac6da76608f8f"),
-    "uci": (4115, "6a8b7f9579d4cb76"),
+    "uci": (4291, "d4b7f41755079e26"),
 }
 
 
