@@ -13,6 +13,7 @@ import torch
 import convexlib as cl
 from convexlib.cli import main
 from convexlib.cli.console import BAD_INPUT, DONE, FAILED
+from convexlib.solvers.base import Tracker
 
 
 @pytest.fixture
@@ -126,6 +127,25 @@ def test_a_picture_that_fails_leaves_no_model(cars, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         fit(path, "--target", "mpg", "--features", "power", "--beta", "9")
     assert [other.name for other in path.parent.iterdir()] == ["cars.csv"]
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_an_interrupt_ends_it_and_leaves_nothing(cars, capsys, monkeypatch, later):
+    """One keystroke, in the search for beta or in the last fit, which the solver survives."""
+    plain, strikes = Tracker.update, [1]
+
+    def update(self, *args, **kwargs):
+        if strikes and self.method == "generate":
+            strikes.pop()
+            raise KeyboardInterrupt
+        return plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(Tracker, "update", update)
+    path, _ = cars
+    words = ["--features", "power,weight", "--target", "mpg"]
+    assert fit(path, *words, *(("--beta", "1") if later else ("--folds", "2"))) == 130
+    assert (strikes, capsys.readouterr().err.splitlines()[-1:]) == ([], ["convexlib: interrupted"])
+    assert [found.name for found in path.parent.iterdir()] == ["cars.csv"]
 
 
 def values(said):
