@@ -134,10 +134,11 @@ class ConeProjector:
         Only of those above `floor`: the others are 0. Most projections are cut short, as soon as
         they are known not to be among the longest ones. `blocks` is that of a call.
         """
+        sizes = torch.linalg.vector_norm(points, dim=1)
+        order = torch.argsort(sizes, descending=True)  # the long ones first: they raise the floor
         array = points.detach().cpu().numpy().astype(np.float64)
         own = np.arange(len(array)) if blocks is None else blocks
-        sizes = torch.from_numpy(self._bounds(array, own)).to(points)
-        order = torch.argsort(sizes, descending=True)  # the long ones first: they raise the floor
+        bounds = torch.from_numpy(self._bounds(array, own)).to(points)
         found = torch.zeros_like(sizes)
         begin, batch = 0, _BATCHES[0]
         while begin < len(order):
@@ -146,6 +147,7 @@ class ConeProjector:
             part = part[sizes[part] > floor]
             if not len(part):
                 break
+            part = part[bounds[part] > floor]
             numbers = part.cpu().numpy()
             projected = self(points[part], floor, numbers if blocks is None else blocks[numbers])
             found[part] = torch.linalg.vector_norm(projected, dim=1)

@@ -97,14 +97,18 @@ def test_values_are_those_of_cold_solves(gated, loss):
 
 @pytest.mark.parametrize("gated", [True, False])
 def test_a_fine_path_takes_fewer_steps_than_cold_solves(gated):
-    problem = path_problem(gated, n=60, d=5)
-    betas = problem.beta_max() * np.geomspace(1.0, 1e-2, 20)
-    warm = cl.solution_path(problem, betas)
-    cold = [cl.solve(problem.with_beta(float(beta))) for beta in betas]
-    assert all(result.converged for result in warm)
-    values = [result.value for result in warm]
-    assert values == sorted(values, reverse=True)  # the optimum increases with beta
-    assert sum(r.n_iter for r in warm) <= 0.6 * sum(r.n_iter for r in cold)
+    """Over eight draws: one alone may take between 0.47 and 0.68 of the steps."""
+    warm = cold = 0
+    for seed in range(8):
+        problem = random_problem(60, 5, seed, gated=gated, n_patterns=30)
+        betas = problem.beta_max() * np.geomspace(1.0, 1e-2, 20)
+        results = cl.solution_path(problem, betas)
+        assert all(result.converged for result in results)
+        values = [result.value for result in results]
+        assert values == sorted(values, reverse=True)  # the optimum increases with beta
+        warm += sum(result.n_iter for result in results)
+        cold += sum(cl.solve(problem.with_beta(float(beta))).n_iter for beta in betas)
+    assert warm <= 0.6 * cold
 
 
 def path_kinds():
