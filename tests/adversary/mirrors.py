@@ -566,6 +566,7 @@ def path(draw: Draw) -> None:
         fits = problem.fitted(end), problem.fitted(results[1].weights)
         draw.same(*fits, 1e-5 * np.abs(y).max())
     active = np.abs(np.abs(A.T @ residuals[1]) - betas[1]) <= 1e-9 * betas[1]
+    active[S] = True  # also where rounding of a long column hides it
     unit = A[:, active] / np.linalg.norm(A[:, active], axis=0)
     if np.linalg.matrix_rank(unit, tol=1e-9) == active.sum():  # one optimum
         draw.same(*optima.ends, 1e-6 * np.abs(thetas[1]).max(initial=0.0))
