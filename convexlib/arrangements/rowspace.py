@@ -152,8 +152,8 @@ class Reduction:
         return float(top * (np.linalg.norm(residual) + rounding) * (1 + 1e-9))
 
 
-def reduce_rows(A: Floats, tolerance: Tolerance = DOUBLE) -> Reduction:
-    """Find the rank of `A` (n, d) and its distinct directions, up to `tolerance`.
+def column_scale(A: Floats) -> Floats:
+    """Powers of two (d,) that bring the columns of `A` (n, d) to one size; zero columns have 1.
 
     Raises
     ------
@@ -161,7 +161,6 @@ def reduce_rows(A: Floats, tolerance: Tolerance = DOUBLE) -> Reduction:
         If a column has nonzero entries whose ratio is outside the range of float64, or only
         subnormal ones.
     """
-    n, d = A.shape
     largest = np.abs(A).max(axis=0)
     subnormal = (largest > 0) & (largest < np.finfo(np.float64).tiny)
     if subnormal.any():
@@ -171,7 +170,7 @@ def reduce_rows(A: Floats, tolerance: Tolerance = DOUBLE) -> Reduction:
             "Rescale the samples, or set tiny entries to zero."
         )
     # Powers of two, so that nothing is rounded: a column of small numbers is not a zero column.
-    scale = np.ldexp(1.0, -np.frexp(largest)[1])
+    scale: Floats = np.ldexp(1.0, -np.frexp(largest)[1])
     lost = (A * scale / scale != A).any(axis=0)
     if lost.any():
         raise InputError(
@@ -179,6 +178,18 @@ def reduce_rows(A: Floats, tolerance: Tolerance = DOUBLE) -> Reduction:
             "others that vanish beside them; expected nonzero entries within a factor of 1e300. "
             "Rescale the samples, or set tiny entries to zero."
         )
+    return scale
+
+
+def reduce_rows(A: Floats, tolerance: Tolerance = DOUBLE) -> Reduction:
+    """Find the rank of `A` (n, d) and its distinct directions, up to `tolerance`.
+
+    Raises
+    ------
+    InputError
+        For columns that `column_scale` refuses.
+    """
+    n, scale = len(A), column_scale(A)
     used = np.flatnonzero(A.any(axis=1))
     owner, side = np.full(n, -1), np.ones(n, dtype=int)
     if not len(used):

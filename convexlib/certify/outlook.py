@@ -83,7 +83,7 @@ APART = 100.0  # ratio of the sizes of two features from which on scale is worth
 _MEANING = {
     "zero": "the zero network is optimal: beta is too large to learn anything",
     "proof": "a proof is within reach: expect a gap below 1e-4 in seconds to a minute",
-    "slow proof": "a proof may take minutes or stay open: more max_nodes and max_seconds help",
+    "slow proof": "a proof may take minutes or stay open: more time and more cones help",
     "bound": "a proof is out of reach: expect a valid bound, some per cent away at a tenth of "
     "beta_max and far more below a hundredth",
 }

@@ -88,8 +88,7 @@ def run_fit(chosen: argparse.Namespace) -> int:
         tried = _cross_validated(X, y, chosen.classify, folds)
         beta = max(tried, key=lambda pair: pair[1])[0]
     expected = _outlook(X, y, beta, chosen.classify)
-    outlook_text = _told(expected)
-    for line in outlook_text.splitlines()[1:]:
+    for line in str(expected).splitlines()[1:]:
         say("", line)
     say("fitting", "the network and its certificate")
     model = _estimator(chosen.classify, beta, max_seconds=chosen.max_seconds)
@@ -100,8 +99,8 @@ def run_fit(chosen: argparse.Namespace) -> int:
         say(name, text)
     content = saved(model.network_.state_dict(), replace(scales, beta=beta))
     picture = _picture(model, X, y, scales)
-    kind = _kind(len(model.certificate_) if isinstance(model.certificate_, list) else 1)
-    report = _report(chosen.data, outlook_text, lines, tried, picture, kind)
+    outputs = len(model.certificate_) if isinstance(model.certificate_, list) else 1
+    report = _report(chosen.data, expected, lines, tried, picture, outputs)
     write(files["model"], content)  # when nothing is left that can fail
     write(files["report"], report.encode())
     for kind, path in files.items():
@@ -138,12 +137,6 @@ def _outlook(X: NDArray[np.float64], y: Any, beta: float, classify: bool) -> Out
     columns = classes[1:] if len(classes) == 2 else classes
     labels = np.where(np.asarray(y)[:, None] == columns, 1.0, -1.0)
     return outlook(data, labels, beta, loss="logistic")
-
-
-def _told(expected: Outlook) -> str:
-    """The same for the shell, which has no option for cones."""
-    words = "more max_nodes and max_seconds help"
-    return str(expected).replace(words, "a longer --max-seconds may help")
 
 
 def _cross_validated(
@@ -247,14 +240,14 @@ def _picture(model: Any, X: NDArray[np.float64], y: Any, scales: Scales) -> byte
 
 def _report(
     data: Path,
-    expected: str,
+    expected: Outlook,
     lines: list[tuple[str, str]],
     tried: list[tuple[float, float]],
     picture: bytes,
-    kind: str,
+    outputs: int,
 ) -> str:
     """One page of HTML that needs nothing else."""
-    shared = " One whose neurons are shared by classes can be below it." if "class" in kind else ""
+    shared = " One whose neurons are shared by classes can be below it." if outputs > 1 else ""
     rows = "".join(
         f"<tr><th scope='row'>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>"
         for name, text in lines
@@ -274,10 +267,10 @@ table{{border-collapse:collapse}}td,th{{text-align:left;padding:.2rem 1rem .2rem
 img{{max-width:100%}}</style></head><body>
 <h1>{html.escape(data.name)}</h1>
 <p>A two-layer ReLU network, trained by convex optimisation. The lower bound holds for all such
-{kind}, on these data in standard units: the gap is how far this one can be from the best of
-them.{shared} It says nothing about predictions on other rows.</p>
+{_kind(outputs)}, on these data in standard units: the gap is how far this one can be
+from the best of them.{shared} It says nothing about predictions on other rows.</p>
 <table>{rows}</table>
-<h2>Before the fit</h2><p>{html.escape(expected).replace(chr(10), "<br>")}</p>{searched}
+<h2>Before the fit</h2><p>{html.escape(str(expected)).replace(chr(10), "<br>")}</p>{searched}
 <h2>Picture</h2><img alt="Outputs of the network and targets" src="data:image/png;base64,{encoded}">
 </body></html>
 """

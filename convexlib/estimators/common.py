@@ -27,7 +27,7 @@ from convexlib.checks import (
     check_unmasked,
 )
 from convexlib.errors import InputError, warn
-from convexlib.result import Result, Status
+from convexlib.result import Result
 
 Array = NDArray[np.float64]
 
@@ -205,13 +205,6 @@ def check_weights(sample_weight: Any, n: int, name: str = "sample_weight") -> Ar
     check_scale(weights, name)
     array: Array = weights.numpy()
     return array
-
-
-def uninterrupted(result: Result) -> Result:
-    """Let Ctrl-C end a fit, as it does a grid search: half a training is no estimator."""
-    if result.status is Status.INTERRUPTED:
-        raise KeyboardInterrupt
-    return result
 
 
 def say(text: object) -> None:

@@ -11,8 +11,9 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from convexlib.checks import as_tensor, check_device, check_tol
 from convexlib.errors import InputError, unwarned
-from convexlib.estimators.common import Array, evaluate, uninterrupted, validated, warn_of_gap
+from convexlib.estimators.common import Array, evaluate, validated, warn_of_gap
 from convexlib.problems.mirrors import Mirrors
+from convexlib.solvers.base import uninterrupted
 from convexlib.solvers.solve import solve
 
 

@@ -38,7 +38,6 @@ from convexlib.estimators.common import (
     check_weights,
     evaluate,
     say,
-    uninterrupted,
     validated,
     warn_of_gap,
 )
@@ -50,6 +49,7 @@ from convexlib.problems.two_layer import TwoLayer
 from convexlib.problems.vector_output import VectorOutput
 from convexlib.result import Result, Status, relative_gap
 from convexlib.runtime import clock, time_limit
+from convexlib.solvers.base import uninterrupted
 from convexlib.solvers.solve import solve
 
 _ROUNDS, _STEPS = 100, 600  # of column generation, and Newton steps in all of them

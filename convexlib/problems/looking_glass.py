@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from convexlib.arrangements.rowspace import reduce_rows
+from convexlib.arrangements.rowspace import column_scale, reduce_rows
 from convexlib.arrangements.zonotope import subset_normals
 from convexlib.arrays import Floats
 from convexlib.checks import check_beta, check_data, check_positive_int, readable_count
@@ -188,7 +188,7 @@ def reflection_units(
             f"fewer columns, fewer samples{shallow}."
         )
     # In columns of one size, or what is rounding would depend on the units of the data.
-    scale = np.ldexp(1.0, -np.frexp(np.abs(points).max(axis=0))[1])
+    scale = column_scale(points)
     scaled = points * scale
     found = [np.zeros((0, d + 3))]
     for anchor in anchors if n > 1 else []:  # one sample: every unit is constant

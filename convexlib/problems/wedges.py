@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convexlib.arrangements.rowspace import reduce_rows
+from convexlib.arrangements.rowspace import column_scale, reduce_rows
 from convexlib.arrangements.zonotope import subset_normals
 from convexlib.arrays import Floats
 from convexlib.checks import (
@@ -80,7 +80,7 @@ def wedge_neurons(A: Floats, d: int, norm: int, exact: bool, limit: int) -> Floa
     """
     n, width = A.shape
     # In columns of one size, or what is rounding would depend on the units of the data.
-    scale = np.ldexp(1.0, -np.frexp(np.abs(A).max(axis=0))[1])
+    scale = column_scale(A)
     B = A * scale
     # Zero rows and multiples of a row have no hyperplane of their own.
     reduced = reduce_rows(np.vstack([B, np.eye(d, width)]) if exact else B)

@@ -135,6 +135,16 @@ def need_problem(problem: object) -> None:
         )
 
 
+def uninterrupted(result: Result) -> Result:
+    """Raise the interrupt that a solver survived: whoever called it would go on as if it had not.
+
+    Half a training is no estimator, and one column or one beta no answer for all.
+    """
+    if result.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    return result
+
+
 # What a method solves, as its refusal of other problems says it.
 NEEDS = {
     "ssnal": "a program of TwoLayer, BatchNorm or Threshold with given patterns",

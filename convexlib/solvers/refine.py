@@ -13,7 +13,8 @@ from convexlib.errors import unwarned
 from convexlib.losses import ShiftedLoss, SmoothLoss, get_loss
 from convexlib.networks import Neurons
 from convexlib.problems.two_layer import TwoLayer
-from convexlib.result import Result, Status
+from convexlib.result import Result
+from convexlib.solvers.base import uninterrupted
 from convexlib.solvers.generate import generate
 from convexlib.solvers.ssnal import ssnal
 
@@ -179,12 +180,9 @@ def _solve(
     """By column generation, or over the patterns of the neurons at hand; the caller bounds z."""
     with unwarned():  # nothing here needs to have converged
         if rounds:
-            found = generate(
-                problem, tol=tol, max_iter=rounds, directions=start, max_nodes=max_nodes
+            return uninterrupted(
+                generate(problem, tol=tol, max_iter=rounds, directions=start, max_nodes=max_nodes)
             )
-            if found.status is Status.INTERRUPTED:  # what called us would go on as if it were not
-                raise KeyboardInterrupt
-            return found
         if not len(start):
             start = problem.X.new_ones(1, problem.X.shape[1])  # any direction will do
         return ssnal(problem.with_arrangements(patterns_of(problem.X, start)), tol=tol)

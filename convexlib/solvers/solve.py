@@ -22,6 +22,7 @@ from convexlib.solvers.base import (
     interrupted,
     need,
     need_problem,
+    uninterrupted,
     watching,
 )
 
@@ -152,9 +153,8 @@ def _solve_columns(
         for k, column in enumerate(columns):
             own = {name: value[..., k] for name, value in starts.items()}
             share = max(end - clock(), 0.0) / (len(columns) - k)
-            results.append(_solve_within(column, solver, share, tol=tol, **(options | own)))
-            if results[-1].status is Status.INTERRUPTED:
-                raise KeyboardInterrupt
+            result = _solve_within(column, solver, share, tol=tol, **(options | own))
+            results.append(uninterrupted(result))
     tracker.method = results[0].method
     weights = torch.stack([result.weights for result in results], dim=-1)
     z = torch.stack([result.z for result in results], dim=-1)
@@ -218,10 +218,7 @@ def solution_path(
     need_problem(problem)
 
     def solved(beta: float, last: Result | None) -> Result:
-        result = solve(problem.with_beta(beta), tol=tol, **(_starts(last) | options))
-        if result.status is Status.INTERRUPTED:
-            raise KeyboardInterrupt
-        return result
+        return uninterrupted(solve(problem.with_beta(beta), tol=tol, **(_starts(last) | options)))
 
     return down_the_path(betas, solved, progress)
 

@@ -343,12 +343,13 @@ def test_scales_of_another_network_are_refused(cars, capsys, change):
         assert "is no model of `convexlib fit`, or is damaged" in capsys.readouterr().err
 
 
-def test_what_to_expect_names_options_that_there_are(cars, capsys, monkeypatch):
+def test_what_to_expect_names_no_option_that_is_not_there(cars, capsys, monkeypatch):
     path, _ = cars
     monkeypatch.setattr(sys.modules[cl.Outlook.__module__], "_SEEN", 0.0)
     assert fit(path, "--target", "mpg", "--features", "power", "--beta", "1") == DONE
     for text in (capsys.readouterr().out, path.with_name("cars.report.html").read_text()):
-        assert "a proof may take minutes or stay open: a longer --max-seconds may help" in text
+        assert "a proof may take minutes or stay open: more time and more cones help" in text
+        assert "max_" not in text
 
 
 def test_a_folder_that_is_not_there_is_refused_before_the_work(cars, capsys, tmp_path):

@@ -265,6 +265,13 @@ def test_a_column_of_small_numbers_beside_one_of_ones(size, tol):
     assert result.value == pytest.approx(expected, rel=2 * tol + 10 * size)
 
 
+def test_columns_of_subnormal_numbers_are_refused():
+    X = np.array([[1e-320, 1.0], [2e-320, 1.0], [3e-320, 2.0]])
+    for kind in (cl.WedgeLasso, cl.ReflectionLasso):
+        with pytest.raises(InputError, match=r"Column 0 of X has entries of \de-320 at most"):
+            kind(X, COUNT, beta=0.1)
+
+
 def refusals():
     X, y = gaussian(60, 6)
     problem = cl.WedgeLasso(X[:, :2], y, beta=1.0)
