@@ -188,6 +188,11 @@ def _read(chosen: argparse.Namespace, scales: Scales | None) -> Table:
             f"{chosen.model} was fitted to {kind}; expected --loss {expected}, as `convexlib fit` "
             "trains it."
         )
+    if chosen.one_hot:
+        raise InputError(
+            f"--one-hot is for classes 0, 1, ..., and {chosen.model} holds the names of its own; "
+            "expected the table as `convexlib fit` had it, without the option."
+        )
     labels = scales.classes is not None
     table = load_table(chosen.data, scales.target, features=scales.features, labels=labels, **how)
     y = scales.targets(table.y)

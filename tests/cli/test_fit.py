@@ -194,6 +194,8 @@ def test_certify_takes_the_classes_of_the_file(cars, capsys, classes):
         assert again[1] == pytest.approx(bound, rel=1e-3)
     assert certify(path, "3") == BAD_INPUT
     assert "was fitted to classes; expected --loss logistic" in capsys.readouterr().err
+    assert certify(path, "3", "--loss", "logistic", "--one-hot") == BAD_INPUT
+    assert "holds the names of its own; expected the table as" in capsys.readouterr().err
 
 
 def test_a_table_with_commas_for_points(cars, capsys):
