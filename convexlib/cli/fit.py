@@ -227,7 +227,8 @@ def _picture(model: Any, X: NDArray[np.float64], y: Any, scales: Scales) -> byte
                               for a in scales.classes])  # fmt: skip
             axes.imshow(table, cmap="Blues")
             for (row, column), count in np.ndenumerate(table):
-                axes.text(column, row, str(count), ha="center", va="center")
+                colour = "white" if 2 * count > table.max() else "black"  # on dark, on light blue
+                axes.text(column, row, str(count), ha="center", va="center", color=colour)
             places = range(len(scales.classes))
             axes.set_xticks(places, scales.classes, rotation=45, ha="right")
             axes.set_yticks(places, scales.classes)
