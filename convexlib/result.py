@@ -59,14 +59,13 @@ class Result:
     value : float
         Objective of the program at `weights`.
     dual : float
-        A lower bound on the optimum of the program; of float32 data, and a solver that computes in
-        their precision (see `z`), up to the rounding of float32.
+        A lower bound on the optimum of the program.
     gap : float
         ``(value - dual) / value``, the relative duality gap (0 when both are 0).
     z : Tensor (n,)
         The feasible dual point that gives `dual`, in the shape of the program's targets: (n, c) for
-        `VectorOutput`, (n s, c) for `Attention`; of the solvers that compute in float64 it is in
-        float64, also where `weights` are rounded to the float32 of the data.
+        `VectorOutput`, (n s, c) for `Attention`; in float64, also where `weights` are
+        rounded to the float32 of the data.
     status, converged : Status, bool
         How it ended; ``converged`` means gap <= tol.
     method : str

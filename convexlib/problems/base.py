@@ -11,7 +11,8 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -95,6 +96,16 @@ class Problem(ABC):
     def with_beta(self, beta: float) -> Self:
         """The same problem with another regularisation; all else is shared."""
         return self._changed(beta=check_beta(beta))
+
+    def double(self) -> Self:
+        """The same problem in float64, with all that it holds; itself if that is what it is in."""
+        if self.X.dtype is torch.float64:
+            return self
+        kind = type(self)
+        cached = {k for k in vars(self) if isinstance(getattr(kind, k, None), cached_property)}
+        other = self._changed(*cached)
+        vars(other).update({name: _doubled(held) for name, held in vars(other).items()})
+        return other
 
     def _changed(self, *computed: str, **attributes: Any) -> Self:
         """The same problem with other attributes, without those `computed` from the old ones."""
@@ -269,6 +280,17 @@ class LinearProgram(Problem):
             if abs(largest - previous) <= 1e-4 * largest:
                 break
         return 1.02 * largest
+
+
+def _doubled(held: Any) -> Any:
+    """Something that a problem holds, in float64 where it is in float32."""
+    if isinstance(held, Tensor) and held.is_floating_point():
+        return held.double()
+    if isinstance(held, Problem):
+        return held.double()
+    if isinstance(held, Arrangements):
+        return replace(held, gates=held.gates.double())
+    return held
 
 
 def double(network: nn.Module) -> nn.Module:

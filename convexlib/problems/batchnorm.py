@@ -129,6 +129,11 @@ class BatchNorm(GroupLasso):
         self._inputs, self.whitening = inputs, whitening
         _check_patterns(self.arrangements, features)
 
+    def double(self) -> Self:
+        """See `Problem`: with the U' of the data, of which X in float32 is rounded."""
+        other = super().double()
+        return other if other is self else other._changed(X=self.whitening.features)
+
     def with_arrangements(self, arrangements: Arrangements) -> Self:
         """The same problem over other patterns of U'."""
         other = super().with_arrangements(arrangements)

@@ -2,7 +2,6 @@ r"""Two layers: weight decay training is a group Lasso with cone constraints."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -80,16 +79,6 @@ class GroupLasso(LinearProgram):
         if self.gated:
             check_gates(arrangements, self.inputs)
         return arrangements
-
-    def double(self) -> Self:
-        """The same problem in float64; the problem itself if that is what it is in."""
-        if self.X.dtype is torch.float64:
-            return self
-        arrangements = self.arrangements
-        if arrangements is not None:
-            arrangements = replace(arrangements, gates=arrangements.gates.double())
-        data = {"X": self.X.double(), "y": self.y.double()}
-        return self._changed("masks", arrangements=arrangements, **data)
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """What all solvers share: the bookkeeping of the best primal and dual values, and refusals.
 
-**Problems in float32** are solved in float64 and given back with an honest gap. Only the weights
-are rounded, since they become a network in the data's precision. The dual point is a proof, not a
+**Problems in float32** are solved in float64 by every solver, and given back with an honest gap:
+the sums of the objective alone are wrong by more than 1e-6 in float32. Only the weights are
+rounded, since they become a network in the data's precision. The dual point is a proof, not a
 part of the network, and stays in float64: a rounded one is feasible only after it has been made
 smaller, which can cost far more than the tolerance.
 
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from inspect import Parameter, signature
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,21 +30,26 @@ from convexlib.problems.base import MAX_SAMPLES, Problem
 from convexlib.result import Record, Result, Status, relative_gap
 from convexlib.runtime import OutOfTime, check_time, clock
 
+P = TypeVar("P", bound=Problem)
+
 # The trackers of the solve under way: see `watching`.
-_running: ContextVar[list[Tracker] | None] = ContextVar("running", default=None)
+_running: ContextVar[list[Tracker[Any]] | None] = ContextVar("running", default=None)
 
 
-class Tracker:
-    """Keeps the best weights and the best dual point of a run, and its history."""
+class Tracker(Generic[P]):
+    """Keeps the best weights and the best dual point of a run, and its history.
 
-    def __init__(self, problem: Problem, method: str, tol: float) -> None:
-        self.problem, self.method, self.tol = problem, method, tol
+    Solvers work with its `problem`, which is the given one in float64.
+    """
+
+    def __init__(self, given: P, method: str, tol: float) -> None:
+        self.given, self.problem, self.method, self.tol = given, given.double(), method, tol
         self.began = clock()
-        self.weights = problem.zeros()
-        self.primal = problem.value(self.weights)
-        self.z = problem.y.new_zeros(problem.y.shape)
-        self.dual = problem.dual_value(self.z)
-        self.arrangements = problem.arrangements  # those of the best weights
+        self.weights = self.problem.zeros()
+        self.primal = self.problem.value(self.weights)
+        self.z = torch.zeros_like(self.problem.y)
+        self.dual = self.problem.dual_value(self.z)
+        self.arrangements = given.arrangements  # those of the best weights
         self.history: list[Record] = []
         running = _running.get()
         if running is not None and not running:
@@ -74,6 +80,7 @@ class Tracker:
 
         The gap decides whether it converged; `status` is why it ended, where it is too large.
         """
+        self._round()
         if self.gap <= self.tol:
             status, detail = Status.CONVERGED, ""
         elif status is Status.CONVERGED:
@@ -98,14 +105,28 @@ class Tracker:
             warn(f"{text} {detail}".rstrip())
         return result
 
+    def _round(self) -> None:
+        """Put the weights into the precision of the data, with the value that they have there."""
+        self.weights = self.weights.to(self.given.X.dtype)
+        if self.weights.dtype is torch.float64:
+            return
+        primal = self.problem.value(self.weights.double())
+        self.primal, self.dual = primal, min(self.dual, primal)
+        self.history = [
+            replace(record, primal=max(record.primal, primal), dual=min(record.dual, primal))
+            for record in self.history
+        ]
+        if self.history:
+            self.history[-1] = replace(self.history[-1], primal=primal)
+
 
 @contextmanager
-def watching() -> Iterator[list[Tracker]]:
+def watching() -> Iterator[list[Tracker[Any]]]:
     """The first tracker made inside, in a list: what an interrupt can still give back.
 
     Solvers called by a solver have trackers too, but those know of a part only.
     """
-    first: list[Tracker] = []
+    first: list[Tracker[Any]] = []
     token = _running.set(first)
     try:
         yield first
@@ -113,7 +134,7 @@ def watching() -> Iterator[list[Tracker]]:
         _running.reset(token)
 
 
-def interrupted(first: list[Tracker], stop: KeyboardInterrupt) -> Result:
+def interrupted(first: list[Tracker[Any]], stop: KeyboardInterrupt) -> Result:
     """The best that an interrupted solver had, labelled; raises again where there is nothing."""
     if not first:
         raise stop
@@ -158,7 +179,6 @@ NEEDS = {
     "wedge": "WedgeLasso",
     "units": "ThreeLayer or PathRegularized",
 }
-P = TypeVar("P", bound=Problem)
 
 
 def need(problem: Problem, kind: type[P], method: str, caller: str = "") -> P:
@@ -223,18 +243,3 @@ def down_the_path(
     for place in tqdm(order, desc="betas", disable=None if progress else True):
         last = results[place] = solved(values[place], last)
     return [results[place] for place in range(len(values))]
-
-
-def round_weights(tracker: Tracker, dtype: torch.dtype) -> None:
-    """Put a float64 run's weights into another precision, with the value that they have there."""
-    if dtype is torch.float64:
-        return
-    tracker.weights = tracker.weights.to(dtype)
-    primal = tracker.problem.value(tracker.weights.double())
-    tracker.primal, tracker.dual = primal, min(tracker.dual, primal)
-    tracker.history = [
-        replace(record, primal=max(record.primal, primal), dual=min(record.dual, primal))
-        for record in tracker.history
-    ]
-    if tracker.history:
-        tracker.history[-1] = replace(tracker.history[-1], primal=primal)

@@ -95,6 +95,7 @@ def _descend(problem: Problem, method: str, tol: float, max_iter: int, check_eve
     check_positive_int(max_iter, "max_iter")
     check_positive_int(check_every, "check_every")
     tracker = Tracker(problem, method, tol)
+    problem = tracker.problem
     prox, y, loss = problem.proximal_map(), problem.y, problem.loss
     steepness = loss.gradient_lipschitz * problem.lipschitz()
     w = v = problem.zeros()
@@ -134,8 +135,9 @@ def admm(
     problem = need(problem, LinearProgram, "admm")
     check_positive_int(max_iter, "max_iter")
     check_positive_int(check_every, "check_every")
-    n = len(problem.y)
     tracker = Tracker(problem, "admm", tol)
+    problem = tracker.problem
+    n = len(problem.y)
     prox, y, loss, beta = problem.proximal_map(), problem.y, problem.loss, problem.beta
     gram = problem.gram()
     weight = float(gram.trace())
@@ -210,12 +212,13 @@ def irls(
     problem = need(problem, GroupLasso, "irls")
     check_positive_int(max_iter, "max_iter")
     check_positive_int(check_every, "check_every")
+    tracker = Tracker(problem, "irls", tol)
+    problem = tracker.problem
     shares = problem.y.new_ones(problem.n_patterns)
     if start is not None:
         shares = check_start(start, (problem.n_patterns,), "start").to(problem.y)
     if not bool((shares > 0).all()):
         raise InputError(f"start has the entry {float(shares.min()):g}; expected all > 0.")
-    tracker = Tracker(problem, "irls", tol)
     masks, products = problem.masks, problem.X @ problem.X.T
     eta = best_multiple(products * (masks.T @ (shares[:, None] * masks)), shares, problem)
     for iteration in range(1, max_iter + 1):

@@ -62,7 +62,7 @@ from convexlib.problems.base import Problem
 from convexlib.problems.two_layer import GroupLasso, TwoLayer
 from convexlib.result import Result, Status, relative_gap
 from convexlib.runtime import OutOfTime, check_time, time_left, time_limit
-from convexlib.solvers.base import Tracker, need, round_weights, status_of, watching
+from convexlib.solvers.base import Tracker, need, status_of, watching
 from convexlib.solvers.ssnal import ssnal
 from convexlib.training.descent import SCHEDULES, Adam, initial_weights
 
@@ -117,9 +117,7 @@ def generate(
         With ``scope="network"``: `value` and `dual` bracket the optimum over all networks, of any
         width. If the proof is incomplete, ``status`` is ``Status.UNPROVEN`` and the gap is valid
         but may be far from tight; the warning says what local search knows. A KeyboardInterrupt
-        or `max_seconds` of `solve` ends the search with the best of what has been found. A float32
-        problem is solved in float64: its weights are rounded at the end, and `value` is theirs; z
-        stays in float64.
+        or `max_seconds` of `solve` ends the search with the best of what has been found.
     """
     problem = need(problem, GroupLasso, "generate")
     check_positive_int(max_iter, "max_iter")
@@ -129,15 +127,14 @@ def generate(
         check_positive_int(max_nodes, "max_nodes", minimum=0)
     if directions is not None:
         directions = _checked(directions, problem.X.shape[1])
-    exact = problem.double()
-    run = _Run(exact, tol, max_steps, max_nodes, seed)
+    run = _Run(problem, tol, max_steps, max_nodes, seed)
     with tqdm(total=max_iter, desc="rounds", disable=None if progress else True) as bar:
         try:
             run.begin(directions, seeding)
             status = run.rounds(max_iter, bar)
         except KeyboardInterrupt as stop:
             status = status_of(stop)
-    return run.result(status, problem.X.dtype)
+    return run.result(status)
 
 
 def _checked(directions: Any, d: int) -> Tensor | Neurons:
@@ -158,13 +155,14 @@ class _Run:
     def __init__(
         self, problem: GroupLasso, tol: float, max_steps: int, max_nodes: int | None, seed: int
     ) -> None:
-        self.problem, self.merged = problem, merge_rows(problem)
+        self.tracker = Tracker(problem, "generate", tol)
+        self.problem = self.tracker.problem
+        self.merged = merge_rows(self.problem)
         self.small = self.merged.problem
         self.rank = row_space(self.small.X)[0].shape[1]
         self.seconds = time_left()
         self.tol, self.max_nodes, self.seed = tol, max_nodes, seed
         self.generator = torch.Generator().manual_seed(check_seed(seed))
-        self.tracker = Tracker(problem, "generate", tol)
         self.iteration = 0
         self.steps_left = max_steps
         self.z = problem.loss.dual_point(torch.zeros_like(self.small.y), self.small.y)
@@ -243,7 +241,7 @@ class _Run:
             self.arrangements, start = extended(self.arrangements, weights, added)
         return Status.MAX_ITER
 
-    def result(self, status: Status, dtype: torch.dtype) -> Result:
+    def result(self, status: Status) -> Result:
         """Close the run, with the best bound that its dual points give."""
         detail = ""
         if status is not Status.CONVERGED:
@@ -257,7 +255,6 @@ class _Run:
                 else:
                     self._prove(self.candidate, self.max_nodes)
             detail = self._detail()
-        round_weights(self.tracker, dtype)
         return self.tracker.result(status, self.iteration, detail)
 
     @contextmanager

@@ -41,6 +41,7 @@ def oracle(problem: Problem, *, tol: float = 1e-6, max_design: int = MAX_DESIGN)
             f"max_design={max_design:.0e}. Use method='auto'."
         )
     tracker = Tracker(problem, "oracle", tol)
+    problem = tracker.problem
     program = problem.to_cvxpy()
     accuracy = min(1e-9, 1e-3 * tol)
     settings = {"tol_gap_abs": accuracy, "tol_gap_rel": accuracy, "tol_feas": accuracy}

@@ -156,7 +156,7 @@ def _solve_columns(
             result = _solve_within(column, solver, share, tol=tol, **(options | own))
             results.append(uninterrupted(result))
     tracker.method = results[0].method
-    weights = torch.stack([result.weights for result in results], dim=-1)
+    weights = torch.stack([result.weights for result in results], dim=-1).to(tracker.problem.X)
     z = torch.stack([result.z for result in results], dim=-1)
     n_iter = sum(result.n_iter for result in results)
     tracker.update(n_iter, weights, z)

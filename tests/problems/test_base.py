@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import convexlib as cl
+from convexlib.errors import unwarned
 from convexlib.problems.base import LinearProgram
 from tests.helpers.checks import check_maps, check_record
 from tests.helpers.two_layer import tensors
@@ -99,6 +100,25 @@ def test_every_method_that_a_problem_names_solves_it(family):
         assert result.value == pytest.approx(best, rel=1e-6)
         network = problem.to_network(result)
         assert problem.objective(network) == pytest.approx(result.value, rel=1e-9)
+
+
+def test_float32_is_solved_and_proved_in_float64(family):
+    X, y = (part.float() for part in tensors(6, 2, 3))
+    beta = 0.3 * family(X, y, 1.0).beta_max()
+    single, exact = family(X, y, beta), family(X.double(), y.double(), beta)
+    # The same numbers over the same patterns: those of single data are told apart more coarsely.
+    if hasattr(exact, "with_arrangements") and exact.arrangements is not None:
+        exact = exact.with_arrangements(single.double().arrangements)
+    best = cl.solve(exact, tol=1e-10)
+    for method in single.methods:
+        with unwarned():  # rounded weights may be worth more than the gap allows
+            result = cl.solve(single, tol=1e-9, method=method)
+        assert result.weights.dtype == torch.float32
+        assert result.z.dtype == torch.float64
+        assert result.dual <= best.value * (1.0 + 1e-12)
+        assert result.dual == pytest.approx(min(exact.dual_value(result.z), result.value))
+        assert result.dual == pytest.approx(best.value, rel=1e-6)
+        assert result.value == exact.value(result.weights.double())
 
 
 def test_outputs_and_correlations_are_adjoint(family):

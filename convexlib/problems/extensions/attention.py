@@ -2,6 +2,7 @@ r"""Self-attention: all heads together are one matrix, and weight decay is its n
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -154,9 +155,14 @@ class Attention(LinearProgram):
         pairs = token_pairs(self.X)
         self.arrangements = check_arrangements(arrangements, pairs)
         check_gates(arrangements, pairs)
-        masks = arrangements.masks.to(self.X).reshape(-1, n, s, s)
+
+    @cached_property
+    def maps(self) -> Tensor:
+        r"""The coefficients of :math:`\mathcal A_p`, (P, n s, d, d, d)."""
+        n, s, _ = self.X.shape
+        masks = self.arrangements.masks.to(self.X).reshape(-1, n, s, s)
         maps = torch.einsum("nak,pnab,nbl,nbm->pnaklm", self.X, masks, self.X, self.X)
-        self.maps = maps.flatten(1, 2)
+        return maps.flatten(1, 2)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -115,6 +115,7 @@ def _solve(
     tol = check_tol(tol)
     check_positive_int(max_iter, "max_iter")
     tracker = Tracker(problem, method, tol)
+    problem = tracker.problem
     quantile = isinstance(problem.loss, QuantileLoss)
     inner: Squared | Pinball = Pinball(problem) if quantile else Squared(problem)
     inner.add(*_start(problem, start))

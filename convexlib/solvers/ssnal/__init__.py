@@ -34,7 +34,7 @@ from convexlib.checks import check_positive_int
 from convexlib.problems.base import Problem
 from convexlib.problems.two_layer import GroupLasso
 from convexlib.result import Result, Status
-from convexlib.solvers.base import Tracker, check_start, need, round_weights
+from convexlib.solvers.base import Tracker, check_start, need
 from convexlib.solvers.ssnal.blocks import Blocks
 from convexlib.solvers.ssnal.newton import NewtonSystem, Subproblem, minimise
 
@@ -64,10 +64,6 @@ def ssnal(
 ) -> Result:
     """Solve a TwoLayer problem with given patterns.
 
-    The arithmetic is float64 whatever the data's dtype. (In float32 the sums of the objective alone
-    are wrong by more than 1e-6.) Of float32 problems the weights are rounded in the end, and the
-    value and the gap are those of the rounded ones; z, which proves the bound, stays in float64.
-
     Parameters
     ----------
     problem : TwoLayer
@@ -90,13 +86,10 @@ def ssnal(
         check_positive_int(max_steps, "max_steps")
     start = None if start is None else check_start(start, problem.shape, "start")
     start_z = None if start_z is None else check_start(start_z, problem.y.shape, "start_z")
-    exact = problem.double()
-    tracker = Tracker(exact, "ssnal", tol)
-    tracker.arrangements = problem.arrangements  # in the precision of the data
-    run = _Run(exact, tracker, start, start_z)
+    tracker = Tracker(problem, "ssnal", tol)
+    run = _Run(tracker, start, start_z)
     with tqdm(total=max_iter, desc="ssnal", disable=None if progress else True) as bar:
         status = run.iterate(tol, max_iter, max_steps or math.inf, bar)
-    round_weights(tracker, problem.X.dtype)
     return tracker.result(status, run.steps)
 
 
@@ -104,9 +97,10 @@ class _Run:
     """One solve."""
 
     def __init__(
-        self, problem: GroupLasso, tracker: Tracker, start: Tensor | None, start_z: Tensor | None
+        self, tracker: Tracker[GroupLasso], start: Tensor | None, start_z: Tensor | None
     ) -> None:
-        self.problem, self.tracker = problem, tracker
+        self.tracker = tracker
+        self.problem = problem = tracker.problem
         self.all = self.blocks = Blocks(problem)
         # One projector for the steps and the certificate: in the end both meet the same faces.
         self.certifier = self.all.projector

@@ -62,6 +62,7 @@ def generate_units(
             'units; expected tol and max_iter. Others are for units="generate".'
         )
     tracker = Tracker(problem, "units", tol)
+    problem = tracker.problem
     z = problem.loss.dual_point(torch.zeros_like(problem.y), problem.y)
     tracker.update(0, problem.zeros(), problem.dual_scaling(z))
     blocks = _violated(problem, z, 0.0)

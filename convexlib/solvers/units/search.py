@@ -93,9 +93,10 @@ def search_units(
         )
     check_positive_int(n_starts, "n_starts")
     check_choice(seeding, ("auto", "adam", "none"), "seeding")
-    X, y = problem.X.double().cpu(), problem.y.double().cpu()
     generator = torch.Generator().manual_seed(check_seed(seed))
     tracker = Tracker(problem, "units", tol)
+    problem = tracker.problem
+    X, y = problem.X.cpu(), problem.y.cpu()
     m, d = problem.widths[0], X.shape[1]
 
     def solved(found: Found, exact: bool) -> tuple[Found, Tensor]:
