@@ -277,8 +277,9 @@ def enumerate_arrangements(X: Any, max_patterns: int = 100_000) -> Arrangements:
         Before any search, if :func:`count_bound` for the distinct directions is more than twice
         `max_patterns`; after it, if more than `max_patterns` were found.
     InputError
-        If X is not a finite matrix, one of its columns has entries whose ratio is outside the range
-        of float64, or `max_patterns` is not a positive integer.
+        If X is not a finite matrix, one of its entries is so large that products with unit vectors
+        overflow, one of its columns has entries whose ratio is outside the range of float64, or
+        `max_patterns` is not a positive integer.
 
     Notes
     -----
