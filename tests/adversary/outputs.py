@@ -114,3 +114,28 @@ def five_rays(draw: Draw) -> None:
     assert np.linalg.eigvalsh(W).min() > 0
     assert np.einsum("ni,ij,nj->n", t, horn, t).min() >= -1e-12
     draw.below(-(horn * W).sum(), 0.0, 1e-3)
+
+
+@attack("outputs-plane")
+def one_of_three_rays(draw: Draw) -> None:
+    """In space some ray comes first so that all coordinates of a block's columns are nonnegative.
+
+    Blocks of any rank, with rays that are zero, orthogonal, equal, or nearly so.
+    """
+    k = draw.size(1, 5)
+    B = draw.normal(3, k)
+    if draw.rng.random() < 0.5:  # nonnegative from the start, so that zeros are exact
+        B = np.abs(B) * (draw.rng.random(B.shape) < 0.6)
+    B[draw.rng.random(3) < 0.1] = 0.0
+    if draw.rng.random() < 0.3:
+        B[1] = draw.power(-1, 1) * B[0] + draw.choice(0.0, 1e-6) * draw.rng.standard_normal(k)
+    B *= np.array([draw.power(-3, 3) for _ in range(3)])[:, None]
+    draw.assume(bool((B @ B.T >= 0.0).all()))
+    sizes = np.linalg.norm(B, axis=1)
+    unit = np.pad(B / np.where(sizes > 0.0, sizes, 1.0)[:, None], ((0, 0), (0, 3)))
+    worst = []
+    for order in ([0, 1, 2], [1, 0, 2], [2, 0, 1]):
+        order.sort(key=lambda ray: sizes[ray] == 0.0)  # a ray that is zero gives no direction
+        first, upper = np.linalg.qr(unit[order].T)
+        worst.append((unit @ (first * np.where(np.diag(upper) < 0, -1, 1))).min())
+    draw.below(-max(worst), 0.0, 1e-7)
