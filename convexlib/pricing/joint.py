@@ -15,7 +15,10 @@ vectors of the cone bounds h there: the shortest w with :math:`r_k^\top w \ge q_
 :math:`h(-a) = h(a)`.) The excess is of the order of the square of a cone's angle.
 
 The first bound is :math:`(\sum_k h(e_k)^2)^{1/2}`. It is tight where one column outweighs the
-others, hence in coordinates in which Z's columns are orthogonal: its right singular vectors.
+others, hence in coordinates in which Z's columns are orthogonal: its right singular vectors. **Many
+outputs** have too many orthants, and too many edges. Their coordinates fall into groups, and if
+:math:`q_g \ge h` on the unit vectors of group g, then :math:`(\sum_g q_g^2)^{1/2}` bounds h for
+the same reason: :math:`h(\sum_g a_g) \le \sum_g q_g \|a_g\|`.
 
 **Rounding is covered.** Generators are dyadic. What the change of coordinates leaves out, and the
 rounding of each Za, costs at most :math:`\sum_i \|e_i\| \|x_i\|` for an error with rows e_i.
@@ -29,6 +32,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from convexlib.arrays import EPS, Floats
@@ -36,8 +40,9 @@ from convexlib.pricing.ascent import ascend
 from convexlib.pricing.best_neuron import LARGEST_RANK, Pricing, price, scaled
 from convexlib.pricing.branch_and_bound import MAX_DEPTH, edge_to_halve, shortest_slope
 from convexlib.pricing.condense import row_space
+from convexlib.runtime import out_of_time
 
-_MOST_OUTPUTS = 8  # above this the orthants are too many, and the first bound stays
+_TOGETHER, _GROUP = 6, 3  # outputs that are bounded together; above this in such groups
 _PRICES, _FEW = 500, 60  # pricing problems with one output; where each is bounded and not solved
 _CONES = 20_000  # of output weights
 _TINY = 1e-290  # more than what scaling by powers of two may lose
@@ -101,81 +106,115 @@ def _unit_size(part: Tensor) -> tuple[Tensor, int]:
 def _price(X: Tensor, Z: Tensor, target: float, rtol: float, max_nodes: int) -> Pricing:
     """`price_outputs` at a size of about 1."""
     W, stretch, hidden = _rotated(X, Z)
-    lengths = torch.linalg.vector_norm(X, dim=1)
-    best, direction = _local_search(X, Z)
+    search = _Search(X, Z, W, target, rtol, max_nodes)
     c = W.shape[1]
-    if c == 0:
-        return Pricing(best, hidden, direction, 1, hidden <= max(target, best), 0, "spectral")
-    nodes, floor, method = 0, 0.0, ""
-    known: dict[bytes, float] = {}
-
-    def bound_at(a: Floats) -> float:
-        """A bound on h(a)."""
-        nonlocal best, direction, nodes, floor, method
-        key = (a * np.sign(a[a != 0.0][0]) + 0.0).tobytes()  # h(-a) = h(a)
-        if key not in known:
-            weights = W @ torch.from_numpy(a)
-            size = float(np.linalg.norm(a))
-            share = max(min(max_nodes // _SHARE, max_nodes - nodes), 0)
-            low = _LOW * max(target, best) * size
-            priced = price(X, weights, target=low, rtol=0.25 * rtol, max_nodes=share)
-            nodes += priced.nodes
-            value = float(torch.linalg.vector_norm(Z.T @ torch.relu(X @ priced.direction)))
-            if value > best:
-                best, direction = value, priced.direction
-            wrong = (c + 2) * EPS * float((W.abs() @ torch.from_numpy(np.abs(a))) @ lengths)
-            known[key] = priced.upper + wrong
-            if known[key] >= floor * size:
-                floor, method = known[key] / size, priced.method
-        return known[key]
-
-    def goal() -> float:
-        # No cone that has the generator with the highest bound has a lower one.
-        return max(target, best, floor) * (1.0 + 0.5 * rtol)
-
-    axes = np.array([bound_at(axis) for axis in np.eye(c)])
-    first = float(np.linalg.norm(axes)) * (1.0 + (c + 8) * EPS)
-    cones = []  # heap of (-bound, number, generators, bounds at them, halvings)
-    if c > 1 and first > goal():
-        signs = [1 - 2 * ((orthant >> np.arange(c)) & 1) for orthant in range(2 ** (c - 1))]
-        signs = signs if c <= _MOST_OUTPUTS else []
-        cones = [
-            (-first, k, np.diag(sign.astype(float)), axes, np.zeros(c, int))
-            for k, sign in enumerate(signs)
-        ]
-    prices = _PRICES if row_space(X)[0].shape[1] <= LARGEST_RANK else _FEW
-    settled, made = (0.0 if cones else first), len(cones)
-    while (
-        cones
-        and -cones[0][0] > goal()
-        and len(known) < prices
-        and made < _CONES
-        and nodes < max_nodes
-    ):
-        bound, _, R, q, depths = heapq.heappop(cones)
-        one, other = edge_to_halve(R, np.ones(R.shape[1]))
-        depth = max(depths[one], depths[other]) + 1
-        if depth > MAX_DEPTH:
-            settled = max(settled, -bound)
-            continue
-        middle = 0.5 * (R[one] + R[other])
-        height = bound_at(middle)
-        for k in (one, other):
-            R_new, q_new, depths_new = R.copy(), q.copy(), depths.copy()
-            R_new[k], q_new[k], depths_new[k] = middle, height, depth
-            below = min(_highest(R_new, q_new), -bound)
-            heapq.heappush(cones, (-below, made, R_new, q_new, depths_new))
-            made += 1
-    upper = max(settled, -cones[0][0] if cones else 0.0) * stretch + hidden
+    n_groups = 1 if c <= _TOGETHER else -(-c // _GROUP)
+    sizes = [c // n_groups + (number < c % n_groups) for number in range(n_groups)]
+    # The smaller groups come first: of the columns that matter most.
+    groups = np.split(np.arange(c), np.cumsum(sizes[:0:-1]))
+    axes = np.array([search.bound_at(axis) for axis in np.eye(c)])
+    most = _PRICES if row_space(X)[0].shape[1] <= LARGEST_RANK else _FEW
+    squares = 0.0
+    for number, group in enumerate(groups):
+        left = n_groups - number  # all of them share what is left alike
+        prices = len(search.known) + (most - len(search.known)) // left
+        nodes = search.nodes + (max_nodes - search.nodes) // left
+        squares += search.highest(group, axes[group], n_groups, prices, nodes) ** 2
+    upper = math.sqrt(squares) * (1.0 + (c + 8) * EPS) * stretch + hidden
     return Pricing(
-        lower=best,
+        lower=search.best,
         upper=upper,
-        direction=direction,
+        direction=search.direction,
         sign=1,
-        complete=upper <= max(target, best) * (1.0 + rtol),
-        nodes=nodes,
-        method=method,
+        complete=upper <= max(target, search.best) * (1.0 + rtol),
+        nodes=search.nodes,
+        method=search.method or "spectral",
     )
+
+
+class _Search:
+    """What is known of h: bounds at some output weights, and the best neuron."""
+
+    def __init__(
+        self, X: Tensor, Z: Tensor, W: Tensor, target: float, rtol: float, max_nodes: int
+    ) -> None:
+        self.X, self.Z, self.W = X, Z, W
+        self.target, self.rtol, self.max_nodes = target, rtol, max_nodes
+        self.lengths = torch.linalg.vector_norm(X, dim=1)
+        self.best, self.direction = _local_search(X, Z)
+        self.known: dict[bytes, float] = {}
+        self.nodes, self.floor, self.method = 0, 0.0, ""
+
+    def bound_at(self, a: Floats) -> float:
+        """A bound on h(a) for a (k,), over the columns of W."""
+        key = (a * np.sign(a[a != 0.0][0]) + 0.0).tobytes()  # h(-a) = h(a)
+        if key not in self.known:
+            weights = self.W @ torch.from_numpy(a)
+            size = float(np.linalg.norm(a))
+            share = max(min(self.max_nodes // _SHARE, self.max_nodes - self.nodes), 0)
+            low = _LOW * max(self.target, self.best) * size
+            priced = price(self.X, weights, target=low, rtol=0.25 * self.rtol, max_nodes=share)
+            self.nodes += priced.nodes
+            value = float(
+                torch.linalg.vector_norm(self.Z.T @ torch.relu(self.X @ priced.direction))
+            )
+            if value > self.best:
+                self.best, self.direction = value, priced.direction
+            rounded = self.W.abs() @ torch.from_numpy(np.abs(a))
+            wrong = (len(a) + 2) * EPS * float(rounded @ self.lengths)
+            self.known[key] = priced.upper + wrong
+            if self.known[key] >= self.floor * size:
+                self.floor, self.method = self.known[key] / size, priced.method
+        return self.known[key]
+
+    def highest(
+        self, group: NDArray[np.intp], axes: Floats, n_groups: int, prices: int, nodes: int
+    ) -> float:
+        """A bound on h over unit vectors of one of so many groups of coordinates.
+
+        `axes` are the bounds at those. The search ends when so many bounds are known in all, or so
+        many cones of neurons have been examined.
+        """
+        c = len(group)
+        first = float(np.linalg.norm(axes)) * (1.0 + (c + 8) * EPS)
+        self.floor = float(axes.max(initial=0.0))
+
+        def enough() -> float:
+            # No cone that has the generator with the highest bound has a lower one.
+            goal = max(self.target, self.best) / math.sqrt(n_groups)
+            return max(goal, self.floor) * (1.0 + 0.5 * self.rtol)
+
+        if c <= 1 or first <= enough():
+            return first
+        signs = 1.0 - 2.0 * ((np.arange(2 ** (c - 1))[:, None] >> np.arange(c)) & 1)
+        # A heap of (-bound, number, generators, bounds at them, halvings).
+        cones = [(-first, k, np.diag(sign), axes, np.zeros(c, int)) for k, sign in enumerate(signs)]
+        settled, made = 0.0, len(cones)
+        while (
+            cones
+            and -cones[0][0] > enough()
+            and len(self.known) < prices
+            and made < _CONES
+            and self.nodes < nodes
+            and not out_of_time()
+        ):
+            bound, _, R, q, depths = heapq.heappop(cones)
+            one, other = edge_to_halve(R, np.ones(c))
+            depth = max(depths[one], depths[other]) + 1
+            if depth > MAX_DEPTH:
+                settled = max(settled, -bound)
+                continue
+            middle = 0.5 * (R[one] + R[other])
+            a = np.zeros(self.W.shape[1])
+            a[group] = middle
+            height = self.bound_at(a)
+            for k in (one, other):
+                R_new, q_new, depths_new = R.copy(), q.copy(), depths.copy()
+                R_new[k], q_new[k], depths_new[k] = middle, height, depth
+                below = min(_highest(R_new, q_new), -bound)
+                heapq.heappush(cones, (-below, made, R_new, q_new, depths_new))
+                made += 1
+        return max(settled, -cones[0][0] if cones else 0.0)
 
 
 def _rotated(X: Tensor, Z: Tensor) -> tuple[Tensor, float, float]:

@@ -74,6 +74,16 @@ def test_no_neuron_is_above_the_bound_at_any_size(n, d, c):
     assert found.lower <= found.upper < 3 * found.lower
 
 
+@pytest.mark.parametrize("c", [7, 10])
+@pytest.mark.parametrize("seed", range(3))
+def test_many_outputs_are_bounded_in_groups(c, seed):
+    X, Z = drawn(40, 3, c, seed)
+    found = price_outputs(X, Z, rtol=1e-2, max_nodes=200_000)
+    W = Z @ torch.linalg.svd(Z, full_matrices=False).Vh.T
+    first = math.hypot(*(price(X, column).upper for column in W.T))
+    assert float(best_neurons(X, Z)[0].max()) <= found.upper < 0.95 * first
+
+
 def test_a_target_that_is_not_reached_is_proven_cheaply():
     X, Z = drawn(30, 3, 3)
     tight = price_outputs(X, Z)
