@@ -205,7 +205,7 @@ def _advance(  # type: ignore[no-untyped-def]  # numba infers
         nothing = norm <= _VIOLATION * size
         short = norm <= threshold or nothing
         worst = -1
-        slack = -_VIOLATION * size
+        slack = -_VIOLATION * norm
         if not short:
             for j in picked:
                 dot = 0.0
@@ -291,7 +291,6 @@ def project_one(  # type: ignore[no-untyped-def]  # numba infers
     n, d = rows.shape
     triangle = np.zeros((d + 1, d + 1))
     picked = np.empty(_PICKED, dtype=np.int64)
-    level = -_VIOLATION * np.sqrt((point * point).sum())
     q, age = _start(rows, signs, point, active, q, -1, multipliers, basis, triangle, projection)
     count = 0
     for _ in range(50 * (n + d)):
@@ -301,6 +300,7 @@ def project_one(  # type: ignore[no-untyped-def]  # numba infers
         )  # fmt: skip
         if ended:
             break
+        level = -_VIOLATION * np.sqrt((projection * projection).sum())
         count = _pick(rows @ projection, signs, level, picked)
         if count == 0:
             break
@@ -330,7 +330,7 @@ def _project_all(  # type: ignore[no-untyped-def]  # numba infers
                 triangles[b], projections[b],
             )  # fmt: skip
         else:
-            level = -_VIOLATION * np.sqrt((points[k] * points[k]).sum())
+            level = -_VIOLATION * np.sqrt((projections[b] * projections[b]).sum())
             count = _pick(slacks[k], own, level, picked)
         if count == 0 and not fresh:
             ended[k] = True

@@ -74,6 +74,26 @@ def test_projection_on_degenerate_integers(case, seed):
         check_projection(X, c, projector, masks, atol=1e-10)
 
 
+@pytest.mark.parametrize("size", [1e4, 1e6])
+def test_thin_cones_are_met_however_long_the_point(size):
+    """In the plane the projection is that onto the nearer one of two rays."""
+    x = np.array([-2.0, -1.0, 0.0, 1.0, 2.0, 3.0])
+    X = np.column_stack([x, np.full(6, size)])
+    masks = np.array([x > place for place in (-1.5, -0.5, 0.5, 1.5, 2.5)])
+    points = np.random.default_rng(0).standard_normal((40, 2)) * [1.0, size]
+    for point in points:
+        projector = ConeProjector(torch.from_numpy(X), torch.from_numpy(masks))
+        u = projector(torch.from_numpy(np.tile(point, (len(masks), 1)))).numpy()
+        for mask, projected in zip(masks, u, strict=True):
+            length = np.linalg.norm(projected)
+            slacks = np.where(mask, 1.0, -1.0) * (X @ projected)
+            assert (slacks >= -1e-12 * size * length).all()
+            # (w, b) with x w + size b >= 0 where active, and <= 0 elsewhere.
+            rays = np.array([[1.0, -x[mask].min() / size], [1.0, -x[~mask].max() / size]])
+            rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+            assert length == pytest.approx(max(0.0, *(rays @ point)), rel=1e-6, abs=1e-6)
+
+
 def test_points_on_faces_and_in_the_cone_stay():
     X = CASES["many"]
     projector, masks = projector_of(X)

@@ -48,7 +48,7 @@ _CROWDED = 0.8  # share of the patterns beyond which a working set does not pay
 _FIRST_CONES = 100  # patterns to begin with where there are cones, and to add at least
 _FAR = 0.5  # share of the largest violation from which on a pattern is added at once
 _SINGLE = 1e-8, 1e8
-_STALLED = 12  # outer iterations that leave the bracket as wide as it was
+_STALLED = 12  # outer iterations that leave the bracket as wide as it was, at a full penalty
 _ROUNDING = 1e-14  # of a gradient, against y
 
 
@@ -109,7 +109,10 @@ class _Run:
         self.system = NewtonSystem(problem.n_patterns + d)
         if not _SINGLE[0] <= float(problem.X.abs().max()) <= _SINGLE[1]:
             self.system.sharpen(factors=True)  # products of X would leave the range of float32
-        self.sigma = _FIRST * d / max(float((problem.X**2).sum()), 1e-300)
+        sizes = (problem.X**2).sum(dim=0)
+        self.sigma = _FIRST * d / max(float(sizes.sum()), 1e-300)
+        # Where columns are of different sizes the smallest one hardly moves until this is reached.
+        self.full = _FIRST / max(min(sizes[sizes > 0.0].tolist(), default=math.inf), 1e-300)
         self.u = problem.zeros()
         self.steps = 0
         if start is None and self.certifier is not None:
@@ -148,7 +151,7 @@ class _Run:
                 return Status.CONVERGED
             # The gap itself may stay near 1 for long where beta is tiny: its numerator shrinks.
             narrowed = self.tracker.primal - self.tracker.dual < 0.99 * width
-            stalled = 0 if narrowed else stalled + 1
+            stalled = 0 if narrowed or self.sigma < self.full else stalled + 1
             if stalled >= _STALLED:
                 return Status.STALLED
             if self.steps >= max_steps:

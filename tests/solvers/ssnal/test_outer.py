@@ -100,6 +100,18 @@ def test_hard_inputs_converge(kind, gated, loss):
     assert result.converged
 
 
+@pytest.mark.parametrize("size", [1e5, 1e7, 1e9])
+def test_columns_of_sizes_that_are_far_apart(size):
+    """The penalty grows until the small column moves, and cones as thin as 1 / size are met."""
+    X = np.column_stack([[-2.0, -1.0, 0.0, 1.0, 2.0, 3.0], np.full(6, size)])
+    problem = cl.TwoLayer(X, [1.0, -1.0, 1.0, -1.0, 1.0, -1.0], beta=0.1)
+    result = ssnal(problem)
+    check_record(problem, result, 1e-6)
+    assert result.converged
+    assert result.value == pytest.approx(cl.solve(problem, method="oracle").value, rel=2e-6)
+    assert problem.objective(problem.to_network(result)) == pytest.approx(result.value, rel=1e-6)
+
+
 @pytest.mark.parametrize("gated", [True, False])
 @pytest.mark.parametrize("fraction", [1e-6, 1e-4, 0.99, 1.0 - 1e-9, 1.0 + 1e-9, 10.0])
 def test_beta_from_next_to_nothing_to_above_the_largest(gated, fraction):
