@@ -14,7 +14,7 @@ from typing import Any
 
 from convexlib.checks import check_device
 from convexlib.cli import console
-from convexlib.cli.console import DONE, FAILED, exit_code, write_plainly
+from convexlib.cli.console import DONE, FAILED, exit_code, tell, write_plainly
 from convexlib.errors import ConvexlibError, DataError, InputError
 from experiments import (
     bounds,
@@ -158,16 +158,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def list_experiments(_: argparse.Namespace) -> int:
     """List the experiments, and how many records of each profile are there."""
+    code = DONE
     for name, experiment in sorted(EXPERIMENTS.items()):
         counts = []
         for profile in ("quick", "full"):
             folder = runner.results_dir() / runner.place(name, profile)
             wanted = {runner.digest(config) for config in experiment.configs(profile)}
-            with warnings_in_one_line():
-                there = wanted & stored(folder).keys()
-            counts.append(f"{profile} {len(there)}/{len(wanted)}")
-        print(f"{name:13}{', '.join(counts):28}{experiment.title}")
-    return DONE
+            try:
+                with warnings_in_one_line():
+                    there = len(wanted & stored(folder).keys())
+            except DataError as error:  # of one folder; the others are listed all the same
+                complain(error)
+                code, there = FAILED, "?"
+            counts.append(f"{profile} {there}/{len(wanted)}")
+        tell(f"{name:13}{', '.join(counts):28}{experiment.title}")
+    return code
 
 
 def run_experiment(chosen: argparse.Namespace) -> int:
@@ -177,13 +182,16 @@ def run_experiment(chosen: argparse.Namespace) -> int:
         found = runner.run_experiment(
             experiment, **variation(chosen), jobs=chosen.jobs, others=chosen.others
         )
-    print(experiment.table(found))
+    with of_this_form(experiment):
+        table = experiment.table(found)
+        misses = [reason for record in found if (reason := experiment.missed(record))]
+    tell(table)
     if count := other_code(found, experiment.function):
         complain(
             f"{experiment.name}: {count} of {len(found)} records were made by other code than "
             "today's; --replace makes them again"
         )
-    return told(experiment, filter(None, map(experiment.missed, found)))
+    return told(experiment, misses)
 
 
 def check_records(chosen: argparse.Namespace) -> int:
@@ -205,7 +213,7 @@ def check_records(chosen: argparse.Namespace) -> int:
         rows = spot_check.spot_check(
             experiment, known, chosen.count, seed=chosen.seed, jobs=chosen.jobs
         )
-    print(spot_check.table(rows))
+    tell(spot_check.table(rows))
     return told(
         experiment,
         (
@@ -264,21 +272,24 @@ def print_table(chosen: argparse.Namespace) -> int:
             raise DataError(
                 f"{error} There are others: `python -m experiments table {name} --{other}`."
             ) from error
-    print(_table(EXPERIMENTS[name], found))
+    with of_this_form(EXPERIMENTS[name]):
+        table = EXPERIMENTS[name].table(found)
+    tell(table)
     return DONE
 
 
-def _table(experiment: runner.Experiment, found: list[dict[str, Any]]) -> str:
-    """The table of records that are intact, but perhaps of another version of convexlib."""
+@contextmanager
+def of_this_form(experiment: runner.Experiment) -> Iterator[None]:
+    """Say in words that records, which are intact, are of another version of convexlib."""
     try:
-        return experiment.table(found)
+        yield
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         if isinstance(error, ConvexlibError):
             raise
         raise DataError(
             f"a record of {experiment.name} is not of the form that this version writes "
             f"({error!r}); expected records of one version. Make them anew with "
-            "`python -m experiments run`."
+            "`python -m experiments run --replace`."
         ) from error
 
 
