@@ -1,12 +1,14 @@
 """`python -m experiments`: what its commands print, keep, and return."""
 
 import json
+import runpy
+import sys
 
 import pytest
 import torch
 
-from experiments import __main__ as cli
 from experiments import cluster, provenance, runner
+from experiments import commands as cli
 from experiments.records import fold, sealed, stored
 from experiments.runner import Experiment
 
@@ -168,6 +170,21 @@ def test_an_interrupt_is_one_line_and_exit_code_130(capsys, toy):
     )
     assert cli.main(["run", "toy", "--seeds", "0,5"]) == 1  # goes on beside it
     assert toy == [0, 7, 5]
+
+
+def test_an_interrupt_of_the_imports_is_the_same(capsys, monkeypatch):
+    class Strike:
+        @staticmethod
+        def find_spec(name, *_):
+            if name == "experiments.commands":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "experiments.commands")
+    monkeypatch.setattr(sys, "meta_path", [Strike, *sys.meta_path])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module("experiments", run_name="__main__")
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == "experiments: interrupted\n"
 
 
 # The warning is what is tested: it has to reach stderr, not become an exception.

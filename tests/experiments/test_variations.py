@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from convexlib.errors import DataError, InputError
-from experiments import __main__ as cli
 from experiments import bounds, ecg, images, nyse, recovery, reflections, runner, three_layer, uci
+from experiments import commands as cli
 from experiments.records import stored
 from experiments.runner import check_config, planned
 from experiments.variations import changed, parse, ratio_of
