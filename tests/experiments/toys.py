@@ -76,6 +76,7 @@ def run_squares(folder, wanted, jobs=None):
 def square_behind_a_bar(config):
     """Square the seed in a process that has a progress bar, and hence its lock."""
     tqdm(disable=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as of a process deep in compiled code
     return square(config)
 
 
