@@ -166,7 +166,7 @@ def list_experiments(_: argparse.Namespace) -> int:
             wanted = {runner.digest(config) for config in experiment.configs(profile)}
             try:
                 with warnings_in_one_line():
-                    there = len(wanted & stored(folder).keys())
+                    there = str(len(wanted & stored(folder).keys()))
             except DataError as error:  # of one folder; the others are listed all the same
                 complain(error)
                 code, there = FAILED, "?"
