@@ -61,6 +61,11 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
 OWN = ("seconds", "index", "label", "peak_mb", "before_mb", "done", "iteration")
 
 
+def is_ours(config: dict[str, Any]) -> bool:
+    """Whether no peer, and hence no environment of theirs, is needed."""
+    return bool(config["method"].startswith("ours."))
+
+
 def _spawn(folder: Path, config: dict[str, Any], data: Instance, beta: float) -> str:
     """Run the child to its end or the time limit; say how it ended, "" for well."""
     np.savez(folder / "task.npz", X=data.X, y=data.y, masks=data.masks, gates=data.gates)
@@ -70,7 +75,7 @@ def _spawn(folder: Path, config: dict[str, Any], data: Instance, beta: float) ->
     # Half of the accuracy's last digit is left to the lower bound's own distance.
     task |= {"beta": beta, "target": config.get("lower", 0.0) / (1.0 - accuracy)}
     (folder / "task.json").write_text(json.dumps(task), encoding="utf8")
-    python = sys.executable if config["method"].startswith("ours.") else str(PEERS)
+    python = sys.executable if is_ours(config) else str(PEERS)
     threads = {f"{pool}_NUM_THREADS": str(config["threads"]) for pool in POOLS}
     cuda = {} if config["options"].get("device") == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
     command = [python, "-m", "benchmarks.child", str(folder)]

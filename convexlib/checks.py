@@ -101,11 +101,11 @@ def check_flag(value: Any, name: str) -> bool:
     raise InputError(f"{name} is {_shown(value)}; expected True or False.")
 
 
-def check_seed(value: Any) -> int:
+def check_seed(value: Any, name: str = "seed") -> int:
     """Return the seed of a generator, 0 <= seed < 2**63."""
-    seed = check_positive_int(value, "seed", minimum=0)
+    seed = check_positive_int(value, name, minimum=0)
     if seed >= 2**63:
-        raise InputError(f"seed is {readable_count(seed)}; expected less than 2**63.")
+        raise InputError(f"{name} is {readable_count(seed)}; expected less than 2**63.")
     return seed
 
 

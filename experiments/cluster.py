@@ -11,6 +11,7 @@ import hashlib
 import json
 import platform
 import time
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -50,6 +51,11 @@ def workers(address: str | None, *, timeout: float = 30.0) -> Iterator[None]:
         convexlib or more than one thread.
     SolverError
         If a configuration ended several workers, or the connection was lost.
+
+    Warns
+    -----
+    UserWarning
+        At once, if there is no such scheduler file yet.
 
     Notes
     -----
@@ -142,6 +148,10 @@ def _knock(place: str, timeout: float) -> None:
 def _address(file: Path, timeout: float) -> str:
     """Return the address in a scheduler file, once the scheduler has written it."""
     end = time.monotonic() + timeout
+    if not file.exists():  # perhaps only because the scheduler was started just now
+        warnings.warn(
+            f"{file} is not there; waiting {timeout:g} s for a scheduler to write it.", stacklevel=2
+        )
     while True:
         try:
             found: str = json.loads(file.read_bytes())["address"]

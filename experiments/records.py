@@ -10,7 +10,8 @@ of sha256(config)>.json``: no run is ever in the way of another, and what is kil
 files. `fold` makes lines of them when a run ends. Until then both are read, and the file, which is
 newer, counts before the line of the same configuration.
 
-What is damaged, or belongs to another configuration, does not count: a warning names it.
+What is damaged, or belongs to another configuration, does not count: a warning names it, and `fold`
+keeps a copy of a file before it leaves out lines of it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +65,13 @@ def records(experiment: str, folder: Path | None = None) -> list[dict[str, Any]]
     place = folder_of(experiment, folder)
     found = stored(place)
     if not found:
-        name = experiment.removesuffix("-quick")
-        profile = "--full" if name == experiment else "--quick"
+        known = experiment.removesuffix("-other")
+        name = known.removesuffix("-quick")
+        profile = "--full" if name == known else "--quick"
+        own = "" if known == experiment else " and the same --set, --data, --seeds or --device"
         raise DataError(
             f"{place} holds no intact record; expected some. Make them with "
-            f"`python -m experiments run {name} {profile}`."
+            f"`python -m experiments run {name} {profile}`{own}."
         )
     return sorted(found.values(), key=lambda record: _order(record["config"]))
 
@@ -204,6 +208,9 @@ def write(place: Path, record: Mapping[str, Any]) -> None:
 def fold(place: Path, without: Collection[str] = ()) -> None:
     """Make lines of a folder's single files, and remove these; leave out lines that do not count.
 
+    A file with damaged lines, or two of one configuration, is first copied to NAME.jsonl.damaged:
+    it may be whole in another encoding, or merged by hand.
+
     Parameters
     ----------
     place : Path
@@ -217,14 +224,19 @@ def fold(place: Path, without: Collection[str] = ()) -> None:
     DataError
         If the disk is full or the folder cannot be written. Every record is still there, as a
         line or as a file.
+
+    Warns
+    -----
+    UserWarning
+        For each copy.
     """
-    if not without and not _single(place):
+    if not (without or _single(place) or _untidy(place)):
         return
     try:
         with _alone(place):
             paths = _single(place)
             new = [record for path in paths if (record := inspect(path)[0]) is not None]
-            kinds = {kind(record["config"]) for record in new}
+            kinds = {kind(record["config"]) for record in new} | _untidy(place)
             if without:
                 kinds |= {path.stem for path in place.glob("*.jsonl")}
             for name in sorted(kinds):
@@ -239,15 +251,42 @@ def fold(place: Path, without: Collection[str] = ()) -> None:
 
 def _merge(path: Path, new: list[dict[str, Any]], without: Collection[str]) -> None:
     """Write a file of lines anew, with those of some records that belong there."""
-    old = [record for line in _lines(path) if (record := _parsed(line)[0]) is not None]
+    lines = _lines(path)
+    old = _intact(lines)
+    if len(old) < len(lines):
+        _set_aside(path)
     own = [record for record in new if kind(record["config"]) == path.stem]
-    kept = {digest(record["config"]): record for record in (*old, *own)}
+    kept = old | {digest(record["config"]): record for record in own}
     rows = [record for key, record in kept.items() if key not in without]
     if rows:
         rows.sort(key=lambda record: _order(record["config"]))
         atomic.write(path, b"".join(map(_line, rows)))
     else:
         path.unlink(missing_ok=True)
+
+
+def _intact(lines: list[bytes]) -> dict[str, dict[str, Any]]:
+    """The records among some lines, the last one of each configuration."""
+    found = (record for line in lines if (record := _parsed(line)[0]) is not None)
+    return {digest(record["config"]): record for record in found}
+
+
+def _untidy(place: Path) -> set[str]:
+    """The kinds whose file has damaged lines, or two of one configuration."""
+    files = {path.stem: _lines(path) for path in place.glob("*.jsonl")}
+    return {name for name, lines in files.items() if len(_intact(lines)) < len(lines)}
+
+
+def _set_aside(path: Path) -> None:
+    """Copy a file, of which lines are to be left out, to a name that is free."""
+    names = chain([f"{path.name}.damaged"], (f"{path.name}.damaged.{n}" for n in count(2)))
+    copy = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+    atomic.write(copy, path.read_bytes())
+    warnings.warn(
+        f"{path} had lines that do not count, or two of one configuration; as it was, it is now "
+        f"{copy}. Delete that if nothing in it is missed.",
+        stacklevel=4,
+    )
 
 
 @contextmanager
@@ -328,6 +367,8 @@ def _parsed(content: bytes) -> tuple[dict[str, Any] | None, str]:
         if record["sha256"] != _checksum(record):
             return None, "its content does not have the sha256 that it states"
         digest(record["config"])
+        if not isinstance(record["result"], dict) or not isinstance(record["environment"], dict):
+            raise TypeError
     except (ValueError, KeyError, TypeError, AttributeError):
         return None, "it lacks parts of a record"
     return record, ""

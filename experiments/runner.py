@@ -12,6 +12,7 @@ from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numba
@@ -42,6 +43,9 @@ __all__ = [
     "run",
     "run_experiment",
 ]
+
+# tqdm's own lock is a semaphore, over whose loss Python warns where a worker is killed.
+tqdm.set_lock(RLock())
 
 Config = Mapping[str, Any]
 Function = Callable[[dict[str, Any]], Mapping[str, Any]]
@@ -285,8 +289,10 @@ def run(
         record_files.prepare(place)
     tasks = (delayed(_keep)(function, wanted[key], place, others == "replace") for key in missing)
     # One configuration at a time, whatever its length: what is finished is known to be finished.
-    # All are handed out at once: a cluster may have more workers later on.
-    options = {"batch_size": 1, "pre_dispatch": "all", "return_as": "generator_unordered"}
+    # A cluster may have more workers later on: it gets all at once. Of more than its processes can
+    # queue, loky leaves a traceback behind when it is interrupted.
+    ahead = "all" if jobs is None else "2*n_jobs"
+    options = {"batch_size": 1, "pre_dispatch": ahead, "return_as": "generator_unordered"}
     parallel = Parallel(n_jobs=jobs, **options)
     # On a terminal only.
     bar = tqdm(parallel(tasks), experiment, len(wanted), initial=len(done), disable=None)

@@ -193,20 +193,32 @@ def own_data(path: Path) -> dict[str, str]:
     return {"file": str(path.resolve()), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def own_table(config: Config, *, target: str | None = "last") -> Table:
-    """Read the file of a configuration: the last column is the target, or all are features.
+def own_table(config: Config, **columns: Any) -> Table:
+    """Read the file of a configuration, whose columns are told as to `load_table`.
 
     Raises
     ------
     DataError
         If it is no longer the file that the configuration is about.
+    InputError
+        If it is no table as experiments read it.
     """
     path = Path(config["file"])
     if own_data(path)["sha256"] != config["sha256"]:
         raise DataError(f"{path} has changed; expected the file of sha256 {config['sha256']}.")
-    return load_table(path, target)
+    try:
+        return load_table(path, **columns)
+    except InputError as error:
+        what, _, advice = str(error).rpartition("; expected")
+        if "--" not in advice:
+            raise
+        # Of options of `convexlib fit`, which no experiment has.
+        raise InputError(
+            f"{what}; expected names in the first line, commas between cells and points in "
+            "numbers. Write the table so."
+        ) from error
 
 
 def own_series(config: Config) -> Floats:
     """Return the last column of the file of a configuration, (n,)."""
-    return own_table(config, target=None).X[:, -1]
+    return own_table(config, target=None, features="last").X[:, -1]

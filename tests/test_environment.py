@@ -38,7 +38,7 @@ def python(code: str, *arguments: str, path: str, **variables: str) -> subproces
 COMMANDS = """
 import io, os, sys
 from convexlib import cli
-from experiments import __main__ as experiments
+from experiments import commands as experiments
 folder, cache, model, data = sys.argv[1:]
 os.environ.update(CONVEXLIB_RESULTS=folder, XDG_CACHE_HOME=cache)
 lines = [["data", "list"], ["data", "verify", "ecg"], ["data", "list", "b\\xe9"],

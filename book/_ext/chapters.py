@@ -19,7 +19,7 @@ from docutils.nodes import Node
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from experiments.__main__ import EXPERIMENTS
+from experiments.commands import EXPERIMENTS
 from experiments.provenance import clean, other_code
 from experiments.runner import Experiment, records
 

@@ -33,6 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (argparse exits with 2 by itself)."""
     write_plainly()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # The imports take seconds, which Ctrl-C is to end in a line as it ends the command.
+    return exit_code(argparse.Namespace(run=lambda _: _run(words)))
+
+
+def _run(words: list[str]) -> int:
+    """Import what the words ask for, and run it."""
     if words and words[0] in MOVED:
         complain(
             f"got {words[0]!r}, a command of the experiments, which are no part of the library; "
@@ -47,4 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=text, description=text)
         if name in words:  # the others need not be imported
             import_module(f"convexlib.cli.{name}").define(command)
-    return exit_code(parser.parse_args(words))
+    chosen = parser.parse_args(words)
+    code: int = chosen.run(chosen)
+    return code

@@ -124,7 +124,7 @@ def run_certify(chosen: argparse.Namespace) -> int:
         raise InputError(f"--tol is {chosen.tol:g}; expected a relative gap of at least 0.")
     if chosen.polish is not None:
         check_positive_int(chosen.rounds, "--rounds", minimum=0)
-        check_writable(chosen.polish)
+        check_writable(chosen.polish, chosen.model, chosen.data)
     place = check_device(chosen.device)
     scales = scales_in(chosen.model)
     table = _read(chosen, scales)

@@ -129,8 +129,22 @@ def read_bytes(path: Path, what: str) -> bytes:
     return content
 
 
-def check_writable(path: Path) -> None:
-    """Refuse a path that nothing can be written to, before the work is done."""
+def check_writable(path: Path, *inputs: Path) -> None:
+    """Refuse a path that nothing can be written to, or that is an input, before the work is done.
+
+    Raises
+    ------
+    DataError
+        If it cannot be written.
+    InputError
+        If it is the file of an input, by whatever name: what was read would be lost.
+    """
+    read = next((taken for taken in inputs if _same(path, taken)), None)
+    if read is not None:
+        raise InputError(
+            f"{path} is the same file as {read}, which is read and would be lost; expected another "
+            "one to write. Name a new file."
+        )
     try:
         folder, taken = path.resolve().parent, path.is_dir()
         needed = path if _is_special(path) else folder
@@ -141,6 +155,14 @@ def check_writable(path: Path) -> None:
         kind = "folder" if needed == folder else "pipe or device"
         text = "it is a directory" if taken else f"{needed} is not a {kind} that can be written to"
         raise DataError(f"{path} cannot be written: {text}.")
+
+
+def _same(path: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, through links too."""
+    try:
+        return os.path.samefile(path, other)
+    except (OSError, ValueError):  # one of them is not there, which is said elsewhere
+        return False
 
 
 def write(path: Path, content: bytes) -> None:

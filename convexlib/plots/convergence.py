@@ -158,6 +158,16 @@ def seed_band(seconds: Any, objective: Any) -> tuple[np.ndarray, np.ndarray]:
     return times, np.stack([values.min(axis=0), median, values.max(axis=0)])
 
 
+def _pair(name: str, curve: Any) -> tuple[Any, Any]:
+    try:
+        seconds, values = curve
+    except (TypeError, ValueError):  # it is no sequence, or not of two
+        raise InputError(
+            f"the curve {name!r} is {type(curve).__name__}; expected a pair (seconds, values)."
+        ) from None
+    return seconds, values
+
+
 def plot_training(
     curves: Mapping[str, tuple[Any, Any]],
     optimum: float,
@@ -207,11 +217,12 @@ def plot_training(
     """
     optimum = check_real(optimum, "optimum")
     log_time = check_flag(log_time, "log_time")
-    if not curves:
+    if not isinstance(curves, Mapping) or not curves:
+        got = "empty" if isinstance(curves, Mapping) else type(curves).__name__
         raise InputError(
-            "curves is empty; expected at least one method: {name: (seconds, values)}."
+            f"curves is {got}; expected at least one method: {{name: (seconds, values)}}."
         )
-    bands = {name: seed_band(*curve) for name, curve in curves.items()}
+    bands = {name: seed_band(*_pair(name, curve)) for name, curve in curves.items()}
     if dual is not None:
         dual = check_real(dual, "dual")
         lowest = {name: float(values.min()) for name, (_, values) in bands.items()}

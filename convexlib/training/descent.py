@@ -32,6 +32,7 @@ from convexlib.checks import (
     check_outputs,
     check_positive_int,
     check_real,
+    check_seed,
     check_sequence,
 )
 from convexlib.errors import InputError, warn
@@ -242,9 +243,9 @@ def check_rates(rates: Sequence[float]) -> tuple[float, ...]:
 
 
 def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
-    """Return seeds as distinct integers of at least 0."""
+    """Return seeds as distinct integers, 0 <= seed < 2**63."""
     listed = check_sequence(seeds, "seeds")
-    checked = tuple(check_positive_int(seed, "a seed", minimum=0) for seed in listed)
+    checked = tuple(check_seed(seed, "a seed") for seed in listed)
     if not checked or len(set(checked)) < len(checked):
         raise InputError(f"seeds is {seeds!r}; expected at least one seed, all of them different.")
     return checked

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from convexlib.checks import check_positive_int
-from convexlib.errors import SolverError
+from convexlib.errors import InputError, SolverError
 from convexlib.networks import ParallelReLU
 from convexlib.problems.parallel import UnitProgram
 from convexlib.problems.parallel.units import no_units, weights_from
@@ -57,7 +57,7 @@ def train_parallel(
     Raises
     ------
     InputError
-        For unusable grids or limits.
+        For another kind of problem, unusable grids or limits.
     SolverError
         For another loss than the squared one, or another depth than 3.
 
@@ -76,6 +76,11 @@ def train_parallel(
     >>> run.best_network.U.shape  # three sub-networks of two neurons each
     torch.Size([3, 2, 2])
     """
+    if not isinstance(problem, UnitProgram):
+        raise InputError(
+            f"problem is {type(problem).__name__}; expected a ThreeLayer or PathRegularized. For "
+            "two-layer networks there is convexlib.training.train."
+        )
     if problem.loss.name != "squared" or problem.depth != 3:
         raise SolverError(
             f"train_parallel got depth={problem.depth} and loss={problem.loss.name!r}; expected "

@@ -60,3 +60,13 @@ def test_missing_peers_are_named(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(run, "PEERS", tmp_path / "python")
     assert run.main(["--quick"]) == 2
     assert "make bench" in capsys.readouterr().err
+
+
+def test_a_suite_without_peers_needs_no_environment_of_theirs(monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "PEERS", tmp_path / "python")
+    monkeypatch.setenv("CONVEXLIB_RESULTS", str(tmp_path))
+    ran = []
+    monkeypatch.setattr(run, "execute", lambda names, *_: ran.extend(names))
+    assert run.main(["--quick", "--only", "global"]) == 0
+    assert run.main(["--quick", "--only", "global", "gated"]) == 2
+    assert ran == ["global"]

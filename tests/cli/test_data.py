@@ -113,6 +113,14 @@ def test_an_error_is_one_line_and_an_exit_code(
     assert run("data", "list") == (code, [], [f"convexlib: {line}"])
 
 
+def test_an_interrupt_of_the_imports_is_one_line(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def struck(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "import_module", struck)
+    assert run("fit", "t.csv") == (130, [], ["convexlib: interrupted"])
+
+
 def test_a_mistake_of_ours_is_not_hidden(run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data.datasets, "catalogue", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):

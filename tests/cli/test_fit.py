@@ -358,3 +358,24 @@ def test_a_folder_that_is_not_there_is_refused_before_the_work(cars, capsys, tmp
     path, _ = cars
     assert fit(path, "--target", "mpg", "--out", str(tmp_path / "none" / "m")) == FAILED
     assert "is not a folder that can be written to" in capsys.readouterr().err
+
+
+def test_no_command_writes_over_what_it_reads(cars, capsys, tmp_path):
+    """Under its own name, or through a link."""
+    path, frame = cars
+    columns = ("--target", "mpg", "--features", "power", "--beta", "9")
+    assert fit(path, *columns) == DONE
+    model, table, link = tmp_path / "cars.model.pt", tmp_path / "x.report.html", tmp_path / "link"
+    frame.to_csv(table, index=False)
+    link.symlink_to(path)
+    before = {file: file.read_bytes() for file in (path, model, table)}
+    certify = ("certify", str(model), str(path), "--beta", "9", "--activation", "relu")
+    for words in (
+        *(("predict", str(model), str(path), "--out", str(out)) for out in (path, link, model)),
+        *((*certify, "--polish", str(out)) for out in (path, link, model)),
+        ("fit", str(table), "--out", str(tmp_path / "x"), *columns),
+    ):
+        capsys.readouterr()
+        assert main(words) == BAD_INPUT
+        assert "which is read and would be lost; expected another one" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in before} == before

@@ -57,6 +57,8 @@ def test_columns_without_names_have_numbers_and_one_may_be_called_last(file) -> 
     table = load_table(file("1,2,3\n4,5,6\n"), "0", header=False)
     np.testing.assert_array_equal(table.y, [1.0, 4.0])
     assert table.features == ("1", "2")
+    table = load_table(file("last,b\nx,2\n"), None, features="last")  # the last column alone
+    assert (table.features, table.X.tolist()) == (("b",), [[2.0]])
     table = load_table(file("last,b\n1,2\n"))
     np.testing.assert_array_equal(table.y, [1.0])
     assert table.targets == ("last",)

@@ -7,7 +7,7 @@ import pytest
 
 from convexlib import datasets
 from convexlib.datasets import rebuild
-from convexlib.errors import DataError
+from convexlib.errors import DataError, InputError
 
 INSTALLED = dict(rebuild.INSTALLED)
 pytestmark = pytest.mark.usefixtures("folders")
@@ -36,6 +36,17 @@ def test_the_places_are_searched_in_order(
         assert datasets.locate(entry) == (label, path)
         path.rename(path.with_name("wine_R.dat.xz"))  # one that is compressed counts as well
         assert datasets.locate(entry) == (label, path.with_name("wine_R.dat.xz"))
+
+
+def test_a_name_is_no_entry() -> None:
+    for call in (
+        datasets.locate,
+        datasets.fetch,
+        datasets.missing,
+        lambda name: datasets.read(name, ("data", Path("ecg.dat"))),
+    ):
+        with pytest.raises(InputError, match=r"entry is 'ecg'; expected .*catalogue\(\)\['ecg'\]"):
+            call("ecg")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """`python -m experiments`: what its commands print, keep, and return."""
 
 import json
+import runpy
+import sys
 
 import pytest
 import torch
 
-from experiments import __main__ as cli
 from experiments import cluster, provenance, runner
+from experiments import commands as cli
 from experiments.records import fold, sealed, stored
 from experiments.runner import Experiment
 
@@ -170,6 +172,21 @@ def test_an_interrupt_is_one_line_and_exit_code_130(capsys, toy):
     assert toy == [0, 7, 5]
 
 
+def test_an_interrupt_of_the_imports_is_the_same(capsys, monkeypatch):
+    class Strike:
+        @staticmethod
+        def find_spec(name, *_):
+            if name == "experiments.commands":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "experiments.commands")
+    monkeypatch.setattr(sys, "meta_path", [Strike, *sys.meta_path])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module("experiments", run_name="__main__")
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == "experiments: interrupted\n"
+
+
 # The warning is what is tested: it has to reach stderr, not become an exception.
 @pytest.mark.filterwarnings("default")
 def test_a_damaged_record_is_one_line(capsys, toy, tmp_path):
@@ -181,17 +198,42 @@ def test_a_damaged_record_is_one_line(capsys, toy, tmp_path):
     line = f"experiments: {path}, line 1, does not count as a record: it is cut short or no JSON. "
     assert capsys.readouterr().err == line + "`python -m experiments run` makes it again.\n"
     assert cli.main(["run", "toy"]) == 0
-    assert capsys.readouterr().err.startswith(line)
+    said = capsys.readouterr().err
+    assert said.startswith(line)
+    assert f"as it was, it is now {path}.damaged." in said
     assert len(toy) == 3
+    assert cli.main(["run", "toy"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_record_of_another_form_is_named(tmp_path, capsys):
     """It is intact, by its sha256, but has not the entries that the table needs."""
-    record = sealed({"format": 1, "config": {"seed": 1}, "result": {}})
+    config = {"seed": 1, "profile": "full", "device": "cpu"}
+    record = sealed({"format": 1, "config": config, "result": {}, "environment": {}})
     (tmp_path / "toy").mkdir()
     (tmp_path / "toy" / "records.jsonl").write_text(json.dumps(record))
-    assert cli.main(["table", "toy", "--full"]) == 1
-    assert "is not of the form that this version writes (KeyError" in capsys.readouterr().err
+    for words in (["table", "toy", "--full"], ["run", "toy", "--full", "--force"]):
+        assert cli.main(words) == 1
+        assert "is not of the form that this version writes (KeyError" in capsys.readouterr().err
+
+
+def test_list_goes_on_after_a_folder_that_cannot_be_read(tmp_path, capsys):
+    (tmp_path / "toy" / "x.jsonl").mkdir(parents=True)
+    assert cli.main(["list"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.split() == ["toy", "quick", "0/2,", "full", "?/4", "Squares"]
+    assert "x.jsonl cannot be read (Is a directory); expected a file of" in captured.err
+
+
+def test_a_full_disk_is_one_line(monkeypatch, capsys):
+    cli.main(["run", "toy"])
+    capsys.readouterr()
+    for words in ("list", "run toy", "table toy", "check toy 1 --quick"):
+        with open("/dev/full", "w") as full, monkeypatch.context() as patched:
+            patched.setattr("sys.stdout", full)
+            assert cli.main(words.split()) == 1
+        said = "experiments: the output cannot be written (No space left on device).\n"
+        assert capsys.readouterr().err == said
 
 
 def test_check_makes_records_again_and_writes_nothing(capsys, toy, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments import records
-from experiments.__main__ import EXPERIMENTS
+from experiments.commands import EXPERIMENTS
 from experiments.records import digest, kind, stored, text
 from experiments.uci import peer
 

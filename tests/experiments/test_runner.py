@@ -4,11 +4,15 @@ import hashlib
 import json
 import os
 import re
+import warnings
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
-from convexlib.errors import InputError
+from convexlib.errors import DataError, InputError
 from experiments.records import find, fold, kind, sealed, stored, write
 from experiments.runner import digest, file_name, records, results_dir, run
 from tests.helpers.refusals import refused
@@ -59,6 +63,16 @@ def test_workers_keep_records_with_one_thread_each(tmp_path, counted):
     assert records("toy", tmp_path) == found
 
 
+def warns_of_a_copy(made=True):
+    return pytest.warns(UserWarning, match=r"it is now .*\.damaged") if made else nullcontext()
+
+
+def resealed(part, text):
+    """A record without one of its parts, whose sha256 fits all the same."""
+    gone = (part, "sha256")
+    return json.dumps(sealed({k: v for k, v in json.loads(text).items() if k not in gone}))
+
+
 DAMAGE = {
     "truncated": (lambda text: text[: len(text) // 2], "it is cut short or no JSON"),
     "empty": (lambda text: "", "it is cut short or no JSON"),
@@ -76,6 +90,10 @@ DAMAGE = {
         lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "config"}),
         "its content does not have the sha256",
     ),
+    **{
+        f"sealed without {part}": (partial(resealed, part), "it lacks parts of a record")
+        for part in ("config", "result", "environment")
+    },
 }
 
 
@@ -100,12 +118,47 @@ def test_a_damaged_record_is_named_and_made_again(tmp_path, counted, form, name)
     warning = f"{re.escape(place)} does not count as a record: {re.escape(problem)}"
     with pytest.warns(UserWarning, match=warning):
         assert len(records("toy", tmp_path)) == 3
-    with pytest.warns(UserWarning, match=warning):
+    with pytest.warns(UserWarning, match=warning), warns_of_a_copy(form == "line"):
         again = run("toy", counted, CONFIGS, folder=tmp_path)
     assert [record["result"]["square"] for record in again] == [0, 1, 4, 9]
     assert counted.calls() == ["0", "1", "2", "2", "3"]
     assert records("toy", tmp_path) == again
     assert len(lines(tmp_path).read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("written", [
+    lambda text: text.replace("\n", "\r").encode(),
+    lambda text: text.encode("utf-16"),
+    lambda text: f"<<<<<<< ours\n{text}=======\n{text}>>>>>>> theirs\n".encode(),
+    lambda text: 2 * text.encode(),
+], ids=["CR", "UTF-16", "merge", "doubled"])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.*does not count as a record")
+def test_no_line_is_left_out_without_a_copy_and_the_next_run_says_nothing(
+    tmp_path, counted, written
+):
+    run("toy", counted, CONFIGS, folder=tmp_path)
+    content = written(lines(tmp_path).read_text())
+    copies = [lines(tmp_path).with_name(f"records.jsonl.damaged{end}") for end in ("", ".2")]
+    for copy in copies:
+        lines(tmp_path).write_bytes(content)
+        with warns_of_a_copy():
+            run("toy", counted, CONFIGS, folder=tmp_path)
+        assert copy.read_bytes() == content
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run("toy", counted, CONFIGS, folder=tmp_path)
+    assert len(lines(tmp_path).read_bytes().splitlines()) == len(CONFIGS)
+
+
+def test_what_makes_missing_records_is_said():
+    for name, words in (
+        ("recovery", "recovery --full`."),
+        ("recovery-quick", "recovery --quick`."),
+        ("recovery-other", "recovery --full` and the same --set, --data, --seeds or --device."),
+        ("recovery-quick-other", "recovery --quick` and the same --set, "),
+    ):
+        with pytest.raises(DataError, match=re.escape(f"`python -m experiments run {words}")):
+            records(name, Path("none"))
 
 
 def test_a_record_under_another_name_does_not_count(tmp_path, counted):

@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -147,6 +149,22 @@ def test_runs_at_once_lose_nothing(start, tmp_path, apart):
     assert calls(tmp_path) == before
     (lines,) = (tmp_path / "toy").glob("*.jsonl")
     assert len(lines.read_text().splitlines()) == 24
+
+
+@pytest.mark.slow
+def test_an_interrupt_of_many_waiting_configurations_says_nothing_else(tmp_path):
+    """Ctrl-C goes to the workers too."""
+    (log := tmp_path / "log").touch()
+    code = "from tests.experiments.toys import *; run_until_interrupted(Path(sys.argv[1]), 20)"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while len(toys.open_calls(log)) < 2:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert said == (
+        "toy was interrupted: 0 of 20 records are done. The same command goes on from there.\n"
+    )
 
 
 def test_a_full_disk_is_one_error_and_leaves_no_part(tmp_path, monkeypatch):

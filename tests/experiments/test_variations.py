@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from convexlib.errors import DataError, InputError
-from experiments import __main__ as cli
 from experiments import bounds, ecg, images, nyse, recovery, reflections, runner, three_layer, uci
+from experiments import commands as cli
 from experiments.records import stored
 from experiments.runner import check_config, planned
-from experiments.variations import changed, parse, ratio_of
+from experiments.variations import changed, own_data, own_table, parse, ratio_of
 
 ALL = (bounds, ecg, images, nyse, recovery, reflections, three_layer, uci)
 EXPERIMENTS = [one.EXPERIMENT for one in ALL]
@@ -19,10 +19,10 @@ SMALL = {"n_train": 60, "n_test": 30, "lags": 1, "width": 4, "factor": 1, "seeds
 
 @pytest.fixture
 def series(tmp_path):
-    """Four hundred samples of a noisy wave, beside their times."""
+    """Four hundred samples of a noisy wave, beside their times, which are no numbers."""
     wave = np.sin(np.arange(400) / 7) + 0.1 * np.random.default_rng(0).standard_normal(400)
     path = tmp_path / "wave.csv"
-    path.write_text("time,value\n" + "".join(f"{t},{v}\n" for t, v in enumerate(wave)))
+    path.write_text("time,value\n" + "".join(f"day {t},{v}\n" for t, v in enumerate(wave)))
     return path
 
 
@@ -170,7 +170,7 @@ def test_a_variation_is_not_among_the_records_of_the_book(tmp_path, monkeypatch)
 def test_a_series_of_ones_own(series, tmp_path):
     changes = {**SMALL, "ratio": 0.1}
     found = runner.run_experiment(ecg.EXPERIMENT, changes=changes, data=series, folder=tmp_path)
-    values = np.loadtxt(series, delimiter=",", skiprows=1)[:, 1]
+    values = np.loadtxt(series, delimiter=",", skiprows=1, usecols=1)
     for record in found:
         assert record["config"]["part"] == "compare"
         assert record["config"]["record"] == "wave"
@@ -187,7 +187,7 @@ def test_a_series_takes_the_place_of_the_volume(series):
     changes = {"n_fit": 100, "part": "series", "loss": "squared", "depth": 2, "ratios": [0.1]}
     (config, *_) = planned(nyse.EXPERIMENT, "quick", data=series, changes=changes)[1]
     result = nyse.compute(config)
-    values = np.loadtxt(series, delimiter=",", skiprows=1)[:, 1]
+    values = np.loadtxt(series, delimiter=",", skiprows=1, usecols=1)
     units = (values - values[:280].mean()) / values[:280].std()
     task = nyse.methods.task_of(config)
     np.testing.assert_allclose(task.y, units[5:], atol=1e-12)
@@ -213,6 +213,22 @@ def test_a_table_of_classes_of_ones_own(tmp_path):
     path.write_text(path.read_text().replace("\n", " \n", 1))
     with pytest.raises(DataError, match=r"mine.csv has changed; expected the file of sha256"):
         uci.compute(record["config"])
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("a;b;kind\n1;2;1\n", "has one column, as in 'a;b;kind'"),
+        ("1,2,1\n3,4,2\n", "the first line of .* is all numbers"),
+        ('a,kind\n"1,5",1\n', "column 'a': got '1,5'"),
+    ],
+)
+def test_advice_names_no_option_that_experiments_have_not(tmp_path, content, problem):
+    path = tmp_path / "mine.csv"
+    path.write_text(content)
+    with pytest.raises(InputError, match=f"{problem}; expected names in the first") as caught:
+        own_table(own_data(path))
+    assert "--" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

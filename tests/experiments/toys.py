@@ -3,8 +3,11 @@
 import errno
 import os
 import signal
+import sys
 import time
 from pathlib import Path
+
+from tqdm import tqdm
 
 from convexlib.datasets import atomic
 from experiments.runner import file_name, run
@@ -68,6 +71,24 @@ def fails(config):
 
 def run_squares(folder, wanted, jobs=None):
     run("toy", square, wanted, folder=folder, jobs=jobs)
+
+
+def square_behind_a_bar(config):
+    """Square the seed in a process that has a progress bar, and hence its lock."""
+    tqdm(disable=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as of a process deep in compiled code
+    return square(config)
+
+
+def run_until_interrupted(folder, count):
+    """Run in two processes, and say in one line that a keystroke has ended it."""
+    log = folder / "log"
+    log.touch()
+    wanted = configs(count, log=str(log), sleep=600.0)
+    try:
+        run("toy", square_behind_a_bar, wanted, folder=folder, jobs=2)
+    except KeyboardInterrupt as stopped:
+        sys.stderr.write(f"{stopped}\n")
 
 
 def run_one_by_one(folder, wanted):

@@ -11,7 +11,7 @@ from unittest import mock
 from hypothesis import strategies as st
 
 from convexlib import cli
-from experiments import __main__ as experiments
+from experiments import commands as experiments
 from experiments import records as record_files
 from experiments import runner
 from tests.fuzz import sandbox

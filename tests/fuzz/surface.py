@@ -4,7 +4,7 @@ import argparse
 import importlib
 
 from convexlib import cli
-from experiments import __main__ as experiments
+from experiments import commands as experiments
 
 PACKAGES = (
     "convexlib",

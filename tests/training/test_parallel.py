@@ -8,7 +8,7 @@ import convexlib as cl
 from convexlib.errors import InputError, SolverError
 from convexlib.training import OPTIMIZERS, train_parallel
 from convexlib.training.parallel import gradients, initial
-from tests.helpers.refusals import refused
+from tests.helpers.refusals import COUNT, EYE, refused
 from tests.helpers.three_layer import PROVEN, circle, searched, value_of
 
 
@@ -73,6 +73,8 @@ def refusals():
     deep = cl.PathRegularized(X[:3, :1], y[:3], beta=beta, depth=4)
     hinge = cl.PathRegularized(X[:3], [1.0, -1.0, 1.0], beta=beta, loss="hinge")
     return [
+        (lambda: train_parallel(cl.TwoLayer(EYE, COUNT, beta=0.1), 3, n_steps=5),
+         InputError, "problem is TwoLayer; expected a ThreeLayer or PathRegularized"),
         (lambda: train_parallel(problem, 2), InputError, "neither n_steps nor seconds"),
         (lambda: train_parallel(problem, 0, n_steps=1), InputError, "n_subnetworks is 0"),
         (lambda: train_parallel(problem, 2, optimizer="newton", n_steps=1),

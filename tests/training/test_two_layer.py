@@ -227,6 +227,7 @@ REFUSED = [
     ({"rates": None}, "rates is None; expected a sequence of numbers"),
     ({"seeds": (1, 1)}, "seeds is .*all of them different"),
     ({"seeds": (-1,)}, "a seed is -1; expected an integer >= 0"),
+    ({"seeds": (2**70,)}, r"a seed is .*; expected less than 2\*\*63"),
     ({"seeds": 3}, "seeds is 3; expected a sequence of numbers"),
     ({"n_steps": None}, "neither n_steps nor seconds is given"),
     ({"seconds": 0.0}, "seconds is 0; expected a positive time"),
