@@ -222,21 +222,13 @@ def own_series(config: Config) -> Floats:
     return series
 
 
-def units(seen: Floats, name: str) -> tuple[Any, Any]:
-    """Return mean and standard deviation of the samples (n, ...) that a series is scaled by.
-
-    Raises
-    ------
-    InputError
-        If they are constant but for rounding.
-    """
-    mean, scale = seen.mean(axis=0), seen.std(axis=0)
-    if not (scale > CONSTANT * np.abs(seen).max(axis=0)).all():
+def check_varies(seen: Floats, name: str) -> None:
+    """Refuse training samples (n, ...) that are constant but for rounding: they have no scale."""
+    if not (seen.std(axis=0) > CONSTANT * np.abs(seen).max(axis=0)).all():
         raise InputError(
-            f"{name} is constant over the {len(seen)} samples that it is scaled by; expected a "
-            "series that varies there. Begin it later, or let more samples train."
+            f"{name} is constant over the {len(seen)} samples that train; expected a series that "
+            "varies there. Begin it later, or let more samples train."
         )
-    return mean, scale
 
 
 def check_rows(name: str, there: int, least: int, because: str) -> None:

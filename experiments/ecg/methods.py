@@ -29,7 +29,7 @@ from convexlib.result import relative_gap
 from convexlib.solvers.solve import solve
 from convexlib.training import Training, now
 from experiments.starts import descend_from
-from experiments.variations import FILE, beta_of, check_rows, own_series, units
+from experiments.variations import FILE, beta_of, check_rows, check_varies, own_series
 
 LIVE = 1e-4  # a neuron counts if its |alpha| ||u|| exceeds this part of the largest
 SIGNALS = {208: lambda: load_ecg(), 100: lambda: load_ecg_beats()[:2]}
@@ -91,9 +91,12 @@ def load_task(
     else:
         raise InputError(f"record is {record!r}; expected one of {sorted(SIGNALS)}.")
     name = file.get("file", f"record {record}")
-    because = f"n_train is {n_train}, lags is {lags}, and one has to test"
-    check_rows(name, len(signal), n_train + lags + 1, because)
-    mean, scale = map(float, units(signal[: n_train + lags], name))
+    tests = 1 if file else n_test  # of one's own series as many as there are
+    because = f"n_train is {n_train} and lags is {lags}, with {tests} to test"
+    check_rows(name, len(signal), n_train + lags + tests, because)
+    seen = signal[: n_train + lags]
+    check_varies(seen, name)
+    mean, scale = float(seen.mean()), float(seen.std())
     X, y = autoregression((signal[: n_train + n_test + lags] - mean) / scale, lags)
     X = np.column_stack([X, np.ones(len(X))])
     data = [torch.from_numpy(part).to(device) for part in (X, y)]

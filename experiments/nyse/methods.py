@@ -31,7 +31,7 @@ from convexlib.solvers.lasso import solve_path
 from convexlib.solvers.solve import solve
 from convexlib.training import Training, now
 from experiments.starts import descend_from
-from experiments.variations import FILE, beta_of, own_series, units
+from experiments.variations import FILE, beta_of, check_varies, own_series
 
 COLUMNS = ("DJ_return", "log_volume", "log_volatility")
 TARGET = "log_volume"
@@ -116,8 +116,9 @@ def load_task(
             f"n_fit = {n_fit or least} of them, n_fit of {least} or more, and days to validate and "
             "to test. Set another n_fit, fewer lags or another share."
         )
-    mean, scale = units(values[flags], name)
-    values = (values - mean) / scale
+    check_varies(values[flags], name)
+    check_varies(values[lags + start : lags + stop, target], name)
+    values = (values - values[flags].mean(axis=0)) / values[flags].std(axis=0)
     columns = [values[lags - k : n - k] for k in range(1, lags + 1)]
     X = np.column_stack([*columns, np.ones(n - lags)])
     y = values[lags:, target].copy()
@@ -192,7 +193,14 @@ def fit_linear(config: dict[str, Any]) -> dict[str, Any]:
     penalty[-1] = 0.0
     ridge = []
     for strength in config["ridges"]:
-        w = torch.linalg.solve(X.T @ X + strength * torch.diag(penalty), X.T @ y)
+        try:
+            w = torch.linalg.solve(X.T @ X + strength * torch.diag(penalty), X.T @ y)
+        except torch.linalg.LinAlgError as error:
+            raise InputError(
+                f"the {X.shape[1]} columns of lags depend on each other, as a series that repeats "
+                f"has it, and ridge regression of strength {strength:g} has no unique solution; "
+                "expected other data, or strengths above 0. Set ridges such as 0.1,1,10."
+            ) from error
         fitted = partial(torch.matmul, other=w)
         ridge.append({"strength": strength, **scores(task, fitted), **by_blocks(task, fitted)})
     spread = {name: float(task.part(name)[1].var(correction=0)) for name in PARTS}

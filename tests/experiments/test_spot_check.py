@@ -114,7 +114,7 @@ def test_what_is_limited_by_time_is_replayed_where_that_can_be_done(stored, valu
         assert len(rows) == 1 + 3 * runs
 
 
-@pytest.mark.parametrize("result", [{"path": []}, {"path": None}, {}])
+@pytest.mark.parametrize("result", [{"path": []}, {"path": None}, None])
 @pytest.mark.parametrize("again", [Toy(), lambda config: {}])
 @pytest.mark.parametrize("replay", [None, lambda record: record["result"]["methods"]])
 def test_a_record_without_entries_is_run_again_and_fails(stored, result, again, replay):

@@ -234,7 +234,8 @@ def refusal(name, changes, path=None):
         ("images", {"n_train": 1790}, "digits has 1797 rows; expected 2190 .* n_test is 400"),
         ("three_layer", {"part": "sets", "n_train": 1797}, "digits has 1797 .* expected 1798"),
         ("three_layer", {"part": "sets", "set": "wine"}, "wine has 3 classes; expected two"),
-        ("ecg", {"n_train": 10**6}, "record 208 has 108000 rows; expected 1000002 or more"),
+        ("ecg", {"n_train": 10**6}, "record 208 has 108000 rows; expected 1001001 or more"),
+        ("ecg", {"n_test": 10**6}, "record 208 has 108000 rows; .* with 1000000 to test"),
         ("nyse", {"lags": 100_000}, "6051 days with lags 100000 .* leave 0 to fit; .* fewer lags"),
         ("nyse", {"n_fit": 15}, "n_fit = 15 of them, n_fit of 16 or more"),
         ("nyse", {"share": 1.5}, "share is 1.5; expected the part .* below 1"),
@@ -280,6 +281,16 @@ def test_series_that_cannot_be_used_are_refused(tmp_path, name, values, message)
     path.write_text("value\n" + "".join(f"{float(value)!r}\n" for value in values))
     changes = {"n_fit": None} if name == "nyse" else {}
     assert re.search(message, refusal(name, changes, path))
+
+
+def test_fits_that_the_series_leaves_open_are_refused(tmp_path):
+    path = tmp_path / "own.csv"
+    for values, n_fit, message in (
+        (np.arange(900) % 2, None, "the 6 columns of lags depend on each other"),
+        (np.repeat([0, 1, 0], [100, 100, 700]), 200, "is constant over the 200 samples that train"),
+    ):
+        path.write_text("value\n" + "".join(f"{value}\n" for value in values))
+        assert message in refusal("nyse", {"part": "linear", "n_fit": n_fit}, path)
 
 
 DRAWN = np.random.default_rng(0).standard_normal((80, 2))
