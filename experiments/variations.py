@@ -166,7 +166,7 @@ def _fitting(key: str, value: Any, old: list[Any]) -> Any:
     lists = [entry for entry in old if isinstance(entry, list)]
     if lists:
         parts = value if isinstance(value, list | tuple) else [value]
-        if len(set(parts)) < len(parts):
+        if any(part in parts[:place] for place, part in enumerate(parts)):
             raise InputError(f"{key} is {value!r}; expected each value once. Leave one out.")
         return [_fitting(key, part, [one for entry in lists for one in entry]) for part in parts]
     there = [entry for entry in old if entry is not None]

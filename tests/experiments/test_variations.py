@@ -116,6 +116,7 @@ def test_changes_inside_others_and_choices():
         ({"ratio": "small"}, "ratio is 'small'; expected a value of the kind"),
         ({"ratio": [0.1, 0.2]}, r"ratio is \[0.1, 0.2\]; expected a value of the kind"),
         ({"ratio": float("inf")}, "ratio is inf; expected a value of the kind"),
+        ({"seeds": [[0]]}, r"seeds is \[0\]; expected a value of the kind"),
         ({"seeds": [0, 0]}, r"seeds is \[0, 0\]; expected each value once"),
     ],
 )
