@@ -26,7 +26,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
 from itertools import chain, count
@@ -380,9 +380,22 @@ def text(value: Any) -> str:
         return json.dumps(value, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"a configuration or result cannot be written as JSON ({error}); expected text, "
+            "a configuration or result cannot be written as JSON "
+            f"({_fault(value)}{error}); expected text, "
             "finite numbers, booleans, None, lists and dicts. Convert arrays with .tolist()."
         ) from error
+
+
+def _fault(value: Any, name: str = "") -> str:
+    """The place of the first entry that JSON has no word for, such as ``result.path.0.gap: ``."""
+    if not isinstance(value, Mapping | list | tuple):
+        with suppress(TypeError, ValueError):
+            json.dumps(value, allow_nan=False)
+            return ""
+        return f"{name}: " if name else ""
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+    faults = (_fault(part, f"{name}.{key}" if name else str(key)) for key, part in parts)
+    return next(filter(None, faults), "")
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:

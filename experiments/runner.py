@@ -361,18 +361,18 @@ def measure(function: Function, config: dict[str, Any]) -> dict[str, Any]:
         began = time.perf_counter()
         try:
             result = dict(function(dict(config)))
+            body = {
+                "format": record_files.FORMAT,
+                "config": config,
+                "result": result,
+                "seconds": round(time.perf_counter() - began, 3),
+                "environment": environment(config.get("device", "cpu"))
+                | {"code": code_of(function, config)},
+            }
+            return record_files.sealed(body)  # which a result that is not finite fails
         except Exception as error:
             error.add_note(f"The configuration was {record_files.text(config)}")
             raise
-        body = {
-            "format": record_files.FORMAT,
-            "config": config,
-            "result": result,
-            "seconds": round(time.perf_counter() - began, 3),
-            "environment": environment(config.get("device", "cpu"))
-            | {"code": code_of(function, config)},
-        }
-    return record_files.sealed(body)
 
 
 def _keep(function: Function, config: dict[str, Any], place: Path, replace: bool) -> dict[str, Any]:

@@ -108,7 +108,8 @@ def spot_check(
         if len(chosen) == count:
             break
         rows = compare(experiment, record, record)
-        if experiment.replay is None and all(row.note for row in rows):
+        # Without a single entry it is a damaged one, and no reason to pass.
+        if experiment.replay is None and rows and all(row.note for row in rows):
             left_out += rows
         else:
             chosen.append(record)
@@ -121,19 +122,26 @@ def spot_check(
     made = Parallel(n_jobs=jobs, batch_size=1, return_as="generator")(tasks)
     bar = tqdm(made, f"{experiment.name} again", len(chosen), disable=None)
     pairs = zip(chosen, bar, strict=True)
-    return [row for pair in pairs for row in compare(experiment, *pair)] + left_out
+    rows = [row for pair in pairs for row in compare(experiment, *pair) or [_empty(pair[0])]]
+    return rows + left_out
 
 
 def _again(experiment: Experiment, record: Mapping[str, Any]) -> dict[str, Any]:
     """The record of the same configuration, made anew, and its timed entries replayed."""
     config = dict(record["config"])
     made: dict[str, Any] = {"config": config, "result": {}, "replayed": {}}
-    if not all(row.note for row in compare(experiment, record, record)):
+    rows = compare(experiment, record, record)
+    if not rows or not all(row.note for row in rows):
         made |= measure(experiment.function, config)
-    if experiment.replay is not None:
+    if rows and experiment.replay is not None:
         with one_thread():
             made["replayed"] = experiment.replay(record)
     return made
+
+
+def _empty(record: Mapping[str, Any]) -> Agreement:
+    """The failed comparison of a record that has no entry, and has none again."""
+    return Agreement(digest(record["config"])[:16], "no entry", 0, difference=math.inf)
 
 
 def compare(
@@ -162,7 +170,7 @@ def compare(
             rows.append(Agreement(record, group, len(names), *pair, _difference(*pair), rule))
             continue
         if drawn := isinstance(rule, Between):
-            ends, rtol = (was[rule.low], was[rule.high]), ROUNDING
+            ends, rtol = (was.get(rule.low), was.get(rule.high)), ROUNDING
             differences = {name: _outside(now.get(name), *ends) for name in names}
         else:
             rtol = rule

@@ -15,7 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from convexlib.arrays import Floats
+from convexlib.checks import check_scale
 from convexlib.cli.console import read_bytes
 from convexlib.cli.tables import Table, load_table
 from convexlib.errors import DataError, InputError
@@ -27,7 +31,9 @@ INTEGER = re.compile(r"[+-]?[0-9]+")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 NAME = re.compile(r"[A-Za-z][\w.+-]*", re.ASCII)
 DATA = ("data", "set")  # names of data sets, of which there are more than the configurations have
+REAL = ("seconds",)  # settings that are no numbers of things, even if all there are whole
 LARGEST = 1e300
+CONSTANT = 1e-12  # part of the largest entry that a standard deviation has by rounding
 WORDS = {"true": True, "false": False, "none": None}
 
 
@@ -160,6 +166,8 @@ def _fitting(key: str, value: Any, old: list[Any]) -> Any:
     lists = [entry for entry in old if isinstance(entry, list)]
     if lists:
         parts = value if isinstance(value, list | tuple) else [value]
+        if any(part in parts[:place] for place, part in enumerate(parts)):
+            raise InputError(f"{key} is {value!r}; expected each value once. Leave one out.")
         return [_fitting(key, part, [one for entry in lists for one in entry]) for part in parts]
     there = [entry for entry in old if entry is not None]
     kinds = {type(entry) for entry in there}
@@ -168,7 +176,7 @@ def _fitting(key: str, value: Any, old: list[Any]) -> Any:
         if value > 0 or least < 0 or value == least == 0:
             if float in kinds:
                 return float(value)
-            if type(value) is int:
+            if type(value) is int or key in REAL:
                 return value
     elif type(value) in kinds and (type(value) is bool or key in DATA or value in there):
         return value
@@ -221,4 +229,24 @@ def own_table(config: Config, **columns: Any) -> Table:
 
 def own_series(config: Config) -> Floats:
     """Return the last column of the file of a configuration, (n,)."""
-    return own_table(config, target=None, features="last").X[:, -1]
+    series = own_table(config, target=None, features="last").X[:, -1]
+    check_scale(torch.from_numpy(series), f"the series in {config['file']}")
+    return series
+
+
+def check_varies(seen: Floats, name: str) -> None:
+    """Refuse training samples (n, ...) that are constant but for rounding: they have no scale."""
+    if not (seen.std(axis=0) > CONSTANT * np.abs(seen).max(axis=0)).all():
+        raise InputError(
+            f"{name} is constant over the {len(seen)} samples that train; expected a series that "
+            "varies there. Begin it later, or let more samples train."
+        )
+
+
+def check_rows(name: str, there: int, least: int, because: str) -> None:
+    """Refuse a table with fewer rows than the settings ask for."""
+    if there < least:
+        raise InputError(
+            f"{name} has {there} rows; expected {least} or more, as {because}. Set smaller "
+            "numbers, or take more data."
+        )

@@ -89,7 +89,8 @@ def exit_code(chosen: argparse.Namespace, program: str = "convexlib") -> int:
     try:
         code: int = chosen.run(chosen)
     except ConvexlibError as error:
-        complain(error, program)
+        # Notes say where it happened, as in which configuration of many.
+        complain(" ".join([str(error), *getattr(error, "__notes__", ())]), program)
         return FAILED if isinstance(error, DataError | SolverError) else BAD_INPUT
     except KeyboardInterrupt as stopped:
         complain(str(stopped) or "interrupted", program)

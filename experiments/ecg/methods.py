@@ -29,7 +29,7 @@ from convexlib.result import relative_gap
 from convexlib.solvers.solve import solve
 from convexlib.training import Training, now
 from experiments.starts import descend_from
-from experiments.variations import FILE, beta_of, own_series
+from experiments.variations import FILE, beta_of, check_rows, check_varies, own_series
 
 LIVE = 1e-4  # a neuron counts if its |alpha| ||u|| exceeds this part of the largest
 SIGNALS = {208: lambda: load_ecg(), 100: lambda: load_ecg_beats()[:2]}
@@ -86,16 +86,16 @@ def load_task(
     """
     if file:
         signal, rate = own_series(file), 1.0
-        if len(signal) < n_train + lags + 1:
-            raise InputError(
-                f"{file['file']} has {len(signal)} samples; expected {n_train + lags + 1} or more, "
-                f"as n_train is {n_train} and lags is {lags}. Set a smaller n_train."
-            )
     elif record in SIGNALS:
         signal, rate = SIGNALS[record]()
     else:
         raise InputError(f"record is {record!r}; expected one of {sorted(SIGNALS)}.")
+    name = file.get("file", f"record {record}")
+    tests = 1 if file else n_test  # of one's own series as many as there are
+    because = f"n_train is {n_train} and lags is {lags}, with {tests} to test"
+    check_rows(name, len(signal), n_train + lags + tests, because)
     seen = signal[: n_train + lags]
+    check_varies(seen, name)
     mean, scale = float(seen.mean()), float(seen.std())
     X, y = autoregression((signal[: n_train + n_test + lags] - mean) / scale, lags)
     X = np.column_stack([X, np.ones(len(X))])
@@ -207,7 +207,7 @@ def bound_of(problem: TwoLayer, runs: list[dict[str, Any]]) -> dict[str, Any]:
         return {"dual": max(run["dual"] for run in runs), "method": "branch and bound",
                 "rigorous": True}  # fmt: skip
     began = now(problem.X)
-    network = stored_network(runs[0]).to(problem.X.device)
+    network = stored_network(runs[0], problem.X.shape[1]).to(problem.X.device)
     certificate = certify(network, problem.X, problem.y, beta=problem.beta)
     return {
         "dual": certificate.dual,
@@ -387,10 +387,13 @@ def scores(task: Task, network: TwoLayerReLU | TwoLayerGatedReLU) -> dict[str, A
     }
 
 
-def stored_network(report: dict[str, Any]) -> TwoLayerReLU:
-    """Return the network whose weights a report holds."""
-    parts = (torch.tensor(report[name], dtype=torch.float64) for name in ("U", "alpha"))
-    return TwoLayerReLU(*parts)
+def stored_network(report: dict[str, Any], columns: int | None = None) -> TwoLayerReLU:
+    """Return the network whose weights a report holds.
+
+    Of a network without neurons it does not hold the number of columns.
+    """
+    U, alpha = (torch.tensor(report[name], dtype=torch.float64) for name in ("U", "alpha"))
+    return TwoLayerReLU(U if columns is None else U.reshape(-1, columns), alpha)
 
 
 def mean_square(errors: Tensor) -> float:
@@ -405,7 +408,7 @@ def predict_beats(config: dict[str, Any]) -> dict[str, Any]:
     linear = fit_linear(task)
     weights = torch.tensor(linear["coefficients"], dtype=torch.float64, device=task.X.device)
     predicted = {
-        "network": outputs(stored_network(report).to(task.X.device), task.X_test),
+        "network": outputs(stored_network(report, task.X.shape[1]).to(task.X.device), task.X_test),
         "linear": task.X_test @ weights,
     }
     errors = {

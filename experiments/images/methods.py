@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from convexlib.arrangements import sample_arrangements
 from convexlib.arrangements.patterns import patterns_of
+from convexlib.checks import check_choice
 from convexlib.datasets import load_mnist
 from convexlib.errors import ConvergenceWarning
 from convexlib.networks import ParallelReLU, TwoLayerReLU, side_by_side
@@ -46,6 +47,7 @@ from convexlib.problems.vector_output import VectorOutput
 from convexlib.result import Result
 from convexlib.solvers.solve import solve
 from convexlib.training import Training, now, train, train_parallel
+from experiments.variations import check_rows
 
 CLASSES = 10
 BASELINES = ("adam", "sgd")
@@ -82,11 +84,14 @@ class Task:
 
 def load(data: str, n_train: int, n_test: int) -> Task:
     """Return the digits of ``"mnist"`` (28 x 28 pixels) or ``"digits"`` (8 x 8, scikit-learn)."""
+    check_choice(data, ("mnist", "digits"), "data")
     if data == "mnist":
         pixels, labels = load_mnist()
     else:
         found = load_digits()
         pixels, labels = found.data / 16.0, found.target
+    because = f"n_train is {n_train} and n_test is {n_test}"
+    check_rows(data, len(labels), n_train + n_test, because)
     order = np.random.default_rng(SEED).permutation(len(labels))[: n_train + n_test]
     X = torch.from_numpy(np.column_stack([pixels[order], np.ones(len(order))]))
     digits = torch.from_numpy(labels[order].astype(np.int64))

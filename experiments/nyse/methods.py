@@ -31,7 +31,7 @@ from convexlib.solvers.lasso import solve_path
 from convexlib.solvers.solve import solve
 from convexlib.training import Training, now
 from experiments.starts import descend_from
-from experiments.variations import FILE, beta_of, own_series
+from experiments.variations import FILE, beta_of, check_varies, own_series
 
 COLUMNS = ("DJ_return", "log_volume", "log_volatility")
 TARGET = "log_volume"
@@ -93,25 +93,35 @@ def load_task(
     seven tenths are flagged.
     """
     if file:
-        values, target = own_series(file)[:, None], 0
+        values, target, name = own_series(file)[:, None], 0, file["file"]
         flags = np.arange(len(values)) < 0.7 * len(values)
     else:
-        table, target = load_nyse(), COLUMNS.index(TARGET)
+        table, target, name = load_nyse(), COLUMNS.index(TARGET), "the table of load_nyse"
         flags = table["train"].to_numpy(dtype=bool)
         values = table[list(COLUMNS)].to_numpy(dtype=np.float64)
-    values = (values - values[flags].mean(axis=0)) / values[flags].std(axis=0)
+    if not 0 < share < 1:
+        raise InputError(
+            f"share is {share:g}; expected the part of the flagged days that fits, above 0 and "
+            "below 1. Set one such as 0.8."
+        )
     n = len(values)
-    columns = [values[lags - k : n - k] for k in range(1, lags + 1)]
-    X = np.column_stack([*columns, np.ones(n - lags)])
-    y = values[lags:, target].copy()
     n_flagged = int(flags[lags:].sum())
     stop = round(share * n_flagged)
     start = 0 if n_fit is None else stop - n_fit
-    if not 0 <= start < stop < n_flagged < n - lags:
+    # Least squares, which one of the methods is, has a weight for each lag of each column.
+    least = lags * values.shape[1] + 1
+    if not (0 <= start <= stop - least and stop < n_flagged < n - lags):
         raise InputError(
             f"{n} days with lags {lags} and share {share:g} leave {stop} to fit; expected at least "
-            f"n_fit = {n_fit or 1}, and days to validate and to test. Set a smaller n_fit."
+            f"n_fit = {n_fit or least} of them, n_fit of {least} or more, and days to validate and "
+            "to test. Set another n_fit, fewer lags or another share."
         )
+    check_varies(values[flags], name)
+    check_varies(values[lags + start : lags + stop, target], name)
+    values = (values - values[flags].mean(axis=0)) / values[flags].std(axis=0)
+    columns = [values[lags - k : n - k] for k in range(1, lags + 1)]
+    X = np.column_stack([*columns, np.ones(n - lags)])
+    y = values[lags:, target].copy()
     parts = {
         "fit": slice(start, stop),
         "validation": slice(stop, n_flagged),
@@ -183,7 +193,14 @@ def fit_linear(config: dict[str, Any]) -> dict[str, Any]:
     penalty[-1] = 0.0
     ridge = []
     for strength in config["ridges"]:
-        w = torch.linalg.solve(X.T @ X + strength * torch.diag(penalty), X.T @ y)
+        try:
+            w = torch.linalg.solve(X.T @ X + strength * torch.diag(penalty), X.T @ y)
+        except torch.linalg.LinAlgError as error:
+            raise InputError(
+                f"the {X.shape[1]} columns of lags depend on each other, as a series that repeats "
+                f"has it, and ridge regression of strength {strength:g} has no unique solution; "
+                "expected other data, or strengths above 0. Set ridges such as 0.1,1,10."
+            ) from error
         fitted = partial(torch.matmul, other=w)
         ridge.append({"strength": strength, **scores(task, fitted), **by_blocks(task, fitted)})
     spread = {name: float(task.part(name)[1].var(correction=0)) for name in PARTS}
@@ -212,9 +229,8 @@ def compare(config: dict[str, Any]) -> dict[str, Any]:
             _generated(problem, task, config, seed, weights=seed == config["searches"][0])
             for seed in config["searches"]
         ]
-        first = TwoLayerReLU(
-            *(problem.X.new_tensor(methods["generated"][0][name]) for name in ("U", "alpha"))
-        )
+        U, alpha = (problem.X.new_tensor(methods["generated"][0][name]) for name in ("U", "alpha"))
+        first = TwoLayerReLU(U.reshape(-1, problem.X.shape[1]), alpha)  # also without neurons
         certificate = certify(first, problem.X, problem.y, beta=problem.beta)
         seconds = float(np.mean([run["seconds"] for run in methods["convex"]]))
         he, scales = {}, {}

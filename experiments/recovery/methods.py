@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convexlib.errors import ConvergenceWarning
+from convexlib.errors import ConvergenceWarning, InputError
 from convexlib.networks import TwoLayerReLU
 from convexlib.networks.prune import prune_neurons
 from convexlib.pricing import price
@@ -22,6 +22,7 @@ from experiments.recovery.planted import Planted, all_active, isometry, plant, p
 from experiments.variations import beta_of
 
 TOLERANCE = 1e-6  # relative: an interpolant cheaper than the teacher by more than this refutes it
+SCALES = (1e-30, 1e30)  # of initial weights
 SHARE = 0.01  # of the total norm, from which on a neuron counts
 
 
@@ -160,6 +161,11 @@ def descended(config: dict[str, Any]) -> dict[str, Any]:
     divided by c is training from a start c times as large.
     """
     c = config["scale"]
+    if not SCALES[0] <= c <= SCALES[1]:
+        raise InputError(
+            f"scale is {c:g}; expected it between {SCALES[0]:g} and {SCALES[1]:g}, so that targets "
+            "divided by its square are numbers whose squares are. Set one nearer to 1."
+        )
     runs, excess = [], []
     for seed in config["seeds"]:
         X, y, W = noisy(config, seed)

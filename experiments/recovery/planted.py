@@ -88,10 +88,15 @@ def plant(
     Raises
     ------
     InputError
-        If the teacher is unknown.
+        If the teacher is unknown, or the samples are too few.
     """
     if teacher not in TEACHERS:
         raise InputError(f"teacher is {teacher!r}; expected one of {', '.join(TEACHERS)}.")
+    if n < (d if whitened else 1):
+        raise InputError(
+            f"n is {n} and d is {d}; expected n of {d if whitened else 1} or more"
+            f"{', as the data are whitened' if whitened else ''}. Set a larger ratio n / d."
+        )
     rng = np.random.default_rng(seed)
     X = torch.from_numpy(rng.standard_normal((n, d)))
     if whitened:

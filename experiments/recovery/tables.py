@@ -118,9 +118,12 @@ class Transition:
 
     @property
     def rise(self) -> float:
-        """The factor in n from 10 % to 90 % on the fitted curve."""
+        """The factor in n from 10 % to 90 % on the fitted curve; infinite where none rises."""
+        if len(set(self.ratios)) < 2:
+            return np.inf  # no curve is that of a single point
         (_, slope), _ = logistic(list(self.ratios), list(self.minimal), self.trials)
-        return float(np.exp(2.0 * np.log(9.0) / slope))
+        with np.errstate(over="ignore", divide="ignore"):
+            return float(np.exp(2.0 * np.log(9.0) / slope))
 
     @property
     def crosses(self) -> bool:

@@ -161,15 +161,21 @@ def narrow(problem: Mirrors, result: Result, threshold: float) -> list[list[floa
     return bent(weights, biases, problem.activation, problem.X[:, 0], threshold)
 
 
+def lassos(config: dict[str, Any]) -> list[Mirrors]:
+    """Return the Lasso of every seed at beta 1; a single one where they share their samples."""
+    seeds = config["seeds"] if config["set"] == "drawn" else config["seeds"][:1]
+    kind = {"depth": config["depth"], "activation": config["activation"]}
+    drawn = [map(standardised, samples(config["set"], seed)) for seed in seeds]
+    return [Mirrors(*pair, beta=1.0, **kind) for pair in drawn]
+
+
 def train(config: dict[str, Any]) -> dict[str, Any]:
     """Train a cell, and return where its networks end and bend."""
     seeds, rates, threshold = config["seeds"], config["rates"], config["threshold"]
     raw = [samples(config["set"], seed) for seed in seeds]
     pairs = [(standardised(inputs), standardised(targets)) for inputs, targets in raw]
     betas, optima, dimensions, parallel = [], [], [], []
-    for x, y in pairs if config["set"] == "drawn" else pairs[:1]:
-        kind = {"depth": config["depth"], "activation": config["activation"]}
-        lasso = Mirrors(x, y, beta=1.0, **kind)
+    for lasso in lassos(config):
         betas.append(beta_of(config, lasso.beta_max()))
         lasso = lasso.with_beta(betas[-1])
         result = solve(lasso, tol=1e-10)
@@ -206,13 +212,15 @@ def train(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def drawn(networks: Networks, r: int, X: Tensor, bends: list[list[float]]) -> list[list[float]]:
+def drawn(
+    networks: Networks, r: int, X: Tensor, bends: list[list[float]]
+) -> list[list[float | None]]:
     """Return places, as fractions of the hull, and values of the first seed's function."""
     places = torch.tensor([0.0, *(place for place, _ in bends), 1.0], dtype=torch.float64)
     points = X[0, 0] + places * (X[0, -1] - X[0, 0])
     values = networks.outputs(networks.weights, points.expand(len(X), -1))[0, r]
     return [
-        [float(place), float(f"{value:.5g}")] for place, value in zip(places, values, strict=True)
+        [float(place), _short(float(value), 5)] for place, value in zip(places, values, strict=True)
     ]
 
 
@@ -242,6 +250,6 @@ def descended(
     return np.where(np.isfinite(final), final, np.inf)
 
 
-def _short(value: float) -> float | None:
-    """Six digits; None for a run that has diverged."""
-    return float(f"{value:.6g}") if np.isfinite(value) else None
+def _short(value: float, digits: int = 6) -> float | None:
+    """Few digits; None for a run that has diverged."""
+    return float(f"{value:.{digits}g}") if np.isfinite(value) else None

@@ -11,7 +11,7 @@ import numpy as np
 from convexlib.arrays import Floats
 from experiments.reflections.chance import MIRROR
 from experiments.reflections.kinks import Places, near
-from experiments.reflections.methods import samples
+from experiments.reflections.methods import lassos, samples
 
 REACH = 0.005  # at which the book counts; the records have others beside it
 LEVEL = 0.05
@@ -55,6 +55,15 @@ def ratios(record: dict[str, Any]) -> Floats:
     result = record["result"]
     ends = [np.inf if value is None else value for value in result["objective"]]
     return np.array(ends) / np.array(result["lasso"])
+
+
+def ratio(record: dict[str, Any]) -> float:
+    """Return beta / beta_max; where somebody has set beta itself, its median over the seeds."""
+    config = record["config"]
+    if "ratio" in config:
+        return float(config["ratio"])
+    pairs = zip(record["result"]["beta"], lassos(config), strict=True)
+    return float(np.median([beta / lasso.beta_max() for beta, lasso in pairs]))
 
 
 def bending_at(record: dict[str, Any], place: float, reach: float = REACH) -> int:
@@ -189,7 +198,7 @@ def table(found: list[dict[str, Any]]) -> str:
         config, result, tally = record["config"], record["result"], tally_of(record)
         lines.append(
             f"{config['part']:8} {config['set']:6} {config['activation']:4} {config['depth']:1} "
-            f"{config['width']:5} {config['optimizer']:4} {config.get('ratio', np.nan):8.2g} "
+            f"{config['width']:5} {config['optimizer']:4} {ratio(record):8.2g} "
             f"{result['rate']:5g} {np.median(ratios(record)):10.3g} "
             f"{sum(tally['trained'].values()):5} {tally['trained']['data']:5} "
             f"{free(tally['trained']):4} "

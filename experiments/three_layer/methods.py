@@ -33,8 +33,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from convexlib.datasets import autoregression, load_ecg, load_uci
-from convexlib.errors import ConvergenceWarning
+from convexlib.datasets import autoregression, catalogue, load_ecg, load_uci
+from convexlib.errors import ConvergenceWarning, InputError
 from convexlib.problems.parallel import UnitProgram
 from convexlib.problems.parallel.path import PathRegularized
 from convexlib.problems.parallel.three_layer import ThreeLayer
@@ -43,7 +43,7 @@ from convexlib.solvers.solve import solve
 from convexlib.solvers.units.search import rescaled
 from convexlib.training import now, train_parallel
 from experiments.uci.methods import split
-from experiments.variations import beta_of
+from experiments.variations import beta_of, check_rows
 
 CLOSE = (1e-2, 1e-3)  # relative excess over the optimum that counts as reaching it
 KINDS: dict[str, type[ThreeLayer] | type[PathRegularized]] = {
@@ -110,6 +110,8 @@ def digits(n_train: int = TRAIN) -> Data:
     The split is a permutation by ``default_rng(0)``: the first n_train rows train.
     """
     found = load_digits()
+    because = f"n_train is {n_train}, and one has to test"
+    check_rows("digits", len(found.target), n_train + 1, because)
     order = np.random.default_rng(0).permutation(len(found.target))
     pixels, parity = found.data[order] / 16.0, found.target[order] % 2
     X = torch.from_numpy(np.column_stack([pixels, np.ones(len(pixels))]))
@@ -122,6 +124,11 @@ def load(name: str, n_train: int = TRAIN) -> Data:
     if name == "digits":
         return digits(n_train)
     features, labels = load_uci(name)
+    if (classes := catalogue()[name].classes) != 2:
+        raise InputError(
+            f"{name} has {classes} classes; expected two, as labels are +1 and -1. Set another "
+            "table, or digits."
+        )
     X = torch.from_numpy(np.column_stack([features, np.ones(len(features))]))
     y = torch.from_numpy(2.0 * (labels == labels.max()) - 1.0)
     train, test = split(len(X))

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, sample_arrangements
 from convexlib.certify import certify
+from convexlib.checks import check_scale
 from convexlib.datasets import load_uci
 from convexlib.errors import ConvergenceWarning, InputError
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, side_by_side
@@ -38,9 +39,10 @@ from convexlib.solvers.solve import solve
 from convexlib.training import now, train
 from experiments.records import find, results_dir
 from experiments.uci.descent import Problem, descend
-from experiments.variations import FILE, own_table
+from experiments.variations import FILE, check_rows, own_table
 
 SHUFFLE = 1995
+LEAST = 5  # rows of a table
 MAX_CLASSES = 100  # of the 73 tables none has more
 CONVEX: dict[str, dict[str, Any]] = {
     "gated": {"patterns": 5000, "tol": 1e-6},
@@ -90,13 +92,19 @@ def load_task(name: str, device: str = "cpu", **file: str) -> Task:
     if file:
         table = own_table(file)
         X, values = table.X, table.y
+        for column, feature in zip(X.T, table.features, strict=True):
+            check_scale(torch.from_numpy(column), f"column {feature} of {name}")
     else:
         X, values = load_uci(name)
     classes, labels = np.unique(values, return_inverse=True)
-    if not 2 <= len(classes) <= MAX_CLASSES:
+    check_rows(name, len(X), LEAST, "a fifth of them has to test")
+    whole = bool((values == np.round(values)).all())
+    if not (whole and 2 <= len(classes) <= min(MAX_CLASSES, len(X) // 2)):
         raise InputError(
-            f"the last column of {name} has {len(classes)} values; expected classes, 2 to "
-            f"{MAX_CLASSES} of them, as whole numbers for instance."
+            f"the last column of {name} has {len(classes)} values in {len(X)} rows"
+            f"{'' if whole else ', not all of them whole numbers'}; expected classes as whole "
+            f"numbers, 2 to {MAX_CLASSES} of them, and no more than half as many as rows. Number "
+            "the classes; a target that is measured is none: group it first."
         )
     train, test = split(len(X))
     lengths = np.linalg.norm(X[train], axis=0)

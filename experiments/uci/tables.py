@@ -198,6 +198,8 @@ def ranks(problems: Results, methods: Sequence[str], score: str = "test_accuracy
 
 def table(found: Sequence[Mapping[str, Any]]) -> str:
     """Return the shares solved, times, gaps and accuracies as text."""
+    if not any(by_problem(found, methods) for methods in POOLS):
+        return _each(found)
     lines = []
     for methods in POOLS:
         problems = by_problem(found, methods)
@@ -219,6 +221,18 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
             lines.append(_summary(method, [part[method] for part in problems.values()], rank))
         lines.append("")
     return "\n".join(lines).rstrip()
+
+
+def _each(found: Sequence[Mapping[str, Any]]) -> str:
+    """One line for each record, where methods have no others to be compared with."""
+    lines = [f"{'data':25}{'lambda':>9} {'method':16}{'objective':>11}{'test':>8}{'seconds':>9}"]
+    for record in found:
+        config, result = record["config"], record["result"]
+        lines.append(
+            f"{config['data'][:24]:25}{config['lambda']:9.2g} {config['method']:16}"
+            f"{result['objective']:11.5g}{result['test_accuracy']:8.4f}{result['seconds']:9.3g}"
+        )
+    return "\n".join(lines)
 
 
 def _summary(method: str, results: Sequence[Mapping[str, Any]], rank: Mapping[str, float]) -> str:

@@ -80,6 +80,12 @@ def test_certificates_bracket_one_network_and_time_does_no_harm(record):
     assert EXPERIMENT.missed(record) is None
 
 
+def test_the_least_bound_is_that_of_the_least_time():
+    result = compute({**QUICK, "seconds": [0.25, 0], "rounds": 1})
+    assert [one["given"] for one in result["certificates"]] == [0.25, 0]
+    assert result["least"] == (1 - SLACK) * result["certificates"][1]["dual"]
+
+
 def test_the_logistic_loss_has_certificates_too():
     result = compute({**QUICK, "set": "breast-cancer-wisc-diag", "loss": "logistic"})
     none, some = result["certificates"]
@@ -123,6 +129,11 @@ def test_a_bound_that_fails_is_a_miss():
         made_up("a", 9, 6, 0.1, {0: 0.1, 10: 0.2})
     )
     assert "is above a network" in EXPERIMENT.missed(made_up("a", 9, 6, 0.1, {0: -0.1}))
+    # Whatever the order in which they were asked for.
+    assert EXPERIMENT.missed(made_up("a", 9, 6, 0.1, {1: 0.1, 0: 0.2})) is None
+    assert "1 s is below that of 0 s" in EXPERIMENT.missed(
+        made_up("a", 9, 6, 0.1, {1: 0.2, 0: 0.1})
+    )
     record = made_up("a", 9, 6, 0.1, {0: 0.2})
     record["result"]["certificates"][0]["rigorous"] = False
     assert EXPERIMENT.missed(record) == "the bound of 0 s is not rigorous"

@@ -109,6 +109,16 @@ def test_with_more_lags_the_bound_is_that_of_certify(many):
         assert all(run_["gap"] <= 1e-4 and run_["patterns"] <= 40 for run_ in methods[name])
 
 
+def test_a_network_without_neurons_is_kept_and_bounded():
+    task = load_task(2, 40, 20)
+    free = cl.TwoLayer(task.X, task.y, beta=1.0, arrangements="generate")
+    problem = free.with_beta(2.0 * free.beta_max())
+    nothing = {"rigorous": False, "U": [], "alpha": []}
+    assert (outputs(stored_network(nothing, 3), task.X_test) == 0).all()
+    bound = methods.bound_of(problem, [nothing])
+    assert_allclose(bound["dual"], 0.5 * float(task.y @ task.y), rtol=1e-9)
+
+
 @pytest.mark.parametrize("kind", ["record", "many"])
 def test_the_network_kept_is_the_one_that_was_scored(kind, request):
     found = request.getfixturevalue(kind)

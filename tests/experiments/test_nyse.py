@@ -33,6 +33,15 @@ def record(tmp_path_factory):
     return found
 
 
+def test_above_beta_max_all_programs_have_no_neuron():
+    once = {"seeds": [0], "searches": [0], "scales": [1.0], "ratio": 2.0}
+    result = compute({**NETWORK, **once, "rates": {name: [0.01] for name in RATES}})
+    assert result["methods"]["generated"][0]["U"] == []
+    zero = result["methods"]["generated"][0]["objective"]
+    assert_allclose([run["objective"] for run in result["methods"]["convex"]], zero, rtol=1e-9)
+    assert_allclose(result["bound"]["dual"], zero, rtol=1e-6)
+
+
 def test_rows_are_the_days_before():
     table_ = cl.datasets.load_nyse()
     flagged = table_[table_["train"]]

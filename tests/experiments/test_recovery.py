@@ -281,6 +281,14 @@ def test_the_transition_of_a_dimension():
     assert high[0] == pytest.approx(z**2 / (20 + z**2), rel=1e-5)
 
 
+@pytest.mark.parametrize(("sizes", "counts"), [([4], [9]), ([5, 6, 9], [20, 20, 20])])
+def test_a_transition_that_is_not_seen_has_no_factor(sizes, counts, recwarn):
+    rows = [{"minimal": k, "isometry": k, "enough_active": 20, "open": 0} for k in counts]
+    config = {"part": "transition", "d": 1, "samples": sizes, "seeds": list(range(20))}
+    assert "  1  -, inf, 0; " in table([{"config": config, "result": {"rows": rows}}])
+    assert not recwarn.list
+
+
 def planted_line(kinks, amplitudes, n=16):
     kinks, amplitudes = np.array(kinks), np.array(amplitudes)
     return spikes.sampled(n, kinks, amplitudes, np.ones(len(kinks)))

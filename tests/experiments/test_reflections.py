@@ -7,7 +7,7 @@ import torch
 import convexlib as cl
 from convexlib.errors import InputError
 from convexlib.problems.mirrors.networks import ParallelUnits
-from experiments import reflections
+from experiments import reflections, runner
 from experiments.reflections import methods
 from experiments.reflections.chance import MIRROR, hit_at_random, moved, tally
 from experiments.reflections.kinks import (
@@ -292,6 +292,27 @@ def test_descent_lowers_the_objective_and_divergence_is_said():
     assert found["diverged"] == [2]
     assert found["bends"] == [[], []]
     assert "diverged" in reflections.missed({"result": found})
+    record = runner.measure(reflections.compute, {**wild, "rates": [1e20]})
+    assert record["result"]["drawn"] == [[0.0, None], [1.0, None]]
+
+
+@pytest.mark.parametrize("name", ["W", "drawn"])
+def test_a_beta_of_ones_own_is_a_part_of_beta_max_too(name):
+    config = {**next(c for c in QUICK if c["set"] == name), "steps": 1}
+    del config["ratio"]
+    found = {
+        "config": config | {"beta": 1.0},
+        "result": reflections.compute(config | {"beta": 1.0}),
+    }
+    assert found["result"]["beta"] == [1.0] * (2 if name == "drawn" else 1)
+    x, y = zip(*(methods.samples(name, seed) for seed in (0, 1)), strict=True)
+    kind = {"depth": config["depth"], "activation": config["activation"]}
+    largest = [
+        cl.Mirrors(*map(methods.standardised, pair), beta=1.0, **kind).beta_max()
+        for pair in zip(x, y, strict=True)
+    ]
+    expected = f"{np.median([1.0 / value for value in largest]):.2g}"
+    assert table([found]).splitlines()[1].split()[6] == expected
 
 
 def test_what_does_not_fit_is_refused():

@@ -265,8 +265,9 @@ test_refusals = refused(
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, torch.zeros(2)])
 def test_refuses_what_json_cannot_hold(tmp_path, value):
-    with pytest.raises(InputError, match="cannot be written as JSON"):
-        run("toy", lambda config: {"value": value}, [{"seed": 0}], folder=tmp_path)
+    with pytest.raises(InputError, match=r"JSON \(result\.path\.1\.gap: .*\); expected") as caught:
+        run("toy", lambda _: {"path": [{}, {"gap": value}]}, [{"seed": 0}], folder=tmp_path)
+    assert caught.value.__notes__ == ['The configuration was {"seed": 0}']
     with pytest.raises(InputError, match="cannot be written as JSON"):
         digest({"value": value})
 

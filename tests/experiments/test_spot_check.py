@@ -114,6 +114,22 @@ def test_what_is_limited_by_time_is_replayed_where_that_can_be_done(stored, valu
         assert len(rows) == 1 + 3 * runs
 
 
+@pytest.mark.parametrize("result", [{"path": []}, {"path": None}, None])
+@pytest.mark.parametrize("again", [Toy(), lambda config: {}])
+@pytest.mark.parametrize("replay", [None, lambda record: record["result"]["methods"]])
+def test_a_record_without_entries_is_run_again_and_fails(stored, result, again, replay):
+    rows = spot_check(experiment(again, replay=replay), [{**stored[0], "result": result}], 1)
+    assert rows
+    assert not any(row.ok or row.note for row in rows)
+    assert "more than" in table(rows).splitlines()[1]
+
+
+def test_a_bound_that_is_gone_is_a_miss(stored):
+    bounds = {"objective": Between("low", "high")}
+    (row,) = compare(experiment(Toy(), compared=lambda config: bounds), stored[0], stored[0])
+    assert not row.ok
+
+
 def test_draws_are_compared_by_their_median(stored):
     """One seed may end elsewhere; most may not."""
     for moved, ok in (([0], True), ([2], True), ([0, 1], False)):

@@ -119,6 +119,14 @@ def test_the_table_names_shares_and_gaps(found):
     assert "0 problems with relu, generated, sgd-relu-2000, adam-relu-2000" in lines
 
 
+def test_methods_without_rivals_have_a_line_for_each_record(found):
+    alone = [record for record in found if record["config"]["method"] == "relu"]
+    lines = [line.split() for line in table(alone).splitlines()]
+    assert lines[0] == ["data", "lambda", "method", "objective", "test", "seconds"]
+    values = [(r["config"]["data"], r["result"]["objective"]) for r in alone]
+    assert [(line[0], float(line[3])) for line in lines[1:]] == values
+
+
 def test_a_panel_leaves_out_the_problems_that_nobody_can_miss(found):
     for part in found:
         null = (part["config"]["data"], part["config"]["method"]) == ("b", "relu")

@@ -116,6 +116,8 @@ def test_changes_inside_others_and_choices():
         ({"ratio": "small"}, "ratio is 'small'; expected a value of the kind"),
         ({"ratio": [0.1, 0.2]}, r"ratio is \[0.1, 0.2\]; expected a value of the kind"),
         ({"ratio": float("inf")}, "ratio is inf; expected a value of the kind"),
+        ({"seeds": [[0]]}, r"seeds is \[0\]; expected a value of the kind"),
+        ({"seeds": [0, 0]}, r"seeds is \[0, 0\]; expected each value once"),
     ],
 )
 def test_changes_that_do_not_fit_are_refused_by_name(changes, message):
@@ -129,6 +131,22 @@ def test_names_are_those_that_there_are_but_for_data():
     assert planned(three_layer.EXPERIMENT, "quick", changes={"set": "wine"})[1]
     with pytest.raises(InputError, match="no configuration has all of K, ridges|not among"):
         changed([{"K": 1}, {"ridges": [1]}], {"K": 1, "ridges": 1}, [{"K": 1}, {"ridges": [1]}])
+
+
+def test_seconds_may_be_parts_of_one_and_stay_whole_where_they_are():
+    ((config,), (same,)) = (
+        planned(bounds.EXPERIMENT, "quick", changes={"seconds": given})[1]
+        for given in ([0, 0.25], [0, 1])
+    )
+    assert config["seconds"] == [0, 0.25]
+    assert runner.digest(same) == runner.digest(bounds.configs("quick")[0])
+
+
+def test_the_command_says_which_configuration_was_refused(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("CONVEXLIB_RESULTS", str(tmp_path))
+    assert cli.main(["run", "images", "--set", "part=ten", "--set", "data=iris"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search("data is 'iris'; expected .* The configuration was {\"batch_size\"", line)
 
 
 def test_the_call_and_the_command_are_the_same(tmp_path, monkeypatch, capsys):
@@ -179,7 +197,7 @@ def test_a_series_of_ones_own(series, tmp_path):
         np.testing.assert_allclose(task.mean + task.scale * task.y, values[1:61], atol=1e-12)
     assert ecg.EXPERIMENT.table(found)
     (config, *_) = planned(ecg.EXPERIMENT, "quick", data=series)[1]
-    with pytest.raises(InputError, match=r"has 400 samples; expected 502 or more, as n_train is"):
+    with pytest.raises(InputError, match=r"has 400 rows; expected 502 or more, as n_train is"):
         ecg.compute(config)
 
 
@@ -196,6 +214,105 @@ def test_a_series_takes_the_place_of_the_volume(series):
     assert result["path"][0]["gap"] < 1e-6
     with pytest.raises(InputError, match="leave 220 to fit; expected at least n_fit = 600"):
         nyse.compute(config | {"n_fit": 600})
+
+
+WAVE = np.sin(np.arange(900) / 7)
+
+
+def refusal(name, changes, path=None):
+    """What the first configuration of a variation is refused with, before anything is computed."""
+    experiment = next(one for one in EXPERIMENTS if one.name == name)
+    (config, *_) = planned(experiment, "quick", changes=changes, data=path)[1]
+    with pytest.raises(InputError) as caught:
+        runner.measure(experiment.function, config)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("images", {"part": "ten", "data": "iris"}, "data is 'iris'; expected one of 'mnist'"),
+        ("images", {"n_train": 1790}, "digits has 1797 rows; expected 2190 .* n_test is 400"),
+        ("three_layer", {"part": "sets", "n_train": 1797}, "digits has 1797 .* expected 1798"),
+        ("three_layer", {"part": "sets", "set": "wine"}, "wine has 3 classes; expected two"),
+        ("ecg", {"n_train": 10**6}, "record 208 has 108000 rows; expected 1001001 or more"),
+        ("ecg", {"n_test": 10**6}, "record 208 has 108000 rows; .* with 1000000 to test"),
+        ("nyse", {"lags": 100_000}, "6051 days with lags 100000 .* leave 0 to fit; .* fewer lags"),
+        ("nyse", {"n_fit": 15}, "n_fit = 15 of them, n_fit of 16 or more"),
+        ("nyse", {"share": 1.5}, "share is 1.5; expected the part .* below 1"),
+        ("bounds", {"set": "ecg-x"}, "set is 'ecg-x'; expected a number of lags from 1 to 1999"),
+        ("bounds", {"set": "ecg-99999"}, "set is 'ecg-99999'; expected a number of lags"),
+        ("bounds", {"set": "ecg-0"}, "set is 'ecg-0'; expected a number of lags"),
+        (
+            "recovery",
+            {"part": "spikes", "kinks": 100, "spacing": 1.5},
+            "100 kinks 1.5 apart do not fit",
+        ),
+        ("recovery", {"part": "spikes", "n": 2}, "1 kinks 0 apart do not fit .* a larger n"),
+        ("recovery", {"part": "spikes", "spacing": 1e9}, "2 kinks 1e.09 apart do not fit"),
+        ("recovery", {"part": "map", "ratios": 0.01}, "n is 0 and d is 6; expected n of 1 or more"),
+        ("recovery", {"part": "relu", "ratios": 0.01}, "n is 0 and d is 3; expected n of 1 or"),
+        (
+            "recovery",
+            {"part": "relu", "whitened": True, "ratios": 0.5},
+            "n is 2 and d is 3; expected n of 3 or more, as the data are whitened",
+        ),
+        ("recovery", {"part": "descent", "scale": 1e-200}, "scale is 1e-200; expected it between"),
+        ("recovery", {"part": "descent", "scale": 1e200}, "scale is 1e.200; expected it between"),
+    ],
+)
+def test_settings_that_the_data_do_not_bear_are_refused_before_computing(name, changes, message):
+    assert re.search(message, refusal(name, changes))
+
+
+@pytest.mark.parametrize("name", ["ecg", "nyse"])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.full(900, 3.0), "is constant over the 50[12]|is constant over the 630 samples"),
+        (np.repeat([0.1, 0.7], [700, 200]), "is constant over the 50[12]|is constant over the 630"),
+        (1e300 * WAVE, r"the largest entry of the series in .* is 1.0e\+300; expected it between"),
+        (1e-300 * WAVE, "the largest entry of the series in .* is 1.0e-300; expected it between"),
+        (WAVE[1:2], "has 1 rows; expected 502 or more|1 days with lags 5 .* leave 0 to fit"),
+        (WAVE[1:3], "has 2 rows; expected 502 or more|2 days with lags 5 .* leave 0 to fit"),
+    ],
+)
+def test_series_that_cannot_be_used_are_refused(tmp_path, name, values, message):
+    path = tmp_path / "own.csv"
+    path.write_text("value\n" + "".join(f"{float(value)!r}\n" for value in values))
+    changes = {"n_fit": None} if name == "nyse" else {}
+    assert re.search(message, refusal(name, changes, path))
+
+
+def test_fits_that_the_series_leaves_open_are_refused(tmp_path):
+    path = tmp_path / "own.csv"
+    for values, n_fit, message in (
+        (np.arange(900) % 2, None, "the 6 columns of lags depend on each other"),
+        (np.repeat([0, 1, 0], [100, 100, 700]), 200, "is constant over the 200 samples that train"),
+    ):
+        path.write_text("value\n" + "".join(f"{value}\n" for value in values))
+        assert message in refusal("nyse", {"part": "linear", "n_fit": n_fit}, path)
+
+
+DRAWN = np.random.default_rng(0).standard_normal((80, 2))
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "message"),
+    [
+        (DRAWN[:2], [0, 1], "own has 2 rows; expected 5 or more, as a fifth of them"),
+        (DRAWN, DRAWN[:, 0], "80 values in 80 rows, not all of them whole numbers; expected class"),
+        (DRAWN, 0.5 * (DRAWN[:, 0] > 0), "2 values in 80 rows, not all of them whole numbers; exp"),
+        (DRAWN, np.arange(80), "has 80 values in 80 rows; expected classes as whole numbers, 2 to"),
+        (DRAWN, np.zeros(80), "has 1 values in 80 rows; expected classes as whole numbers, 2 to"),
+        (DRAWN * [1, 1e200], DRAWN[:, 0] > 0, "the largest entry of column b of own is"),
+        (DRAWN * [1, 1e-200], DRAWN[:, 0] > 0, "the largest entry of column b of own is"),
+    ],
+)
+def test_tables_that_are_none_of_classes_are_refused(tmp_path, X, y, message):
+    path = tmp_path / "own.csv"
+    np.savetxt(path, np.column_stack([X, y]), delimiter=",", header="a,b,kind", comments="")
+    assert re.search(message, refusal("uci", {}, path))
 
 
 def test_a_table_of_classes_of_ones_own(tmp_path):
