@@ -42,6 +42,14 @@ def integer_rows(A: Floats) -> Ints:
     return primitive(digits.astype(object) << shift.astype(object))
 
 
+def integers(A: Floats) -> tuple[Ints, int]:
+    """Return integers Z and an exponent e with `A` = Z 2^e."""
+    mantissa, exponent = np.frexp(A)
+    lowest = int(exponent.min())
+    digits = np.ldexp(mantissa, 53).astype(np.int64).astype(object)
+    return digits << (exponent - lowest).astype(object), lowest - 53
+
+
 def primitive(Z: Ints) -> Ints:
     """Divide every row by the greatest common divisor of its entries."""
     # The absolute value, since the reduction of a single entry is that entry with its sign.

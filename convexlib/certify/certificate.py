@@ -242,10 +242,9 @@ def _scaled(
 def _dual_value(z: Tensor, y: Tensor, root: float, loss: SmoothLoss) -> float:
     """d(z), lowered by the rounding error of its own evaluation; `root` as in `_scaled`."""
     slack = 2.0 * (z.numel() + 8) * EPS
-    total, size = _total(z) / root, float(z.abs().sum()) / root
-    sizes = 2.0 * size * size
-    value = loss.dual_value(z, y) - 0.5 * total * total
-    return value - slack * (loss.dual_size(z, y) + sizes)
+    # The slack is four times the error of the sum, so that it covers that of its square, too.
+    total = _total(z) / root + slack * (float(z.abs().sum()) / root)
+    return loss.dual_value(z, y) - 0.5 * total * total - slack * loss.dual_size(z, y)
 
 
 def _total(z: Tensor) -> float:

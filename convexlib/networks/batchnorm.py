@@ -15,6 +15,7 @@ standard deviation :math:`\|CXw\|/\sqrt n` instead of the norm, so its scale and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from math import sqrt
 
 import numpy as np
@@ -22,10 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.arrangements import exact
+from convexlib.arrays import Floats
 from convexlib.checks import check_positive_int
 from convexlib.errors import InputError, NotCertifiableError
 from convexlib.networks.two_layer import layers_of, linear
 
+_ACCURATE = 1e-8  # relative error of a neuron's outputs above which they are computed in integers
 _EXACT_RANK = 200_000  # entries times steps of an elimination in integers that is worth its time
 
 
@@ -207,7 +210,7 @@ class BatchNormWeights:
                 f"the network takes {self.W.shape[1]} features but X has shape {tuple(X.shape)}; "
                 f"expected (n, {self.W.shape[1]})."
             )
-        inner = (X - X.mean(dim=0)) @ self.W.T
+        inner = _centred_products(X, self.W)
         squares = (inner**2).sum(dim=0) + len(X) * self.eps
         if not bool((squares > 0).all()):
             raise NotCertifiableError(
@@ -237,6 +240,32 @@ class BatchNormWeights:
                 f"the network has {fitted.shape[1]} outputs; expected {Y.shape[1]}, as in y."
             )
         return 0.5 * float(((fitted - Y) ** 2).sum()) + 0.5 * beta * self.decay(len(X))
+
+
+def _centred_products(X: Tensor, W: Tensor) -> Tensor:
+    """CXW^T (n, m), every column to a relative error far below that of a certificate."""
+    n, d = X.shape
+    shifted = X - X[0]  # without rounding where a column hardly varies: zeros if it is constant
+    inner = (shifted - shifted.mean(dim=0)) @ W.T
+    # Where its terms cancel a neuron may be all rounding, which normalisation would magnify.
+    terms = sqrt(n) * (W.abs() @ shifted.abs().amax(dim=0))
+    rounding = 2 * (n + d) * torch.finfo(torch.float64).eps * terms
+    lengths = torch.linalg.vector_norm(inner, dim=0)
+    doubtful = (_ACCURATE * lengths < rounding).nonzero().ravel()
+    if len(doubtful):
+        precise = _exact_products(X.cpu().numpy(), W[doubtful].cpu().numpy())
+        inner[:, doubtful] = torch.from_numpy(precise).to(inner)
+    return inner
+
+
+def _exact_products(X: Floats, W: Floats) -> Floats:
+    """CXW^T, rounded once: computed in integers."""
+    rows, shift = exact.integers(X)
+    columns, more = exact.integers(W.T)
+    products = rows @ columns
+    totals = len(X) * products - products.sum(axis=0)  # n times the centred ones
+    unit = Fraction(2) ** (shift + more) / len(X)
+    return np.vectorize(lambda total: float(total * unit), otypes=[float])(totals)
 
 
 def read_batchnorm(network: nn.Module) -> BatchNormWeights:

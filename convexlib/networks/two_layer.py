@@ -6,7 +6,7 @@ no separate bias: a bias is a column of ones in X (and is regularised like every
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -192,6 +192,7 @@ def check_own_forward(network: nn.Module, kind: type[nn.Module]) -> None:
             f"{type(network).__module__}.{type(network).__name__} has hooks or a forward of its "
             f"own, which are not read; expected a plain {kind.__name__} with the same weights."
         )
+    _refuse_unread(network, {"U", "alpha", "inner", *_parts(network)})
 
 
 def layers_of(network: nn.Module) -> list[nn.Module]:
@@ -203,7 +204,7 @@ def layers_of(network: nn.Module) -> list[nn.Module]:
         For a network that computes something else than its layers say, so that their weights would
         be those of another function: a forward of its own, hooks (as of weight normalisation), or a
         class that shares only its name with one of torch. And for one whose layers share a weight,
-        which its penalty counts once.
+        which its penalty counts once, or that have a parameter besides those of torch's.
     """
     if not isinstance(network, nn.Sequential):
         return []
@@ -225,8 +226,27 @@ def layers_of(network: nn.Module) -> list[nn.Module]:
                 f"expected that of torch.nn.{forward.__qualname__.split('.')[0]}. Copy the weights "
                 "into an nn.Sequential of torch's own layers."
             )
+        if module is network:
+            _refuse_unread(module, _parts(module))
+        else:
+            _refuse_unread(module, () if kind is nn.ReLU else ("weight", "bias"))
     refuse_shared(layers, "layer")
     return layers
+
+
+def _parts(network: nn.Module) -> Collection[str]:
+    """The names of those modules in a container that it computes with: all, or none in others."""
+    return network._modules if isinstance(network, nn.Sequential | nn.ModuleList) else ()
+
+
+def _refuse_unread(module: nn.Module, read: Collection[str]) -> None:
+    """Refuse parameters that are not read: they have no part in the outputs, but in the penalty."""
+    for name, _ in module.named_parameters():
+        if name.split(".")[0] not in read:
+            raise NotCertifiableError(
+                f"{name} of {type(module).__name__} takes no part in the outputs, and its squares "
+                "would be in the penalty of the whole; expected weights that are used. Remove it."
+            )
 
 
 def refuse_shared(modules: Iterable[nn.Module], kind: str) -> None:

@@ -28,6 +28,7 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor
 
+from convexlib.arrays import EPS
 from convexlib.cones.projector import shrink_into_cones
 from convexlib.errors import InputError, SolverError
 from convexlib.problems.two_layer import GroupLasso
@@ -37,6 +38,8 @@ from convexlib.solvers.base import need, need_problem
 _CLEAR = 1e-3  # relative error of a dual constraint with which one can still tell what is active
 _TIGHT = 1e-5  # relative slack of the dual constraint below which a neuron may be used
 _SAME = 1e-5  # distance of unit neurons that are one neuron on the wall of several cells
+_SHARE = 1e3  # a neuron counts as active if a part of 1/_SHARE may explain all of the gap
+_LEAST = 1e-15  # gap below which rounding hides it
 _ROUNDING = 1e-7  # relative size of coefficients that only make up for the inexact outputs
 
 
@@ -57,8 +60,8 @@ class OptimalSet:
     fitted : Tensor (n,)
         The outputs f* of all optima.
     slack : float
-        How far the nearest dual constraint of another neuron is from being active, relative to
-        beta (1 if there is none). It should be far above 1e-5.
+        How far the nearest dual constraint that is not active is from being so, relative to beta (1
+        if there is none). It should be far above 1e-5: below that its neuron is among those here.
 
     Examples
     --------
@@ -178,25 +181,31 @@ def optimal_set(problem: GroupLasso, result: Result) -> OptimalSet:
     uncertain = _uncertainty(problem, result)
     if uncertain > _CLEAR:
         enough = result.gap * (_CLEAR / uncertain) ** 2
+        advice = f"Solve with tol={0.5 * enough:.0e}."
+        if 0.5 * enough < _LEAST:
+            advice = "No gap shows more: rescale the columns of X to one size, or raise beta."
         raise InputError(
             f"the result has a relative gap of {result.gap:.1e}, which leaves dual constraints "
-            f"uncertain by {uncertain:.1e} of beta; expected at most {_CLEAR:g}. Solve with "
-            f"tol={0.5 * enough:.0e}."
+            f"uncertain by {uncertain:.1e} of beta; expected at most {_CLEAR:g}. {advice}"
         )
     exact = problem.double()
     blocks = shrink_into_cones(exact.correlations(result.z.double()), exact.projector())
     sizes = torch.linalg.vector_norm(blocks, dim=2)  # (S, P)
     tight = sizes >= problem.beta * (1.0 - max(_TIGHT, uncertain))
-    rest = float((sizes[~tight] / problem.beta).max()) if bool((~tight).any()) else 0.0
     side, pattern = tight.nonzero(as_tuple=True)
     neurons = blocks[side, pattern] / sizes[side, pattern][:, None]
     if not problem.gated and len(neurons):
-        own = _distinct(torch.cat([neurons, 2.0 * side.to(neurons)[:, None]], dim=1))
+        own = _distinct(neurons, side, sizes[tight], torch.linalg.vector_norm(exact.X, dim=0))
         side, pattern, neurons = side[own], pattern[own], neurons[own]
+    # Of the gap a neuron with |q| < 1 takes beta alpha (1 - |q|): one that is not active and yet
+    # within the tolerance, too, has a part of less than 1/_SHARE in any optimum.
+    lacking = 1.0 - torch.cat([sizes[~tight], sizes[side, pattern]]) / problem.beta
+    inactive = lacking[lacking > _SHARE * max(result.gap, EPS)]
+    slack = float(inactive.min()) if len(inactive) else 1.0
     outputs = exact.masks[pattern] * (neurons @ exact.X.T)  # (k, n)
     images = (outputs * (1.0 - 2.0 * side.to(outputs))[:, None]).T
     fitted = exact.fitted(result.weights.double())
-    return OptimalSet(problem, side, pattern, neurons, images, fitted, 1.0 - rest)
+    return OptimalSet(problem, side, pattern, neurons, images, fitted, slack)
 
 
 def _uncertainty(problem: GroupLasso, result: Result) -> float:
@@ -210,8 +219,15 @@ def _uncertainty(problem: GroupLasso, result: Result) -> float:
     return distance * float(torch.linalg.matrix_norm(problem.X.double(), 2)) / problem.beta
 
 
-def _distinct(rows: Tensor) -> Tensor:
-    """Indices of the first of all rows that are equal up to rounding."""
+def _distinct(neurons: Tensor, side: Tensor, sizes: Tensor, lengths: Tensor) -> Tensor:
+    """Indices of the largest of all neurons of a side that are equal up to rounding.
+
+    They are compared where the columns, of these lengths, have one size: in other units they could
+    differ by what no output shows, or agree where outputs differ.
+    """
+    rows = neurons * (lengths / lengths.max())
+    rows = rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    rows = torch.cat([rows, 2.0 * side.to(rows)[:, None]], dim=1)
     close = torch.cdist(rows, rows) < _SAME
-    first = close.to(torch.uint8).argmax(dim=1)
-    return (first == torch.arange(len(rows), device=rows.device)).nonzero().ravel()
+    largest = torch.where(close, sizes, -1.0).argmax(dim=1)
+    return (largest == torch.arange(len(rows), device=rows.device)).nonzero().ravel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from convexlib.solvers.ssnal import ssnal
 
 _TOL = 1e-7
 _LOOSE, _ROUNDS = 1e-3, 10  # where nothing can be proved
-_BIAS_STEPS = 15  # solves at most to find the output bias
+_BIAS_STEPS, _SEARCHES = 40, 15  # solves at most to find the output bias; and those that search
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,14 @@ class Refined:
     value: float
     neurons: Neurons
     bias: float
+
+
+class _Step(NamedTuple):
+    """The value and the slope of the program at an output bias."""
+
+    bias: float
+    slope: float
+    value: float
 
 
 def refine_dual(
@@ -87,8 +96,10 @@ def refine(
     derivative of :math:`p^*(y - b) + \tfrac\beta2 b^2` is :math:`h = \beta b - 1^\top z_b`; it
     increases with slopes between :math:`\beta` and :math:`\beta + n` (times the Lipschitz constant
     of the loss's gradient), and :math:`h^2/(2\beta)` is what z_b loses as a dual point. Its root is
-    found by a bracketed secant method whose slopes keep to that range, and which halves the bracket
-    where it is slow. Losses of classes take f + b in place of y - b.
+    found by a bracketed secant method whose slopes keep to that range. Where it is slow the next b
+    is where the tangents of the function at both ends of the bracket meet, as h may jump between
+    stretches where it hardly changes; and then its middle. Losses of classes take f + b in place of
+    y - b.
 
     Parameters
     ----------
@@ -117,11 +128,11 @@ def refine(
     start = U[torch.linalg.vector_norm(U, dim=1) > 0]
     shift, low, high = bias or 0.0, -math.inf, math.inf
     steepest = beta + kind.gradient_lipschitz * len(y)
-    steps: list[tuple[float, float]] = []  # biases and slopes
+    steps: list[_Step] = []
     best: Refined | None = None
     z, bound = y, -math.inf
     searching = bias is None  # for what local search misses: only at the bias that is found
-    for _ in range(_BIAS_STEPS):
+    while True:
         problem = _at_bias(X, y, beta, kind, shift)
         result = _solve(problem, start, rounds, tol, max_nodes if searching else 0)
         neurons, _ = Neurons.of_blocks(result.weights)
@@ -131,15 +142,16 @@ def refine(
             best = Refined(result.z, result.value + decay, neurons, shift)
         if result.dual + decay - lost > bound or math.isinf(bound):
             z, bound = result.z, result.dual + decay - lost
-        steps.append((shift, slope))
-        slow = len(steps) > 2 and abs(slope) > 0.5 * abs(steps[-3][1])
+        steps.append(_Step(shift, slope, result.value + decay))
+        slow = len(steps) > 2 and abs(slope) > 0.5 * abs(steps[-3].slope)
         # What a solve leaves open bounds the error of z's sum, by the strong convexity of the dual.
         left = min(max(result.value - result.dual, 0.0), tol * result.value)
         unsure = abs(slope) <= math.sqrt(2.0 * kind.gradient_lipschitz * len(y) * left)
         # With other patterns allowed, the old ones need not be carried along.
         if rounds and len(neurons):
             start = neurons.vectors
-        if bias is None or lost <= 3.0 * _TOL * result.value or (slow and unsure):
+        found = lost <= 3.0 * _TOL * result.value or (slow and unsure) or high <= low
+        if bias is None or found or len(steps) == (_SEARCHES if searching else _BIAS_STEPS):
             if searching or not rounds or max_nodes == 0:
                 break
             # Start again, as the slopes without it may have been of the wrong sign.
@@ -150,20 +162,46 @@ def refine(
         near, far = shift - slope / steepest, shift - slope / beta
         low = max(low, min(near, far), -largest)
         high = min(high, max(near, far), largest)
-        guess = 0.5 * (low + high) if slow else _secant(steps, beta, steepest)
+        guess = _next(steps, slow, low, high, max(bound, 0.0), beta, steepest)
         shift = min(max(guess, low), high)
-    assert best is not None  # there is at least one step
     return Refined(z, best.value, best.neurons, best.bias)
 
 
-def _secant(steps: list[tuple[float, float]], flattest: float, steepest: float) -> float:
-    """The root of the line through the last two of some biases and slopes."""
-    shift, slope = steps[-1]
+def _next(
+    steps: list[_Step],
+    slow: bool,
+    low: float,
+    high: float,
+    bound: float,
+    flattest: float,
+    steepest: float,
+) -> float:
+    """The bias to try next, between low and high; no value is below `bound`."""
+    last = steps[-1]
+    guess = _secant(steps, flattest, steepest)
+    below = [step for step in steps if step.slope < 0.0]
+    above = [step for step in steps if step.slope >= 0.0]
+    if not below or not above:
+        # Where its tangent meets the bound the function has another slope.
+        reach = 2.0 * (last.value - bound) / abs(last.slope)
+        low, high = max(low, last.bias - reach), min(high, last.bias + reach)
+        return (low if last.slope > 0.0 else high) if slow else min(max(guess, low), high)
+    if low < guess < high and not slow:
+        return guess
+    left, right = max(below), min(above)
+    height = left.value - right.value + right.slope * (right.bias - left.bias)
+    meeting = left.bias + height / (right.slope - left.slope)
+    return meeting if len(steps) % 3 and low < meeting < high else 0.5 * (low + high)
+
+
+def _secant(steps: list[_Step], flattest: float, steepest: float) -> float:
+    """The root of the line through the last two of some slopes."""
+    last = steps[-1]
     rate = steepest
-    if len(steps) > 1 and shift != steps[-2][0]:
-        rate = (slope - steps[-2][1]) / (shift - steps[-2][0])
+    if len(steps) > 1 and last.bias != steps[-2].bias:
+        rate = (last.slope - steps[-2].slope) / (last.bias - steps[-2].bias)
     # Between biases that hardly differ the quotient is rounding, which may say anything.
-    return shift - slope / min(max(rate, flattest), steepest)
+    return last.bias - last.slope / min(max(rate, flattest), steepest)
 
 
 def _at_bias(X: Tensor, y: Tensor, beta: float, loss: SmoothLoss, bias: float) -> TwoLayer:

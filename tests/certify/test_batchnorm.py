@@ -110,6 +110,30 @@ def test_bad_conditioning_loosens_the_bound_instead_of_breaking_it():
     assert certificate.dual >= 0.9 * value
 
 
+def test_a_neuron_that_is_constant_on_the_data_is_no_feature():
+    """Rounding, normalised, was a feature beyond the data: the primal fell below the dual."""
+    X, y, beta = np.array([[0.1, 0.0], [0.1, 1.0], [0.1, 2.0]]), np.ones(3), 0.1
+    layers = nn.Linear(2, 1, bias=False), nn.BatchNorm1d(1), nn.ReLU(), nn.Linear(1, 1, bias=False)
+    network = nn.Sequential(*layers).double()
+    size = 1.5**0.25
+    with torch.no_grad():
+        network[0].weight.copy_(torch.tensor([[-1e16, 0.0]]))
+        network[1].weight.fill_(size / 6**0.5)
+        network[1].bias.fill_(size / 6**0.5)
+        network[3].weight.fill_(size)
+    certificate = cl.certify(network, X, y, beta=beta)
+    assert certificate.rigorous
+    # Only the shift is left: outputs of 1/2, and a decay of 2 sqrt(3/2).
+    assert certificate.primal == pytest.approx(3 / 8 + beta * 1.5**0.5, rel=1e-12)
+    # The optimum is the constant sqrt(3) - beta, in units of 1/sqrt(3).
+    optimum = beta * 3**0.5 - 0.5 * beta**2
+    assert certificate.dual == pytest.approx(optimum, rel=1e-6)
+    assert certificate.primal >= optimum
+    network[1].eps = 0.0
+    with pytest.raises(NotCertifiableError, match="neuron 0 of the network is constant on X"):
+        cl.certify(network, X, y, beta=beta)
+
+
 def test_what_cannot_be_certified_is_refused():
     X, y = instance(0)
     plain = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)).double()

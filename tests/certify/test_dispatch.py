@@ -247,6 +247,12 @@ class Other(nn.ModuleList):
         return 100 * x[:, :1] + sum(part(x) for part in self)
 
 
+def widened(network: nn.Module, place: nn.Module | None = None) -> nn.Module:
+    """The network with a parameter that its outputs do not depend on, in a module of it."""
+    (place or network).extra = nn.Parameter(torch.ones(2))
+    return network
+
+
 def twice(kind: type[nn.ModuleList], *, same: bool = False) -> nn.ModuleList:
     part = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False))
     return kind([part, part if same else copy.deepcopy(part)])
@@ -264,9 +270,17 @@ def twice(kind: type[nn.ModuleList], *, same: bool = False) -> nn.ModuleList:
         (tied(), "Layers 0 and 2 share a weight; expected weights of its own"),
         (twice(nn.ModuleList, same=True), "Parts 0 and 1 share a 0.weight; expected weights"),
         (twice(Other), "Other"),
+        (widened(nn.Sequential(*layers())), "extra of Sequential takes no part in the outputs"),
+        (widened(twice(nn.ModuleList)), "extra of ModuleList takes no part in the outputs"),
+        (widened(wide := nn.Sequential(*layers()), wide[0]), "extra of Linear takes no part"),
+        (widened(wide := nn.Sequential(*layers()), wide[1]), "extra of ReLU takes no part"),
+        (widened(cl.TwoLayerReLU(torch.ones(2, 2), torch.ones(2))), "extra of TwoLayerReLU takes"),
     ],
-    ids=["forward", "name", "hook", "weight norm", "own", "shared", "tied", "parts", "list"],
-)
+    ids=(
+        "forward", "name", "hook", "weight norm", "own", "shared", "tied", "parts", "list",
+        "extra", "extra of list", "extra of layer", "extra of ReLU", "extra of own",
+    ),
+)  # fmt: skip
 def test_weights_of_another_function_are_not_certified(network: nn.Module, message: str) -> None:
     X, y = np.random.default_rng(0).standard_normal((2, 6, 2))
     with pytest.raises(NotCertifiableError, match=message):

@@ -222,3 +222,31 @@ def test_the_output_bias_is_found_where_the_data_are_nearly_dependent(monkeypatc
     certificate = cl.certify(network, x, [1.0, 0.0, 0.0, 0.0], beta=1e-12, max_nodes=0)
     assert len(solves) <= 5
     assert 0.0 <= certificate.dual <= certificate.primal
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-2, 1e-6])
+@pytest.mark.parametrize("fraction", [1e-1, 1e-3])
+def test_the_output_bias_is_found_whatever_the_units_of_the_data(scale, fraction):
+    """In small units the slope in the bias jumps, between stretches where it hardly changes."""
+    X = scale * np.array([[1.0, 0.0], [0.3, 1.0], [-1.0, 0.5], [-0.2, -1.0]])
+    y, beta = np.array([1.0, -1.0, 0.5, 2.0]), fraction * scale
+    network = sequential(2, first_bias=False)
+    polished = cl.polish(network, X, y, beta=beta).certificate
+    certificate = cl.certify(network, X, y, beta=beta)
+    for found in (certificate, polished):
+        assert found.rigorous
+        assert found.dual <= polished.primal <= (1 + 2e-6) * found.dual
+
+
+@pytest.mark.parametrize("loss", ["logistic", "squared_hinge"])
+@pytest.mark.parametrize("beta", [1e-3, 1e-9, 1e-15])
+def test_rounding_of_a_sum_counts_once_and_not_by_its_size(loss, beta):
+    """Without data there is the bias alone; what rounding may add to its slope is squared."""
+    X, y = np.zeros((6, 2)), np.array([1.0, 1.0, -1.0, 1.0, -1.0, 1.0])
+    network = sequential(2, first_bias=False)
+    certificate = cl.polish(network, X, y, beta=beta, loss=loss).certificate
+    # The bias log 2, or 1/3, without its penalty.
+    free = 6 * np.log(3) - 4 * np.log(2) if loss == "logistic" else 8 / 3
+    assert certificate.rigorous
+    assert certificate.dual >= (1 - 1e-6) * free
+    assert certificate.primal == pytest.approx(free, rel=1e-4)

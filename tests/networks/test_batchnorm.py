@@ -1,5 +1,7 @@
 """Batch-normalised PyTorch networks: made from a solution, and read back."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,11 @@ from torch import nn
 
 import convexlib as cl
 from convexlib.errors import InputError, NotCertifiableError
-from convexlib.networks.batchnorm import whiten
+from convexlib.networks.batchnorm import read_batchnorm, whiten
 from tests.helpers.batchnorm import instance
 from tests.helpers.refusals import refused
+
+CONSTANT = np.array([[0.1, 0.0], [0.1, 1.0], [0.1, 2.0]])  # the mean of 0.1 is another number
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -74,6 +78,40 @@ def test_whitening():
     noisy = torch.column_stack([X, X[:, 0] / 3 + X[:, 1] / 7])
     assert whiten(noisy).U.shape[1] == 4
     assert not whiten(noisy).proven
+
+
+def normalised(X, w, eps):
+    """The outputs of one neuron, normalised."""
+    network = nn.Sequential(nn.Linear(len(w), 1), nn.BatchNorm1d(1, eps=eps), nn.ReLU())
+    network = network.append(nn.Linear(1, 1)).double()
+    with torch.no_grad():
+        network[0].weight.copy_(torch.tensor([w], dtype=torch.float64))
+    return read_batchnorm(network).normalised(torch.from_numpy(X))[:, 0].numpy()
+
+
+@pytest.mark.parametrize(
+    ("X", "w"),
+    [
+        (CONSTANT, [-1e16, 0.0]),
+        (CONSTANT * [1e9, 1.0], [-3.0, 0.0]),
+        (np.array([[0.1, 0.3], [0.2, 0.6], [0.7, 2.1]]) / 3, [0.0, 0.0]),
+        (np.array([[1.0, 3.0], [2.0, 6.0], [7.0, 21.0]]) / 8, [0.3, -0.1]),
+        (np.array([[1.0, 3.0], [2.0, 6.0], [7.0, 21.0]]) * 1e8, [3e9, -1e9]),
+        (np.array([[1e9, 1.0], [np.nextafter(1e9, 2e9), 2.0], [1e9, 4.0]]), [1.0, 0.0]),
+    ],
+)
+@pytest.mark.parametrize("eps", [0.0, 1e-5])
+def test_what_rounding_leaves_of_a_neuron_is_not_magnified(X, w, eps):
+    rows = [[Fraction(value) for value in row] for row in X.tolist()]
+    outputs = [sum(a * Fraction(b) for a, b in zip(row, w, strict=True)) for row in rows]
+    centred = [output - sum(outputs) / len(X) for output in outputs]
+    square = sum(value**2 for value in centred) + len(X) * Fraction(eps)
+    if square == 0:
+        with pytest.raises(NotCertifiableError, match="neuron 0 of the network is constant on X"):
+            normalised(X, w, eps)
+        return
+    exact = [float(value) / float(square) ** 0.5 for value in centred]
+    np.testing.assert_allclose(normalised(X, w, eps), exact, rtol=0, atol=1e-8)
 
 
 def refusals():

@@ -127,6 +127,8 @@ nn.init.constant_(HUGE[0].weight, 1e200)
 nn.init.constant_(HUGE[2].weight, 1e200)
 HOOKED = random_network(2, (2, 3), K=4)
 HOOKED.register_forward_hook(lambda module, given, output: 2 * output)
+WIDENED = cl.ParallelReLU(ONE[None], [ONE[None]], ONE[0])
+WIDENED.extra = nn.Parameter(torch.ones(2))
 REFUSALS = [
     (lambda: cl.as_parallel(nn.ModuleList([standard(2, 3), standard(2, 3, 1)])),
      InputError, "depths .2, 3. and .2. features; expected one of each"),
@@ -138,5 +140,6 @@ REFUSALS = [
     (lambda: cl.as_parallel(HUGE, max_leaves=print), InputError, "max_leaves is"),
     (lambda: cl.path_norm(HUGE), InputError, "path norm is inf; expected a"),
     (lambda: cl.path_norm(HOOKED), NotCertifiableError, "ParallelReLU has hooks"),
+    (lambda: cl.path_norm(WIDENED), NotCertifiableError, "extra of ParallelReLU takes no part"),
 ]  # fmt: skip
 test_refusals = refused(REFUSALS)

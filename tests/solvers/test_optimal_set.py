@@ -137,6 +137,29 @@ def test_a_gap_that_leaves_the_active_constraints_open_is_refused_with_one_that_
         cl.optimal_set(problem, claiming(9e-9))
     tol = float(str(caught.value).rsplit("tol=", 1)[1].rstrip("."))
     assert len(cl.optimal_set(problem, claiming(tol))) > 0
+    # Where it would have to be below rounding no solver gets there.
+    with pytest.raises(InputError, match=r"uncertain by .*No gap shows more: rescale the columns"):
+        cl.optimal_set(problem.with_beta(1e-7), claiming(9e-9))
+
+
+@pytest.mark.parametrize("unit", [1e2, 1e4, 1e5, 1e6])
+def test_a_neuron_on_a_wall_is_one_in_all_units_of_the_columns(unit):
+    """Unit vectors near (1, 0), of several cells, differ by 5e-4 in the column of ones alone."""
+    X = np.column_stack([unit * np.array([-2.0, -1.0, 0.0, 1.0, 2.0, 3.0]), np.ones(6)])
+    problem = cl.TwoLayer(X, [1.0, -1.0, 1.0, -1.0, 1.0, -1.0], beta=1.0)
+    problem = problem.with_beta(0.1 * problem.beta_max())
+    found = cl.optimal_set(problem, cl.solve(problem, tol=1e-12))
+    assert len(found) == 2
+    assert found.is_unique()
+
+
+@pytest.mark.parametrize("lack", [1e-1, 1e-3, 5e-6])
+def test_slack_names_a_neuron_that_is_not_active_though_it_may_be_used(lack):
+    """Two samples on two sides of zero have a neuron each: y - beta, and 0 up to beta."""
+    problem = cl.TwoLayer([[1.0], [-1.0]], [1.0, 0.5 * (1 - lack)], beta=0.5)
+    found = cl.optimal_set(problem, cl.solve(problem, tol=1e-13))
+    assert len(found) == (1 if lack > 1e-5 else 2)
+    assert found.slack == pytest.approx(lack, abs=1e-6)  # what the gap leaves open of z / beta
 
 
 def test_float32_problems_have_optimal_sets_in_float64():

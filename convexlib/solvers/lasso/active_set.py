@@ -238,6 +238,8 @@ class ActiveSet:
 # and a looser tolerance the last: whoever calls checks the gap.
 TRIES: tuple[tuple[bool, float], ...] = ((False, 1e-10), (True, 1e-10), (True, 1e-7))
 
+LARGEST = 1e14  # entry of a matrix: HiGHS refuses those above 1e15
+
 
 def pinball(columns: Floats, y: Floats, beta: float, tau: float) -> tuple[Floats, float, Floats]:
     r"""Minimise :math:`\sum \rho_\tau(y - Az - \xi) + \beta \|z\|_1`.
@@ -271,16 +273,19 @@ def pinball(columns: Floats, y: Floats, beta: float, tau: float) -> tuple[Floats
             f"features of up to {np.abs(columns).max():.1e} over beta={beta:g} are beyond floats; "
             "expected a larger beta. For the limit of small beta take interpolate(problem)."
         )
+    # A row with larger entries gets a smaller limit, and a looser tolerance beside it.
+    sizes = np.maximum(np.abs(design).max(axis=1, initial=0.0) / LARGEST, 1.0)  # (k,)
+    design = design / sizes[:, None]
     solution = simplex(
         -y / scale,
         A_ub=np.vstack([design, -design]),
-        b_ub=np.ones(2 * k),
+        b_ub=np.tile(1.0 / sizes, 2),
         A_eq=np.ones((1, len(y))),
         b_eq=np.zeros(1),
         bounds=(tau - 1.0, tau),
     )
     multipliers = -solution.ineqlin.marginals
-    z = (multipliers[:k] - multipliers[k:]) * scale / beta
+    z = (multipliers[:k] - multipliers[k:]) / sizes * scale / beta
     return z, -float(solution.eqlin.marginals[0]) * scale, solution.x
 
 

@@ -60,6 +60,19 @@ def test_agrees_with_scikit_learn():
     assert np.allclose(problem.fitted(result.weights), fitted, atol=1e-4)
 
 
+@pytest.mark.parametrize("beta", [1e-14, 1e-12, 1e-8, 1e-4, 1.0])
+def test_quantile_of_equal_targets_is_their_constant(beta):
+    """Whatever beta: HiGHS refuses ratios of features to beta that it finds too large."""
+    for x in ([-1e8, 0.5e8, 2e8], [0.0, 1e-9, 1.0, 1.0 + 1e-12, 2.0]):
+        for height in (0.0, 1.0):
+            y = np.full(len(x), height)
+            problem = cl.Mirrors(x, y, beta=beta, loss="quantile", quantile=0.3)
+            result = cl.solve(problem)
+            assert result.converged
+            assert result.value <= 1e-12
+            assert np.allclose(problem.fitted(result.weights), y, rtol=0, atol=1e-12)
+
+
 def test_quantile_agrees_with_scikit_learn():
     x, y = wave(2, 30)
     problem = cl.Mirrors(x, y, beta=0.3, loss="quantile", quantile=0.8)
