@@ -14,6 +14,8 @@ from convexlib.arrays import Floats
 
 Counts = NDArray[np.int_]
 
+_FLAT = 0.01  # slope of a curve that rises by a factor of e^440 in n, which is none
+
 
 def half_point(
     ratios: Sequence[float], successes: Sequence[int], trials: int
@@ -47,7 +49,7 @@ def logistic(
         p = 1.0 / (1.0 + np.exp(-np.clip(design @ b, -500.0, 500.0)))
         information = (design.T * (size * p * (1.0 - p))) @ design
         step = np.linalg.solve(information, design.T @ (counts - size * p))
-        b += step * min(1.0, 2.0 / float(np.abs(step).max()))
+        b += step * 2.0 / max(float(np.abs(step).max()), 2.0)
         if np.abs(step).max() < 1e-10:
             break
     return b, information
@@ -122,8 +124,9 @@ class Transition:
         if len(set(self.ratios)) < 2:
             return np.inf  # no curve is that of a single point
         (_, slope), _ = logistic(list(self.ratios), list(self.minimal), self.trials)
-        with np.errstate(over="ignore", divide="ignore"):
-            return float(np.exp(2.0 * np.log(9.0) / slope))
+        if slope <= _FLAT:
+            return np.inf
+        return float(np.exp(2.0 * np.log(9.0) / slope))
 
     @property
     def crosses(self) -> bool:
