@@ -102,8 +102,6 @@ class Attention(LinearProgram):
     ----------
     X, y : Tensor (n, s, d), (n s, c)
         Tokens, and the targets of all tokens.
-    maps : Tensor (P, n s, d, d, d)
-        The coefficients of :math:`\mathcal A_p`, over k, l, m.
 
     Raises
     ------
@@ -158,7 +156,7 @@ class Attention(LinearProgram):
 
     @cached_property
     def maps(self) -> Tensor:
-        r"""The coefficients of :math:`\mathcal A_p`, (P, n s, d, d, d)."""
+        r"""The coefficients of :math:`\mathcal A_p` over k, l, m, (P, n s, d, d, d)."""
         n, s, _ = self.X.shape
         masks = self.arrangements.masks.to(self.X).reshape(-1, n, s, s)
         maps = torch.einsum("nak,pnab,nbl,nbm->pnaklm", self.X, masks, self.X, self.X)
