@@ -1,11 +1,17 @@
 """Run the command line of the experiments: `python -m experiments`."""
 
 import sys
+from argparse import Namespace
+from importlib import import_module
+
+from convexlib.cli.console import exit_code
+
+
+def _run(_: Namespace) -> int:
+    code: int = import_module("experiments.commands").main()
+    return code
+
 
 if __name__ == "__main__":
-    try:
-        from experiments.commands import main  # takes seconds, which Ctrl-C is to end in one line
-    except KeyboardInterrupt:
-        sys.stderr.write("experiments: interrupted\n")
-        sys.exit(130)  # as `convexlib.cli.console`, which is not there yet
-    sys.exit(main())
+    # The imports take seconds, which Ctrl-C is to end in a line as it ends the command.
+    sys.exit(exit_code(Namespace(run=_run), "experiments"))

@@ -35,19 +35,16 @@ Ints = NDArray[np.object_]  # arrays of Python integers, which do not overflow
 
 def integer_rows(A: Floats) -> Ints:
     """Return every row of `A` times a positive number of its own, as coprime integers."""
+    return primitive(integers(A, axis=1)[0])
+
+
+def integers(A: Floats, axis: int | None = None) -> tuple[Ints, NDArray[np.int64]]:
+    """Return integers Z and exponents e, for all or along an axis, with `A` = Z 2^e."""
     mantissa, exponent = np.frexp(A)
     digits = np.ldexp(mantissa, 53).astype(np.int64)
-    lowest = np.where(digits != 0, exponent, exponent.max()).min(axis=1, keepdims=True)
+    lowest = np.where(digits != 0, exponent, exponent.max()).min(axis=axis, keepdims=True)
     shift = np.where(digits != 0, exponent - lowest, 0)
-    return primitive(digits.astype(object) << shift.astype(object))
-
-
-def integers(A: Floats) -> tuple[Ints, int]:
-    """Return integers Z and an exponent e with `A` = Z 2^e."""
-    mantissa, exponent = np.frexp(A)
-    lowest = int(exponent.min())
-    digits = np.ldexp(mantissa, 53).astype(np.int64).astype(object)
-    return digits << (exponent - lowest).astype(object), lowest - 53
+    return digits.astype(object) << shift.astype(object), lowest.astype(np.int64) - 53
 
 
 def primitive(Z: Ints) -> Ints:

@@ -599,7 +599,7 @@ def linear_neurons(problem: TwoLayer) -> Neurons:
     everywhere = Arrangements(
         torch.ones(1, len(X), dtype=torch.bool, device=X.device), X.new_zeros(1, X.shape[1])
     )
-    linear = TwoLayer(
+    model = TwoLayer(
         X,
         problem.y,
         beta=2.0 * problem.beta,
@@ -607,7 +607,7 @@ def linear_neurons(problem: TwoLayer) -> Neurons:
         gated=True,
         loss=problem.loss,
     )
-    w = uninterrupted(solve(linear)).weights[0]  # (1, d)
+    w = uninterrupted(solve(model)).weights[0]  # (1, d)
     pair = Neurons(torch.cat([w, -w]), w.new_tensor([1.0, -1.0]))
     return pair if bool(w.any()) else Neurons(w[:0], w.new_zeros(0))
 

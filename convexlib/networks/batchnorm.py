@@ -264,7 +264,7 @@ def _exact_products(X: Floats, W: Floats) -> Floats:
     columns, more = exact.integers(W.T)
     products = rows @ columns
     totals = len(X) * products - products.sum(axis=0)  # n times the centred ones
-    unit = Fraction(2) ** (shift + more) / len(X)
+    unit = Fraction(2) ** (shift + more).item() / len(X)
     return np.vectorize(lambda total: float(total * unit), otypes=[float])(totals)
 
 

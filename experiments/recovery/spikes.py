@@ -21,9 +21,18 @@ _FLAT = 1e-9  # slope changes below this are rounding: planted ones are at least
 def draw(n: int, k: int, spacing: float, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
     """Draw kinks (k,), at least `spacing` samples apart, amplitudes in ±[1/2, 1] and directions.
 
-    Raises nothing: `compute` makes sure that (k - 1) * spacing < n - 3.
+    Raises
+    ------
+    InputError
+        If they do not fit between the second sample and the last but one.
     """
     room = n - 3 - (k - 1) * spacing
+    if not room > 0:
+        raise InputError(
+            f"{k} kinks {spacing:g} apart do not fit between samples 1 and {n - 2}; expected less "
+            f"than {n - 3} from the first to the last. Set fewer kinks, a smaller spacing or a "
+            "larger n."
+        )
     kinks = 1.0 + np.sort(rng.uniform(0.0, room, k)) + spacing * np.arange(k)
     amplitudes = rng.uniform(0.5, 1.0, k) * rng.choice([-1.0, 1.0], k)
     return kinks, amplitudes, rng.choice([-1.0, 1.0], k)
@@ -71,12 +80,6 @@ def compute(config: dict[str, Any]) -> dict[str, Any]:
     """For every k: how often the planted function is minimal, separated, and found again."""
     n, rows = config["n"], []
     for k in config["kinks"]:
-        if not (k - 1) * config["spacing"] < n - 3:
-            raise InputError(
-                f"{k} kinks {config['spacing']:g} apart do not fit between samples 1 and {n - 2}; "
-                f"expected less than {n - 3} from the first to the last. Set fewer kinks, a "
-                "smaller spacing or a larger n."
-            )
         rng = np.random.default_rng([config["seed"], n, k])
         row = {"k": k, "minimal": 0, "separated": 0, "found": 0, "programs": 0, "agree": 0}
         for trial in range(config["trials"]):
