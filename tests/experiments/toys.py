@@ -82,6 +82,7 @@ def square_behind_a_bar(config):
 
 def run_until_interrupted(folder, count):
     """Run in two processes, and say in one line that a keystroke has ended it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells turn off behind "&"
     log = folder / "log"
     log.touch()
     wanted = configs(count, log=str(log), sleep=600.0)
