@@ -73,8 +73,8 @@ class Certificate:
         most beta.
     method : str
         How that maximum was bounded: ``"branch and bound"``, ``"enumeration"``, ``"quadratic"``,
-        ``"spectral"``, ``"moments"``, ``"pairs"``, ``"positive leaves"``, ``"given patterns"`` or
-        ``"given units"``.
+        ``"spectral"``, ``"moments"``, ``"pairs"``, ``"joint"``, ``"positive leaves"``, ``"given
+        patterns"`` or ``"given units"``.
     regularizer : str
         The penalty of the objective: ``"weight decay"``, ``"three layers"`` or ``"path"``.
     loss : str

@@ -139,7 +139,8 @@ def certify(
     some per cent at a tenth of ``beta_max``, more at a weaker beta, and depends on the time that it
     has; ``method="pairs"`` mostly has the best of them for a hundred rows and more, ``"moments"``
     for fewer. Several outputs share neurons and are bounded together, to about 1e-4 at best (see
-    ``convexlib/certify/outputs.py``); `max_seconds` does not apply. Deeper: it is tight if the
+    ``convexlib/certify/outputs.py``); dual points for all of them at once are ``method="joint"``,
+    and want more time from some hundred rows on. Deeper: it is tight if the
     units can be listed, and for sub-networks of one neuron per layer. From four layers on, networks
     whose sub-networks share neurons are bounded by trees that do not. Checked by
     ``tests/certify/``.
@@ -191,7 +192,7 @@ def certify(
         if several:
             return certify_outputs(
                 as_two_layer(network), X, y, beta, loss=loss, regularizer=regularizer,
-                report=report, **options,
+                max_seconds=max_seconds, report=report, **options,
             )  # fmt: skip
         if depth > 2:
             return certify_parallel(

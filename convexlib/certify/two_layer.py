@@ -40,7 +40,7 @@ from convexlib.solvers.refine import refine_dual
 
 BRANCHING_RANK = 5  # up to here branch and bound is the cheaper proof
 _GLANCE = 100_000  # cones for a dual point where there is a better one
-_OPEN = 1e-4  # relative gap to the best network known that is worth the time for better points
+OPEN = 1e-4  # relative gap to the best network known that is worth the time for better points
 _CLOSE = 1e-6  # part of beta that a dual point may stay below it
 _LISTABLE = 50_000  # patterns worth enumerating for a proof above that rank
 
@@ -116,7 +116,7 @@ def certify_two_layer(
     took = search(state.z, glance if found else first) if refine or not found else took
 
     def is_open() -> bool:
-        return best().dual < (1.0 - _OPEN) * optimum
+        return best().dual < (1.0 - OPEN) * optimum
 
     if max_seconds and is_open():
         for relaxation in relaxed(

@@ -44,6 +44,8 @@ _PROOFS = {
     "spectral": "by a bound that holds at any rank; it is loose",
     "moments": "by a bound at any rank, for which the dual point was chosen; it is not tight",
     "pairs": "by a bound on pairs of samples, for which the dual point was chosen; it is not tight",
+    "joint": "by a bound on all outputs together, for which the dual point was chosen; it is not "
+    "tight",
     "positive leaves": "by a bound for sub-networks of any signs; it is not tight",
 }
 _DIGITS = 17  # all that a float64 has

@@ -42,8 +42,8 @@ from convexlib.pricing.branch_and_bound import MAX_DEPTH, edge_to_halve, shortes
 from convexlib.pricing.condense import row_space
 from convexlib.runtime import out_of_time
 
-_TOGETHER, _GROUP = 6, 3  # outputs that are bounded together; above this in such groups
-_PRICES, _FEW = 500, 60  # pricing problems with one output; where each is bounded and not solved
+FEW, _GROUP = 6, 3  # outputs that are bounded together; above this in such groups
+_PRICES, _SOME = 500, 60  # pricing problems with one output; where each is bounded and not solved
 _CONES = 20_000  # of output weights
 _TINY = 1e-290  # more than what scaling by powers of two may lose
 _SHARE = 20  # of the cones of all of them that one may have
@@ -108,12 +108,12 @@ def _price(X: Tensor, Z: Tensor, target: float, rtol: float, max_nodes: int) -> 
     W, stretch, hidden = _rotated(X, Z)
     search = _Search(X, Z, W, target, rtol, max_nodes)
     c = W.shape[1]
-    n_groups = 1 if c <= _TOGETHER else -(-c // _GROUP)
+    n_groups = 1 if c <= FEW else -(-c // _GROUP)
     sizes = [c // n_groups + (number < c % n_groups) for number in range(n_groups)]
     # The smaller groups come first: of the columns that matter most.
     groups = np.split(np.arange(c), np.cumsum(sizes[:0:-1]))
     axes = np.array([search.bound_at(axis) for axis in np.eye(c)])
-    most = _PRICES if row_space(X)[0].shape[1] <= LARGEST_RANK else _FEW
+    most = _PRICES if row_space(X)[0].shape[1] <= LARGEST_RANK else _SOME
     squares = 0.0
     for number, group in enumerate(groups):
         left = n_groups - number  # all of them share what is left alike

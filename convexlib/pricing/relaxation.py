@@ -113,48 +113,81 @@ def relaxed(
     -----
     Checked by ``tests/pricing/test_relaxation.py``.
     """
-    clock = _Clock(max_seconds)
-    used = X.any(dim=1)
-    if max_seconds <= 0.0 or int(used.sum()) < 2 or out_of_time():
-        return
-    C, Q, hidden = row_space(X[used])
-    targets = y[used].numpy()
-    # Powers of two make rows and real targets about 1; the penalty of neurons, but not that of an
-    # output bias, balances both.
-    size = math.frexp(float(C.abs().max()))[1]
-    units = math.frexp(float(np.abs(targets).max()))[1] if loss.name == "squared" else 0
-    weight = math.frexp(beta)[1] - size - units
-    if max(abs(size), abs(units), abs(weight)) > _FAR:
-        return
-    scaled = math.ldexp(beta, -size - units)
-    program = _Program(
-        torch.from_numpy(np.ldexp(C.numpy(), -size)),
-        torch.from_numpy(np.ldexp(targets, -units)),
-        scaled,
-        beta if output_bias else None,
-        loss,
-    )
-    stretched = 1.0 + 16.0 * sum(Q.shape) * EPS  # unit u have coordinates of length at most this
-    steps = _steps(program, clock)
-    while True:
-        try:
-            with np.errstate(all="ignore"):
-                step = next(steps, None)
-        except np.linalg.LinAlgError:  # numbers have left the floats
-            return
-        if step is None:
-            return
-        z, reach, method = step
-        # A sample at the origin is no neuron's business: any z is feasible there.
-        whole = loss.dual_point(torch.zeros_like(y), y)
-        whole[used] = torch.from_numpy(np.ldexp(z.numpy(), units))
-        bound = math.ldexp(reach, size + units) * stretched
-        bound += hidden * float(torch.linalg.vector_norm(whole))
-        if math.isfinite(bound) and bool(torch.isfinite(whole).all()):
-            yield Relaxed(whole, bound, method)
+    clock = Clock(max_seconds)
+    scaled = Scaled.of(X, y, beta, loss, output_bias) if max_seconds > 0.0 else None
+    if scaled is not None and not out_of_time():
+        yield from scaled.back(_steps(scaled.program, clock))
 
 
-def _steps(program: _Program, clock: _Clock) -> Iterator[tuple[Tensor, float, str]]:
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """A program whose rows and real targets are about 1, by powers of two: nothing rounds.
+
+    Attributes
+    ----------
+    program : Program
+        In coordinates of the row space, without the rows that are zero.
+    basis : Tensor (d, r)
+        Of the row space.
+    """
+
+    program: Program
+    basis: Tensor
+    used: Tensor  # rows that are not zero
+    y: Tensor
+    size: int  # of the rows
+    units: int  # of the targets
+    hidden: float  # of the rows, by the change of coordinates
+
+    @classmethod
+    def of(
+        cls, X: Tensor, y: Tensor, beta: float, loss: SmoothLoss, output_bias: bool
+    ) -> Scaled | None:
+        """None where there is nothing to relax, or where scales are too far apart."""
+        used = X.any(dim=1)
+        if int(used.sum()) < 2:
+            return None
+        C, Q, hidden = row_space(X[used])
+        targets = y[used].numpy()
+        # Real targets are scaled, labels are not; the penalty of neurons, but not that of an output
+        # bias, balances both.
+        size = math.frexp(float(C.abs().max()))[1]
+        units = math.frexp(float(np.abs(targets).max()))[1] if loss.name == "squared" else 0
+        weight = math.frexp(beta)[1] - size - units
+        if max(abs(size), abs(units), abs(weight)) > _FAR:
+            return None
+        program = Program(
+            torch.from_numpy(np.ldexp(C.numpy(), -size)),
+            torch.from_numpy(np.ldexp(targets, -units)),
+            math.ldexp(beta, -size - units),
+            beta if output_bias else None,
+            loss,
+        )
+        return cls(program, Q, used, y, size, units, hidden)
+
+    def back(self, steps: Iterator[tuple[Tensor, float, str]]) -> Iterator[Relaxed]:
+        """Dual points of the program, their bounds and methods as those of the data."""
+        # Unit u have coordinates of length at most this.
+        stretched = 1.0 + 16.0 * sum(self.basis.shape) * EPS
+        while True:
+            try:
+                with np.errstate(all="ignore"):
+                    step = next(steps, None)
+            except np.linalg.LinAlgError:  # numbers have left the floats
+                return
+            if step is None:
+                return
+            z, reach, method = step
+            # A sample at the origin is no neuron's business: any z is feasible there.
+            whole = self.program.loss.dual_point(torch.zeros_like(self.y), self.y)
+            whole[self.used] = torch.from_numpy(np.ldexp(z.numpy(), self.units))
+            bound = math.ldexp(reach, self.size + self.units) * stretched
+            bound += self.hidden * float(torch.linalg.vector_norm(whole))
+            if math.isfinite(bound) and bool(torch.isfinite(whole).all()):
+                yield Relaxed(whole, bound, method)
+
+
+def _steps(program: Program, clock: Clock) -> Iterator[tuple[Tensor, float, str]]:
     z, factors = _moments(program)
     reach = [
         quadratic_bound(program.rows.numpy(), sign * z.numpy(), np.zeros(program.d), moment=moment)
@@ -167,7 +200,7 @@ def _steps(program: _Program, clock: _Clock) -> Iterator[tuple[Tensor, float, st
             yield z, bound, "pairs"
 
 
-class _Clock:
+class Clock:
     """Processor time of this thread that is left: a busy machine gives the same points later.
 
     A limit on the wall, if there is one, holds as well.
@@ -176,20 +209,20 @@ class _Clock:
     def __init__(self, seconds: float) -> None:
         self.end = time.thread_time() + seconds
 
-    def part(self, share: float) -> _Clock:
+    def part(self, share: float) -> Clock:
         """A clock for a part of what is left."""
-        return _Clock(share * (self.end - time.thread_time()))
+        return Clock(share * (self.end - time.thread_time()))
 
     @property
     def over(self) -> bool:
         return out_of_time() or time.thread_time() > self.end
 
 
-def _minimised(
+def minimised(
     function: Callable[[Floats], tuple[Any, ...]],
     point: Floats,
     steps: int,
-    clock: _Clock,
+    clock: Clock,
     bounds: Bounds | None = None,
     memory: int = 8,
 ) -> Floats:
@@ -227,7 +260,7 @@ def _with_gradient(
 
 
 @dataclass(frozen=True, eq=False)
-class _Program:
+class Program:
     """Rows (n, d) in coordinates of their row space, none of them zero; targets and loss."""
 
     rows: Tensor
@@ -255,11 +288,9 @@ class _Program:
         value = -self.loss.dual_value(point, self.y)
         gradient: Floats = self.loss.conjugate_gradient(point, self.y).numpy().copy()
         if self.decay is not None:
-            total = float(z.sum())
-            value, gradient = (
-                value + 0.5 * total * total / self.decay,
-                gradient + total / self.decay,
-            )
+            totals = z.sum(axis=0)  # of every output
+            value += 0.5 * float(np.sum(totals**2)) / self.decay
+            gradient += totals / self.decay
         return value, gradient
 
 
@@ -270,7 +301,7 @@ class _Factors:
     :math:`\lambda M \succeq mm^\top`.
     """
 
-    def __init__(self, point: Tensor, program: _Program) -> None:
+    def __init__(self, point: Tensor, program: Program) -> None:
         d = program.d
         self.point = point
         self.L = point[: 2 * d * d].reshape(2, d, d)
@@ -280,7 +311,7 @@ class _Factors:
         self.direction = v / torch.sqrt(1.0 + (v**2).sum(dim=1, keepdim=True))
 
     @staticmethod
-    def size(program: _Program) -> int:
+    def size(program: Program) -> int:
         """Numbers in a point."""
         return 2 * program.d * (program.d + 1) + 1
 
@@ -304,7 +335,7 @@ class _Factors:
         return found
 
 
-def _moments(program: _Program) -> tuple[Tensor, _Factors]:
+def _moments(program: Program) -> tuple[Tensor, _Factors]:
     """Dual point and moments of the relaxation without pairs."""
     rows, y, loss, d = program.rows, program.y, program.loss, program.d
     lengths = torch.linalg.vector_norm(rows, dim=1)
@@ -333,7 +364,7 @@ def _moments(program: _Program) -> tuple[Tensor, _Factors]:
             factors = _Factors(x, program)
             return program.objective(outputs(factors, smoothing), factors)
 
-        point = _minimised(_with_gradient(objective), point, steps, _Clock(math.inf))
+        point = minimised(_with_gradient(objective), point, steps, Clock(math.inf))
     factors = _Factors(torch.from_numpy(point), program)
     return loss.dual_point(outputs(factors, _SMOOTHING[-1][0]), y), factors
 
@@ -369,7 +400,7 @@ class _Sides:
 
 
 def _pair_multipliers(
-    program: _Program, z: Tensor, factors: _Factors, clock: _Clock
+    program: Program, z: Tensor, factors: _Factors, clock: Clock
 ) -> _Sides | None:
     """Solve the relaxation with pairs; None if there is no time to begin with."""
     rows, n, d = program.rows, program.n, program.d
@@ -379,7 +410,7 @@ def _pair_multipliers(
     sides, starts = [], []
     for moment, _ in factors.moments():
         values, vectors = np.linalg.eigh(moment + 0.02 * np.eye(d) / d)
-        pairs = _nearest(rows.numpy() @ (vectors * np.sqrt(values)), _NEIGHBOURS, clock)
+        pairs = nearest(rows.numpy() @ (vectors * np.sqrt(values)), _NEIGHBOURS, clock)
         if pairs is None:
             return None
         none = np.zeros(len(pairs[0]))
@@ -425,7 +456,7 @@ def _pair_multipliers(
         if count == _ROUNDS // 2:
             for side in sides:
                 side.drop(_IDLE)
-        point = _minimised(function, point, _STEPS, clock)
+        point = minimised(function, point, _STEPS, clock)
         function(point)  # the last evaluation is not always at the point
         for side in sides:
             _, _, T, first, reach = side.state
@@ -440,7 +471,7 @@ def _pair_multipliers(
     return _Sides(program.loss.dual_point(outputs.detach(), program.y), factors, sides)
 
 
-def _nearest(P: Floats, count: int, clock: _Clock) -> tuple[Indices, Indices] | None:
+def nearest(P: Floats, count: int, clock: Clock) -> tuple[Indices, Indices] | None:
     """Pairs i < j of each row and the `count` others whose lines are nearest to its own."""
     n = len(P)
     count = min(count, n - 1)
@@ -504,7 +535,7 @@ def _penalise(P, R, i, j, multipliers, penalty, slope_P, slope_R, updated):  # t
     return 0.5 * total / penalty
 
 
-def _proofs(program: _Program, found: _Sides, clock: _Clock) -> Iterator[tuple[Tensor, float]]:
+def _proofs(program: Program, found: _Sides, clock: Clock) -> Iterator[tuple[Tensor, float]]:
     """Improve the bounds for z and -z, then these and z; proven after each minimisation."""
     n, beta, signs = program.n, program.beta, (1.0, -1.0)
     z = found.z.numpy()
@@ -515,7 +546,7 @@ def _proofs(program: _Program, found: _Sides, clock: _Clock) -> Iterator[tuple[T
         points.append(point)
     masses = found.factors.mass.numpy() + 1e-12 * float(found.factors.mass.max())
     ends = np.cumsum([n, *map(len, points)])
-    domain = _domain(program, int(ends[-1]))
+    free = inside_domain(program, int(ends[-1]))
 
     def dual(x: Floats, barrier: float, weights: Floats) -> tuple[float, Floats, Floats]:
         """Augmented Lagrangian of -d(z) with both bounds at most beta; its new multipliers."""
@@ -534,11 +565,11 @@ def _proofs(program: _Program, found: _Sides, clock: _Clock) -> Iterator[tuple[T
         barrier = part * beta / program.d
         for k, sign in enumerate(signs):
             smooth = partial(bounds[k].smooth, z=sign * z, barrier=barrier)
-            points[k] = _minimised(smooth, points[k], _PROOF_STEPS, clock, None, _MEMORY)
+            points[k] = minimised(smooth, points[k], _PROOF_STEPS, clock, None, _MEMORY)
         weights = np.maximum(masses, 0.05 * masses.max()) / (0.05 * beta)
         x = np.concatenate([z, *points])
         function = partial(dual, barrier=barrier, weights=weights)
-        x = _minimised(function, x, _PROOF_STEPS, clock, domain, _MEMORY)
+        x = minimised(function, x, _PROOF_STEPS, clock, free, _MEMORY)
         masses = function(x)[2]
         z, points = x[:n].copy(), [x[ends[k] : ends[k + 1]] for k in range(2)]
         reach = [bounds[k].proven(points[k], signs[k] * z) for k in range(2)]
@@ -547,18 +578,20 @@ def _proofs(program: _Program, found: _Sides, clock: _Clock) -> Iterator[tuple[T
             return
 
 
-def _domain(program: _Program, size: int) -> Bounds:
-    """Bounds for L-BFGS: z strictly inside of the domain of the dual, all else free."""
+def inside_domain(program: Program, size: int) -> Bounds:
+    """Bounds for L-BFGS: z, in front, strictly inside of the domain of the dual, all else free."""
     far = torch.full_like(program.y, 1e300)
-    ends = [program.loss.restrict(sign * far, program.y).numpy() for sign in (-1.0, 1.0)]
+    ends = [
+        program.loss.restrict(sign * far, program.y).numpy().ravel() for sign in (-1.0, 1.0)
+    ]
     low, high = np.minimum(*ends), np.maximum(*ends)
     inside = 1e-9 * np.minimum(high - low, 1.0)
-    free = np.full(size - program.n, np.inf)
+    free = np.full(size - len(low), np.inf)
     return Bounds(np.append(low + inside, -free), np.append(high - inside, free))
 
 
 def _start_of_proof(
-    program: _Program, found: _Sides, k: int, moment: Floats, mean: Floats, z: Floats
+    program: Program, found: _Sides, k: int, moment: Floats, mean: Floats, z: Floats
 ) -> tuple[PairBound, Floats]:
     r"""The bound of one sign, and the relaxation's multipliers as a point of it.
 
