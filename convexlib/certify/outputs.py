@@ -26,6 +26,7 @@ for a bound that sees all outputs at once (`convexlib.pricing.joint_relaxation`)
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import torch
@@ -41,10 +42,12 @@ from convexlib.certify.certificate import (
     best_certificate,
     unheard,
 )
-from convexlib.certify.two_layer import OPEN, Standing, penalty
+from convexlib.certify.two_layer import BRANCHING_RANK, GLANCE, OPEN, Standing, penalty
 from convexlib.errors import InputError
 from convexlib.losses import SmoothLoss
 from convexlib.networks.two_layer import read_outputs
+from convexlib.pricing.best_neuron import LARGEST_RANK
+from convexlib.pricing.condense import row_space
 from convexlib.pricing.joint import FEW, best_neurons, price_outputs
 from convexlib.pricing.joint_relaxation import jointly_relaxed
 from convexlib.runtime import check_time
@@ -83,10 +86,6 @@ def certify_outputs(
     fitted = torch.stack([state.fitted for state in states], dim=1)
     primal = kind.value(fitted, targets) + beta * penalty(parts, regularizer)
 
-    def bound(Z: Tensor, level: float) -> tuple[float, bool, str]:
-        priced = price_outputs(data, Z, target=max(beta, level), max_nodes=max_nodes)
-        return priced.upper, True, priced.method
-
     found: list[Certificate] = []
 
     def consider(point: Tensor, bound: UnitBound) -> None:
@@ -98,22 +97,37 @@ def certify_outputs(
         )  # fmt: skip
         report(best())
 
+    def search(point: Tensor, nodes: int) -> float:
+        """Consider a point, with so many cones for its best neuron; the seconds it took."""
+        start = time.thread_time()
+
+        def bound(Z: Tensor, level: float) -> tuple[float, bool, str]:
+            priced = price_outputs(data, Z, target=max(beta, level), max_nodes=nodes)
+            return priced.upper, True, priced.method
+
+        consider(point, bound)
+        return time.thread_time() - start
+
     def best() -> Certificate:
         return max(found, key=lambda certificate: certificate.dual)
 
+    rank = row_space(data)[0].shape[1]
+    # Above that rank millions of cones come last.
+    first = min(max_nodes, GLANCE) if max_seconds and rank > BRANCHING_RANK else max_nodes
+    took = 0.0
     if z is not None:
-        consider(z.double().cpu(), bound)
+        took = search(z.double().cpu(), first)
         if not (refine or max_seconds) or best().relative_gap <= CLOSED:
             return best()
     U, A = parts[0].U.cpu(), torch.stack([part.alpha.cpu() for part in parts], dim=1)
     point, optimum = kind.dual_point(fitted, targets), primal
     if refine or not found:
-        consider(point, bound)
+        took = search(point, first)
     if refine:
         b = torch.tensor([part.output_bias for part in parts]).double() if bias else None
-        U, A, point, value = improved(data, targets, beta, kind, U, A, b, max_nodes)
+        U, A, point, value = improved(data, targets, beta, kind, U, A, b, first)
         optimum = min(optimum, value)
-        consider(point, bound)
+        took = search(point, first)
 
     def is_open() -> bool:
         return best().dual < (1.0 - OPEN) * optimum
@@ -127,6 +141,9 @@ def certify_outputs(
             consider(relaxation.z, relaxation.bound)
             if not is_open():
                 break
+    if first < max_nodes and rank <= LARGEST_RANK and is_open():
+        nodes = min(first * max_seconds / max(took, 1e-9), max_nodes)
+        search(point, int(nodes))
     return best()
 
 

@@ -39,7 +39,7 @@ from convexlib.pricing.relaxation import relaxed
 from convexlib.solvers.refine import refine_dual
 
 BRANCHING_RANK = 5  # up to here branch and bound is the cheaper proof
-_GLANCE = 100_000  # cones for a dual point where there is a better one
+GLANCE = 100_000  # cones for a dual point where there is a better one
 OPEN = 1e-4  # relative gap to the best network known that is worth the time for better points
 _CLOSE = 1e-6  # part of beta that a dual point may stay below it
 _LISTABLE = 50_000  # patterns worth enumerating for a proof above that rank
@@ -94,7 +94,7 @@ def certify_two_layer(
     rank = row_space(state.data)[0].shape[1]
     if arrangements is not None:
         max_seconds = 0.0
-    glance = min(max_nodes, _GLANCE)
+    glance = min(max_nodes, GLANCE)
     # Above that rank millions of cones come last.
     first = glance if max_seconds and rank > BRANCHING_RANK else max_nodes
     points, optimum, took = list(points), primal, 0.0

@@ -1,4 +1,4 @@
-r"""Several outputs, however many: one quadratic bound for all of them, and dual points chosen for it.
+r"""Several outputs at any rank: one quadratic bound for all, and dual points chosen for it.
 
 The best neuron for a dual point :math:`Z \in \mathbf R^{n \times c}` maximises :math:`g(u, a) =
 a^\top Z^\top (Xu)_+` over unit vectors u and a. Cones of output weights (`joint`) grow fast in

@@ -581,9 +581,7 @@ def _proofs(program: Program, found: _Sides, clock: Clock) -> Iterator[tuple[Ten
 def inside_domain(program: Program, size: int) -> Bounds:
     """Bounds for L-BFGS: z, in front, strictly inside of the domain of the dual, all else free."""
     far = torch.full_like(program.y, 1e300)
-    ends = [
-        program.loss.restrict(sign * far, program.y).numpy().ravel() for sign in (-1.0, 1.0)
-    ]
+    ends = [program.loss.restrict(sign * far, program.y).numpy().ravel() for sign in (-1.0, 1.0)]
     low, high = np.minimum(*ends), np.maximum(*ends)
     inside = 1e-9 * np.minimum(high - low, 1.0)
     free = np.full(size - len(low), np.inf)

@@ -8,6 +8,9 @@ the time alone: without any it is scaled as the bounds for a given point allow, 
 with a budget of cones up to rank 8 and the quadratic one. Every bound is proven; how far the
 network itself is from the optimum is not known, and a gap is at least that.
 
+Classifiers have an output for each class (zero or one, squared loss), all of them certified as a
+whole; their network is found from none by the search for dual points that `certify` has.
+
 beta is a part of a proven upper bound on ``beta_max``, here the one that needs no search; the
 highest neuron that local search finds, a lower bound, is recorded beside it.
 
@@ -20,11 +23,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.bounds.methods import bounds, load
+from experiments.bounds.methods import bounds, class_bounds, load, load_classes
 from experiments.bounds.tables import missed, table
 from experiments.runner import Between, Experiment, check_config
 
-__all__ = ["EXPERIMENT", "LOGISTIC", "RATIOS", "SETS", "compute", "configs", "load"]
+__all__ = [
+    "CLASSES",
+    "EXPERIMENT",
+    "LOGISTIC",
+    "RATIOS",
+    "SETS",
+    "compute",
+    "configs",
+    "load",
+    "load_classes",
+]
 
 SETS = (
     "wine",
@@ -43,6 +56,16 @@ SETS = (
     "abalone",
 )
 LOGISTIC = ("vertebral-column-2clases", "breast-cancer-wisc-diag", "pima")
+CLASSES = (
+    "seeds",
+    "wine",
+    "glass",
+    "image-segmentation",
+    "flags",
+    "ecoli",
+    "dermatology",
+    "led-display",
+)
 RATIOS = (0.5, 0.1, 0.01, 0.001)
 COMPARED: dict[str, float | Between] = {
     # A search, which may end in other patterns.
@@ -73,16 +96,28 @@ def configs(
     cases = [(name, "squared", 0.1) for name in SETS]
     cases += [(name, "logistic", 0.1) for name in LOGISTIC]
     cases += [(name, "squared", ratio) for ratio in (0.5, 0.01, 0.001) for name in SETS]
+    own = ("nodes", "device")
     return [
         {"set": name, "loss": loss, "ratio": ratio, "seconds": [0, 10], **shared}
         for name, loss, ratio in cases
+    ] + [
+        {
+            "set": name,
+            "outputs": "classes",
+            "loss": "squared",
+            "ratio": ratio,
+            "seconds": [0, 10],
+            **{key: shared[key] for key in own},
+        }
+        for ratio in (0.1, 0.5, 0.01)
+        for name in CLASSES
     ]
 
 
 def compute(config: dict[str, Any]) -> dict[str, Any]:
     """Run one configuration."""
     check_config(config, configs)
-    return bounds(config)
+    return class_bounds(config) if "outputs" in config else bounds(config)
 
 
 EXPERIMENT = Experiment(

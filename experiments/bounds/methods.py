@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.datasets import load_diabetes
-from torch import Tensor
+from torch import Tensor, nn
 
 from convexlib.certify import certify
+from convexlib.certify.outputs import improved
 from convexlib.datasets import load_uci
 from convexlib.errors import InputError, unwarned
-from convexlib.pricing import price, row_space
+from convexlib.losses import get_loss
+from convexlib.networks.two_layer import linear
+from convexlib.pricing import Pricing, price, price_outputs, row_space
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.solvers.solve import solve
 from convexlib.training import now
@@ -50,6 +53,13 @@ def load(name: str, loss: str = "squared", device: str = "cpu") -> tuple[Tensor,
     return torch.from_numpy(X).to(device), torch.from_numpy(y).to(device)
 
 
+def load_classes(name: str, device: str = "cpu") -> tuple[Tensor, Tensor]:
+    """Return (X, Y) of a table, with a column of zeros and ones for each class."""
+    X, _ = load(name, device=device)
+    classes, label = np.unique(load_uci(name)[1], return_inverse=True)
+    return X, torch.from_numpy(np.eye(len(classes))[label]).to(device)
+
+
 def _standard(values: np.ndarray) -> np.ndarray:
     return (values - values.mean(axis=0)) / values.std(axis=0)
 
@@ -72,11 +82,59 @@ def bounds(config: dict[str, Any]) -> dict[str, Any]:
     best = min(runs, key=lambda run: run.value)
     network = problem.to_network(best)
     trained = now(X) - began
+    found = _certified(config, network, X, y, problem.beta, best.z)
+    return {
+        **_described(X, largest),
+        "beta": problem.beta,
+        "primal": problem.objective(network),
+        "neurons": len(network.alpha),
+        "status": best.status.name,
+        "seconds": round(trained, 3),
+        **found,
+    }
+
+
+def class_bounds(config: dict[str, Any]) -> dict[str, Any]:
+    """The same for a classifier with an output for each class: a network found from none."""
+    X, Y = load_classes(config["set"], config["device"])
+    largest = price_outputs(X, Y, max_nodes=config["nodes"])
+    beta, loss, d, c = beta_of(config, largest.upper), get_loss("squared"), X.shape[1], Y.shape[1]
+    began = now(X)
+    U, A, Z, value = improved(
+        X, Y, beta, loss, X.new_zeros(0, d), X.new_zeros(0, c), None, config["nodes"]
+    )
+    trained = now(X) - began
+    network = nn.Sequential(linear(U), nn.ReLU(), linear(A.T))
+    found = _certified(config, network, X, Y, beta, Z)
+    return {
+        **_described(X, largest),
+        "classes": c,
+        "beta": beta,
+        "primal": value,
+        "neurons": len(U),
+        "seconds": round(trained, 3),
+        **found,
+    }
+
+
+def _described(X: Tensor, largest: Pricing) -> dict[str, Any]:
+    return {
+        "rows": list(X.shape),
+        "rank": row_space(X)[0].shape[1],
+        "beta_max": largest.upper,
+        "beta_max_found": largest.lower,
+    }
+
+
+def _certified(
+    config: dict[str, Any], network: nn.Module, X: Tensor, y: Tensor, beta: float, z: Tensor
+) -> dict[str, Any]:
+    """The certificates of a network from a dual point, for each of the times."""
     certificates = []
     for given in config["seconds"]:
         began = now(X)
         certificate = certify(
-            network, X, y, beta=problem.beta, loss=config["loss"], z=best.z, refine=False,
+            network, X, y, beta=beta, loss=config["loss"], z=z, refine=False,
             max_seconds=given, **({} if given else {"max_nodes": config["nodes"]}),
         )  # fmt: skip
         certificates.append(
@@ -90,15 +148,6 @@ def bounds(config: dict[str, Any]) -> dict[str, Any]:
             }
         )
     return {
-        "rows": list(X.shape),
-        "rank": row_space(X)[0].shape[1],
-        "beta_max": largest.upper,
-        "beta_max_found": largest.lower,
-        "beta": problem.beta,
-        "primal": problem.objective(network),
-        "neurons": len(network.alpha),
-        "status": best.status.name,
-        "seconds": round(trained, 3),
         "least": (1.0 - SLACK) * by_time(certificates)[0]["dual"],
         "certificates": certificates,
     }
