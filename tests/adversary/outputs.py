@@ -6,6 +6,9 @@ import numpy as np
 import torch
 
 import convexlib as cl
+from convexlib.losses import get_loss
+from convexlib.pricing.joint_relaxation import jointly_relaxed
+from tests.adversary.certify import z_matrix
 from tests.adversary.search import Draw, Floats, attack, refute
 from tests.helpers.outputs import program, wedges
 
@@ -139,3 +142,72 @@ def one_of_three_rays(draw: Draw) -> None:
         first, upper = np.linalg.qr(unit[order].T)
         worst.append((unit @ (first * np.where(np.diag(upper) < 0, -1, 1))).min())
     draw.below(-max(worst), 0.0, 1e-7)
+
+
+def largest(draw: Draw, X: Floats, Z: Floats) -> float:
+    """The highest of many directions: from arcs' ends and a grid in the plane, or drawn."""
+    count = 2000
+    U = draw.normal(X.shape[1], count)
+    if X.shape[1] == 2:
+        ends = np.arctan2(X[:, 0], -X[:, 1])
+        angles = np.concatenate([np.linspace(0, 2 * np.pi, count), ends, ends + np.pi])
+        U = np.stack([np.cos(angles), np.sin(angles)])
+    U = U / np.linalg.norm(U, axis=0)
+    return float(np.linalg.norm(Z.T @ np.maximum(X @ U, 0.0), axis=0).max())
+
+
+def bound_of_all(draw: Draw) -> tuple[float, float]:
+    """The bound of random multipliers, up to rounding, and what it bounds."""
+    n, d, c = draw.size(2, 7), draw.size(1, 3), draw.size(1, 4)
+    X, Z = draw.matrix(n, d), np.column_stack([draw.targets(n) for _ in range(c)])
+    near, r, delta = z_matrix(draw, n)
+    theta = np.triu(draw.choice(draw.signs(n, n), np.where(X @ X.T < 0, -1.0, 1.0)), 1)
+    nu = np.triu(near, 1) * draw.choice(draw.signs(n, n), draw.rng.uniform(-1, 1, (n, n)))
+    turned, mu = nu.T - theta * nu, near @ r / r + delta
+    A = np.diag(mu) - near
+    draw.assume(np.linalg.cond(A) < 1e10)
+    N = np.concatenate([0.5 * Z, 2.0 * turned @ X], axis=1)
+    H = 0.25 * N.T @ np.linalg.solve(A, N)
+    H[:c, c:] += 0.25 * Z.T @ X
+    H[c:, :c] += 0.25 * X.T @ Z
+    H[c:, c:] += X.T @ (np.diag(mu) - (theta + theta.T) * near) @ X
+    size = np.linalg.norm(H) + np.abs(X).sum() ** 2 * np.abs(mu).max()
+    return 2.0 * np.linalg.eigvalsh(H)[-1] + 1e-9 * size, largest(draw, X, Z)
+
+
+@attack("outputs-bound")
+def all_outputs(draw: Draw) -> None:
+    """Any multipliers, zero ones too, bound all neurons; so does what the library chooses."""
+    bound, highest = bound_of_all(draw)
+    draw.below(highest, bound, 0.0)
+    if draw.rng.random() < 0.2:
+        n, d, c = draw.size(2, 7), draw.size(1, 3), draw.size(1, 4)
+        X, scale = draw.matrix(n, d), draw.scale()
+        loss = draw.choice("squared", "logistic", "squared_hinge")
+        targets = [draw.targets(n) if loss == "squared" else draw.labels(n) for _ in range(c)]
+        Y = np.column_stack(targets)
+        beta = scale * draw.power(-2, 1) * (largest(draw, X, Y) or 1.0)
+        for point in jointly_relaxed(
+            torch.from_numpy(scale * X), torch.from_numpy(Y), beta, get_loss(loss),
+            torch.from_numpy(draw.choice(Y, 0.5 * Y)), torch.eye(d).double(),
+            output_bias=draw.choice(True, False), max_seconds=draw.choice(1e-9, 0.3),
+        ):  # fmt: skip
+            found = scale * largest(draw, X, point.z.numpy())
+            draw.below(found, point.reach, 1e-9 * point.reach)
+
+
+@refute("outputs-bound", "nu may be larger than Lambda")
+def beyond_lambda(draw: Draw) -> None:
+    """Two equal samples with the wrong sign and no Lambda: one of the products has a minus."""
+    height = np.abs(draw.normal(1))[0] + 0.1  # of both entries of Z; the best neuron has twice that
+    mu = height / np.sqrt(32.0)
+    turned, X, Z = (
+        -mu * np.array([[0.0, 1.0], [1.0, 0.0]]),
+        np.ones((2, 1)),
+        np.full((2, 1), height),
+    )
+    N = np.concatenate([0.5 * Z, 2.0 * turned @ X], axis=1)
+    H = 0.25 * N.T @ N / mu
+    H += 0.25 * (Z.T @ X)[0, 0] * np.array([[0.0, 1.0], [1.0, 0.0]])
+    H[1, 1] += 2.0 * mu
+    draw.below(largest(draw, X, Z), 2.0 * np.linalg.eigvalsh(H)[-1], 1e-3)

@@ -227,3 +227,43 @@ def test_a_network_that_is_silent_on_all_samples_has_the_bound_of_others():
     awake = cl.TwoLayerReLU(torch.ones(1, 3).double(), torch.ones(1, 3).double())
     bounds = [cl.certify(network, X, Y, beta=0.05).dual for network in (silent, awake)]
     assert bounds[0] >= 0.9 * bounds[1]
+
+
+def many_classes(n=60, d=9, c=8):
+    """Rows in more dimensions than cones can cover, and more classes than one cone has."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, d))
+    return X, np.eye(c)[(X @ rng.standard_normal((d, c))).argmax(axis=1)]
+
+
+@pytest.mark.parametrize(("loss", "bias"), [("squared", True), ("logistic", False)])
+def test_time_for_dual_points_tightens_the_bound_of_many_outputs(loss, bias):
+    X, Y = many_classes()
+    Y = Y if loss == "squared" else 2 * Y - 1
+    beta = 0.3 * max(np.linalg.norm(np.maximum(X @ x, 0) @ Y) / np.linalg.norm(x) for x in X)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(9, 20, bias=False), nn.ReLU(), nn.Linear(20, 8, bias=bias))
+    short, long = (
+        cl.certify(network, X, Y, beta=beta, loss=loss, max_nodes=0, max_seconds=seconds)
+        for seconds in (0, 3)
+    )
+    assert long.method == "joint"
+    assert long.rigorous
+    assert short.dual < long.dual
+    # Nobody trains a network below the bound, and the best one that is found is near it.
+    found = trained(X, Y, beta, loss, width=40) if not bias else None
+    if found is not None:
+        best = cl.certify(found, X, Y, beta=beta, loss=loss, refine=False, max_nodes=0).primal
+        assert long.dual <= best
+        assert best - long.dual < 0.5 * (best - short.dual)
+
+
+def test_a_given_point_and_time_need_no_refinement():
+    X, Y = many_classes()
+    network = cl.TwoLayerReLU(torch.zeros(1, 9).double(), torch.zeros(1, 8).double())
+    options = {"beta": 8.0, "z": 0.5 * Y, "refine": False, "max_nodes": 0}
+    alone = cl.certify(network, X, Y, **options)
+    chosen = cl.certify(network, X, Y, **options, max_seconds=1)
+    assert alone.method != "joint"
+    assert chosen.method == "joint"
+    assert alone.dual < chosen.dual <= chosen.primal
