@@ -33,14 +33,7 @@ from convexlib.checks import (
     check_tol,
 )
 from convexlib.errors import InputError, unwarned
-from convexlib.estimators.common import (
-    Array,
-    check_weights,
-    evaluate,
-    say,
-    validated,
-    warn_of_gap,
-)
+from convexlib.estimators.common import Array, check_weights, evaluate, say, validated, warn_of_gap
 from convexlib.losses import LOSSES, LogisticLoss, SmoothLoss, SquaredHingeLoss, get_loss
 from convexlib.networks import Neurons, TwoLayerGatedReLU, side_by_side
 from convexlib.networks.two_layer import sequential

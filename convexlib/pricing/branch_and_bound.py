@@ -418,13 +418,7 @@ def rounding(rows: Floats, z: Floats, tilt: Floats) -> tuple[Floats, float]:
 
 
 def search(
-    rows: Floats,
-    z: Floats,
-    tilt: Floats,
-    goal: float,
-    rtol: float,
-    max_nodes: int,
-    start: Floats,
+    rows: Floats, z: Floats, tilt: Floats, goal: float, rtol: float, max_nodes: int, start: Floats
 ) -> tuple[float, float, Floats, int, bool]:
     """Depth-first search for max g over the unit ball; `z` has no zeros.
 
