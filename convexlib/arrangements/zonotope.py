@@ -136,10 +136,10 @@ def wedge_volumes(X: Any, U: Any) -> Tensor:
     return volumes
 
 
-def subset_blocks(m: int, size: int) -> Iterator[NDArray[np.intp]]:
+def subset_blocks(m: int, size: int, block: int = BLOCK) -> Iterator[NDArray[np.intp]]:
     """Yield all subsets of range(m) of a size as rows of integer arrays (block, size)."""
     subsets = combinations(range(m), size)
-    while chosen := list(islice(subsets, BLOCK)):
+    while chosen := list(islice(subsets, block)):
         yield np.array(chosen, dtype=np.intp).reshape(len(chosen), size)
 
 

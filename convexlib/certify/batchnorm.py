@@ -13,13 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements
-from convexlib.certify.certificate import (
-    Certificate,
-    Report,
-    check_dual_point,
-    seconds_for,
-    unheard,
-)
+from convexlib.certify.certificate import Certificate, check_dual_point, seconds_for
 from convexlib.certify.two_layer import certify_two_layer
 from convexlib.checks import (
     check_beta,
@@ -111,33 +105,13 @@ def certify_batchnorm(
 
 
 def certify_normalised(
-    network: nn.Module,
-    X: Tensor,
-    y: Tensor,
-    beta: float,
-    *,
-    arrangements: Arrangements | None,
-    refine: bool,
-    max_nodes: int,
-    max_seconds: float,
-    z: Tensor | None = None,
-    report: Report = unheard,
+    network: nn.Module, X: Tensor, y: Tensor, beta: float, **options: Any
 ) -> Certificate:
-    """See `certify_batchnorm`; X, y and z are checked tensors."""
+    """See `certify_batchnorm`; X, y and z are checked, `options` those of `certify_two_layer`."""
     weights = read_batchnorm(network)
     whitening = whiten(X)
-    inner = certify_two_layer(
-        unnormalised(weights, X, whitening),
-        whitening.features,
-        y.double(),
-        beta,
-        arrangements=arrangements,
-        refine=refine,
-        max_nodes=max_nodes,
-        max_seconds=max_seconds,
-        z=z,
-        report=report,
-    )
+    ordinary = unnormalised(weights, X, whitening)
+    inner = certify_two_layer(ordinary, whitening.features, y.double(), beta, **options)
     # U' has rounding errors, which move |z^T (U's)_+| by at most ||z|| times their norm.
     reach = inner.max_neuron + whitening.rounding * float(torch.linalg.vector_norm(inner.z))
     shrink = min(1.0, beta / reach) if reach > 0 else 1.0

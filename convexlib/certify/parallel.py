@@ -43,7 +43,7 @@ from convexlib.problems.base import double
 from convexlib.problems.parallel import UnitProgram, Units, enumerate_units
 from convexlib.problems.parallel.path import PathRegularized
 from convexlib.problems.parallel.three_layer import ThreeLayer
-from convexlib.solvers.refine import refine_dual
+from convexlib.solvers.refine import refine as refine_dual
 from convexlib.solvers.units import generate_units
 
 _TOL = 1e-9  # of the solve that refines the dual point

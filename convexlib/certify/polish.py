@@ -14,7 +14,6 @@ Four moves, none of which can raise the objective of a two-layer network:
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +35,7 @@ from convexlib.errors import NotCertifiableError
 from convexlib.networks import Neurons, TwoLayerReLU, read_two_layer
 from convexlib.networks.modules import as_plain
 from convexlib.networks.prune import pruned
+from convexlib.networks.two_layer import sequential
 from convexlib.runtime import waiting
 from convexlib.solvers.refine import refine
 
@@ -213,27 +213,15 @@ class _Run:
 
     def build(self, name: str, neurons: Neurons, bias: float | None) -> None:
         """Record the network of some neurons."""
-        self.keep(name, _like(self.given, neurons, bias))
+        self.keep(name, _like(self.given, neurons, bias).train(self.given.training))
 
 
 def _like(given: nn.Module, neurons: Neurons, bias: float | None) -> nn.Module:
     """A balanced network of the same kind, dtype and device as the given one."""
-    U, alpha = neurons.balanced()
-    if not len(U):  # torch refuses to initialise a layer without neurons
-        U, alpha = U.new_zeros(1, U.shape[1]), alpha.new_zeros(1)
+    U, alpha = (part.to(next(given.parameters())) for part in neurons.balanced())
     if isinstance(given, TwoLayerReLU):
-        return TwoLayerReLU(U.to(given.U), alpha.to(given.U))
-    assert isinstance(given, nn.Sequential)
-    first, last = copy.deepcopy(given[0]), copy.deepcopy(given[2])
-    assert isinstance(first, nn.Linear)
-    assert isinstance(last, nn.Linear)
-    first.out_features = last.in_features = len(alpha)
-    kind = first.weight
-    if first.bias is not None:
-        first.bias = nn.Parameter(U[:, -1].to(kind))
-        U = U[:, :-1]
-    first.weight = nn.Parameter(U.to(kind).contiguous())
-    last.weight = nn.Parameter(alpha[None].to(kind))
-    if last.bias is not None:
-        last.bias = nn.Parameter(last.bias.new_tensor([bias or 0.0]))
-    return nn.Sequential(first, nn.ReLU(), last)
+        if not len(U):  # one neuron of zeros, as the others have
+            U, alpha = U.new_zeros(1, U.shape[1]), alpha.new_zeros(1)
+        return TwoLayerReLU(U, alpha)
+    free = None if bias is None else alpha.new_tensor([bias])
+    return sequential(U, alpha, read_two_layer(given).has_bias, free)

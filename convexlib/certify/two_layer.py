@@ -36,7 +36,7 @@ from convexlib.networks.two_layer import refuse_shared
 from convexlib.pricing import price, row_space
 from convexlib.pricing.best_neuron import LARGEST_RANK
 from convexlib.pricing.relaxation import relaxed
-from convexlib.solvers.refine import refine_dual
+from convexlib.solvers.refine import refine as refine_dual
 
 BRANCHING_RANK = 5  # up to here branch and bound is the cheaper proof
 GLANCE = 100_000  # cones for a dual point where there is a better one

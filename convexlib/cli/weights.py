@@ -247,10 +247,7 @@ _TRANSPOSED = (
 
 
 def _ordered(
-    found: Layers,
-    named: Sequence[str] | None,
-    prefix: str,
-    widths: Widths | None,
+    found: Layers, named: Sequence[str] | None, prefix: str, widths: Widths | None
 ) -> list[str]:
     """The names of the layers from below."""
     shapes = {name: (weight.shape[1], weight.shape[0]) for name, (weight, _) in found.items()}

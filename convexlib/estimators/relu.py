@@ -33,17 +33,10 @@ from convexlib.checks import (
     check_tol,
 )
 from convexlib.errors import InputError, unwarned
-from convexlib.estimators.common import (
-    Array,
-    check_weights,
-    evaluate,
-    say,
-    validated,
-    warn_of_gap,
-)
+from convexlib.estimators.common import Array, check_weights, evaluate, say, validated, warn_of_gap
 from convexlib.losses import LOSSES, LogisticLoss, SmoothLoss, SquaredHingeLoss, get_loss
-from convexlib.networks import Neurons, TwoLayerGatedReLU, TwoLayerReLU, side_by_side
-from convexlib.networks.two_layer import linear
+from convexlib.networks import Neurons, TwoLayerGatedReLU, side_by_side
+from convexlib.networks.two_layer import sequential
 from convexlib.pricing import row_space
 from convexlib.problems.two_layer import TwoLayer
 from convexlib.problems.vector_output import VectorOutput
@@ -221,7 +214,8 @@ class ConvexReLU(BaseEstimator):
             results.append(result)
             certificates.append(certificate)
         joint = networks[0] if len(networks) == 1 else side_by_side(networks)
-        self.network_, self.n_neurons_ = _as_layers(joint, self.fit_bias), joint.n_neurons
+        self.network_ = sequential(joint.U, joint.alpha, self.fit_bias)
+        self.n_neurons_ = joint.n_neurons
         self.gap_ = relative_gap(
             sum(certificate.primal for certificate in certificates),
             sum(certificate.dual for certificate in certificates),
@@ -610,13 +604,3 @@ def linear_neurons(problem: TwoLayer) -> Neurons:
     w = uninterrupted(solve(model)).weights[0]  # (1, d)
     pair = Neurons(torch.cat([w, -w]), w.new_tensor([1.0, -1.0]))
     return pair if bool(w.any()) else Neurons(w[:0], w.new_zeros(0))
-
-
-def _as_layers(network: TwoLayerReLU, has_bias: bool) -> nn.Sequential:
-    """A network on data with a column of ones as ``Linear -> ReLU -> Linear`` without it."""
-    U, alpha = network.U.detach(), network.alpha.detach()
-    if not len(U):  # torch warns of layers without neurons: one of weight zero stands in
-        U, alpha = U.new_zeros(1, U.shape[1]), alpha.new_zeros(1, *alpha.shape[1:])
-    last = alpha.reshape(len(U), -1).T  # (c, m)
-    first = linear(U[:, :-1], U[:, -1]) if has_bias else linear(U)
-    return nn.Sequential(first, nn.ReLU(), linear(last))

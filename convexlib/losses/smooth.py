@@ -10,14 +10,7 @@ import torch
 from torch import Tensor
 
 from convexlib.errors import InputError
-from convexlib.losses.base import (
-    SmoothLoss,
-    as_array,
-    check_labels,
-    dot,
-    square,
-    time_to_zero,
-)
+from convexlib.losses.base import SmoothLoss, as_array, check_labels, dot, square, time_to_zero
 
 if TYPE_CHECKING:
     import cvxpy as cp

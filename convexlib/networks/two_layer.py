@@ -158,6 +158,16 @@ def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
     return layer
 
 
+def sequential(
+    U: Tensor, alpha: Tensor, has_bias: bool, output_bias: Tensor | None = None
+) -> nn.Sequential:
+    """Neurons as ``Linear -> ReLU -> Linear``; a bias of the first layer is the last column."""
+    if not len(U):  # torch's layers warn when they have no rows: one of zeros stands in
+        U, alpha = U.new_zeros(1, U.shape[1]), alpha.new_zeros(1, *alpha.shape[1:])
+    first = linear(U[:, :-1], U[:, -1]) if has_bias else linear(U)
+    return nn.Sequential(first, nn.ReLU(), linear(alpha.reshape(len(U), -1).T, output_bias))
+
+
 def side_by_side(networks: list[TwoLayerReLU]) -> TwoLayerReLU:
     """One network (float64, c outputs) of c networks with one output each."""
     U = torch.cat([network.U.detach().double() for network in networks])  # (c m, d)

@@ -5,12 +5,4 @@ from convexlib.pricing.best_neuron import Pricing, price, spectral_bound
 from convexlib.pricing.condense import row_space
 from convexlib.pricing.joint import price_outputs
 
-__all__ = [
-    "Pricing",
-    "ascend",
-    "price",
-    "price_outputs",
-    "row_space",
-    "search",
-    "spectral_bound",
-]
+__all__ = ["Pricing", "ascend", "price", "price_outputs", "row_space", "search", "spectral_bound"]

@@ -166,12 +166,7 @@ def _climb(rows, norms, z, tilt, directions, values, n_iter):  # type: ignore[no
 
 
 def climb(
-    rows: Floats,
-    z: Floats,
-    tilt: Floats,
-    starts: Floats,
-    sign: int = 0,
-    n_iter: int = 60,
+    rows: Floats, z: Floats, tilt: Floats, starts: Floats, sign: int = 0, n_iter: int = 60
 ) -> tuple[Floats, Floats]:
     """Local maxima of sign * g from starts (m, d); sign 0 takes the higher side of each start.
 

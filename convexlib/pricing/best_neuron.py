@@ -87,11 +87,7 @@ def spectral_bound(X: Tensor, z: Tensor) -> float:
 
 
 def price(
-    X: Tensor,
-    z: Tensor,
-    target: float = 0.0,
-    rtol: float = 1e-9,
-    max_nodes: int = 2_000_000,
+    X: Tensor, z: Tensor, target: float = 0.0, rtol: float = 1e-9, max_nodes: int = 2_000_000
 ) -> Pricing:
     r"""Bound :math:`\max_{\|u\|\le 1} |z^\top (Xu)_+|` from both sides.
 

@@ -51,6 +51,14 @@ from convexlib.runtime import out_of_time
 # They copy in loops: for an assignment to a slice numba compiles the message for shapes that do not
 # fit, which takes two seconds.
 @njit(cache=True, nogil=True)
+def dot(a, b):  # type: ignore[no-untyped-def]  # numba infers
+    total = 0.0
+    for k in range(len(a)):
+        total += a[k] * b[k]
+    return total
+
+
+@njit(cache=True, nogil=True)
 def shortest_slope(  # type: ignore[no-untyped-def]  # numba infers
     R, q, centre, Q, L, used, multipliers, w, best
 ):
@@ -64,10 +72,7 @@ def shortest_slope(  # type: ignore[no-untyped-def]  # numba infers
     # A cone as thin as rounding has no other w.
     bound = 0.0
     for k in range(r):
-        span = 0.0
-        for a in range(r):
-            span += R[k, a] * centre[a]
-        bound = max(bound, q[k] / span)
+        bound = max(bound, q[k] / dot(R[k], centre))
     for a in range(r):
         best[a] = bound * centre[a]
         used[a] = True
@@ -83,15 +88,10 @@ def shortest_slope(  # type: ignore[no-untyped-def]  # numba infers
             for _ in range(2):  # twice is enough for orthogonality
                 for m in range(k):
                     if used[m]:
-                        dot = 0.0
+                        along = dot(Q[k], Q[m])
                         for a in range(r):
-                            dot += Q[k, a] * Q[m, a]
-                        for a in range(r):
-                            Q[k, a] -= dot * Q[m, a]
-            length = 0.0
-            for a in range(r):
-                length += Q[k, a] * Q[k, a]
-            length = np.sqrt(length)
+                            Q[k, a] -= along * Q[m, a]
+            length = np.sqrt(dot(Q[k], Q[k]))
             if length == 0.0:
                 used[k] = False
                 continue
@@ -101,33 +101,27 @@ def shortest_slope(  # type: ignore[no-untyped-def]  # numba infers
             for m in range(k):
                 L[k, m] = 0.0
                 if used[m]:
-                    for a in range(r):
-                        L[k, m] += R[k, a] * Q[m, a]
+                    L[k, m] = dot(R[k], Q[m])
                     height -= L[k, m] * multipliers[m]
-            L[k, k] = 0.0
-            for a in range(r):
-                L[k, k] += R[k, a] * Q[k, a]
+            L[k, k] = dot(R[k], Q[k])
             multipliers[k] = height / L[k, k]  # coordinates of w in terms of Q
             for a in range(r):
                 w[a] += multipliers[k] * Q[k, a]
         excess = 0.0
         most = 0.0
         worst = -1
-        length = 0.0
-        for a in range(r):
-            length += w[a] * w[a]
+        length = np.sqrt(dot(w, w))
         for k in range(r):
             short = q[k]
-            span = 0.0
             for a in range(r):
                 short -= R[k, a] * w[a]
-                span += R[k, a] * centre[a]
+            span = dot(R[k], centre)
             excess = max(excess, short / span)
             if not used[k] and short / span > most:
                 most = short / span
                 worst = k
-        if np.sqrt(length) + excess < bound:
-            bound = np.sqrt(length) + excess
+        if length + excess < bound:
+            bound = length + excess
             for a in range(r):
                 best[a] = w[a]
         # w = sum mu_k r_k; a negative mu_k means that the equality at k makes w longer.
@@ -180,16 +174,11 @@ _SWEEPS = 4  # over the tangents of a cone
 @njit(cache=True, nogil=True)
 def value_of(rows, z, tilt, direction):  # type: ignore[no-untyped-def]  # numba infers
     """Value of g, tilt @ direction + z^T (rows @ direction)_+."""
-    n, r = rows.shape
-    total = 0.0
-    for a in range(r):
-        total += tilt[a] * direction[a]
-    for i in range(n):
-        dot = 0.0
-        for a in range(r):
-            dot += rows[i, a] * direction[a]
-        if dot > 0.0:
-            total += z[i] * dot
+    total = dot(tilt, direction)
+    for i in range(len(rows)):
+        height = dot(rows[i], direction)
+        if height > 0.0:
+            total += z[i] * height
     return total
 
 
@@ -264,16 +253,10 @@ def expand(  # type: ignore[no-untyped-def]  # numba infers
         replaced = halved[top, 0]
         other = halved[top, 1]
         for k in range(r):
-            length = 0.0
-            for a in range(r):
-                length += R[k, a] * R[k, a]
-            shares[k] = 1.0 / np.sqrt(length)
+            shares[k] = 1.0 / np.sqrt(dot(R[k], R[k]))
             for a in range(r):
                 centre[a] += R[k, a] * shares[k]
-        length = 0.0
-        for a in range(r):
-            length += centre[a] * centre[a]
-        length = np.sqrt(length)
+        length = np.sqrt(dot(centre, centre))
         for a in range(r):
             centre[a] /= length
         # Split the parent's undecided samples into decided ones and the rest.
@@ -357,10 +340,8 @@ def expand(  # type: ignore[no-untyped-def]  # numba infers
             for index in range(end, last):
                 i = members[index]
                 if z[i] < 0.0:
-                    dot = 0.0
-                    for a in range(r):
-                        dot += rows[i, a] * slope[a]
-                    t = min(max(tangents[index] - dot / (z[i] * squares[i]), 0.0), 1.0)
+                    height = dot(rows[i], slope)
+                    t = min(max(tangents[index] - height / (z[i] * squares[i]), 0.0), 1.0)
                     change = (t - tangents[index]) * z[i]
                     if change != 0.0:
                         tangents[index] = t
@@ -376,10 +357,7 @@ def expand(  # type: ignore[no-untyped-def]  # numba infers
             state[1] = max(state[1], bound)
             continue
         # The bound is attained at w / ||w||, if the chords and tangents are: try it.
-        length = 0.0
-        for a in range(r):
-            length += w[a] * w[a]
-        length = np.sqrt(length)
+        length = np.sqrt(dot(w, w))
         if length > max(state[0], 0.0):
             for a in range(r):
                 trial[a] = w[a] / length
@@ -440,13 +418,7 @@ def rounding(rows: Floats, z: Floats, tilt: Floats) -> tuple[Floats, float]:
 
 
 def search(
-    rows: Floats,
-    z: Floats,
-    tilt: Floats,
-    goal: float,
-    rtol: float,
-    max_nodes: int,
-    start: Floats,
+    rows: Floats, z: Floats, tilt: Floats, goal: float, rtol: float, max_nodes: int, start: Floats
 ) -> tuple[float, float, Floats, int, bool]:
     """Depth-first search for max g over the unit ball; `z` has no zeros.
 

@@ -93,11 +93,6 @@ class DictionaryLasso(Problem):
         r""":math:`\|a\|_1`."""
         return float(self.split(weights)[0].abs().sum())
 
-    def value(self, weights: Tensor) -> float:
-        """Objective of the Lasso, in float64."""
-        fit = self.loss.value(self.fitted(weights), self.y.double())
-        return fit + self.beta * self.penalty(weights)
-
     def centred(self, z: Tensor) -> Tensor:
         """Return z in float64, with mean zero if there is an output bias."""
         z = z.double()

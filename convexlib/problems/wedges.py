@@ -28,7 +28,7 @@ from convexlib.checks import (
 from convexlib.errors import InputError, ProblemError
 from convexlib.losses import get_loss
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, read_two_layer
-from convexlib.networks.two_layer import linear
+from convexlib.networks.two_layer import sequential
 from convexlib.problems.base import check_same_device, double, weights_of
 from convexlib.problems.dictionary import DictionaryLasso
 from convexlib.result import Result
@@ -277,10 +277,7 @@ class WedgeLasso(DictionaryLasso):
         alpha = (roots * values[active].sign()).to(self.X)
         if not self.bias:
             return TwoLayerReLU(U, alpha)
-        if not len(U):  # torch's layers warn when they have no rows
-            U, alpha = U.new_zeros(1, U.shape[1]), alpha.new_zeros(1)
-        first = linear(U[:, :-1], U[:, -1])
-        return nn.Sequential(first, nn.ReLU(), linear(alpha[None], alpha.new_tensor([constant])))
+        return sequential(U, alpha, True, alpha.new_tensor([constant]))
 
     def objective(self, network: nn.Module) -> float:
         r"""Return :math:`\tfrac12\|f(X)-y\|^2 + \tfrac\beta2 \sum_j (\|u_j\|_p^2 + \alpha_j^2)`.

@@ -46,13 +46,7 @@ from convexlib.arrangements import Arrangements
 from convexlib.arrangements.patterns import extended, patterns_of
 from convexlib.arrangements.rowspace import parallel_rows
 from convexlib.arrays import Floats
-from convexlib.checks import (
-    as_tensor,
-    check_choice,
-    check_finite,
-    check_positive_int,
-    check_seed,
-)
+from convexlib.checks import as_tensor, check_choice, check_finite, check_positive_int, check_seed
 from convexlib.errors import InputError, unwarned
 from convexlib.losses import SmoothLoss
 from convexlib.networks import Neurons

@@ -54,30 +54,6 @@ class _Step(NamedTuple):
     value: float
 
 
-def refine_dual(
-    X: Tensor,
-    y: Tensor,
-    beta: float,
-    U: Tensor,
-    bias: float | None = None,
-    max_nodes: int | None = None,
-    loss: str | SmoothLoss = "squared",
-) -> Refined:
-    """Solve the two-layer program as exactly as its dual point can be proved to be good.
-
-    Parameters
-    ----------
-    X, y, beta, U, bias, loss
-        As for `refine`.
-    max_nodes : int, optional
-        Cones in the search for violated neurons (see `generate`), which goes on until none is left;
-        0 leaves it to local search, and is less exact.
-    """
-    # Where nothing can be proved the bound is too loose for more than a few rounds to matter.
-    rounds, tol = (_ROUNDS, _LOOSE) if max_nodes == 0 else (40, _TOL)
-    return refine(X, y, beta, U, bias, loss=loss, rounds=rounds, tol=tol, max_nodes=max_nodes)
-
-
 def refine(
     X: Tensor,
     y: Tensor,
@@ -86,8 +62,8 @@ def refine(
     bias: float | None = None,
     *,
     loss: str | SmoothLoss = "squared",
-    rounds: int,
-    tol: float,
+    rounds: int | None = None,
+    tol: float = _TOL,
     max_nodes: int | None = None,
 ) -> Refined:
     r"""Solve the two-layer program from the neurons of a network, with its output bias.
@@ -113,17 +89,21 @@ def refine(
         The network's output bias; None if it has no such parameter.
     loss : {"squared", "logistic", "squared_hinge"}
         See `TwoLayer`.
-    rounds : int
-        Of column generation, which adds patterns that the network lacks; 0 stays with its own.
+    rounds : int, optional
+        Of column generation, which adds patterns that the network lacks; 0 stays with its own. By
+        default the dual point becomes as good as it can be proved to be, whatever `tol` is.
     tol : float
         Relative gap at which to stop.
     max_nodes : int, optional
-        See `generate`.
+        Cones in the search for violated neurons (see `generate`), which goes on until none is left;
+        0 leaves it to local search, and is less exact.
 
     Notes
     -----
     Checked by ``tests/certify/test_two_layer.py`` and ``tests/certify/test_polish.py``.
     """
+    if rounds is None:  # where nothing can be proved the bound is too loose for more to matter
+        rounds, tol = (_ROUNDS, _LOOSE) if max_nodes == 0 else (40, _TOL)
     kind = get_loss(loss)
     start = U[torch.linalg.vector_norm(U, dim=1) > 0]
     shift, low, high = bias or 0.0, -math.inf, math.inf

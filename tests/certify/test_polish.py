@@ -56,6 +56,18 @@ def test_a_sum_of_networks_keeps_its_precision():
         )
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("layers", [True, False])
+def test_the_mode_is_kept(layers, training):
+    X, y = gaussian(n=10, seed=8)
+    given = sequential(2, 3, False, False, seed=8)
+    if not layers:
+        given = TwoLayerReLU(given[0].weight, given[2].weight[0])
+    polished = cl.polish(given.train(training), X, y, beta=0.1).network
+    assert polished is not given
+    assert [part.training for part in polished.modules()] == [training] * (4 if layers else 1)
+
+
 def sum_objective(parts, X, y, beta):
     """The objective of a sum of networks of two layers."""
     data = torch.from_numpy(X)

@@ -17,13 +17,13 @@ where mirrors come from.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from itertools import chain, combinations, islice, product
+from itertools import combinations, product
 from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convexlib.arrangements.zonotope import subset_blocks
 from convexlib.arrays import Floats
 from convexlib.problems.mirrors.features import ChainFeature, Feature, SwitchFeature, activate
 
@@ -257,9 +257,6 @@ class Switches(Dictionary):
         return SwitchFeature(self.activation, tuple(gaps.tolist()), self.x)
 
 
-BATCH = 100_000
-
-
 def leaky_count(n: int, depth: int) -> int:
     """Return how many chains `leaky_chains` lists for n distinct inputs."""
     return (2 * n) ** (depth - 1)
@@ -334,7 +331,7 @@ def abs_chains(x: Floats, depth: int) -> tuple[Floats, Floats]:
         planes = np.hstack([rows, sides[:, None] / span]) * leading[:, None]
         distinct = _first_of_each(planes)
         rows, sides = rows[distinct], sides[distinct]
-        for chosen in _batches(len(rows), free):
+        for chosen in subset_blocks(len(rows), free, 100_000):
             normals, rhs = rows[chosen], sides[chosen]
             # The entries are small integers: a determinant is 0 or at least 1 in size.
             regular = np.abs(np.linalg.det(normals)) > 0.5
@@ -355,14 +352,6 @@ def _first_of_each(rows: Floats) -> np.ndarray:
     """Return the places of the first of each group of rows that agree to ten digits."""
     places: np.ndarray = np.unique(np.round(rows, 10) + 0.0, axis=0, return_index=True)[1]
     return places
-
-
-def _batches(count: int, size: int) -> Iterator[np.ndarray]:
-    """Yield the subsets of `size` numbers below `count`, many at a time."""
-    subsets = combinations(range(count), size)
-    while block := list(islice(subsets, BATCH)):
-        flat = np.fromiter(chain.from_iterable(block), dtype=np.intp, count=len(block) * size)
-        yield flat.reshape(-1, size)
 
 
 def _plausible(b: Floats, x: Floats, anchor: int, tolerance: float) -> np.ndarray:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -119,16 +119,10 @@ class ChainFeature(Feature):
         span = float(np.ptp(self.points)) or 1.0
         reach = 4.0 * (span + sum(abs(bias) for bias in self.biases))
         breaks = np.array([self.points.min() - reach, self.points.max() + reach])
-        for depth in range(1, len(self.signs) + 1):
-            part = ChainFeature(
-                self.activation,
-                self.signs[: depth - 1],
-                self.biases[: depth - 1],
-                self.points,
-                self.slope,
-            )
+        for depth, (sign, bias) in enumerate(zip(self.signs, self.biases, strict=True)):
+            part = replace(self, signs=self.signs[:depth], biases=self.biases[:depth])
             # The input of this activation is linear between the breaks so far.
-            inner = self.signs[depth - 1] * part(breaks) + self.biases[depth - 1]
+            inner = sign * part(breaks) + bias
             crossing = np.flatnonzero(inner[:-1] * inner[1:] < 0)
             low, high = inner[crossing], inner[crossing + 1]
             roots = breaks[crossing] - low * np.diff(breaks)[crossing] / (high - low)
