@@ -40,15 +40,15 @@ if TYPE_CHECKING:
     from convexlib.networks import ParallelReLU, TwoLayerGatedReLU, TwoLayerReLU
     from convexlib.networks.parallel import as_parallel, path_norm
     from convexlib.networks.prune import prune_neurons
+    from convexlib.problems.attention import Attention, token_pairs
     from convexlib.problems.batchnorm import BatchNorm, batchnorm_closed_form
-    from convexlib.problems.extensions.attention import Attention, token_pairs
-    from convexlib.problems.extensions.convolution import Convolution, image_patches
-    from convexlib.problems.extensions.threshold import Threshold
+    from convexlib.problems.convolution import Convolution, image_patches
     from convexlib.problems.looking_glass import ReflectionLasso
     from convexlib.problems.mirrors import Mirrors
     from convexlib.problems.parallel import Units, enumerate_units, sample_units
     from convexlib.problems.parallel.path import PathRegularized
     from convexlib.problems.parallel.three_layer import ThreeLayer
+    from convexlib.problems.threshold import Threshold
     from convexlib.problems.two_layer import TwoLayer
     from convexlib.problems.vector_output import VectorOutput
     from convexlib.problems.wedges import WedgeLasso
@@ -124,9 +124,9 @@ _PLACES = {
     "networks.parallel": "as_parallel path_norm",
     "networks.prune": "prune_neurons",
     "problems.batchnorm": "BatchNorm batchnorm_closed_form",
-    "problems.extensions.attention": "Attention token_pairs",
-    "problems.extensions.convolution": "Convolution image_patches",
-    "problems.extensions.threshold": "Threshold",
+    "problems.attention": "Attention token_pairs",
+    "problems.convolution": "Convolution image_patches",
+    "problems.threshold": "Threshold",
     "problems.looking_glass": "ReflectionLasso",
     "problems.mirrors": "Mirrors",
     "problems.parallel": "Units enumerate_units sample_units",

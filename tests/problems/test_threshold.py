@@ -22,7 +22,7 @@ from scipy.optimize import linprog
 
 import convexlib as cl
 from convexlib.errors import InputError, ProblemError, TooManyArrangementsError
-from convexlib.problems.extensions.threshold import ThresholdNetwork
+from convexlib.problems.threshold import ThresholdNetwork
 from tests.helpers.references import cvxpy_loss, loss_value, targets_for
 from tests.helpers.refusals import refused
 from tests.helpers.two_layer import gaussian

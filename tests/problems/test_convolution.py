@@ -10,7 +10,7 @@ from torch import nn
 
 import convexlib as cl
 from convexlib.errors import InputError
-from convexlib.problems.extensions.convolution import PooledReLU
+from convexlib.problems.convolution import PooledReLU
 from tests.helpers.references import cvxpy_loss, targets_for
 from tests.helpers.refusals import refused
 from tests.helpers.searches import least_found

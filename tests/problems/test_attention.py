@@ -7,7 +7,7 @@ import torch
 
 import convexlib as cl
 from convexlib.errors import InputError
-from convexlib.problems.extensions.attention import AttentionHeads
+from convexlib.problems.attention import AttentionHeads
 from tests.helpers.refusals import EYE, refused
 from tests.helpers.searches import least_found
 

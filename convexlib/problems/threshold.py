@@ -92,7 +92,7 @@ class Threshold(GroupLasso):
     active, and so does the open cell in which :math:`u + \epsilon e` lies, perturbed generically.
     Without such an e, neurons on the hyperplanes can have patterns of their own (u = 0 has ones
     everywhere), which no enumeration of cells finds. Source: Ergen, Gulluk, Lacotte & Pilanci
-    (2023). Checked by ``tests/problems/extensions/test_threshold.py``.
+    (2023). Checked by ``tests/problems/test_threshold.py``.
 
     Examples
     --------

@@ -111,7 +111,7 @@ class Convolution(LinearProgram):
     Notes
     -----
     ``weights`` has shape (S, P, h) as for `TwoLayer`. Source: Ergen & Pilanci (2021), on CNN
-    architectures. Checked by ``tests/problems/extensions/test_convolution.py``.
+    architectures. Checked by ``tests/problems/test_convolution.py``.
 
     Examples
     --------

@@ -114,7 +114,7 @@ class Attention(LinearProgram):
     gate enter by :math:`Z = \sum_j \mathrm{vec}(Q_j) \mathrm{vec}(V_j)^\top` only, and the least
     weight decay for Z is its nuclear norm, reached with one head per singular value. Softmax
     attention is not covered. Source: Sahiner, Ergen, Ozturkler, Pauly, Mardani & Pilanci (2022).
-    Checked by ``tests/problems/extensions/test_attention.py``.
+    Checked by ``tests/problems/test_attention.py``.
 
     Examples
     --------

@@ -1,1 +1,0 @@
-"""Other architectures whose training is convex: threshold units, convolutions, attention."""
