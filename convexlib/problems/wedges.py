@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convexlib.arrangements.rowspace import column_scale, reduce_rows
+from convexlib.arrangements.rowspace import MULTIPLES, column_scale, reduce_rows
 from convexlib.arrangements.zonotope import subset_normals
-from convexlib.arrays import Floats
+from convexlib.arrays import EPS, Floats
 from convexlib.checks import (
     check_beta,
     check_choice,
@@ -34,6 +34,7 @@ from convexlib.problems.dictionary import DictionaryLasso
 from convexlib.result import Result
 
 BLOCK = 4_000_000  # entries of the dictionary at a time
+ZERO = 16  # outputs of a neuron that are rounding, in eps times their terms
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,7 @@ def wedge_neurons(A: Floats, d: int, norm: int, exact: bool, limit: int) -> Floa
     scale = column_scale(A)
     B = A * scale
     # Zero rows and multiples of a row have no hyperplane of their own.
-    reduced = reduce_rows(np.vstack([B, np.eye(d, width)]) if exact else B)
+    reduced = reduce_rows(np.vstack([B, np.eye(d, width)]) if exact else B, MULTIPLES)
     if reduced.rank < width:
         ones = " with a column of ones" if width > d else ""
         advice = ', or use atoms="exact"' if norm == 1 else ""
@@ -108,7 +109,7 @@ def wedge_neurons(A: Floats, d: int, norm: int, exact: bool, limit: int) -> Floa
     heights = [columns.max(axis=0) for columns in feature_blocks(A, neurons)]
     # Neurons that are zero on all samples change nothing but the penalty.
     sizes = np.abs(neurons) @ np.abs(A).max(axis=0)
-    return neurons[np.concatenate([np.zeros(0), *heights]) > 1e-12 * sizes]
+    return neurons[np.concatenate([np.zeros(0), *heights]) > ZERO * EPS * sizes]
 
 
 def feature_blocks(A: Floats, neurons: Floats) -> Iterator[Floats]:

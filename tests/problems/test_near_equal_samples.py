@@ -1,0 +1,35 @@
+"""Samples that are nearly equal: units that are told apart, and bounds in exact arithmetic.
+
+Mirrors of samples at a distance of 1e-10 differ by as little, and beside a weak beta that decides.
+The largest correlation of all units with the dual point of a result is computed in fractions.
+"""
+
+import numpy as np
+import pytest
+
+import convexlib as cl
+from convexlib.arrangements.zonotope import subset_normals
+from convexlib.errors import ConvergenceWarning
+
+pytestmark = pytest.mark.filterwarnings(
+    f"ignore::{ConvergenceWarning.__module__}.ConvergenceWarning"
+)
+
+
+def test_wedges_of_samples_that_share_twelve_digits():
+    """Normals that agreed to twelve digits were one: the bound was 1.255."""
+    rng = np.random.default_rng(249)
+    distance, part = 10 ** -rng.uniform(9, 12), 10 ** -rng.uniform(8, 12)
+    base = np.array([-1.0, 0.3, 1.0])
+    x = np.concatenate([base, base[:2] + distance * rng.normal(size=2)])
+    y = rng.normal(size=5)
+    line = cl.Mirrors(x, y, beta=1.0)
+    line = line.with_beta(part * line.beta_max())
+    wedges = cl.WedgeLasso(x[:, None], y, beta=line.beta, bias=True)
+    assert wedges.n_features == 8  # two ramps at each sample, but for those that are zero
+
+
+@pytest.mark.parametrize("distance", [1e-6, 1e-9, 1e-12, 1e-14])
+def test_normals_of_nearly_parallel_rows_are_told_apart(distance):
+    rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.6 - 0.8 * distance, 0.8 + 0.6 * distance]])
+    assert len(subset_normals(rows)) == 3
