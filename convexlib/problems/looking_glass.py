@@ -25,9 +25,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from convexlib.arrangements.rowspace import column_scale, reduce_rows
+from convexlib.arrangements.rowspace import MULTIPLES, column_scale, near_rows, reduce_rows
 from convexlib.arrangements.zonotope import subset_normals
-from convexlib.arrays import Floats
+from convexlib.arrays import EPS, Floats
 from convexlib.checks import check_beta, check_data, check_positive_int, readable_count
 from convexlib.errors import InputError, ProblemError
 from convexlib.losses import get_loss
@@ -37,6 +37,9 @@ from convexlib.result import Result
 
 BLOCK = 4_000_000  # entries of the dictionary at a time
 TIGHT = 1e-9  # distance, for samples of size one, that is rounding
+# Distance of two units, from two anchors, that is rounding of one, in eps. Mirrors of samples that
+# are 1e-10 apart are farther from each other, and both count: bounds rest on the list.
+ALIKE = 64
 
 
 class AbsoluteUnits(nn.Module):
@@ -192,16 +195,16 @@ def reflection_units(
     scaled = points * scale
     found = [np.zeros((0, d + 3))]
     for anchor in anchors if n > 1 else []:  # one sample: every unit is constant
-        reduced = reduce_rows(kink_rows(scaled, anchor))
+        reduced = reduce_rows(kink_rows(scaled, anchor), MULTIPLES)
         normals = subset_normals(reduced.rows / reduced.scale)
         normals = normals[np.abs(normals[:, :d]).sum(axis=1) > TIGHT]
         height = np.abs(normals @ np.append(scaled[anchor], 1.0)) * (anchor >= 0)
         place = np.full(len(normals), float(anchor))
         found.append(np.column_stack([normals, height, place]))
     units = np.concatenate(found)
-    # Several anchors give the same unit: those on one of its two hyperplanes.
-    first = np.unique(np.round(units[:, :-1], 10) + 0.0, axis=0, return_index=True)[1]
-    units = units[np.sort(first)]
+    if depth == 3:
+        # Several anchors give the same unit: those on one of its two hyperplanes.
+        units = units[np.unique(near_rows(units[:, :-1], ALIKE * EPS)[0])]
     anchors_of = units[:, -1].astype(np.intp)
     units = units[:, : d + 1] * np.append(scale, 1.0)
     units = units / np.abs(units[:, :d]).sum(axis=1, keepdims=True) + 0.0  # no -0

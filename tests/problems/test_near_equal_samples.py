@@ -6,14 +6,33 @@ The largest correlation of all units with the dual point of a result is computed
 
 import numpy as np
 import pytest
+import torch
 
 import convexlib as cl
 from convexlib.arrangements.zonotope import subset_normals
 from convexlib.errors import ConvergenceWarning
+from convexlib.problems.looking_glass import AbsoluteUnits
 
 pytestmark = pytest.mark.filterwarnings(
     f"ignore::{ConvergenceWarning.__module__}.ConvergenceWarning"
 )
+
+
+def test_a_network_below_what_was_a_bound():
+    """Mirrors of samples nearer than 1e-10 were one: the bound was 2.2167."""
+    x = np.array([-1.0, 0.3, 1.0, -0.9999999999519953, 0.29999999982294717])
+    y = np.array([1.09664928622225, 0.272187751724020, 1.35652183313720, -0.710463436217125,
+                  -2.09447365121968])  # fmt: skip
+    beta = 1.504128511249239e-10
+    lasso = cl.ReflectionLasso(x[:, None], y, beta=beta, depth=2)
+    assert lasso.n_features == 5
+    line = cl.Mirrors(x, y, beta=beta, activation="abs", depth=2)
+    found = line.to_network(cl.solve(line))
+    nothing = torch.zeros(0, found.n_units, dtype=torch.float64)
+    network = AbsoluteUnits(
+        found.weights[0][:, None], found.biases[0], nothing, nothing, found.alpha, found.bias
+    )
+    assert lasso.objective(network) == pytest.approx(2.105267, abs=1e-6)
 
 
 def test_wedges_of_samples_that_share_twelve_digits():
