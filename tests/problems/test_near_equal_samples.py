@@ -35,6 +35,20 @@ def test_a_network_below_what_was_a_bound():
     assert lasso.objective(network) == pytest.approx(2.105267, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("beta", "value"), [(3.579e-11, 0.124106), (3.579e-10, 0.138583), (3.579e-9, 0.227201)]
+)
+def test_columns_of_nearly_equal_samples_are_told_apart(beta, value):
+    """Of columns that agreed to nine digits one was kept: the first value was 0.128862."""
+    x = np.array([-1.0, 0.3, 1.0, -0.9999999998769846, 0.30000002987455376])
+    y = np.array([-0.274137855362218, -0.890591838757274, -0.454670785171723, -0.991646554996462,
+                  0.0601436025974385])  # fmt: skip
+    line = cl.Mirrors(x, y, beta=beta, activation="abs", depth=3)
+    assert cl.solve(line, tol=1e-8).value == pytest.approx(value, abs=1e-6)
+    plane = cl.ReflectionLasso(x[:, None], y, beta=beta, depth=3)
+    assert cl.solve(plane, tol=1e-8).value == pytest.approx(value, abs=1e-6)
+
+
 def test_wedges_of_samples_that_share_twelve_digits():
     """Normals that agreed to twelve digits were one: the bound was 1.255."""
     rng = np.random.default_rng(249)
@@ -46,6 +60,23 @@ def test_wedges_of_samples_that_share_twelve_digits():
     line = line.with_beta(part * line.beta_max())
     wedges = cl.WedgeLasso(x[:, None], y, beta=line.beta, bias=True)
     assert wedges.n_features == 8  # two ramps at each sample, but for those that are zero
+
+
+@pytest.mark.parametrize("step", [1.0, 0.1, 0.7 / 3])
+def test_ties_of_a_grid_are_found_in_spite_of_rounding(step):
+    x, y = step * np.arange(8), np.zeros(8)
+    sizes = [
+        cl.Mirrors(x, y, beta=1.0, activation=activation, depth=depth).n_features
+        for activation in ("abs", "leaky")
+        for depth in (3, 4)
+    ]
+    assert sizes == [40, 215, 85, 377]
+    sizes = [
+        cl.ReflectionLasso(x[:, None], y, beta=1.0, depth=depth).n_features for depth in (2, 3)
+    ]
+    assert sizes == [8, 68]
+    grid = step * np.array([[a, b] for a in range(3) for b in range(3)], dtype=float)
+    assert cl.WedgeLasso(grid, np.zeros(9), beta=1.0, bias=True).n_features == 36
 
 
 @pytest.mark.parametrize("distance", [1e-6, 1e-9, 1e-12, 1e-14])

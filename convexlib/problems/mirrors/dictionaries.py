@@ -24,11 +24,16 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from convexlib.arrays import Floats
+from convexlib.arrangements.rowspace import near_rows
+from convexlib.arrays import EPS, Floats
 from convexlib.problems.mirrors.features import ChainFeature, Feature, SwitchFeature, activate
 
 Ints = NDArray[np.intp]
 CACHED = 20_000_000  # entries of a matrix that is kept rather than recomputed
+# Distance of two columns that count as one, in eps times the terms of an entry: some tens of
+# roundings, in the biases (from small linear systems), the layers and the mean. Columns of samples
+# that are 1e-10 apart differ by more, and both count: bounds rest on the list.
+ALIKE = 64
 
 
 class Dictionary(ABC):
@@ -167,6 +172,7 @@ class Chains(Dictionary):
         super().__init__(x)
         self.activation, self.slope = activation, slope
         self.signs, self.biases = signs, biases
+        self.terms = float(np.abs(x).max() + np.abs(biases).sum(axis=1).max(initial=0.0))
         kept = self._distinct()
         self.signs, self.biases = signs[kept], biases[kept]
         small = len(kept) * len(x) <= CACHED
@@ -185,22 +191,22 @@ class Chains(Dictionary):
 
     def _distinct(self) -> Ints:
         """Return the columns to keep, in their order."""
-        keys, lengths = [], []
+        parts, lengths = [], []
         for block in self._blocks(len(self.signs)):
             columns = self._evaluate(block)
             columns -= columns.mean(axis=0)
             length = np.linalg.norm(columns, axis=0)
             columns /= np.where(length > 0, length, 1.0)
-            # The first clearly nonzero entry is made positive: A_j and -A_j are one column.
-            first = np.argmax(np.abs(columns) > 1e-6, axis=0)
-            columns *= np.sign(columns[first, np.arange(columns.shape[1])])
-            keys.append(np.round(columns.T, 9) + 0.0)
+            parts.append(columns.T)
             lengths.append(length)
-        key, length = np.concatenate(keys), np.concatenate(lengths)
+        lines, length = np.concatenate(parts), np.concatenate(lengths)
         order = np.argsort(-length, kind="stable")
-        order = order[length[order] > 1e-12 * max(float(np.ptp(self.x)), 1e-300)]
-        _, chosen = np.unique(key[order], axis=0, return_index=True)
-        return np.sort(order[chosen])
+        rounding = ALIKE * EPS * self.terms
+        order = order[length[order] > rounding]
+        # What is rounding of a column is more of its direction the shorter it is. Of some, it hides
+        # all of that; they are kept, which costs only time.
+        apart = np.minimum(rounding / length[order], 1e-9)
+        return np.sort(order[np.unique(near_rows(lines[order], apart)[0])])
 
     def __len__(self) -> int:
         return len(self.signs)
@@ -327,12 +333,13 @@ def abs_chains(x: Floats, depth: int) -> tuple[Floats, Floats]:
     free = depth - 2
     shift, span = float(x.mean()), max(float(np.ptp(x)), 1e-300)
     centred = x - shift  # the planes are solved for centred inputs, for accuracy
+    rounding = 16 * EPS * max(1.0, float(np.abs(x).max()) / span)  # in units of the span
     found = []
     for anchor in range(len(x)):
         rows, sides = abs_planes(free, centred, anchor)
         leading = np.sign(rows[np.arange(len(rows)), np.argmax(rows != 0, axis=1)])
         planes = np.hstack([rows, sides[:, None] / span]) * leading[:, None]
-        distinct = _first_of_each(planes)
+        distinct = _first_of_each(planes, rounding)
         rows, sides = rows[distinct], sides[distinct]
         for chosen in _batches(len(rows), free):
             normals, rhs = rows[chosen], sides[chosen]
@@ -341,7 +348,7 @@ def abs_chains(x: Floats, depth: int) -> tuple[Floats, Floats]:
             b = np.linalg.solve(normals[regular], rhs[regular][..., None])[..., 0]  # (k, D)
             b = b[_plausible(b, centred, anchor, 1e-10 * span)]
             if len(b):
-                b = b[_first_of_each(b / span)]
+                b = b[_first_of_each(b / span, rounding)]
                 h = np.repeat(centred[None, :], len(b), axis=0)
                 for layer in range(free):
                     h = np.abs(h - b[:, layer : layer + 1])
@@ -351,10 +358,13 @@ def abs_chains(x: Floats, depth: int) -> tuple[Floats, Floats]:
     return np.ones_like(b), -b
 
 
-def _first_of_each(rows: Floats) -> np.ndarray:
-    """Return the places of the first of each group of rows that agree to ten digits."""
-    places: np.ndarray = np.unique(np.round(rows, 10) + 0.0, axis=0, return_index=True)[1]
-    return places
+def _first_of_each(rows: Floats, distance: float) -> np.ndarray:
+    """Return the places of rows that differ by more than a distance, in the order of the rows."""
+    # With a one, a row and its negative are not near.
+    places = np.unique(near_rows(np.hstack([rows, np.ones((len(rows), 1))]), distance)[0])
+    # Ten digits, or rounding would decide on the order: columns that are alike are neighbours.
+    order: np.ndarray = places[np.lexsort(np.round(rows[places], 10).T[::-1])]
+    return order
 
 
 def _batches(count: int, size: int) -> Iterator[np.ndarray]:
