@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from convexlib.arrangements.rowspace import MULTIPLES, column_scale, near_rows, reduce_rows
 from convexlib.arrangements.zonotope import subset_normals
-from convexlib.arrays import EPS, Floats
+from convexlib.arrays import EPS, ROUNDOFF, Floats
 from convexlib.checks import check_beta, check_data, check_positive_int, readable_count
 from convexlib.errors import InputError, ProblemError
 from convexlib.losses import get_loss
@@ -261,9 +261,12 @@ class ReflectionLasso(DictionaryLasso):
     Notes
     -----
     ``weights`` has shape (A + 1,): the coefficients a, then the output bias. The arithmetic is in
-    float64 on the CPU whatever the data. Source: Zeger and Pilanci (2024), of which the abstract
-    was read; the dictionary is derived in the chapter on reflection hyperplanes. On one feature it
-    is that of ``Mirrors(activation="abs")``. Checked by ``tests/problems/test_looking_glass.py``.
+    float64 on the CPU whatever the data. Bounds allow for rounding; for several features they take
+    each mirror to be computed to a few roundings, which those of nearly dependent equations are
+    not. Source: Zeger and Pilanci (2024), of which the abstract was read; the dictionary is derived
+    in the chapter on reflection hyperplanes. On one feature it is that of
+    ``Mirrors(activation="abs")``. Checked by ``tests/problems/test_looking_glass.py`` and
+    ``tests/problems/test_near_equal_samples.py``.
 
     Examples
     --------
@@ -306,6 +309,13 @@ class ReflectionLasso(DictionaryLasso):
         normals, offsets, anchors = reflection_units(self.points, self.depth, max_units)
         self._normals, self._offsets, self._places = normals, offsets, anchors
         self.anchors = np.where(anchors >= 0, first[anchors], -1)
+        scale = column_scale(self.points)
+        self._lengths = np.abs(self.points * scale).sum(axis=1) + 1.0
+        self._sizes = np.abs(normals / scale).sum(axis=1) + np.abs(offsets)
+        # Of sums, an output and a factorisation, and the distances up to which units are one:
+        # those of two layers have one anchor.
+        merged = 8 + 8 + ALIKE * (self.depth - 2)
+        self._roundings = len(self.points) + 8 * self.X.shape[1] + 2 * merged
 
     @property
     def scope(self) -> str:
@@ -345,6 +355,17 @@ class ReflectionLasso(DictionaryLasso):
         starts = range(0, self.n_features, step)
         parts = [total @ self.columns(slice(start, start + step)) for start in starts]
         return np.concatenate(parts) if parts else np.zeros(0)
+
+    def _margins(self, z: Tensor) -> Floats:
+        r"""How much larger than computed a correlation with z may be, (A,).
+
+        Outputs are off by roundings of :math:`\|x_k\|_1 \|u_j\|_1` in columns of one size, with
+        ones and b_j. The threshold is such a term, too.
+        """
+        _, sizes, errors = self._totals(z)
+        sizes = ROUNDOFF * self._roundings * sizes + errors
+        deeper = (self.depth - 2) * float(sizes.sum() * self._lengths.max())
+        return (float(sizes @ self._lengths) + deeper) * self.size * self._sizes
 
     def active_units(self, result: Result | Tensor) -> list[Reflection]:
         """Return the features with a nonzero coefficient, and what determines them."""

@@ -4,6 +4,9 @@ Mirrors of samples at a distance of 1e-10 differ by as little, and beside a weak
 The largest correlation of all units with the dual point of a result is computed in fractions.
 """
 
+from fractions import Fraction
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +19,129 @@ from convexlib.problems.looking_glass import AbsoluteUnits
 pytestmark = pytest.mark.filterwarnings(
     f"ignore::{ConvergenceWarning.__module__}.ConvergenceWarning"
 )
+
+KINDS = {
+    ("relu", 2): (
+        lambda x, y, beta: cl.Mirrors(x, y, beta=beta),
+        lambda x, y, beta: cl.WedgeLasso(x[:, None], y, beta=beta, bias=True),
+    ),
+    **{
+        ("abs", depth): (
+            lambda x, y, beta, depth=depth: cl.Mirrors(
+                x, y, beta=beta, activation="abs", depth=depth
+            ),
+            lambda x, y, beta, depth=depth: cl.ReflectionLasso(
+                x[:, None], y, beta=beta, depth=depth
+            ),
+        )
+        for depth in (2, 3)
+    },
+}  # fmt: skip
+
+
+def fractions(values):
+    return [Fraction(value) for value in values.tolist()]
+
+
+def centred(z):
+    return [value - sum(z) / len(z) for value in z]
+
+
+def units_on_a_line(x, kind, depth):
+    """All units that can be best, on the samples, from the theorems."""
+    samples = fractions(x)
+    points = set(samples)
+    if kind == "relu":
+        sides = [[side * (t - p) for t in samples] for p in points for side in (1, -1)]
+        return [[max(t, 0) for t in side] for side in sides]
+    if depth == 2:
+        return [[abs(t - p) for t in samples] for p in points]
+    folds = points | {(a + b) / 2 for a, b in combinations(points, 2)}
+    return [[abs(abs(t - m) - abs(a - m)) for t in samples] for m in folds for a in points]
+
+
+def units_in_the_plane(X, relu):
+    """Units with a free bias and ||w||_1 = 1: lines through two samples, or one along an axis."""
+    samples = [(*fractions(row), Fraction(1)) for row in X]
+    one, zero = Fraction(1), Fraction(0)
+    units = []
+    for a, b in combinations({*samples, (one, zero, zero), (zero, one, zero)}, 2):
+        u = [a[i - 2] * b[i - 1] - a[i - 1] * b[i - 2] for i in range(3)]
+        size = abs(u[0]) + abs(u[1])
+        if size:
+            outputs = [sum(s * t for s, t in zip(u, row, strict=True)) / size for row in samples]
+            if relu:
+                units += [[max(t, 0) for t in outputs], [max(-t, 0) for t in outputs]]
+            else:
+                units.append([abs(t) for t in outputs])
+    return units
+
+
+def leaky_units(x, depth, slope):
+    found = {tuple(fractions(x))}
+    for _ in range(depth - 1):
+        inner = [[s * (t - a) for t in h] for h in found for a in h for s in (1, -1)]
+        found = {tuple(t if t >= 0 else Fraction(slope) * t for t in h) for h in inner}
+    return found
+
+
+def check_feasible(problem, result, units):
+    """No unit has a larger correlation than beta with the dual point, to the last digit."""
+    z = centred(fractions(result.z.numpy()))
+    for unit in units:
+        assert abs(sum(s * t for s, t in zip(unit, z, strict=True))) <= Fraction(problem.beta)
+    y = fractions(problem.y.numpy())
+    bound = sum(s * t - t * t / 2 for s, t in zip(y, z, strict=True))
+    assert result.dual == pytest.approx(float(bound), rel=1e-12)
+
+
+def near_equal(seed, d=None):
+    """Up to five samples, one or two of them twice at a distance of 1e-8 to 1e-15, and a part."""
+    rng = np.random.default_rng(seed)
+    distance, part = 10 ** -rng.uniform(8, 15.5), 10 ** -rng.uniform(2, 12)
+    n, twice = int(rng.integers(3, 5)), int(rng.integers(1, 3))
+    shape = (n,) if d is None else (n, d)
+    x = np.round(2 * rng.standard_normal(shape)) / 5 + (seed % 3) if seed % 2 else rng.random(shape)
+    moved = x[:twice] + distance * rng.standard_normal(x[:twice].shape)
+    x = np.concatenate([x, moved])
+    return x, rng.standard_normal(len(x)), part
+
+
+@pytest.mark.parametrize(("kind", "depth"), KINDS)
+@pytest.mark.parametrize("seed", range(20))
+def test_bounds_on_a_line_hold_exactly(seed, kind, depth):
+    x, y, part = near_equal(seed)
+    first, second = KINDS[kind, depth]
+    beta = part * first(x, y, 1.0).beta_max() or 1.0
+    results = []
+    for problem in (first(x, y, beta), second(x, y, beta)):
+        results.append(cl.solve(problem, tol=1e-8))
+        check_feasible(problem, results[-1], units_on_a_line(x, kind, depth))
+    # The value of one program is that of networks of the other.
+    for one, other in (results, results[::-1]):
+        assert one.dual <= other.value * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("kind", ["relu", "abs"])
+@pytest.mark.parametrize("seed", range(10))
+def test_bounds_in_the_plane_hold_exactly(seed, kind):
+    X, y, part = near_equal(seed, 2)
+
+    def problem(beta):
+        if kind == "abs":
+            return cl.ReflectionLasso(X, y, beta=beta, depth=2)
+        return cl.WedgeLasso(X, y, beta=beta, bias=True)
+
+    weak = problem(part * problem(1.0).beta_max() or 1.0)
+    check_feasible(weak, cl.solve(weak, tol=1e-8), units_in_the_plane(X, kind == "relu"))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_bounds_of_leaky_networks_hold_exactly(seed):
+    x, y, part = near_equal(seed)
+    free = cl.Mirrors(x[-4:], y[-4:], beta=1.0, activation="leaky", depth=3, slope=0.1)
+    problem = free.with_beta(part * free.beta_max() or 1.0)
+    check_feasible(problem, cl.solve(problem, tol=1e-8), leaky_units(x[-4:], 3, 0.1))
 
 
 def test_a_network_below_what_was_a_bound():
@@ -33,6 +159,7 @@ def test_a_network_below_what_was_a_bound():
         found.weights[0][:, None], found.biases[0], nothing, nothing, found.alpha, found.bias
     )
     assert lasso.objective(network) == pytest.approx(2.105267, abs=1e-6)
+    assert cl.solve(lasso).dual <= lasso.objective(network)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +187,8 @@ def test_wedges_of_samples_that_share_twelve_digits():
     line = line.with_beta(part * line.beta_max())
     wedges = cl.WedgeLasso(x[:, None], y, beta=line.beta, bias=True)
     assert wedges.n_features == 8  # two ramps at each sample, but for those that are zero
+    assert cl.solve(wedges, tol=1e-8).dual <= cl.solve(line, tol=1e-8).value
+    check_feasible(wedges, cl.solve(wedges), units_on_a_line(x, "relu", 2))
 
 
 @pytest.mark.parametrize("step", [1.0, 0.1, 0.7 / 3])

@@ -16,6 +16,7 @@ where mirrors come from.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import chain, combinations, islice, product
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexlib.arrangements.rowspace import near_rows
-from convexlib.arrays import EPS, Floats
+from convexlib.arrays import EPS, ROUNDOFF, Floats
 from convexlib.problems.mirrors.features import ChainFeature, Feature, SwitchFeature, activate
 
 Ints = NDArray[np.intp]
@@ -51,6 +52,13 @@ class Dictionary(ABC):
         """Return every A_j^T z, (p,), for z (N,) that sums to zero."""
 
     @abstractmethod
+    def margin(self, z: Floats, sizes: Floats, errors: Floats) -> float:
+        """How much larger than computed a correlation may be, rounding included.
+
+        For z (N,) of which each entry is a sum of absolute values `sizes` and off by `errors`.
+        """
+
+    @abstractmethod
     def columns(self, index: Ints) -> Floats:
         """Return the columns named by index (k,) as (N, k)."""
 
@@ -65,6 +73,21 @@ def ramp_sums(x: Floats, z: Floats) -> Floats:
     sums = np.zeros_like(x)
     sums[:-1] = np.cumsum((np.diff(x) * beyond[1:])[::-1])[::-1]
     return sums
+
+
+def ramp_margin(x: Floats, z: Floats, errors: Floats) -> float:
+    r"""Bound the error of :math:`2 R_n` and twice that of a line, for z that is off by `errors`.
+
+    An addition is off by a unit of roundoff of the sum that it gives, and these sums are known; of
+    a z that is nearly feasible they are small. The steps of x and their products are off as much.
+    """
+    beyond = np.abs(np.cumsum(z[::-1])[:-1])  # (N - 1,), as in `ramp_sums`
+    off = np.cumsum(errors[::-1])[:-1] + ROUNDOFF * np.cumsum(beyond)
+    sums = np.abs(ramp_sums(x, z))
+    ramps = np.diff(x)[::-1] @ (off + 2.0 * ROUNDOFF * beyond) + ROUNDOFF * sums.sum()
+    line = (8.0 * ROUNDOFF * np.abs(z) + errors).sum() * float(np.ptp(x))
+    few = 8.0 * ROUNDOFF * sums.max()  # of a difference of two, and of an interpolation
+    return float(2.0 * (ramps + line + few)) * (1.0 + 4 * len(x) * EPS)
 
 
 class Ramps(Dictionary):
@@ -85,12 +108,18 @@ class Ramps(Dictionary):
         return len(self.node)
 
     def correlations(self, z: Floats) -> Floats:
-        ramps, line = ramp_sums(self.x, z)[self.node], float(z @ self.x)
+        # The line is centred, or an offset of x would cost digits.
+        middle = 0.5 * (self.x[0] + self.x[-1])
+        line = math.fsum(z * (self.x - middle))
+        ramps = ramp_sums(self.x, z)[self.node]
         if self.activation == "abs":  # |t| = 2 (t)_+ - t
             return 2.0 * ramps - line
         # sigma(t) = k t + (1 - k) (t)_+ and (-t)_+ = (t)_+ - t
         kinked = np.where(self.sign > 0, ramps, ramps - line)
         return self.slope * self.sign * line + (1.0 - self.slope) * kinked
+
+    def margin(self, z: Floats, sizes: Floats, errors: Floats) -> float:
+        return ramp_margin(self.x, z, errors)
 
     def columns(self, index: Ints) -> Floats:
         distances = (self.x[:, None] - self.x[self.node[index]]) * self.sign[index]
@@ -140,6 +169,9 @@ class ClippedRamps(Dictionary):
         # R is linear between inputs, so that a node between two of them is interpolated.
         ramps = np.interp(self.nodes, self.x, ramp_sums(self.x, z))
         return self.sign * (ramps[self.low] - ramps[self.high])
+
+    def margin(self, z: Floats, sizes: Floats, errors: Floats) -> float:
+        return ramp_margin(self.x, z, errors)
 
     def columns(self, index: Ints) -> Floats:
         low, high = self.nodes[self.low[index]], self.nodes[self.high[index]]
@@ -217,6 +249,11 @@ class Chains(Dictionary):
         parts = [z @ self._evaluate(block) for block in self._blocks(len(self.signs))]
         return np.concatenate(parts)
 
+    def margin(self, z: Floats, sizes: Floats, errors: Floats) -> float:
+        # Of a sum over the points, of the layers, and the distance up to which columns are one.
+        roundings = len(self.x) + 4 * self.signs.shape[1] + 2 * ALIKE
+        return self.terms * float((ROUNDOFF * roundings * sizes + errors).sum())
+
     def columns(self, index: Ints) -> Floats:
         return self._evaluate(index) if self.matrix is None else self.matrix[:, index]
 
@@ -252,6 +289,12 @@ class Switches(Dictionary):
             for group in self.groups
         ]
         return np.concatenate(parts) if parts else np.zeros(0)
+
+    def margin(self, z: Floats, sizes: Floats, errors: Floats) -> float:
+        # Of the sums of z, and of as many of these as there are switches.
+        most = len(self.groups)
+        roundings = ROUNDOFF * (len(z) + most) * sizes
+        return self.step * most * float((roundings + errors).sum())
 
     def columns(self, index: Ints) -> Floats:
         listed = [self.feature(int(i))(self.x) for i in index]

@@ -308,6 +308,10 @@ class Mirrors(DictionaryLasso):
         np.add.at(total, self.row, z.double().cpu().numpy())
         return self.dictionary.correlations(total)
 
+    def _margins(self, z: Tensor) -> float:
+        """How much larger than computed a correlation with z may be."""
+        return self.dictionary.margin(*self._totals(z))
+
     def beta_max(self) -> float:
         r"""Return the least beta with a constant optimum: :math:`\max_j |A_j^\top (y-\bar y)|`.
 
