@@ -138,6 +138,15 @@ class DictionaryLasso(Problem):
         largest = (np.abs(self.correlations(z)) + self._margins(z)).max(initial=0.0)
         return float(largest) * (1.0 + 4.0 * EPS)  # of this sum, and of the multiple that it limits
 
+    def beta_max(self) -> float:
+        r"""Return the least beta with a constant optimum: :math:`\max_j |A_j^\top (y-\bar y)|`.
+
+        Without an output bias that of y itself; 0 where rounding could account for all of it.
+        """
+        z = self.centred(self.y)
+        sizes = np.abs(self.correlations(z))
+        return float(sizes[sizes > self._margins(z)].max(initial=0.0))
+
     def dual_value(self, z: Tensor) -> float:
         """Dual objective at z (centred); a lower bound on the optimum when that is feasible."""
         return self.loss.dual_value(self.centred(z), self.y.double())

@@ -13,7 +13,7 @@ import torch
 
 import convexlib as cl
 from convexlib.arrangements.zonotope import subset_normals
-from convexlib.errors import ConvergenceWarning
+from convexlib.errors import ConvergenceWarning, InputError
 from convexlib.problems.looking_glass import AbsoluteUnits
 
 pytestmark = pytest.mark.filterwarnings(
@@ -212,3 +212,20 @@ def test_ties_of_a_grid_are_found_in_spite_of_rounding(step):
 def test_normals_of_nearly_parallel_rows_are_told_apart(distance):
     rows = np.array([[1.0, 0.0], [0.6, 0.8], [0.6 - 0.8 * distance, 0.8 + 0.6 * distance]])
     assert len(subset_normals(rows)) == 3
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_beta_max_that_is_rounding_is_zero(seed):
+    """Each sample twice, with targets of one mean: every network is a constant at best."""
+    rng = np.random.default_rng(seed)
+    x, a = np.repeat(rng.standard_normal(5), 2), 3.3 * rng.random(5)
+    y = np.stack([a, 1.7 - a], axis=1).ravel()
+    problems = [kind(x, y, 1.0) for pair in KINDS.values() for kind in pair]
+    problems.append(cl.Mirrors(x, y, beta=1.0, activation="threshold"))
+    problems.append(cl.Mirrors(x, y, beta=1.0, activation="leaky", depth=3))
+    for problem in problems:
+        assert problem.dual_norm(problem.y) < 1e-13
+        assert problem.beta_max() == 0.0
+        with pytest.raises(InputError, match="beta is 0; expected beta > 0"):
+            problem.with_beta(0.1 * problem.beta_max())
+    assert cl.Mirrors(x, y + (x == x[0]), beta=1.0).beta_max() > 0.1  # more than rounding

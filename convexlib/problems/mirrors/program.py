@@ -320,7 +320,7 @@ class Mirrors(DictionaryLasso):
         """
         if self.n_features and isinstance(self.loss, QuantileLoss):
             return self._flattest_subgradient(self.loss.tau)
-        return self.dual_norm(self.y)
+        return super().beta_max()
 
     def _flattest_subgradient(self, tau: float) -> float:
         r"""Return the least :math:`\max_j |A_j^\top z|` over the dual points z of a best constant.
