@@ -12,6 +12,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 EPS = float(np.finfo(np.float64).eps)
+ROUNDOFF = 0.5 * EPS  # relative error of one operation
 
 
 def scale_of(values: Tensor) -> float:

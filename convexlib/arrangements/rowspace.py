@@ -46,6 +46,8 @@ class Tolerance(NamedTuple):
 
 
 DOUBLE = Tolerance(1e-12, 1e-13, 1e-12, 10_000)
+# For lists of hyperplanes on which bounds rest: only multiples of one row, in spite of rounding.
+MULTIPLES = DOUBLE._replace(parallel=8 * EPS)
 SINGLE = Tolerance(2e-6, 3e-7, 2e-6, 100)
 
 
@@ -245,22 +247,48 @@ def parallel_rows(
     A = np.ldexp(A, -np.frexp(np.abs(A).max(axis=0))[1])
     unit = A / np.abs(A).max(axis=1, keepdims=True)
     unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
-    # Rows on one line have equal heights in a random direction: only equal heights are compared.
-    direction = np.random.default_rng(0).standard_normal(unit.shape[1])
-    height = np.abs(unit @ direction)
+    return near_rows(unit, distance)
+
+
+def near_rows(rows: Floats, distance: float | Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    r"""Return for every row the first row that it is near, up to the sign that is returned, too.
+
+    Every row is within `distance` of :math:`\pm` the row that it is given, which is itself given no
+    other; so the groups do not chain, and of two rows that are farther apart none is lost, whatever
+    digits they share.
+
+    Parameters
+    ----------
+    rows : (m, k)
+    distance : float or (m,)
+        In the Euclidean norm; of two rows that of the later one counts.
+
+    Returns
+    -------
+    label : int array (m,)
+        The row that stands for it, at most its own number.
+    side : int array (m,)
+        1 or -1.
+    """
+    m, k = rows.shape
+    distance = np.broadcast_to(distance, m)
+    # Rows that are near have near heights in a random direction: only such ones are compared.
+    direction = np.random.default_rng(0).standard_normal(k)
+    height = np.abs(rows @ direction)
     order = np.argsort(height, kind="stable")
-    apart = np.diff(height[order]) > 2 * distance * np.linalg.norm(direction)
-    run = np.empty(len(A), dtype=np.intp)
-    run[order] = np.append(0, np.cumsum(apart))
-    label, side = np.arange(len(A)), np.ones(len(A), dtype=np.intp)
-    rest = np.arange(len(A))
+    larger = np.maximum(distance[order[1:]], distance[order[:-1]])
+    apart = np.diff(height[order]) > 2 * larger * np.linalg.norm(direction)
+    run = np.empty(m, dtype=np.intp)
+    run[order] = np.append(np.zeros(min(m, 1), dtype=np.intp), np.cumsum(apart))
+    label, side = np.arange(m), np.ones(m, dtype=np.intp)
+    rest = np.arange(m)
     while len(rest):
-        # The first row that is left of every run, and the rows of the run that are on its line.
+        # The first row that is left of every run, and the rows of the run that are near it.
         _, first, group = np.unique(run[rest], return_index=True, return_inverse=True)
         leader = rest[first[group]]
-        sign = np.where((unit[rest] * unit[leader]).sum(axis=1) < 0, -1, 1)
-        near = np.linalg.norm(unit[rest] - sign[:, None] * unit[leader], axis=1) <= distance
-        near |= leader == rest
+        sign = np.where((rows[rest] * rows[leader]).sum(axis=1) < 0, -1, 1)
+        gap = np.linalg.norm(rows[rest] - sign[:, None] * rows[leader], axis=1)
+        near = (gap <= distance[rest]) | (leader == rest)
         label[rest[near]], side[rest[near]] = leader[near], sign[near]
         rest = rest[~near]
     return label, side

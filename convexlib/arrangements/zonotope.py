@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convexlib.arrangements import enumerate_arrangements
-from convexlib.arrays import Floats
+from convexlib.arrangements.rowspace import near_rows
+from convexlib.arrays import EPS, Floats
 from convexlib.checks import (
     as_tensor,
     check_finite,
@@ -36,7 +37,11 @@ __all__ = [
 ]
 
 BLOCK = 20_000  # subsets at a time
-DEPENDENT = 1e-12  # height of a unit row over the ones before it that is rounding
+DEPENDENT = 16 * EPS  # height of a unit row over the ones before it that is rounding
+# Distance of two unit normals that is rounding of one: a factorisation of a few rows leaves some
+# units in the last place. Of samples that are 1e-10 apart the normals are no nearer than that, and
+# both count: bounds rest on the list. Twice one normal costs only time.
+SAME = 8 * EPS
 
 
 def cross_product(U: Any) -> Tensor:
@@ -147,7 +152,7 @@ def subset_normals(rows: Floats) -> Floats:
     r"""Return a unit normal of every hyperplane that is spanned by d - 1 of the rows.
 
     These are the normalised cross products of all independent (d - 1)-subsets, up to sign and each
-    once (up to 12 digits): the rays of the arrangement :math:`\{r_k^\top u = 0\}` if the rows have
+    once (up to `SAME`): the rays of the arrangement :math:`\{r_k^\top u = 0\}` if the rows have
     rank d.
 
     Parameters
@@ -173,12 +178,10 @@ def subset_normals(rows: Floats) -> Floats:
     if not len(normals):
         return normals
     normals[np.abs(normals) < 1e-15] = 0.0
-    rounded = np.round(normals, 12)
-    leading = np.take_along_axis(rounded, (rounded != 0).argmax(axis=1)[:, None], axis=1)
-    side = np.sign(leading)
-    # Adding 0 turns -0 into 0, which np.unique tells apart in rows.
-    _, first = np.unique(rounded * side + 0.0, axis=0, return_index=True)
-    return (normals * side)[np.sort(first)]
+    normals = normals[np.unique(near_rows(normals, SAME)[0])]
+    clear = np.abs(normals) > 1e-12  # a smaller entry may have its sign from rounding
+    leading = np.take_along_axis(normals, clear.argmax(axis=1)[:, None], axis=1)
+    return normals * np.sign(leading) + 0.0  # no -0
 
 
 def zonotope_vertices(X: Any) -> Tensor:

@@ -5,6 +5,15 @@ r"""Networks as a Lasso over a finite dictionary of features, what mirrors and w
 
 The dictionary A is not held in memory: its columns are made when they are asked for. Without an
 output bias :math:`\xi` the dual has no equation.
+
+**Rounding is covered** where one equation determines a unit: on one feature, and on two without a
+bias. A multiple of z is feasible if :math:`|h^\top z|` is bounded for all units h of the kind. What
+is computed of the largest may be too small: correlations are sums that are rounded,
+:math:`\mathbf 1^\top z` is not quite zero, and the columns in memory are those of units a few
+roundings away, some of which stand for others that are as near. `DictionaryLasso._margins` bounds
+all of this, and the dual point is scaled for the sum. Next to beta it is nothing, but where samples
+are nearly equal and beta is some 1e-10 of `beta_max`. Several equations may be nearly dependent;
+their unit is then off by more than the few roundings that margins allow for.
 """
 
 from __future__ import annotations
@@ -18,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convexlib.arrays import Floats
+from convexlib.arrays import EPS, ROUNDOFF, Floats
 from convexlib.problems.base import CvxpyProgram, Problem
 
 
@@ -102,13 +111,48 @@ class DictionaryLasso(Problem):
         r"""Return :math:`\max_j |A_j^\top z|`, for z centred if there is an output bias."""
         return float(np.abs(self.correlations(self.centred(z))).max(initial=0.0))
 
+    @abstractmethod
+    def _margins(self, z: Tensor) -> float | Floats:
+        """How much larger than computed a correlation with z may be: of each or of all (p,)."""
+
+    def _totals(self, z: Tensor) -> tuple[Floats, Floats, Floats]:
+        """Return z, its absolute value and its error, summed over the samples of each point (N,).
+
+        With an output bias z has to sum to zero, and is off by what it does sum to.
+        """
+        values: Floats = z.double().cpu().numpy()
+        total = np.bincount(self.row, values).astype(np.float64)
+        sizes = np.bincount(self.row, np.abs(values)).astype(np.float64)
+        counts = np.bincount(self.row)
+        shift = abs(math.fsum(values.tolist())) / len(values) if self.bias else 0.0
+        errors = ROUNDOFF * (counts - 1) * sizes + shift * counts
+        return total, sizes, errors
+
+    def _dual_bound(self, z: Tensor) -> float:
+        """Return `dual_norm` for z that is centred, or a little more: rounding is included."""
+        largest = (np.abs(self.correlations(z)) + self._margins(z)).max(initial=0.0)
+        return float(largest) * (1.0 + 4.0 * EPS)  # of this sum, and of the multiple that it limits
+
+    def beta_max(self) -> float:
+        r"""Return the least beta with a constant optimum: :math:`\max_j |A_j^\top (y-\bar y)|`.
+
+        Without an output bias that of y itself; 0 where rounding could account for all of it.
+        """
+        z = self.centred(self.y)
+        sizes = np.abs(self.correlations(z))
+        return float(sizes[sizes > self._margins(z)].max(initial=0.0))
+
     def dual_value(self, z: Tensor) -> float:
         """Dual objective at z (centred); a lower bound on the optimum when that is feasible."""
         return self.loss.dual_value(self.centred(z), self.y.double())
 
     def dual_scaling(self, z: Tensor) -> Tensor:
-        """Return the feasible multiple of z (centred) with the largest dual value."""
-        z, norm = self.centred(z), self.dual_norm(z)
+        """Return the feasible multiple of z (centred) with the largest dual value.
+
+        Feasible in spite of rounding, which decides for beta as small as that of a correlation.
+        """
+        z = self.centred(z)
+        norm = self._dual_bound(z)
         limit = self.beta / norm if norm > 0 else math.inf
         return self.loss.best_scale(z, self.y.double(), limit) * z
 

@@ -25,9 +25,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from convexlib.arrangements.rowspace import column_scale, reduce_rows
+from convexlib.arrangements.rowspace import MULTIPLES, column_scale, near_rows, reduce_rows
 from convexlib.arrangements.zonotope import subset_normals
-from convexlib.arrays import Floats
+from convexlib.arrays import EPS, ROUNDOFF, Floats
 from convexlib.checks import check_beta, check_data, check_positive_int, readable_count
 from convexlib.errors import InputError, ProblemError
 from convexlib.losses import get_loss
@@ -37,6 +37,9 @@ from convexlib.result import Result
 
 BLOCK = 4_000_000  # entries of the dictionary at a time
 TIGHT = 1e-9  # distance, for samples of size one, that is rounding
+# Distance of two units, from two anchors, that is rounding of one, in eps. Mirrors of samples that
+# are 1e-10 apart are farther from each other, and both count: bounds rest on the list.
+ALIKE = 64
 
 
 class AbsoluteUnits(nn.Module):
@@ -192,16 +195,16 @@ def reflection_units(
     scaled = points * scale
     found = [np.zeros((0, d + 3))]
     for anchor in anchors if n > 1 else []:  # one sample: every unit is constant
-        reduced = reduce_rows(kink_rows(scaled, anchor))
+        reduced = reduce_rows(kink_rows(scaled, anchor), MULTIPLES)
         normals = subset_normals(reduced.rows / reduced.scale)
         normals = normals[np.abs(normals[:, :d]).sum(axis=1) > TIGHT]
         height = np.abs(normals @ np.append(scaled[anchor], 1.0)) * (anchor >= 0)
         place = np.full(len(normals), float(anchor))
         found.append(np.column_stack([normals, height, place]))
     units = np.concatenate(found)
-    # Several anchors give the same unit: those on one of its two hyperplanes.
-    first = np.unique(np.round(units[:, :-1], 10) + 0.0, axis=0, return_index=True)[1]
-    units = units[np.sort(first)]
+    if depth == 3:
+        # Several anchors give the same unit: those on one of its two hyperplanes.
+        units = units[np.unique(near_rows(units[:, :-1], ALIKE * EPS)[0])]
     anchors_of = units[:, -1].astype(np.intp)
     units = units[:, : d + 1] * np.append(scale, 1.0)
     units = units / np.abs(units[:, :d]).sum(axis=1, keepdims=True) + 0.0  # no -0
@@ -258,9 +261,12 @@ class ReflectionLasso(DictionaryLasso):
     Notes
     -----
     ``weights`` has shape (A + 1,): the coefficients a, then the output bias. The arithmetic is in
-    float64 on the CPU whatever the data. Source: Zeger and Pilanci (2024), of which the abstract
-    was read; the dictionary is derived in the chapter on reflection hyperplanes. On one feature it
-    is that of ``Mirrors(activation="abs")``. Checked by ``tests/problems/test_looking_glass.py``.
+    float64 on the CPU whatever the data. Bounds allow for rounding; for several features they take
+    each mirror to be computed to a few roundings, which those of nearly dependent equations are
+    not. Source: Zeger and Pilanci (2024), of which the abstract was read; the dictionary is derived
+    in the chapter on reflection hyperplanes. On one feature it is that of
+    ``Mirrors(activation="abs")``. Checked by ``tests/problems/test_looking_glass.py`` and
+    ``tests/problems/test_near_equal_samples.py``.
 
     Examples
     --------
@@ -303,6 +309,13 @@ class ReflectionLasso(DictionaryLasso):
         normals, offsets, anchors = reflection_units(self.points, self.depth, max_units)
         self._normals, self._offsets, self._places = normals, offsets, anchors
         self.anchors = np.where(anchors >= 0, first[anchors], -1)
+        scale = column_scale(self.points)
+        self._lengths = np.abs(self.points * scale).sum(axis=1) + 1.0
+        self._sizes = np.abs(normals / scale).sum(axis=1) + np.abs(offsets)
+        # Of sums, an output and a factorisation, and the distances up to which units are one:
+        # those of two layers have one anchor.
+        merged = 8 + 8 + ALIKE * (self.depth - 2)
+        self._roundings = len(self.points) + 8 * self.X.shape[1] + 2 * merged
 
     @property
     def scope(self) -> str:
@@ -342,6 +355,17 @@ class ReflectionLasso(DictionaryLasso):
         starts = range(0, self.n_features, step)
         parts = [total @ self.columns(slice(start, start + step)) for start in starts]
         return np.concatenate(parts) if parts else np.zeros(0)
+
+    def _margins(self, z: Tensor) -> Floats:
+        r"""How much larger than computed a correlation with z may be, (A,).
+
+        Outputs are off by roundings of :math:`\|x_k\|_1 \|u_j\|_1` in columns of one size, with
+        ones and b_j. The threshold is such a term, too.
+        """
+        _, sizes, errors = self._totals(z)
+        sizes = ROUNDOFF * self._roundings * sizes + errors
+        deeper = (self.depth - 2) * float(sizes.sum() * self._lengths.max())
+        return (float(sizes @ self._lengths) + deeper) * self.size * self._sizes
 
     def active_units(self, result: Result | Tensor) -> list[Reflection]:
         """Return the features with a nonzero coefficient, and what determines them."""

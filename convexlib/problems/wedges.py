@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from convexlib.arrangements.rowspace import column_scale, reduce_rows
+from convexlib.arrangements.rowspace import MULTIPLES, column_scale, reduce_rows
 from convexlib.arrangements.zonotope import subset_normals
-from convexlib.arrays import Floats
+from convexlib.arrays import EPS, ROUNDOFF, Floats
 from convexlib.checks import (
     check_beta,
     check_choice,
@@ -34,6 +34,7 @@ from convexlib.problems.dictionary import DictionaryLasso
 from convexlib.result import Result
 
 BLOCK = 4_000_000  # entries of the dictionary at a time
+ZERO = 16  # outputs of a neuron that are rounding, in eps times their terms
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +58,14 @@ class Wedge:
     coordinates: tuple[int, ...]
 
 
-def wedge_neurons(A: Floats, d: int, norm: int, exact: bool, limit: int) -> Floats:
+def wedge_neurons(
+    A: Floats, d: int, norm: int, exact: bool, limit: int
+) -> tuple[Floats, Floats, Floats, float]:
     r"""Return the neurons (N, width) of the dictionary, or refuse with their number.
+
+    Their outputs are off by roundings of :math:`\|x_i\|_1 \|u_j\|_1`, in columns of one size.
+    These lengths (n,) and (N,) come with them, and the largest one of the neurons that are left out
+    because their outputs are rounding.
 
     Parameters
     ----------
@@ -83,7 +90,7 @@ def wedge_neurons(A: Floats, d: int, norm: int, exact: bool, limit: int) -> Floa
     scale = column_scale(A)
     B = A * scale
     # Zero rows and multiples of a row have no hyperplane of their own.
-    reduced = reduce_rows(np.vstack([B, np.eye(d, width)]) if exact else B)
+    reduced = reduce_rows(np.vstack([B, np.eye(d, width)]) if exact else B, MULTIPLES)
     if reduced.rank < width:
         ones = " with a column of ones" if width > d else ""
         advice = ', or use atoms="exact"' if norm == 1 else ""
@@ -105,15 +112,18 @@ def wedge_neurons(A: Floats, d: int, norm: int, exact: bool, limit: int) -> Floa
     normals /= np.abs(normals[:, :d]).max(axis=1, keepdims=True)  # squares stay in range
     normals /= np.linalg.norm(normals[:, :d], norm, axis=1, keepdims=True)
     neurons = np.concatenate([normals, -normals])
-    heights = [columns.max(axis=0) for columns in feature_blocks(A, neurons)]
+    lengths = np.abs(B).sum(axis=1)
+    relative = A[lengths > 0] / lengths[lengths > 0, None]
+    heights = [columns.max(axis=0, initial=0.0) for columns in feature_blocks(relative, neurons)]
+    sizes = np.abs(neurons / scale).sum(axis=1)
     # Neurons that are zero on all samples change nothing but the penalty.
-    sizes = np.abs(neurons) @ np.abs(A).max(axis=0)
-    return neurons[np.concatenate([np.zeros(0), *heights]) > 1e-12 * sizes]
+    active = np.concatenate([np.zeros(0), *heights]) > ZERO * EPS * sizes
+    return neurons[active], lengths, sizes[active], float(sizes[~active].max(initial=0.0))
 
 
 def feature_blocks(A: Floats, neurons: Floats) -> Iterator[Floats]:
     """Yield the features (n, block) of consecutive blocks of neurons."""
-    size = max(BLOCK // len(A), 1)
+    size = max(BLOCK // max(len(A), 1), 1)
     for start in range(0, len(neurons), size):
         yield np.maximum(A @ neurons[start : start + size].T, 0.0)
 
@@ -176,8 +186,11 @@ class WedgeLasso(DictionaryLasso):
     Notes
     -----
     ``weights`` has shape (A,), or (A + 1,) with the output bias last. The arithmetic is in float64
-    on the CPU whatever the data. Sources: Pilanci (2023); Wang et al. (2024); the dictionary is
-    rederived in the chapter on geometry. Checked by ``tests/problems/test_wedges.py``.
+    on the CPU whatever the data. Bounds allow for rounding; where more than one sample or
+    coordinate vector makes a wedge, they take each to be computed to a few roundings, which those
+    of nearly dependent ones are not. Sources: Pilanci (2023); Wang et al. (2024); the dictionary is
+    rederived in the chapter on geometry. Checked by ``tests/problems/test_wedges.py`` and
+    ``tests/problems/test_near_equal_samples.py``.
 
     Examples
     --------
@@ -223,8 +236,9 @@ class WedgeLasso(DictionaryLasso):
             self.A = np.hstack([self.A, np.ones((len(self.A), 1))])
         d = self.X.shape[1]
         self.row = np.arange(len(self.A))
-        neurons = wedge_neurons(self.A, d, self.norm, self.exact, max_wedges)
-        self.neurons = torch.from_numpy(neurons)
+        found = wedge_neurons(self.A, d, self.norm, self.exact, max_wedges)
+        self.neurons = torch.from_numpy(found[0])
+        self._lengths, self._sizes, self._dropped = found[1:]
 
     @property
     def scope(self) -> str:
@@ -250,6 +264,21 @@ class WedgeLasso(DictionaryLasso):
         values = self.centred(z).cpu().numpy()
         parts = [values @ columns for columns in feature_blocks(self.A, self.neurons.numpy())]
         return np.concatenate(parts) if parts else np.zeros(0)
+
+    def _spread(self, z: Tensor, more: int = 0) -> float:
+        """What, times the length of a neuron, bounds the error of its correlation with z."""
+        # Of sums, an output and a factorisation, and the distances up to which neurons are one.
+        roundings = len(self.A) + 4 * self.A.shape[1] + 2 * (8 + 8) + more
+        _, sizes, errors = self._totals(z)
+        return float((ROUNDOFF * roundings * sizes + errors) @ self._lengths)
+
+    def _margins(self, z: Tensor) -> Floats:
+        """How much larger than computed a correlation with z may be, (A,)."""
+        return self._spread(z) * self._sizes
+
+    def _dual_bound(self, z: Tensor) -> float:
+        """Return the largest correlation of a neuron, also of those left out, with rounding."""
+        return max(super()._dual_bound(z), self._spread(z, 2 * ZERO) * self._dropped)
 
     def active_wedges(self, result: Result | Tensor) -> list[Wedge]:
         """Return the features with a nonzero coefficient, and what their neurons are wedges of."""

@@ -16,6 +16,7 @@ where mirrors come from.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from itertools import combinations, product
 from math import comb
@@ -23,12 +24,17 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
+from convexlib.arrangements.rowspace import near_rows
 from convexlib.arrangements.zonotope import subset_blocks
-from convexlib.arrays import Floats
+from convexlib.arrays import EPS, ROUNDOFF, Floats
 from convexlib.problems.mirrors.features import ChainFeature, Feature, SwitchFeature, activate
 
 Ints = NDArray[np.intp]
 CACHED = 20_000_000  # entries of a matrix that is kept rather than recomputed
+# Distance of two columns that count as one, in eps times the terms of an entry: some tens of
+# roundings, in the biases (from small linear systems), the layers and the mean. Columns of samples
+# that are 1e-10 apart differ by more, and both count: bounds rest on the list.
+ALIKE = 64
 
 
 class Dictionary(ABC):
@@ -46,6 +52,13 @@ class Dictionary(ABC):
         """Return every A_j^T z, (p,), for z (N,) that sums to zero."""
 
     @abstractmethod
+    def margin(self, z: Floats, sizes: Floats, errors: Floats) -> float:
+        """How much larger than computed a correlation may be, rounding included.
+
+        For z (N,) of which each entry is a sum of absolute values `sizes` and off by `errors`.
+        """
+
+    @abstractmethod
     def columns(self, index: Ints) -> Floats:
         """Return the columns named by index (k,) as (N, k)."""
 
@@ -60,6 +73,21 @@ def ramp_sums(x: Floats, z: Floats) -> Floats:
     sums = np.zeros_like(x)
     sums[:-1] = np.cumsum((np.diff(x) * beyond[1:])[::-1])[::-1]
     return sums
+
+
+def ramp_margin(x: Floats, z: Floats, errors: Floats) -> float:
+    r"""Bound the error of :math:`2 R_n` and twice that of a line, for z that is off by `errors`.
+
+    An addition is off by a unit of roundoff of the sum that it gives, and these sums are known; of
+    a z that is nearly feasible they are small. The steps of x and their products are off as much.
+    """
+    beyond = np.abs(np.cumsum(z[::-1])[:-1])  # (N - 1,), as in `ramp_sums`
+    off = np.cumsum(errors[::-1])[:-1] + ROUNDOFF * np.cumsum(beyond)
+    sums = np.abs(ramp_sums(x, z))
+    ramps = np.diff(x)[::-1] @ (off + 2.0 * ROUNDOFF * beyond) + ROUNDOFF * sums.sum()
+    line = (8.0 * ROUNDOFF * np.abs(z) + errors).sum() * float(np.ptp(x))
+    few = 8.0 * ROUNDOFF * sums.max()  # of a difference of two, and of an interpolation
+    return float(2.0 * (ramps + line + few)) * (1.0 + 4 * len(x) * EPS)
 
 
 class Ramps(Dictionary):
@@ -80,12 +108,18 @@ class Ramps(Dictionary):
         return len(self.node)
 
     def correlations(self, z: Floats) -> Floats:
-        ramps, line = ramp_sums(self.x, z)[self.node], float(z @ self.x)
+        # The line is centred, or an offset of x would cost digits.
+        middle = 0.5 * (self.x[0] + self.x[-1])
+        line = math.fsum(z * (self.x - middle))
+        ramps = ramp_sums(self.x, z)[self.node]
         if self.activation == "abs":  # |t| = 2 (t)_+ - t
             return 2.0 * ramps - line
         # sigma(t) = k t + (1 - k) (t)_+ and (-t)_+ = (t)_+ - t
         kinked = np.where(self.sign > 0, ramps, ramps - line)
         return self.slope * self.sign * line + (1.0 - self.slope) * kinked
+
+    def margin(self, z: Floats, sizes: Floats, errors: Floats) -> float:
+        return ramp_margin(self.x, z, errors)
 
     def columns(self, index: Ints) -> Floats:
         distances = (self.x[:, None] - self.x[self.node[index]]) * self.sign[index]
@@ -136,6 +170,9 @@ class ClippedRamps(Dictionary):
         ramps = np.interp(self.nodes, self.x, ramp_sums(self.x, z))
         return self.sign * (ramps[self.low] - ramps[self.high])
 
+    def margin(self, z: Floats, sizes: Floats, errors: Floats) -> float:
+        return ramp_margin(self.x, z, errors)
+
     def columns(self, index: Ints) -> Floats:
         low, high = self.nodes[self.low[index]], self.nodes[self.high[index]]
         clipped = np.clip(self.x[:, None], low, high)
@@ -167,6 +204,7 @@ class Chains(Dictionary):
         super().__init__(x)
         self.activation, self.slope = activation, slope
         self.signs, self.biases = signs, biases
+        self.terms = float(np.abs(x).max() + np.abs(biases).sum(axis=1).max(initial=0.0))
         kept = self._distinct()
         self.signs, self.biases = signs[kept], biases[kept]
         small = len(kept) * len(x) <= CACHED
@@ -185,22 +223,22 @@ class Chains(Dictionary):
 
     def _distinct(self) -> Ints:
         """Return the columns to keep, in their order."""
-        keys, lengths = [], []
+        parts, lengths = [], []
         for block in self._blocks(len(self.signs)):
             columns = self._evaluate(block)
             columns -= columns.mean(axis=0)
             length = np.linalg.norm(columns, axis=0)
             columns /= np.where(length > 0, length, 1.0)
-            # The first clearly nonzero entry is made positive: A_j and -A_j are one column.
-            first = np.argmax(np.abs(columns) > 1e-6, axis=0)
-            columns *= np.sign(columns[first, np.arange(columns.shape[1])])
-            keys.append(np.round(columns.T, 9) + 0.0)
+            parts.append(columns.T)
             lengths.append(length)
-        key, length = np.concatenate(keys), np.concatenate(lengths)
+        lines, length = np.concatenate(parts), np.concatenate(lengths)
         order = np.argsort(-length, kind="stable")
-        order = order[length[order] > 1e-12 * max(float(np.ptp(self.x)), 1e-300)]
-        _, chosen = np.unique(key[order], axis=0, return_index=True)
-        return np.sort(order[chosen])
+        rounding = ALIKE * EPS * self.terms
+        order = order[length[order] > rounding]
+        # What is rounding of a column is more of its direction the shorter it is. Of some, it hides
+        # all of that; they are kept, which costs only time.
+        apart = np.minimum(rounding / length[order], 1e-9)
+        return np.sort(order[np.unique(near_rows(lines[order], apart)[0])])
 
     def __len__(self) -> int:
         return len(self.signs)
@@ -210,6 +248,11 @@ class Chains(Dictionary):
             return z @ self.matrix
         parts = [z @ self._evaluate(block) for block in self._blocks(len(self.signs))]
         return np.concatenate(parts)
+
+    def margin(self, z: Floats, sizes: Floats, errors: Floats) -> float:
+        # Of a sum over the points, of the layers, and the distance up to which columns are one.
+        roundings = len(self.x) + 4 * self.signs.shape[1] + 2 * ALIKE
+        return self.terms * float((ROUNDOFF * roundings * sizes + errors).sum())
 
     def columns(self, index: Ints) -> Floats:
         return self._evaluate(index) if self.matrix is None else self.matrix[:, index]
@@ -246,6 +289,12 @@ class Switches(Dictionary):
             for group in self.groups
         ]
         return np.concatenate(parts) if parts else np.zeros(0)
+
+    def margin(self, z: Floats, sizes: Floats, errors: Floats) -> float:
+        # Of the sums of z, and of as many of these as there are switches.
+        most = len(self.groups)
+        roundings = ROUNDOFF * (len(z) + most) * sizes
+        return self.step * most * float((roundings + errors).sum())
 
     def columns(self, index: Ints) -> Floats:
         listed = [self.feature(int(i))(self.x) for i in index]
@@ -324,12 +373,13 @@ def abs_chains(x: Floats, depth: int) -> tuple[Floats, Floats]:
     free = depth - 2
     shift, span = float(x.mean()), max(float(np.ptp(x)), 1e-300)
     centred = x - shift  # the planes are solved for centred inputs, for accuracy
+    rounding = 16 * EPS * max(1.0, float(np.abs(x).max()) / span)  # in units of the span
     found = []
     for anchor in range(len(x)):
         rows, sides = abs_planes(free, centred, anchor)
         leading = np.sign(rows[np.arange(len(rows)), np.argmax(rows != 0, axis=1)])
         planes = np.hstack([rows, sides[:, None] / span]) * leading[:, None]
-        distinct = _first_of_each(planes)
+        distinct = _first_of_each(planes, rounding)
         rows, sides = rows[distinct], sides[distinct]
         for chosen in subset_blocks(len(rows), free, 100_000):
             normals, rhs = rows[chosen], sides[chosen]
@@ -338,7 +388,7 @@ def abs_chains(x: Floats, depth: int) -> tuple[Floats, Floats]:
             b = np.linalg.solve(normals[regular], rhs[regular][..., None])[..., 0]  # (k, D)
             b = b[_plausible(b, centred, anchor, 1e-10 * span)]
             if len(b):
-                b = b[_first_of_each(b / span)]
+                b = b[_first_of_each(b / span, rounding)]
                 h = np.repeat(centred[None, :], len(b), axis=0)
                 for layer in range(free):
                     h = np.abs(h - b[:, layer : layer + 1])
@@ -348,10 +398,13 @@ def abs_chains(x: Floats, depth: int) -> tuple[Floats, Floats]:
     return np.ones_like(b), -b
 
 
-def _first_of_each(rows: Floats) -> np.ndarray:
-    """Return the places of the first of each group of rows that agree to ten digits."""
-    places: np.ndarray = np.unique(np.round(rows, 10) + 0.0, axis=0, return_index=True)[1]
-    return places
+def _first_of_each(rows: Floats, distance: float) -> np.ndarray:
+    """Return the places of rows that differ by more than a distance, in the order of the rows."""
+    # With a one, a row and its negative are not near.
+    places = np.unique(near_rows(np.hstack([rows, np.ones((len(rows), 1))]), distance)[0])
+    # Ten digits, or rounding would decide on the order: columns that are alike are neighbours.
+    order: np.ndarray = places[np.lexsort(np.round(rows[places], 10).T[::-1])]
+    return order
 
 
 def _plausible(b: Floats, x: Floats, anchor: int, tolerance: float) -> np.ndarray:

@@ -308,6 +308,10 @@ class Mirrors(DictionaryLasso):
         np.add.at(total, self.row, z.double().cpu().numpy())
         return self.dictionary.correlations(total)
 
+    def _margins(self, z: Tensor) -> float:
+        """How much larger than computed a correlation with z may be."""
+        return self.dictionary.margin(*self._totals(z))
+
     def beta_max(self) -> float:
         r"""Return the least beta with a constant optimum: :math:`\max_j |A_j^\top (y-\bar y)|`.
 
@@ -316,7 +320,7 @@ class Mirrors(DictionaryLasso):
         """
         if self.n_features and isinstance(self.loss, QuantileLoss):
             return self._flattest_subgradient(self.loss.tau)
-        return self.dual_norm(self.y)
+        return super().beta_max()
 
     def _flattest_subgradient(self, tau: float) -> float:
         r"""Return the least :math:`\max_j |A_j^\top z|` over the dual points z of a best constant.
