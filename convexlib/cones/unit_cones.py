@@ -36,6 +36,8 @@ from convexlib.cones import project_one
 
 _OPEN = 1e-9  # relative distance of the bounds beyond which a maximum is left to the cone program
 _SMALLEST = 1e-26  # share of a leaf below which it counts as zero
+_LARGE = 1e4  # multipliers beyond it, in units of |c|, are replaced by moderate ones
+_RELAXED = 1e-7  # slack of walls that makes them moderate, in units of |U|
 _ROUNDS = 100  # projections for one maximum over the l2,1 ball
 
 
@@ -190,6 +192,46 @@ def walls(directions, leaves, nodes, rows):  # type: ignore[no-untyped-def]  # n
 
 
 @njit(cache=True, nogil=True)
+def _residual(rows, c, active, multipliers, q):  # type: ignore[no-untyped-def]  # numba infers
+    """Bound the norm of c + N^T lambda with its rounding; and the size of the terms in it."""
+    size = c.shape[0]
+    residual = c.copy()
+    total = np.sqrt((c * c).sum())
+    for k in range(q):
+        total += multipliers[k]
+        for a in range(size):
+            residual[a] += multipliers[k] * rows[active[k], a]
+    return np.sqrt((residual * residual).sum()) + 4.0 * EPS * (size + q + 4) * total, total
+
+
+@njit(cache=True, nogil=True)
+def _relaxed(rows, c):  # type: ignore[no-untyped-def]  # numba infers
+    """Bound the maximum over the ball and the walls N U >= -_RELAXED, by moderate multipliers.
+
+    Walls that nearly depend on each other may need multipliers of any size, and the bound is as
+    coarse as the rounding of their sum. With slacks v of the walls, N U + _RELAXED v >= 0, in one
+    ball with U, the multipliers are at most |c| / _RELAXED: they minimise
+    |c + N^T lambda|^2 + |_RELAXED lambda|^2. So it is a projection of (c, 0) once more.
+    """
+    count, size = rows.shape
+    wide = np.zeros((count, size + count))
+    scale = 1.0 / np.sqrt(1.0 + _RELAXED**2)
+    for k in range(count):
+        for a in range(size):
+            wide[k, a] = scale * rows[k, a]
+        wide[k, size + k] = scale * _RELAXED
+    point = np.zeros(size + count)
+    point[:size] = c
+    active = np.zeros(size + count + 1, np.int64)
+    multipliers = np.zeros(size + count + 1)
+    basis = np.zeros((size + count + 1, size + count))
+    signs = np.ones(count, np.int8)
+    projection = np.empty(size + count)
+    q = project_one(wide, signs, point, 0.0, active, 0, multipliers, basis, projection)
+    return _residual(rows, c, active, scale * multipliers, q)[0]
+
+
+@njit(cache=True, nogil=True)
 def _group_maximum(rows, c, threshold, best):  # type: ignore[no-untyped-def]  # numba infers
     """Maximise c^T U over the cone and the Frobenius ball: (lower, upper), maximiser in best."""
     size = c.shape[0]
@@ -199,13 +241,14 @@ def _group_maximum(rows, c, threshold, best):  # type: ignore[no-untyped-def]  #
     signs = np.ones(rows.shape[0], np.int8)
     q = project_one(rows, signs, c, threshold, active, 0, multipliers, basis, best)
     lower = np.sqrt((best * best).sum())
-    residual = c.copy()
-    total = np.sqrt((c * c).sum())
-    for k in range(q):
-        total += multipliers[k]
-        for a in range(size):
-            residual[a] += multipliers[k] * rows[active[k], a]
-    upper = np.sqrt((residual * residual).sum()) + 4.0 * EPS * (size + 4) * total
+    length = np.sqrt((c * c).sum())
+    upper, total = _residual(rows, c, active, multipliers, q)
+    if total > _LARGE * length and upper > threshold:
+        upper = min(upper, _relaxed(rows, c))
+    # No multipliers are a bound, too; a comparison, as the others may be infinite or NaN.
+    trivial = length + 4.0 * EPS * (size + 4) * length
+    if not upper <= trivial:
+        upper = trivial
     if lower > 0.0:
         for a in range(size):
             best[a] /= lower
