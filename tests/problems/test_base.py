@@ -102,6 +102,21 @@ def test_every_method_that_a_problem_names_solves_it(family):
         assert problem.objective(network) == pytest.approx(result.value, rel=1e-9)
 
 
+@pytest.mark.parametrize(("size", "height"), [(1e-8, 1e9), (1e6, 1e-7)])
+def test_the_interior_point_solver_takes_data_of_any_size(family, size, height):
+    X, y = tensors(6, 2, 3)
+    problem, scaled = family(X, y, 1.0), family(size * X, height * y, 1.0)
+    if "oracle" not in problem.methods:
+        return
+    best, result = (
+        cl.solve(program.with_beta(0.1 * program.beta_max()), method="oracle")
+        for program in (problem, scaled)
+    )
+    assert result.converged
+    units = height**2 if problem.loss.name == "squared" else 1.0
+    assert result.value == pytest.approx(units * best.value, rel=2e-6)
+
+
 def test_float32_is_solved_and_proved_in_float64(family):
     X, y = (part.float() for part in tensors(6, 2, 3))
     beta = 0.3 * family(X, y, 1.0).beta_max()

@@ -128,6 +128,7 @@ class Attention(LinearProgram):
     """
 
     constrained = False
+    _degree = 3
     arrangements: Arrangements
 
     def __init__(
