@@ -1,13 +1,15 @@
 """What every problem promises: a sharp beta_max, its network's objective, its data's precision."""
 
+import re
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import convexlib as cl
-from convexlib.errors import unwarned
+from convexlib.errors import ConvexlibError, unwarned
 from convexlib.problems.base import LinearProgram
 from tests.helpers.checks import check_maps, check_record
 from tests.helpers.two_layer import tensors
@@ -86,6 +88,32 @@ def test_the_network_has_the_value_and_the_precision_of_the_program(family):
     with torch.no_grad():
         assert network(single.inputs).dtype == torch.float32
     assert single.objective(network) == pytest.approx(result.value, rel=1e-5)
+
+
+def plain(*layers):
+    return nn.Sequential(*layers).double()
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (cl.TwoLayerReLU(torch.ones(1, 9), torch.ones(1)), "Expected a network of this X"),
+        (plain(nn.Linear(9, 2), nn.ReLU(), nn.Linear(2, 1)), "Expected a network of this X"),
+        (plain(nn.Conv1d(9, 2, 1), nn.Flatten(), nn.Linear(2, 1)), "Expected a network of this X"),
+        (nn.ModuleList([nn.Linear(2, 1)]).double(), "missing the required"),
+        (nn.LSTM(2, 1).double(), "returns tuple"),
+        (nn.ModuleList(), ""),
+        (None, ""),
+    ],
+)
+def test_objectives_refuse_networks_of_other_data(family, network, message):
+    problem = family(*tensors(6, 2, 3), 1.0)
+    if isinstance(problem, cl.WedgeLasso):
+        return  # it reads the network itself
+    with pytest.raises(ConvexlibError) as refusal:
+        problem.objective(network)
+    if type(problem) is cl.TwoLayer:
+        assert re.search(message, str(refusal.value))
 
 
 def test_every_method_that_a_problem_names_solves_it(family):
