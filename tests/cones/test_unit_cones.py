@@ -75,6 +75,21 @@ def test_nearly_equal_rows_bound_as_equal_ones(seed: int) -> None:
     assert bounds[0] == pytest.approx(bounds[1], rel=1e-6)
 
 
+@pytest.mark.parametrize("seed", [84, 88])
+def test_three_nearly_equal_rows_bound_as_equal_ones(seed: int) -> None:
+    # Projections ended with multipliers of ordinary size that left all of the point.
+    rng = np.random.default_rng(seed)
+    x = 10.0 * rng.standard_normal(5)
+    apart = [10.0 ** rng.uniform(-12, -5) * rng.choice([-1, 1]) for _ in range(2)]
+    y = rng.standard_normal(5)
+    bounds = []
+    for distances in (np.array(apart), np.zeros(2)):
+        x[1:3] = x[0] + distances
+        X = np.stack([x, np.ones(5)], axis=1)
+        bounds.append(cl.PathRegularized(X, y, beta=1.0).beta_max())
+    assert bounds[0] == pytest.approx(bounds[1], rel=1e-6)
+
+
 def test_the_zero_network_is_certified_beside_nearly_equal_rows() -> None:
     x = np.array([18.905338179353308, -52.27484414807474, -41.30635433918934, 18.905338180353308])
     X, y = np.stack([x, np.ones(4)], axis=1), np.array([1.144, -0.325, 0.774, 0.281])
