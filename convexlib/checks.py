@@ -279,14 +279,14 @@ def check_same_kind(X: Tensor, other: Tensor, name: str) -> None:
         )
 
 
-def check_vector(values: Any, length: int, name: str) -> Tensor:
+def check_vector(values: Any, length: int, name: str, of: str = "row of X") -> Tensor:
     """Return `values` as a finite tensor of shape (length,)."""
     values = as_tensor(values, name)
     if values.ndim != 1:
         hint = f" Use {name}.ravel()." if values.numel() == length else ""
         raise InputError(f"{name} has shape {tuple(values.shape)}; expected ({length},).{hint}")
     if len(values) != length:
-        raise InputError(f"{name} has {len(values)} entries; expected {length}, one per row of X.")
+        raise InputError(f"{name} has {len(values)} entries; expected {length}, one per {of}.")
     check_finite(values, name)
     return values
 

@@ -67,6 +67,11 @@ class NotCertifiableError(ConvexlibError, ValueError):
     """No certificate exists for this kind of network."""
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what another library's error says, for a message."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
 def warn(message: str) -> None:
     """Give a ConvergenceWarning that points at the line which called the library."""
     if _silent.get():

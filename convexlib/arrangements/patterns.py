@@ -24,10 +24,13 @@ from convexlib.arrangements.exact import beyond_doubt, blocks, cells
 from convexlib.arrangements.rowspace import DOUBLE, SINGLE, Reduction, cross_products, reduce_rows
 from convexlib.arrays import Bools, Floats
 from convexlib.checks import (
+    as_tensor,
     check_choice,
+    check_finite,
     check_index,
     check_matrix,
     check_positive_int,
+    check_same_kind,
     check_seed,
     readable_count,
 )
@@ -102,12 +105,12 @@ class Arrangements:
             f"{self.gates.shape[1]} dimensions, {known})"
         )
 
-    def exhausts(self, X: Tensor) -> bool:
+    def exhausts(self, X: Any) -> bool:
         """Return whether the list is proven to hold the patterns of this very matrix.
 
         As `exhaustive` says: up to `perturbation`.
         """
-        return self.exhaustive and self.source == fingerprint(X)
+        return self.exhaustive and self.source == fingerprint(check_matrix(X))
 
     def select(self, index: Any) -> Arrangements:
         """Return the patterns that `index` (integers, booleans or a slice) picks.
@@ -414,8 +417,16 @@ def sample_arrangements(
     return replace(confirmed(X, A, masks[first], drawn[first]), exhaustive=False)
 
 
-def patterns_of(X: Tensor, directions: Tensor) -> Arrangements:
-    """The distinct patterns of some neurons."""
+def patterns_of(X: Any, directions: Any) -> Arrangements:
+    """The distinct patterns of some neurons (m, d) on data (n, d)."""
+    X, directions = check_matrix(X), as_tensor(directions, "directions")
+    check_same_kind(X, directions, "directions")
+    if directions.ndim != 2 or directions.shape[1] != X.shape[1]:
+        raise InputError(
+            f"directions has shape {tuple(directions.shape)}; expected (m, {X.shape[1]}), a column "
+            "for each of X."
+        )
+    check_finite(directions, "directions")
     directions = directions / torch.linalg.vector_norm(directions, dim=1, keepdim=True)
     masks = (X @ directions.T >= 0).T  # (m, n)
     first = distinct(masks)

@@ -34,8 +34,9 @@ import convexlib.runtime  # noqa: F401  # a place for the kernels
 from convexlib.arrays import EPS, Floats
 from convexlib.cones import project_one
 
-_OPEN = 1e-9  # relative distance of the bounds beyond which a maximum is left to the cone program
+_OPEN = 1e-9  # relative distance of the bounds beyond which a maximum is bounded in another way
 _SMALLEST = 1e-26  # share of a leaf below which it counts as zero
+_RELAXED = 1e-7  # slack of walls that makes them moderate, in units of |U|
 _ROUNDS = 100  # projections for one maximum over the l2,1 ball
 
 
@@ -190,6 +191,47 @@ def walls(directions, leaves, nodes, rows):  # type: ignore[no-untyped-def]  # n
 
 
 @njit(cache=True, nogil=True)
+def _residual(rows, c, active, multipliers, q):  # type: ignore[no-untyped-def]  # numba infers
+    """Bound the norm of c + N^T lambda, with its rounding."""
+    size = c.shape[0]
+    residual = c.copy()
+    total = np.sqrt((c * c).sum())
+    for k in range(q):
+        weight = max(multipliers[k], 0.0)
+        total += weight
+        for a in range(size):
+            residual[a] += weight * rows[active[k], a]
+    return np.sqrt((residual * residual).sum()) + 4.0 * EPS * (size + q + 4) * total
+
+
+@njit(cache=True, nogil=True)
+def _relaxed(rows, c):  # type: ignore[no-untyped-def]  # numba infers
+    """Bound the maximum over the ball and the walls N U >= -_RELAXED, by moderate multipliers.
+
+    Walls that nearly depend on each other may need multipliers of any size: the bound is as coarse
+    as the rounding of their sum, and the projection may end with others. With slacks v of the
+    walls, N U + _RELAXED v >= 0, in one ball with U, they are at most |c| / _RELAXED, since they
+    minimise |c + N^T lambda|^2 + |_RELAXED lambda|^2: a projection of (c, 0) once more.
+    """
+    count, size = rows.shape
+    wide = np.zeros((count, size + count))
+    scale = 1.0 / np.sqrt(1.0 + _RELAXED**2)
+    for k in range(count):
+        for a in range(size):
+            wide[k, a] = scale * rows[k, a]
+        wide[k, size + k] = scale * _RELAXED
+    point = np.zeros(size + count)
+    point[:size] = c
+    active = np.zeros(size + count + 1, np.int64)
+    multipliers = np.zeros(size + count + 1)
+    basis = np.zeros((size + count + 1, size + count))
+    signs = np.ones(count, np.int8)
+    projection = np.empty(size + count)
+    q = project_one(wide, signs, point, 0.0, active, 0, multipliers, basis, projection)
+    return _residual(rows, c, active, scale * multipliers, q)
+
+
+@njit(cache=True, nogil=True)
 def _group_maximum(rows, c, threshold, best):  # type: ignore[no-untyped-def]  # numba infers
     """Maximise c^T U over the cone and the Frobenius ball: (lower, upper), maximiser in best."""
     size = c.shape[0]
@@ -199,13 +241,16 @@ def _group_maximum(rows, c, threshold, best):  # type: ignore[no-untyped-def]  #
     signs = np.ones(rows.shape[0], np.int8)
     q = project_one(rows, signs, c, threshold, active, 0, multipliers, basis, best)
     lower = np.sqrt((best * best).sum())
-    residual = c.copy()
-    total = np.sqrt((c * c).sum())
-    for k in range(q):
-        total += multipliers[k]
-        for a in range(size):
-            residual[a] += multipliers[k] * rows[active[k], a]
-    upper = np.sqrt((residual * residual).sum()) + 4.0 * EPS * (size + 4) * total
+    length = np.sqrt((c * c).sum())
+    # No multipliers are a bound, too. Comparisons, as the others may be infinite or NaN.
+    upper = length + 4.0 * EPS * (size + 4) * length
+    bound = _residual(rows, c, active, multipliers, q)
+    if bound < upper:
+        upper = bound
+    if upper > threshold and upper - lower > _OPEN * length:
+        bound = _relaxed(rows, c)
+        if bound < upper:
+            upper = bound
     if lower > 0.0:
         for a in range(size):
             best[a] /= lower

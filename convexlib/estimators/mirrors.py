@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils import Tags
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from convexlib.checks import as_tensor, check_device, check_tol
@@ -50,7 +50,7 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
     device : str
         Of torch, for the network; the Lasso itself is solved on the CPU.
     random_state : int, RandomState or None
-        Not used: there is nothing random. Here for a common signature.
+        Checked, but not used: there is nothing random. Here for a common signature.
 
     Attributes
     ----------
@@ -71,7 +71,8 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
     InputError, ProblemError
         For more than one feature, unusable arguments or data, or too large a dictionary.
     ValueError
-        Of scikit-learn's own, for infinities, an empty X and unequal lengths.
+        Of scikit-learn's own, for infinities, an empty X, unequal lengths, and a `random_state`
+        that is none.
 
     Warns
     -----
@@ -133,6 +134,7 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
         x = self._column(X)
         self.n_features_in_ = X.shape[1] if X.ndim == 2 else 1
         tol, device = check_tol(self.tol), check_device(self.device)
+        check_random_state(self.random_state)
         problem = Mirrors(
             as_tensor(x, "X").to(device),
             as_tensor(column_or_1d(y, dtype=np.float64, warn=True), "y").to(device),

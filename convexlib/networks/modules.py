@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from torch.nn.parameter import UninitializedParameter
 
 from convexlib.arrays import EPS
-from convexlib.errors import NotCertifiableError
+from convexlib.errors import NotCertifiableError, first_line
 from convexlib.networks.parallel import ParallelReLU
 from convexlib.networks.two_layer import TwoLayerReLU, linear
 
@@ -141,7 +141,7 @@ def _read(network: nn.Module, owner: str) -> nn.Sequential:
         graph = fx.symbolic_trace(network).graph
     except Exception as error:  # forward is anybody's code
         raise NotCertifiableError(
-            f"{owner} cannot be traced ({_first_line(error)}); expected a forward that takes one "
+            f"{owner} cannot be traced ({first_line(error)}); expected a forward that takes one "
             "tensor and does the same for all data. Hand over its layers in order: "
             "nn.Sequential(net.first, nn.ReLU(), net.second)."
         ) from error
@@ -223,7 +223,7 @@ def _compare(network: nn.Module, read: nn.Sequential, X: Tensor, owner: str) -> 
             found = copy.deepcopy(network).double()(data)
         except Exception as error:  # forward is anybody's code
             raise NotCertifiableError(
-                f"{owner} fails on X of shape {tuple(X.shape)} in float64 ({_first_line(error)})."
+                f"{owner} fails on X of shape {tuple(X.shape)} in float64 ({first_line(error)})."
             ) from error
         expected, size = data, data.abs()
         for layer in copy.deepcopy(read).double():
@@ -250,10 +250,6 @@ def _compare(network: nn.Module, read: nn.Sequential, X: Tensor, owner: str) -> 
 
 def _described(read: nn.Sequential) -> str:
     return " -> ".join(type(layer).__name__ for layer in read)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def advice_on(name: str) -> str:

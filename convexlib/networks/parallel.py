@@ -293,6 +293,10 @@ def parts_of(network: nn.Module) -> list[nn.Module]:
     if not isinstance(network, nn.ModuleList):
         return [network]
     check_own_forward(network, nn.ModuleList)
+    if not len(network):
+        raise InputError(
+            "the nn.ModuleList is empty; expected at least one network, whose sum is meant."
+        )
     return list(network)
 
 

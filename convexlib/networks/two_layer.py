@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from convexlib.checks import check_weights
-from convexlib.errors import InputError, NotCertifiableError
+from convexlib.checks import check_numbers, check_weights
+from convexlib.errors import ConvexlibError, InputError, NotCertifiableError, first_line
 
 
 class TwoLayerReLU(nn.Module):
@@ -181,10 +181,28 @@ def squared_weights(network: nn.Module) -> Tensor:
     return torch.stack(squares).sum() if squares else torch.zeros((), dtype=torch.float64)
 
 
+def called(network: nn.Module, X: Tensor) -> Tensor:
+    """What a network returns for X, without gradients; one that does not take X is refused."""
+    try:
+        with torch.no_grad():
+            result: Tensor = network(X)
+    except ConvexlibError:
+        raise
+    except Exception as error:  # forward is anybody's code
+        held = [f" ({name} has shape {tuple(w.shape)})" for name, w in network.named_parameters()]
+        raise InputError(
+            f"X has shape {tuple(X.shape)}, which {type(network).__name__}{''.join(held[:1])} does "
+            f"not take: {first_line(error)}. Expected a network of this X, with a column of ones "
+            "for a bias if X has one."
+        ) from error
+    if not isinstance(result, Tensor):
+        raise InputError(f"the network returns {type(result).__name__}; expected a torch.Tensor.")
+    return result
+
+
 def outputs(network: nn.Module, X: Tensor) -> Tensor:
     """Outputs (n,) of a network that returns (n,) or (n, 1); other shapes are refused."""
-    with torch.no_grad():
-        result = network(X)
+    result = called(network, X)
     if result.shape not in ((len(X),), (len(X), 1)):
         raise InputError(
             f"the network returns shape {tuple(result.shape)} for X of shape {tuple(X.shape)}; "
@@ -354,6 +372,8 @@ def read_outputs(network: nn.Module) -> list[TwoLayerWeights]:
             f"the first layer is {first} and the last is {last}; expected layers with weights that "
             "fit: as many inputs of the last as outputs of the first."
         )
+    for name, weight in network.named_parameters():
+        check_numbers(weight, name)
     U = first.weight.detach().double()
     if first.bias is not None:
         U = torch.cat([U, first.bias.detach().double()[:, None]], dim=1)

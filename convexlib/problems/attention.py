@@ -14,6 +14,7 @@ from convexlib.checks import as_tensor, check_beta, check_finite, check_outputs,
 from convexlib.cones.projector import shrink_singular_values
 from convexlib.errors import InputError
 from convexlib.losses import get_loss
+from convexlib.networks.two_layer import called
 from convexlib.problems.base import (
     CvxpyProgram,
     LinearProgram,
@@ -128,6 +129,7 @@ class Attention(LinearProgram):
     """
 
     constrained = False
+    _degree = 3
     arrangements: Arrangements
 
     def __init__(
@@ -207,8 +209,8 @@ class Attention(LinearProgram):
 
     def _outputs(self, network: nn.Module) -> Tensor:
         """Outputs of all tokens, (n s, c)."""
-        with torch.no_grad():
-            fitted: Tensor = network(self.X.double()).flatten(0, 1)
+        fitted = called(network, self.X.double())
+        fitted = fitted.flatten(0, 1) if fitted.ndim == 3 else fitted
         if fitted.shape != self.y.shape:
             raise InputError(
                 f"the network returns {tuple(fitted.shape)} over all tokens; expected "

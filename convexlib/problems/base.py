@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,7 @@ class Problem(ABC):
     beta: float
     loss: Loss
     arrangements: Arrangements | None = None  # the patterns of the program, where there are any
+    _degree: ClassVar[int] = 1  # to which power of X's size the outputs grow at fixed weights
 
     _inputs: Tensor | None = None
 
@@ -101,11 +102,25 @@ class Problem(ABC):
         """The same problem in float64, with all that it holds; itself if that is what it is in."""
         if self.X.dtype is torch.float64:
             return self
-        kind = type(self)
-        cached = {k for k in vars(self) if isinstance(getattr(kind, k, None), cached_property)}
-        other = self._changed(*cached)
+        other = self._changed(*self._computed())
         vars(other).update({name: _doubled(held) for name, held in vars(other).items()})
         return other
+
+    def _scaled(self, size: float, height: float) -> Self:
+        """The program of X / size and y / height, for `to_cvxpy`, with the beta for these.
+
+        For the squared loss, or with height 1. What solves it, times height / size**_degree, solves
+        this one; the same holds of z with height.
+        """
+        held = {k: v._scaled(size, height) for k, v in vars(self).items() if isinstance(v, Problem)}
+        beta = self.beta / (height * size**self._degree)
+        data = {"X": self.X / size, "y": self.y / height}
+        return self._changed(*self._computed(), beta=beta, **data, **held)
+
+    def _computed(self) -> list[str]:
+        """Names of what has been computed from other attributes, and kept."""
+        kind = type(self)
+        return [k for k in vars(self) if isinstance(getattr(kind, k, None), cached_property)]
 
     def _changed(self, *computed: str, **attributes: Any) -> Self:
         """The same problem with other attributes, without those `computed` from the old ones."""

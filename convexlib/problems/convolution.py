@@ -155,16 +155,10 @@ class Convolution(LinearProgram):
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """See `Problem`: of a small program with cones the oracle first.
-
-        There admm needs thousands of iterations. The interior-point solver's tolerances are
-        absolute, so that it takes the lead for data of moderate size only.
-        """
+        """See `Problem`: of a small program with cones, where admm takes long, the oracle first."""
         methods = super().methods
         small = self.zeros().numel() * len(self.rows.X) <= SMALL_DESIGN
-        sizes = float(self.X.abs().max()), float(self.y.abs().max())
-        moderate = min(sizes) >= 1e-3 and max(sizes) <= 1e3
-        if self.constrained and small and moderate:
+        if self.constrained and small:
             return ("oracle", *(method for method in methods if method != "oracle"))
         return methods
 

@@ -15,6 +15,7 @@ from convexlib.cones.projector import shrink_singular_values
 from convexlib.errors import InputError, ProblemError
 from convexlib.losses import SmoothLoss, get_loss
 from convexlib.networks import Neurons, TwoLayerGatedReLU, TwoLayerReLU
+from convexlib.networks.two_layer import called
 from convexlib.problems.base import (
     CvxpyProgram,
     LinearProgram,
@@ -251,8 +252,7 @@ class VectorOutput(LinearProgram):
         return float(torch.linalg.matrix_norm(self.correlations(z)[0], ord=2).max())
 
     def _outputs(self, network: nn.Module) -> Tensor:
-        with torch.no_grad():
-            fitted: Tensor = network(self.X.double())
+        fitted = called(network, self.X.double())
         if fitted.shape != self.y.shape:
             raise InputError(
                 f"the network returns shape {tuple(fitted.shape)}; expected {tuple(self.y.shape)}."

@@ -186,6 +186,7 @@ def need(problem: Problem, kind: type[P], method: str, caller: str = "") -> P:
 
     `caller` is who asks, if it is not the method itself but what needs the same problems.
     """
+    need_problem(problem)
     if isinstance(problem, kind) and method in problem.methods:
         return problem
     raise SolverError(

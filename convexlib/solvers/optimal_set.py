@@ -22,6 +22,7 @@ linearly independent images :math:`g`, hence at most n neurons.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,11 +30,12 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from convexlib.arrays import EPS
+from convexlib.checks import check_vector
 from convexlib.cones.projector import shrink_into_cones
 from convexlib.errors import InputError, SolverError
 from convexlib.problems.two_layer import GroupLasso
 from convexlib.result import Result
-from convexlib.solvers.base import need, need_problem
+from convexlib.solvers.base import need
 
 _CLEAR = 1e-3  # relative error of a dual constraint with which one can still tell what is active
 _TIGHT = 1e-5  # relative slack of the dual constraint below which a neuron may be used
@@ -86,14 +88,21 @@ class OptimalSet:
         """Number of neurons that any optimum may use."""
         return len(self.neurons)
 
-    def weights(self, alpha: Tensor) -> Tensor:
+    def weights(self, alpha: Any) -> Tensor:
         """The program's weights for coefficients (k,)."""
+        alpha = check_vector(alpha, len(self), "alpha", of="neuron").to(self.neurons)
         weights = self.problem.zeros()
         weights[self.side, self.pattern] = (alpha[:, None] * self.neurons).to(weights)
         return weights
 
-    def vertex(self, costs: Tensor) -> Tensor:
-        r"""The optimum (k,) with the least :math:`\sum_j c_j \alpha_j`, at a vertex."""
+    def vertex(self, costs: Any) -> Tensor:
+        r"""The optimum (k,) with the least :math:`\sum_j c_j \alpha_j`, at a vertex.
+
+        A neuron whose constraint lacks up to 1e-5 of beta (1e-3, where the result's gap leaves as
+        much open) counts as active. A vertex that uses it has a value above the optimum by up to
+        that part of it. There is no such neuron where `slack` is larger.
+        """
+        costs = check_vector(costs, len(self), "costs", of="neuron")
         G, f = self.images.cpu().numpy(), self.fitted.cpu().numpy()
         # Outputs are known to the solver's accuracy: the sum of absolute errors is a cost, too.
         # Both of size one, as the solver's tolerances are absolute.
@@ -160,7 +169,6 @@ def optimal_set(problem: GroupLasso, result: Result) -> OptimalSet:
     >>> every.slack > 1e-3, every.neurons.shape[1]
     (True, 2)
     """
-    need_problem(problem)
     problem = need(problem, GroupLasso, "ssnal", caller="optimal_set")
     if problem.loss.name == "squared_hinge":
         raise InputError(

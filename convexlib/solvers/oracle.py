@@ -2,10 +2,14 @@
 
 It shares no code with the other solvers but the problem's definition in CVXPY and the projection
 onto cones that its answer takes, so agreement with it is evidence.
+
+The interior-point solver's tolerances are absolute. So it is given the program of data of size one,
+by powers of two, which round nothing; the answer is judged in the given units.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 
 from torch import Tensor
@@ -34,15 +38,20 @@ def oracle(problem: Problem, *, tol: float = 1e-6, max_design: int = MAX_DESIGN)
     import cvxpy as cp
 
     problem = need(problem, Problem, "oracle")
-    size = problem.zeros().numel() * len(problem.y)
-    if size > max_design:
+    entries = problem.zeros().numel() * len(problem.y)
+    if entries > max_design:
         raise SolverError(
-            f"the oracle would build a design of {size:.1e} entries, more than "
+            f"the oracle would build a design of {entries:.1e} entries, more than "
             f"max_design={max_design:.0e}. Use method='auto'."
         )
     tracker = Tracker(problem, "oracle", tol)
     problem = tracker.problem
-    program = problem.to_cvxpy()
+    size = _power_of_two(problem.X)
+    # Labels are of size one, and the other losses have no units.
+    height = _power_of_two(problem.y) if problem.loss.name == "squared" else 1.0
+    program = problem._scaled(size, height).to_cvxpy()
+    others = [name for name in problem.methods if name != "oracle"]
+    advice = f"Use method={others[0]!r}." if others else "No other method solves it."
     accuracy = min(1e-9, 1e-3 * tol)
     settings = {"tol_gap_abs": accuracy, "tol_gap_rel": accuracy, "tol_feas": accuracy}
     with warnings.catch_warnings():
@@ -51,15 +60,17 @@ def oracle(problem: Problem, *, tol: float = 1e-6, max_design: int = MAX_DESIGN)
         try:
             program.problem.solve(solver=cp.CLARABEL, **settings)
         except cp.SolverError as error:
-            raise SolverError(
-                f"Clarabel failed ({error}). Rescale X and y, or use method='auto'."
-            ) from error
+            raise SolverError(f"Clarabel failed ({error}). {advice}") from error
     if program.problem.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
         raise SolverError(
-            f"Clarabel ended with status {program.problem.status!r}; expected 'optimal'. "
-            "Rescale X and y, or use method='auto'."
+            f"Clarabel ended with status {program.problem.status!r}; expected 'optimal'. {advice}"
         )
-    weights: Tensor = program.read_weights()
-    z = problem.dual_scaling(program.read_z())
+    weights: Tensor = program.read_weights() * (height / size**problem._degree)
+    z = problem.dual_scaling(program.read_z() * height)
     tracker.update(1, problem.project(weights), z)
     return tracker.result(Status.STALLED, 1)
+
+
+def _power_of_two(values: Tensor) -> float:
+    """The power of two below the largest entry."""
+    return math.ldexp(0.5, math.frexp(float(values.abs().max()))[1])

@@ -68,8 +68,7 @@ def solve(
         * ``"admm"`` for `Convolution`, `Attention` and `VectorOutput` with the nuclear norm up to
           10,000 samples: it factors one (n, n) matrix and then needs about a tenth of the
           iterations of ``"fista"``, which stands in above that. On the cones of a small
-          `Convolution` it needs thousands, and ``"oracle"`` takes its place if the data are of
-          moderate size (1e-3 to 1e3);
+          `Convolution` it needs thousands, and ``"oracle"`` takes its place;
         * ``"lasso"`` for `Mirrors`, ``"wedge"`` for `WedgeLasso` and `ReflectionLasso`, which no
           other knows, ``"units"`` for `ThreeLayer` and `PathRegularized`.
 

@@ -34,12 +34,14 @@ from convexlib.checks import (
     check_real,
     check_seed,
     check_sequence,
+    readable_count,
 )
 from convexlib.errors import InputError, warn
 from convexlib.losses import SmoothLoss, get_loss
 from convexlib.networks import TwoLayerReLU
 
 ROWS = 4096  # evaluated at once: bounds the memory of a record
+MAX_WEIGHTS = 2**33  # beyond, no machine holds them in float64
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -121,6 +123,12 @@ def draw(
     seeds: Sequence[int], n_rates: int, X: Tensor, layers: list[tuple[tuple[int, ...], float]]
 ) -> list[Tensor]:
     """Normal weights (S, R, *shape) of layers of such shapes and variances, as X is."""
+    count = len(seeds) * n_rates * sum(math.prod(shape) for shape, _ in layers)
+    if count > MAX_WEIGHTS:
+        raise InputError(
+            f"the networks of all seeds and rates have {readable_count(count)} weights; expected "
+            f"at most {MAX_WEIGHTS:.0e}. Make them smaller, or train fewer at once."
+        )
     drawn = []
     for seed in seeds:
         source = torch.Generator().manual_seed(seed)

@@ -15,17 +15,18 @@ larger: with the leaves :math:`u_{kj} = |w_{3k}| |w_{2kj}| w_{1kj}`,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from convexlib.checks import check_positive_int
+from convexlib.checks import check_choice, check_positive_int
 from convexlib.errors import InputError, SolverError
 from convexlib.networks import ParallelReLU
 from convexlib.problems.parallel import UnitProgram
 from convexlib.problems.parallel.units import no_units, weights_from
-from convexlib.training.descent import Curves, Training, check_grid, descend, draw
+from convexlib.training.descent import Curves, Grid, Training, check_grid, descend, draw
 
 __all__ = ["gradients", "initial", "leaves_of", "train_parallel"]
 
@@ -87,6 +88,8 @@ def train_parallel(
             'depth=3 and loss="squared".'
         )
     K = check_positive_int(n_subnetworks, "n_subnetworks")
+    for option in options:
+        check_choice(option, [field.name for field in fields(Grid)], "an option")
     X, y = problem.X, problem.y
     grid = check_grid(len(X), n_records=n_records, **options)
     weights = initial(grid.seeds, len(grid.rates), K, problem.widths[0], X)

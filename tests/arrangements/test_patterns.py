@@ -16,6 +16,7 @@ from convexlib.arrangements import (
     count_bound,
     enumerate_arrangements,
     exact,
+    patterns_of,
     sample_arrangements,
 )
 from convexlib.errors import InputError, TooManyArrangementsError
@@ -334,7 +335,25 @@ def test_cross_products_stay_beside_the_samples_they_come_from() -> None:
     assert np.median(closest[:, 2]) < np.median(np.sort(np.abs(gaussian @ unit.T), axis=1)[:, 2])
 
 
+def test_arrays_lists_and_tensors_are_the_same_data():
+    X, directions = np.arange(6.0).reshape(3, 2) - 2.0, np.array([[1.0, 0.5], [-2.0, 1.0]])
+    found = patterns_of(torch.from_numpy(X), torch.from_numpy(directions))
+    for kind in (np.asarray, np.ndarray.tolist):
+        same = patterns_of(kind(X), kind(directions))
+        assert torch.equal(same.masks, found.masks)
+        assert torch.equal(same.gates, found.gates)
+        assert enumerate_arrangements(X).exhausts(kind(X))
+    assert len(patterns_of(X, np.zeros((0, 2)))) == 0
+
+
 REFUSALS = [
+    (lambda: patterns_of(EYE, np.ones((2, 3))),
+     InputError, r"directions has shape \(2, 3\); expected \(m, 2\), a column for each of X"),
+    (lambda: patterns_of(EYE, torch.ones(2, 2, dtype=torch.int64)),
+     InputError, "directions is a torch tensor of dtype torch.int64"),
+    (lambda: patterns_of(EYE, torch.ones(2, 2)), InputError, "directions has dtype torch.float32"),
+    (lambda: patterns_of(EYE, [[np.nan, 1.0]]), InputError, "directions contains 1 non-finite"),
+    (lambda: enumerate_arrangements(EYE).exhausts(None), InputError, "X has dtype object"),
     (lambda: sample_arrangements(np.eye(2), 3, method="uniform"),
      InputError, "method is 'uniform'; expected one of 'gaussian', 'geom"),
     (lambda: sample_arrangements(np.eye(2), 3, seed=-1),

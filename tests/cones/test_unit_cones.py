@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import convexlib as cl
 from convexlib.cones.unit_cones import UnitCones, sum_maximum
@@ -56,3 +57,43 @@ def test_the_cone_program_bounds_a_maximum() -> None:
     np.testing.assert_allclose(point, [0.6, 0.8, 0.0, 0.0], atol=1e-4)
     upper, _ = sum_maximum(np.eye(4), -np.ones(4), 2)
     assert 0.0 <= upper < 1e-7
+
+
+@pytest.mark.parametrize("seed", [7, 63, 73, 82, 84, 147])
+def test_nearly_equal_rows_bound_as_equal_ones(seed: int) -> None:
+    # Walls as close as these have multipliers of 1e11 to 1e28, whose rounding was the bound.
+    rng = np.random.default_rng(seed)
+    x = 10.0 * rng.standard_normal(4)
+    twice, near = rng.choice(4, 2, replace=False)
+    distance = 10.0 ** rng.uniform(-11, -6)
+    y = rng.standard_normal(4)
+    bounds = []
+    for apart in (distance, 0.0):
+        x[near] = x[twice] + apart
+        X = np.stack([x, np.ones(4)], axis=1)
+        bounds.append(cl.PathRegularized(X, y, beta=1.0).beta_max())
+    assert bounds[0] == pytest.approx(bounds[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", [84, 88])
+def test_three_nearly_equal_rows_bound_as_equal_ones(seed: int) -> None:
+    # Projections ended with multipliers of ordinary size that left all of the point.
+    rng = np.random.default_rng(seed)
+    x = 10.0 * rng.standard_normal(5)
+    apart = [10.0 ** rng.uniform(-12, -5) * rng.choice([-1, 1]) for _ in range(2)]
+    y = rng.standard_normal(5)
+    bounds = []
+    for distances in (np.array(apart), np.zeros(2)):
+        x[1:3] = x[0] + distances
+        X = np.stack([x, np.ones(5)], axis=1)
+        bounds.append(cl.PathRegularized(X, y, beta=1.0).beta_max())
+    assert bounds[0] == pytest.approx(bounds[1], rel=1e-6)
+
+
+def test_the_zero_network_is_certified_beside_nearly_equal_rows() -> None:
+    x = np.array([18.905338179353308, -52.27484414807474, -41.30635433918934, 18.905338180353308])
+    X, y = np.stack([x, np.ones(4)], axis=1), np.array([1.144, -0.325, 0.774, 0.281])
+    zero = cl.ParallelReLU(torch.zeros(1, 2, 2), [torch.zeros(1, 1, 2)], torch.zeros(1))
+    certificate = cl.certify(zero.double(), X, y, beta=40.0, regularizer="path")
+    assert certificate.rigorous
+    assert certificate.relative_gap < 1e-10

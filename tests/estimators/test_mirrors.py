@@ -108,6 +108,9 @@ def refusals():
          InputError, r"values are missing \(NaN\)"),
         (lambda: cl.MirrorRegressor().fit(x, y).predict(np.zeros((25, 3))),
          InputError, r"X has shape \(25, 3\)"),
+        (lambda: cl.MirrorRegressor(random_state="a").fit(x, y),
+         ValueError, "'a' cannot be used to seed"),
+        (lambda: cl.MirrorRegressor(random_state=-1).fit(x, y), ValueError, "Seed must be between"),
     ]  # fmt: skip
 
 

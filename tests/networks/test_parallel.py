@@ -138,6 +138,8 @@ REFUSALS = [
      InputError, "trees with 12500 leaves in all, more than max_leaves=999"),
     (lambda: cl.ParallelReLU(ONE[None], 3, ONE[0]), InputError, "inner is int"),
     (lambda: cl.as_parallel(HUGE, max_leaves=print), InputError, "max_leaves is"),
+    *((lambda call=call: call(nn.ModuleList([])), InputError, "ModuleList is empty; expected")
+      for call in (cl.path_norm, cl.as_parallel)),
     (lambda: cl.path_norm(HUGE), InputError, "path norm is inf; expected a"),
     (lambda: cl.path_norm(HOOKED), NotCertifiableError, "ParallelReLU has hooks"),
     (lambda: cl.path_norm(WIDENED), NotCertifiableError, "extra of ParallelReLU takes no part"),

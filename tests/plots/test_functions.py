@@ -143,6 +143,9 @@ REFUSALS = [
      InputError, "net is a Linear; expected a TwoLayerReLU"),
     (lambda: plots.neuron_kinks(relu_net([[np.nan]], [1.0])),
      InputError, "first layer of net contains 1"),
+    *((lambda net=net: plots.neuron_kinks(net.to("meta")), InputError, "is on device meta")
+      for net in (relu_net(U1, ALPHA1), nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1)))
+      ),
     (lambda: plots.plot_function(relu_net(U1, ALPHA1), np.eye(3), COUNT),
      InputError, r"\(3, 3\), which is 3 features and no bias column; expected 1 feature"),
     (lambda: plots.plot_function(relu_net(U1, ALPHA1), np.eye(2), COUNT[:2]),

@@ -1,13 +1,15 @@
 """What every problem promises: a sharp beta_max, its network's objective, its data's precision."""
 
+import re
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import convexlib as cl
-from convexlib.errors import unwarned
+from convexlib.errors import ConvexlibError, unwarned
 from convexlib.problems.base import LinearProgram
 from tests.helpers.checks import check_maps, check_record
 from tests.helpers.two_layer import tensors
@@ -88,6 +90,32 @@ def test_the_network_has_the_value_and_the_precision_of_the_program(family):
     assert single.objective(network) == pytest.approx(result.value, rel=1e-5)
 
 
+def plain(*layers):
+    return nn.Sequential(*layers).double()
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (cl.TwoLayerReLU(torch.ones(1, 9), torch.ones(1)), "Expected a network of this X"),
+        (plain(nn.Linear(9, 2), nn.ReLU(), nn.Linear(2, 1)), "Expected a network of this X"),
+        (plain(nn.Conv1d(9, 2, 1), nn.Flatten(), nn.Linear(2, 1)), "Expected a network of this X"),
+        (nn.ModuleList([nn.Linear(2, 1)]).double(), "missing the required"),
+        (nn.LSTM(2, 1).double(), "returns tuple"),
+        (nn.ModuleList(), ""),
+        (None, ""),
+    ],
+)
+def test_objectives_refuse_networks_of_other_data(family, network, message):
+    problem = family(*tensors(6, 2, 3), 1.0)
+    if isinstance(problem, cl.WedgeLasso):
+        return  # it reads the network itself
+    with pytest.raises(ConvexlibError) as refusal:
+        problem.objective(network)
+    if type(problem) is cl.TwoLayer:
+        assert re.search(message, str(refusal.value))
+
+
 def test_every_method_that_a_problem_names_solves_it(family):
     problem = family(*tensors(6, 2, 3), 1.0)
     problem = problem.with_beta(0.3 * problem.beta_max())
@@ -100,6 +128,21 @@ def test_every_method_that_a_problem_names_solves_it(family):
         assert result.value == pytest.approx(best, rel=1e-6)
         network = problem.to_network(result)
         assert problem.objective(network) == pytest.approx(result.value, rel=1e-9)
+
+
+@pytest.mark.parametrize(("size", "height"), [(1e-8, 1e9), (1e6, 1e-7)])
+def test_the_interior_point_solver_takes_data_of_any_size(family, size, height):
+    X, y = tensors(6, 2, 3)
+    problem, scaled = family(X, y, 1.0), family(size * X, height * y, 1.0)
+    if "oracle" not in problem.methods:
+        return
+    best, result = (
+        cl.solve(program.with_beta(0.1 * program.beta_max()), method="oracle")
+        for program in (problem, scaled)
+    )
+    assert result.converged
+    units = height**2 if problem.loss.name == "squared" else 1.0
+    assert result.value == pytest.approx(units * best.value, rel=2e-6)
 
 
 def test_float32_is_solved_and_proved_in_float64(family):

@@ -63,12 +63,13 @@ def test_value_is_that_of_the_program_written_out(seed, gated, loss):
 
 @pytest.mark.parametrize(("size", "height"), [(1e-8, 1.0), (1.0, 1e-12), (1.0, 1e10)])
 def test_data_of_any_size_are_solved(size, height):
-    """The interior-point solver, with its absolute tolerances, would fail on these."""
+    """The interior-point solver, with its absolute tolerances, would fail on these as they are."""
     problem = instance(0)
     value = cl.solve(problem).value
     X, y, beta = size * problem.X, height * problem.y, size * height * problem.beta
     result = cl.solve(cl.Convolution(X, y, beta=beta))
     assert result.converged
+    assert result.method == "oracle"
     assert result.value == pytest.approx(height**2 * value, rel=2e-6)
 
 

@@ -102,6 +102,34 @@ def test_refusals():
             cl.optimal_set(problem, other)
     with pytest.raises(InputError, match="problem is str"):
         cl.optimal_set("x", result)
+    found = cl.optimal_set(problem, result)
+    for call, name in ((found.vertex, "costs"), (found.weights, "alpha")):
+        with pytest.raises(InputError, match=rf"{name} has 99 entries; .* one per neuron"):
+            call(np.ones(99))
+        with pytest.raises(InputError, match=f"{name} has dtype"):
+            call(None)
+
+
+def test_costs_and_coefficients_may_be_arrays():
+    found = cl.optimal_set(hexagon(), cl.solve(hexagon(), tol=1e-10))
+    costs = np.arange(6.0)
+    vertex = found.vertex(torch.from_numpy(costs))
+    assert torch.equal(found.vertex(costs), vertex)
+    assert torch.equal(found.weights(vertex.tolist()), found.weights(vertex))
+
+
+def test_a_vertex_with_a_neuron_that_is_nearly_active_is_worth_so_much_more():
+    rng = np.random.default_rng(59)
+    X = rng.standard_normal((6, 2))
+    X[5] = X[0]
+    problem = cl.TwoLayer(X, rng.standard_normal(6), beta=1.0)
+    problem = problem.with_beta(0.2 * problem.beta_max())
+    result = cl.solve(problem, tol=1e-10)
+    found = cl.optimal_set(problem, result)
+    assert found.slack < 1e-5  # that of a neuron among those here
+    for alpha in members(found, count=20):
+        value = problem.value(found.weights(alpha))
+        assert -1e-9 <= value / result.value - 1.0 <= found.slack
 
 
 def test_a_loss_that_is_not_strictly_convex_is_refused():

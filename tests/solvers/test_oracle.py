@@ -1,6 +1,7 @@
 """The interior-point referee."""
 
 import cvxpy as cp
+import numpy as np
 import pytest
 import torch
 
@@ -15,8 +16,8 @@ def fail(*_, **__):
 
 
 FAILURES = [
-    ("status", "infeasible", r"Clarabel ended with status 'infeasible'; expected"),
-    ("solve", fail, r"Clarabel failed \(numbers went wrong\)\. Rescale"),
+    ("status", "infeasible", r"Clarabel ended with status 'infeasible'; expected 'optimal'\. Use"),
+    ("solve", fail, r"Clarabel failed \(numbers went wrong\)\. Use method='ssnal'\."),
 ]
 
 
@@ -28,6 +29,9 @@ def test_large_problems_are_refused_and_failures_raised(name, broken, message, m
     monkeypatch.setattr(cp.Problem, name, broken)
     with pytest.raises(SolverError, match=message):
         oracle(problem)
+    many = cl.Convolution(np.ones((10_001, 1, 1)), np.ones(10_001), beta=0.1)
+    with pytest.raises(SolverError, match=r"No other method solves it\."):
+        oracle(many)
 
 
 def test_float32_problems_come_back_as_float32():

@@ -65,23 +65,7 @@ class UnitProgram(Problem):
             units = enumerate_units(self.X, self.widths, self.depth, max_units)
         elif isinstance(units, str) and units == "generate":
             units = no_units(len(self.X), self.widths)
-        if not isinstance(units, Units):
-            raise InputError(
-                f"units is {type(units).__name__} {str(units)[:40]!r}; expected Units from "
-                'enumerate_units or sample_units, None or "generate".'
-            )
-        if units.widths != self.widths or units.outputs.shape[1] != len(self.X):
-            raise InputError(
-                f"units have widths {units.widths} and {units.outputs.shape[1]} samples; expected "
-                f"widths {self.widths} and {len(self.X)} samples. Make them from the same X, width "
-                "and depth."
-            )
-        self.units = units
-        if self.generates and self.depth != 3:
-            raise ProblemError(
-                f'units="generate" with depth={self.depth}: only sub-networks of depth 3 are '
-                "generated. Use units=sample_units(X, n_units=..., depth=...) instead."
-            )
+        self.units = self._check_units(units)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -94,8 +78,28 @@ class UnitProgram(Problem):
         return len(self.units) == 0
 
     def with_units(self, units: Units) -> Self:
-        """The same problem over other units of the same widths."""
-        return self._changed("cones", units=units)
+        """The same problem over other units of the same widths and samples."""
+        return self._changed("cones", units=self._check_units(units))
+
+    def _check_units(self, units: Any) -> Units:
+        """Refuse units of other networks or samples, which would take a bound for these."""
+        if not isinstance(units, Units):
+            raise InputError(
+                f"units is {type(units).__name__} {str(units)[:40]!r}; expected Units from "
+                'enumerate_units or sample_units. A new problem takes None and "generate", too.'
+            )
+        if units.widths != self.widths or units.outputs.shape[1] != len(self.X):
+            raise InputError(
+                f"units have widths {units.widths} and {units.outputs.shape[1]} samples; expected "
+                f"widths {self.widths} and {len(self.X)} samples. Make them from the same X, width "
+                "and depth."
+            )
+        if not len(units) and self.depth != 3:
+            raise ProblemError(
+                f'units="generate" with depth={self.depth}: only sub-networks of depth 3 are '
+                "generated. Use units=sample_units(X, n_units=..., depth=...) instead."
+            )
+        return units
 
     @abstractmethod
     def norms(self, blocks: Tensor) -> Tensor:

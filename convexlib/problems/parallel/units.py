@@ -128,9 +128,9 @@ class Units:
         """Layers of weights of the networks that these units belong to."""
         return len(self.inner) + 2
 
-    def exhausts(self, X: Tensor) -> bool:
+    def exhausts(self, X: Any) -> bool:
         """Return whether the list is proven to hold the units of this very matrix."""
-        return self.exhaustive and self.source == fingerprint(X)
+        return self.exhaustive and self.source == fingerprint(check_matrix(X))
 
     def select(self, index: Any) -> Units:
         """Return the units that `index` (integers, booleans or a slice) picks."""

@@ -90,7 +90,7 @@ def low_rank_path(
     Parameters
     ----------
     rank : int
-        kappa, at most min(n, d). At the rank of X the network is optimal.
+        kappa, at most min(n, d). At the rank of X the network is optimal to the gap in `result`.
     loss : {"absolute", "hinge"}
         The squared loss has no Lipschitz constant and is refused.
     X, y, beta, width, depth, max_units

@@ -169,6 +169,7 @@ def refusals():
     network = problem.to_network(problem.zeros() + 1.0)
     double = cl.ParallelReLU(2 * network.U, list(network.inner), network.alpha)
     large, ones = np.random.default_rng(0).standard_normal((500, 30)), np.ones(500)
+    deep = cl.sample_units(X, 3, depth=4)
     ways_out = r"Raise max_units, or pass units=sample_units\(X, n_units=..., width"
     return [
         (lambda: problem.objective(double), ProblemError, "Frobenius norm 2; expected at most 1"),
@@ -180,6 +181,17 @@ def refusals():
          InputError, "units is str 'all'; expected Units from"),
         (lambda: cl.ThreeLayer(X, y, beta=beta, width=1, units=problem.units),
          InputError, r"units have widths \(2,\) and 4 samples; expected"),
+        # Narrower units are some of the network's, but their list was proven to be all.
+        *((lambda units=units: problem.with_units(units), InputError, message)
+          for units, message in (
+            (cl.enumerate_units(X, width=1), r"units have widths \(1,\) and 4 samples; expected"),
+            (deep, r"units have widths \(2, 2\) and 4 samples; expected"),
+            (cl.enumerate_units(X[:3]), r"units have widths \(2,\) and 3 samples; expected"),
+            (None, "units is NoneType 'None'; expected Units from"),
+            ("generate", "units is str 'generate'; expected Units from"),
+        )),
+        (lambda: cl.PathRegularized(X, y, beta=beta, depth=4, units=deep).with_units(
+            deep.select([])), ProblemError, "with depth=4: only sub-networks of depth 3"),
         (lambda: problem.to_network(torch.zeros(1, 2)),
          InputError, r"weights have shape \(1, 2\); expected"),
         (lambda: cl.solve(cl.TwoLayer(X, y, beta=beta), method="units"),

@@ -124,6 +124,13 @@ UNITS = {
 }
 
 
+def test_arrays_and_lists_are_exhausted_too():
+    units = cl.enumerate_units(EYE)
+    assert units.exhausts(EYE)
+    assert units.exhausts(EYE.tolist())
+    assert not units.exhausts(2.0 * EYE)
+
+
 def refusals():
     X = np.random.default_rng(0).standard_normal((40, 4))
     return [
@@ -143,6 +150,7 @@ def refusals():
          InputError, "the tree ends in 2 nodes; expected one root"),
         (lambda: units_of(torch.ones(3, 1), -torch.ones(1, 1, 1), [torch.ones(1, 1, 1)]),
          InputError, "none of the given units is active"),
+        (lambda: cl.enumerate_units(EYE).exhausts("a"), InputError, "X has dtype <U1; expected"),
         (lambda: cl.Units(**UNITS).select([9]), InputError, "index is .9.; expected integers"),
         (lambda: cl.Units(**{**UNITS, "inner": ""}), InputError, "inner.0. is NoneType"),
         (lambda: cl.Units(**{**UNITS, "outputs": UNITS["outputs"][:1]}),

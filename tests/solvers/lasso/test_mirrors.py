@@ -252,6 +252,12 @@ def refusals():
          SolverError, "more than max_kinks=2 kinks"),
         (lambda: lasso_path(quantile, smallest=0.1),
          SolverError, "got loss='quantile'.*solve_path"),
+        *((call, InputError, "problem is NoneType; expected a problem such as") for call in (
+            lambda: lasso_path(None, smallest=0.1),
+            lambda: solve_path(None, [0.5]),
+            lambda: interpolate(None),
+            lambda: optimal_set(None, cl.solve(small)),
+        )),
         (lambda: solve_path(small, np.array(0.5)),
          InputError, "betas is array.0.5.; expected a sequ"),
         (lambda: optimal_set(small, cl.solve(small), slack="a"),
