@@ -19,13 +19,7 @@ from torch import Tensor
 from convexlib.arrangements import enumerate_arrangements
 from convexlib.arrangements.rowspace import near_rows
 from convexlib.arrays import EPS, Floats
-from convexlib.checks import (
-    as_tensor,
-    check_finite,
-    check_matrix,
-    check_positive_int,
-    check_scale,
-)
+from convexlib.checks import as_tensor, check_finite, check_matrix, check_positive_int, check_scale
 from convexlib.errors import InputError
 
 __all__ = [

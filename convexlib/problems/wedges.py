@@ -28,7 +28,7 @@ from convexlib.checks import (
 from convexlib.errors import InputError, ProblemError
 from convexlib.losses import get_loss
 from convexlib.networks import TwoLayerGatedReLU, TwoLayerReLU, read_two_layer
-from convexlib.networks.two_layer import sequential
+from convexlib.networks.two_layer import outputs, sequential
 from convexlib.problems.base import check_same_device, double, weights_of
 from convexlib.problems.dictionary import DictionaryLasso
 from convexlib.result import Result
@@ -324,7 +324,7 @@ class WedgeLasso(DictionaryLasso):
         check_same_device(network, self.X)
         exact = double(network)
         parts = read_two_layer(exact)
-        fitted = exact(self.X.double()).detach().reshape(-1)
+        fitted = outputs(exact, self.X.double())
         w = parts.U[:, : self.X.shape[1]]
         sizes = torch.linalg.vector_norm(w, self.norm, dim=1)
         decay = 0.5 * float((sizes**2).sum() + (parts.alpha**2).sum())
