@@ -11,7 +11,17 @@ import convexlib as cl
 from convexlib.errors import InputError
 from convexlib.solvers.refine import refine
 from experiments import runner
-from experiments.bounds import EXPERIMENT, LOGISTIC, SETS, compute, configs, load, tables
+from experiments.bounds import (
+    CLASSES,
+    EXPERIMENT,
+    LOGISTIC,
+    SETS,
+    compute,
+    configs,
+    load,
+    load_classes,
+    tables,
+)
 from experiments.bounds.methods import SLACK
 from experiments.spot_check import compare
 
@@ -53,10 +63,42 @@ def test_lags_are_those_of_the_ecg_and_classes_are_signs():
 
 def test_every_table_has_every_beta_and_some_the_logistic_loss():
     full = configs("full")
-    squared = [(c["set"], c["ratio"]) for c in full if c["loss"] == "squared"]
+    classes = [(c["set"], c["ratio"]) for c in full if "outputs" in c]
+    assert sorted(classes) == sorted((s, r) for s in CLASSES for r in (0.5, 0.1, 0.01))
+    squared = [
+        (c["set"], c["ratio"]) for c in full if c["loss"] == "squared" and "outputs" not in c
+    ]
     assert sorted(squared) == sorted((s, r) for s in SETS for r in (0.5, 0.1, 0.01, 0.001))
     assert [c["set"] for c in full if c["loss"] == "logistic"] == list(LOGISTIC)
     assert all(c["seconds"] == [0, 10] for c in full)
+
+
+def test_classifiers_are_certified_as_a_whole(tmp_path):
+    config = next(c for c in configs("full") if c["set"] == "wine" and "outputs" in c)
+    config = {**config, "ratio": 0.5, "seconds": [0, 0.5]}
+    (record,) = runner.run("bounds", compute, [config], folder=tmp_path)
+    result = record["result"]
+    X, Y = load_classes("wine")
+    assert result["rows"] == [178, 14]
+    assert result["classes"] == Y.shape[1] == 3
+    assert Y.sum(dim=1).eq(1.0).all()
+    none, some = result["certificates"]
+    assert none["dual"] <= some["dual"] <= result["primal"]
+    assert none["gap"] < 0.1
+    assert result["beta_max_found"] <= result["beta_max"]
+    # The zero network is worse, and so is the best one of which each neuron feeds one class.
+    assert result["primal"] < 0.5 * float((Y**2).sum())
+    columns = (
+        cl.TwoLayer(X, y, beta=result["beta"], arrangements="generate") for y in Y.T.contiguous()
+    )
+    alone = sum(cl.solve(column, tol=1e-3, max_nodes=0).value for column in columns)
+    assert result["primal"] < alone
+    assert EXPERIMENT.missed(record) is None
+    (row,) = tables.gaps([record], outputs="classes")
+    assert row["classes"] == 3
+    assert row["gaps"] == {0.5: {0: none["gap"], 0.5: some["gap"]}}
+    assert tables.gaps([record]) == []
+    assert "classes" in EXPERIMENT.table([record])
 
 
 def test_certificates_bracket_one_network_and_time_does_no_harm(record):
