@@ -15,6 +15,7 @@ best unit for z.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,12 +37,14 @@ from convexlib.checks import (
 from convexlib.errors import InputError
 from convexlib.losses import SmoothLoss, get_loss
 from convexlib.losses.base import best_of_scales, dot, square
+from convexlib.pricing.relaxation import Relaxed
 from convexlib.result import Result, relative_gap
 from convexlib.runtime import waiting
 
 # A gap that a given dual point proves is not improved any more: the default of `solve`, and the
 # rounding of a network to float32.
 CLOSED = 1.2e-6
+_OPEN = 1e-4  # relative gap to the best network known that is worth the time for better points
 SECONDS = 12.0  # for better dual points, unless a call says otherwise
 
 # For a dual point: an upper bound on its best unit, which need not be tight below the second
@@ -204,6 +207,43 @@ def best_certificate(
             Certificate(primal, dual, rigorous, z, shrunk, method, regularizer, kind.name)
         )
     return max(candidates, key=lambda candidate: candidate.dual)
+
+
+class Candidates:
+    """Certificates of one network from different dual points, of which the best one counts."""
+
+    def __init__(
+        self, primal: float, y: Tensor, beta: float, *, report: Report = unheard, **settings: Any
+    ) -> None:
+        """For a network of value `primal`; the settings are those of `best_certificate`."""
+        self.primal, self.y, self.beta = primal, y, beta
+        self.report, self.settings = report, settings
+        self.all: list[Certificate] = []
+
+    @property
+    def best(self) -> Certificate:
+        """The certificate with the highest bound."""
+        return max(self.all, key=lambda certificate: certificate.dual)
+
+    def add(self, point: Tensor, bound: UnitBound) -> float:
+        """Certify by a point; returns the seconds of this thread that it took."""
+        start = time.thread_time()
+        self.all.append(
+            best_certificate(self.primal, [point], self.y, self.beta, bound, **self.settings)
+        )
+        self.report(self.best)
+        return time.thread_time() - start
+
+    def is_open(self, optimum: float) -> bool:
+        """Whether better points are worth the time, where the optimum is at most this."""
+        return self.best.dual < (1.0 - _OPEN) * optimum
+
+    def add_while_open(self, points: Iterable[Relaxed], optimum: float) -> None:
+        """Certify by points that come with their bounds, until the gap is closed."""
+        for point in points:
+            self.add(point.z, point.bound)
+            if not self.is_open(optimum):
+                return
 
 
 def _level(z: Tensor, y: Tensor, beta: float, root: float, loss: SmoothLoss) -> float:

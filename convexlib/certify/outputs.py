@@ -26,7 +26,6 @@ for a bound that sees all outputs at once (`convexlib.pricing.joint_relaxation`)
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 import torch
@@ -34,15 +33,8 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from convexlib.arrays import Floats
-from convexlib.certify.certificate import (
-    CLOSED,
-    Certificate,
-    Report,
-    UnitBound,
-    best_certificate,
-    unheard,
-)
-from convexlib.certify.two_layer import BRANCHING_RANK, GLANCE, OPEN, Standing, penalty
+from convexlib.certify.certificate import CLOSED, Candidates, Certificate, Report, unheard
+from convexlib.certify.two_layer import BRANCHING_RANK, GLANCE, Standing, penalty
 from convexlib.errors import InputError
 from convexlib.losses import SmoothLoss
 from convexlib.networks.two_layer import read_outputs
@@ -86,30 +78,18 @@ def certify_outputs(
     fitted = torch.stack([state.fitted for state in states], dim=1)
     primal = kind.value(fitted, targets) + beta * penalty(parts, regularizer)
 
-    found: list[Certificate] = []
-
-    def consider(point: Tensor, bound: UnitBound) -> None:
-        found.append(
-            best_certificate(
-                primal, [point], targets, beta, bound, regularizer=regularizer, output_bias=bias,
-                loss=loss,
-            )
-        )  # fmt: skip
-        report(best())
+    found = Candidates(
+        primal, targets, beta, regularizer=regularizer, output_bias=bias, loss=loss, report=report
+    )
 
     def search(point: Tensor, nodes: int) -> float:
-        """Consider a point, with so many cones for its best neuron; the seconds it took."""
-        start = time.thread_time()
+        """Add a point, with so many cones for its best neuron; the seconds it took."""
 
         def bound(Z: Tensor, level: float) -> tuple[float, bool, str]:
             priced = price_outputs(data, Z, target=max(beta, level), max_nodes=nodes)
             return priced.upper, True, priced.method
 
-        consider(point, bound)
-        return time.thread_time() - start
-
-    def best() -> Certificate:
-        return max(found, key=lambda certificate: certificate.dual)
+        return found.add(point, bound)
 
     rank = row_space(data)[0].shape[1]
     # Above that rank millions of cones come last.
@@ -117,11 +97,11 @@ def certify_outputs(
     took = 0.0
     if z is not None:
         took = search(z.double().cpu(), first)
-        if not (refine or max_seconds) or best().relative_gap <= CLOSED:
-            return best()
+        if not (refine or max_seconds) or found.best.relative_gap <= CLOSED:
+            return found.best
     U, A = parts[0].U.cpu(), torch.stack([part.alpha.cpu() for part in parts], dim=1)
     point, optimum = kind.dual_point(fitted, targets), primal
-    if refine or not found:
+    if refine or not found.all:
         took = search(point, first)
     if refine:
         b = torch.tensor([part.output_bias for part in parts]).double() if bias else None
@@ -129,22 +109,17 @@ def certify_outputs(
         optimum = min(optimum, value)
         took = search(point, first)
 
-    def is_open() -> bool:
-        return best().dual < (1.0 - OPEN) * optimum
-
-    if max_seconds and is_open():
+    if max_seconds and found.is_open(optimum):
         mass = torch.linalg.vector_norm(A, dim=1) / torch.linalg.vector_norm(U, dim=1)
         moment = (U.T * mass.nan_to_num(0.0, 0.0, 0.0)) @ U
-        for relaxation in jointly_relaxed(
+        chosen = jointly_relaxed(
             data, targets, beta, kind, point, moment, output_bias=bias, max_seconds=max_seconds
-        ):
-            consider(relaxation.z, relaxation.bound)
-            if not is_open():
-                break
-    if first < max_nodes and rank <= LARGEST_RANK and is_open():
+        )
+        found.add_while_open(chosen, optimum)
+    if first < max_nodes and rank <= LARGEST_RANK and found.is_open(optimum):
         nodes = min(first * max_seconds / max(took, 1e-9), max_nodes)
         search(point, int(nodes))
-    return best()
+    return found.best
 
 
 def improved(

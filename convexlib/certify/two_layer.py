@@ -6,7 +6,6 @@ under the path norm it is :math:`\|u\| |\alpha|` itself. So both have one lower 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -21,10 +20,9 @@ from convexlib.arrangements.patterns import are_patterns_of
 from convexlib.arrays import EPS
 from convexlib.certify.certificate import (
     CLOSED,
+    Candidates,
     Certificate,
     Report,
-    UnitBound,
-    best_certificate,
     unheard,
 )
 from convexlib.cones import ConeProjector
@@ -40,7 +38,6 @@ from convexlib.solvers.refine import refine as refine_dual
 
 BRANCHING_RANK = 5  # up to here branch and bound is the cheaper proof
 GLANCE = 100_000  # cones for a dual point where there is a better one
-OPEN = 1e-4  # relative gap to the best network known that is worth the time for better points
 _CLOSE = 1e-6  # part of beta that a dual point may stay below it
 _LISTABLE = 50_000  # patterns worth enumerating for a proof above that rank
 
@@ -69,27 +66,15 @@ def certify_two_layer(
     primal = state.objective(beta, regularizer)
     bias = parts.output_bias is not None
 
-    found: list[Certificate] = []
-
-    def consider(point: Tensor, bound: UnitBound) -> None:
-        found.append(
-            best_certificate(
-                primal, [point], state.y, beta, bound, regularizer=regularizer, output_bias=bias,
-                loss=loss,
-            )
-        )  # fmt: skip
-        report(best())
+    found = Candidates(
+        primal, state.y, beta, regularizer=regularizer, output_bias=bias, loss=loss, report=report
+    )
 
     def search(point: Tensor, nodes: int) -> float:
-        """Consider a point, with so many cones for its best neuron; the seconds it took."""
-        start = time.thread_time()
-        consider(
+        """Add a point, with so many cones for its best neuron; the seconds it took."""
+        return found.add(
             point, lambda z, level: bound_neurons(state.data, z, beta, level, arrangements, nodes)
         )
-        return time.thread_time() - start
-
-    def best() -> Certificate:
-        return max(found, key=lambda certificate: certificate.dual)
 
     rank = row_space(state.data)[0].shape[1]
     if arrangements is not None:
@@ -101,8 +86,8 @@ def certify_two_layer(
     if z is not None:
         z = z.double().cpu()
         took = search(z, first)
-        if not (refine or max_seconds) or best().relative_gap <= CLOSED:
-            return best()
+        if not (refine or max_seconds) or found.best.relative_gap <= CLOSED:
+            return found.best
     if refine:
         refined = refine_dual(
             state.data, state.y, beta, parts.U.cpu(), parts.output_bias,
@@ -113,23 +98,18 @@ def certify_two_layer(
     for point in points:
         took = search(point, first)
     # The network's own dual point is hardly ever better than another: a glance at it is enough.
-    took = search(state.z, glance if found else first) if refine or not found else took
+    took = search(state.z, glance if found.all else first) if refine or not found.all else took
 
-    def is_open() -> bool:
-        return best().dual < (1.0 - OPEN) * optimum
-
-    if max_seconds and is_open():
-        for relaxation in relaxed(
+    if max_seconds and found.is_open(optimum):
+        chosen = relaxed(
             state.data, state.y, beta, state.loss, output_bias=bias, max_seconds=max_seconds
-        ):
-            consider(relaxation.z, relaxation.bound)
-            if not is_open():
-                break
-    if first < max_nodes and rank <= LARGEST_RANK and is_open():
+        )
+        found.add_while_open(chosen, optimum)
+    if first < max_nodes and rank <= LARGEST_RANK and found.is_open(optimum):
         nodes = min(first * max_seconds / max(took, 1e-9), max_nodes)
         last = points[-1] if points else state.z if z is None else z
         search(last, int(nodes))
-    return best()
+    return found.best
 
 
 def searched(data: Tensor, max_nodes: int) -> int:
