@@ -2,6 +2,7 @@
 
 from itertools import islice
 
+import cvxpy as cp
 import mpmath
 import numpy as np
 import pytest
@@ -121,6 +122,39 @@ def points(X, Y, beta, loss="squared", *, seconds=60.0, count=2, output_bias=Fal
         max_seconds=seconds,
     )  # fmt: skip
     return list(islice(found, count))
+
+
+def semidefinite(X, Y, beta):
+    """The largest dual value of which the bound on all pairs is at most beta, by CVXPY."""
+    n, d, c = *X.shape, Y.shape[1]
+    rows = X / np.linalg.norm(X, axis=1)[:, None]
+    theta = np.where(rows @ rows.T < 0, -1.0, 1.0)
+    Z, mu = cp.Variable((n, c)), cp.Variable(n)
+    first, second = (cp.Variable((n, n), nonneg=True) for _ in range(2))  # (Lambda +- nu) / 2
+    above = np.triu(np.ones((n, n)), 1)
+    upper, nu = cp.multiply(above, first + second), cp.multiply(above, first - second)
+    near, turned = upper + upper.T, nu.T - cp.multiply(theta, nu)
+    N = cp.hstack([0.5 * Z, 2 * turned @ X])
+    middle = X.T @ (cp.diag(mu) - cp.multiply(theta, near)) @ X
+    K = cp.bmat([[np.zeros((c, c)), 0.25 * Z.T @ X], [0.25 * X.T @ Z, middle]])
+    whole = cp.bmat([[0.5 * beta * np.eye(c + d) - K, 0.5 * N.T], [0.5 * N, cp.diag(mu) - near]])
+    dual = cp.sum(cp.multiply(Y, Z)) - 0.5 * cp.sum_squares(Z)
+    return cp.Problem(cp.Maximize(dual), [0.5 * (whole + whole.T) >> 0]).solve(solver=cp.CLARABEL)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_best_point_is_that_of_a_semidefinite_program(seed):
+    rng = np.random.default_rng(seed)
+    X, Y = rng.standard_normal((8, 3)), rng.standard_normal((8, 2))
+    X, Y = torch.from_numpy(X), torch.from_numpy(Y)
+    beta = 0.3 * highest(X, Y)
+    best = semidefinite(X.numpy(), Y.numpy(), beta)
+    found = []
+    for point in points(X, Y, beta, count=9):
+        scale = get_loss("squared").best_scale(point.z, Y, beta / point.reach)
+        found.append(get_loss("squared").dual_value(scale * point.z, Y))
+    assert max(found) <= best * (1 + 1e-6)
+    assert max(found) >= best * (1 - 3e-2)  # how far the minimisation comes in its steps
 
 
 @pytest.mark.parametrize("loss", ["squared", "logistic", "squared_hinge"])
