@@ -37,7 +37,7 @@ from convexlib.checks import (
 from convexlib.errors import InputError
 from convexlib.losses import SmoothLoss, get_loss
 from convexlib.losses.base import best_of_scales, dot, square
-from convexlib.pricing.relaxation import Relaxed
+from convexlib.pricing.relaxed_program import Relaxed
 from convexlib.result import Result, relative_gap
 from convexlib.runtime import waiting
 

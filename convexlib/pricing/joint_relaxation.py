@@ -56,7 +56,7 @@ from torch import Tensor
 from convexlib.arrays import EPS, Floats
 from convexlib.losses import SmoothLoss
 from convexlib.pricing.quadratic_bound import Pairs, ball_minimum
-from convexlib.pricing.relaxation import (
+from convexlib.pricing.relaxed_program import (
     Clock,
     Program,
     Relaxed,
@@ -237,12 +237,12 @@ class JointBound:
         middle[np.diag_indices(self.n)] = mu
         return near, mu, gamma, N, middle
 
-    def _hessian(self, Z: Floats, curved: Floats, middle: Floats) -> Floats:
+    def _hessian(self, rows: Floats, Z: Floats, curved: Floats, middle: Floats) -> Floats:
         """H, of which `curved` is the first part."""
-        H, c, cross = curved.copy(), self.c, 0.25 * (Z.T @ self.rows)
+        H, c, cross = curved.copy(), self.c, 0.25 * (Z.T @ rows)
         H[:c, c:] += cross
         H[c:, :c] += cross.T
-        H[c:, c:] += self.rows.T @ (middle @ self.rows)
+        H[c:, c:] += rows.T @ (middle @ rows)
         return 0.5 * (H + H.T)
 
     def _solved(self, mu: Floats, near: Floats, N: Floats) -> Floats:
@@ -257,7 +257,7 @@ class JointBound:
         r, delta, products = self._read(point)
         near, mu, _, N, middle = self._parts(r, delta, products, Z)
         B = self._solved(mu, near, N)
-        H = self._hessian(Z, 0.25 * (N.T @ B), middle)
+        H = self._hessian(self.rows, Z, 0.25 * (N.T @ B), middle)
         value, _, moment = ball_minimum(np.zeros(len(H)), H, 0.5 * barrier)
         moment = 2.0 * moment  # of v, whose square is 2 on average
         c, X, i, j, signs = self.c, self.rows, self.pairs.i, self.pairs.j, self.pairs.signs
@@ -295,9 +295,10 @@ class JointBound:
         rest = np.abs(N - AB) + self.rounding * (size_N + size_AB)
         left = float(((r @ rest) * (rest / image[:, None]).max(axis=0)).sum())
         curved = N.T @ B
-        H = self._hessian(Z, 0.25 * (curved + curved.T - B.T @ AB), middle)
+        H = self._hessian(self.rows, Z, 0.25 * (curved + curved.T - B.T @ AB), middle)
         # The same with the sizes of all terms.
-        terms = self._hessian(size_Z, 0.25 * size_B.T @ (2.0 * size_N + size_AB), np.abs(middle))
+        curved = 0.25 * size_B.T @ (2.0 * size_N + size_AB)
+        terms = self._hessian(X, size_Z, curved, np.abs(middle))
         mass = float(np.linalg.norm(terms)) + float(np.linalg.norm(size_B.T @ size_N))
         # The error of an eigenvalue is a small multiple of EPS and of the norm, too.
         top = max(float(np.linalg.eigvalsh(H)[-1]) + self.rounding * mass, 0.0)

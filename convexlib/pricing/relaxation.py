@@ -32,7 +32,6 @@ leaves this module.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -41,53 +40,33 @@ from typing import Any
 import numpy as np
 import torch
 from numba import njit
-from scipy.optimize import Bounds, minimize
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 import convexlib.runtime  # noqa: F401  # a place for the kernels
-from convexlib.arrays import EPS, Floats
+from convexlib.arrays import Floats
 from convexlib.losses import SmoothLoss
-from convexlib.pricing.condense import row_space
 from convexlib.pricing.quadratic_bound import Indices, PairBound, Pairs, quadratic_bound, solved
+from convexlib.pricing.relaxed_program import (
+    Clock,
+    Program,
+    Relaxed,
+    Scaled,
+    inside_domain,
+    minimised,
+    nearest,
+)
 from convexlib.runtime import out_of_time
 
 _SMOOTHING = ((1e-1, 150), (1e-2, 150), (1e-3, 200))  # of the lower end of T, and steps
 _NEIGHBOURS = 15  # of each sample
-_NEAR = 0.3  # by what part others may be nearer than those that count as nearest
-_BLOCK = 1024  # samples whose neighbours are sought at once
 _K = 12
 _ROUNDS, _STEPS = 9, 120  # of the multipliers, and of L-BFGS in each
 _PENALTY, _GROWTH = 30.0, 1.4
 _IDLE = 1e-4  # pairs with a smaller part of the largest multiplier are dropped half-way
-_FAR = 300  # binary orders of magnitude
 _SHARE = 0.5  # of the time is for the pairs, the rest for the proof
 _BARRIERS = (3e-3, 1e-3, 5e-4, 3e-4, *4 * (2e-4,))  # of the proof's rounds, as parts of beta
 _PROOF_STEPS, _MEMORY = 400, 20  # of L-BFGS, which a restart makes forget
 _SHIFTS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # of A, until it is positive definite
-
-
-@dataclass(frozen=True, eq=False)
-class Relaxed:
-    r"""A dual point (n,) in the domain of the loss.
-
-    Attributes
-    ----------
-    z : Tensor (n,)
-        The point, not scaled to be feasible.
-    reach : float
-        A proven upper bound on :math:`\max |z^\top (Xu)_+|` over unit u.
-    method : str
-        ``"moments"`` or ``"pairs"``.
-    """
-
-    z: Tensor
-    reach: float
-    method: str
-
-    def bound(self, _: Tensor, __: float) -> tuple[float, bool, str]:
-        """The bound for z, that it is proven, and how."""
-        return self.reach, True, self.method
 
 
 def relaxed(
@@ -119,74 +98,6 @@ def relaxed(
         yield from scaled.back(_steps(scaled.program, clock))
 
 
-@dataclass(frozen=True, eq=False)
-class Scaled:
-    """A program whose rows and real targets are about 1, by powers of two: nothing rounds.
-
-    Attributes
-    ----------
-    program : Program
-        In coordinates of the row space, without the rows that are zero.
-    basis : Tensor (d, r)
-        Of the row space.
-    """
-
-    program: Program
-    basis: Tensor
-    used: Tensor  # rows that are not zero
-    y: Tensor
-    size: int  # of the rows
-    units: int  # of the targets
-    hidden: float  # of the rows, by the change of coordinates
-
-    @classmethod
-    def of(
-        cls, X: Tensor, y: Tensor, beta: float, loss: SmoothLoss, output_bias: bool
-    ) -> Scaled | None:
-        """None where there is nothing to relax, or where scales are too far apart."""
-        used = X.any(dim=1)
-        if int(used.sum()) < 2:
-            return None
-        C, Q, hidden = row_space(X[used])
-        targets = y[used].numpy()
-        # Real targets are scaled, labels are not; the penalty of neurons, but not that of an output
-        # bias, balances both.
-        size = math.frexp(float(C.abs().max()))[1]
-        units = math.frexp(float(np.abs(targets).max()))[1] if loss.name == "squared" else 0
-        weight = math.frexp(beta)[1] - size - units
-        if max(abs(size), abs(units), abs(weight)) > _FAR:
-            return None
-        program = Program(
-            torch.from_numpy(np.ldexp(C.numpy(), -size)),
-            torch.from_numpy(np.ldexp(targets, -units)),
-            math.ldexp(beta, -size - units),
-            beta if output_bias else None,
-            loss,
-        )
-        return cls(program, Q, used, y, size, units, hidden)
-
-    def back(self, steps: Iterator[tuple[Tensor, float, str]]) -> Iterator[Relaxed]:
-        """Dual points of the program, their bounds and methods as those of the data."""
-        # Unit u have coordinates of length at most this.
-        stretched = 1.0 + 16.0 * sum(self.basis.shape) * EPS
-        while True:
-            try:
-                with np.errstate(all="ignore"):
-                    step = next(steps, None)
-            except np.linalg.LinAlgError:  # numbers have left the floats
-                return
-            if step is None:
-                return
-            z, reach, method = step
-            # A sample at the origin is no neuron's business: any z is feasible there.
-            whole = self.program.loss.dual_point(torch.zeros_like(self.y), self.y)
-            whole[self.used] = torch.from_numpy(np.ldexp(z.numpy(), self.units))
-            bound = math.ldexp(reach, self.size + self.units) * stretched
-            bound += self.hidden * float(torch.linalg.vector_norm(whole))
-            if math.isfinite(bound) and bool(torch.isfinite(whole).all()):
-                yield Relaxed(whole, bound, method)
-
-
 def _steps(program: Program, clock: Clock) -> Iterator[tuple[Tensor, float, str]]:
     z, factors = _moments(program)
     reach = [
@@ -198,50 +109,6 @@ def _steps(program: Program, clock: Clock) -> Iterator[tuple[Tensor, float, str]
     if found is not None:
         for z, bound in _proofs(program, found, clock):
             yield z, bound, "pairs"
-
-
-class Clock:
-    """Processor time of this thread that is left: a busy machine gives the same points later.
-
-    A limit on the wall, if there is one, holds as well.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.end = time.thread_time() + seconds
-
-    def part(self, share: float) -> Clock:
-        """A clock for a part of what is left."""
-        return Clock(share * (self.end - time.thread_time()))
-
-    @property
-    def over(self) -> bool:
-        return out_of_time() or time.thread_time() > self.end
-
-
-def minimised(
-    function: Callable[[Floats], tuple[Any, ...]],
-    point: Floats,
-    steps: int,
-    clock: Clock,
-    bounds: Bounds | None = None,
-    memory: int = 8,
-) -> Floats:
-    """L-BFGS until the time is over; the function returns value, gradient and what else it has."""
-
-    def check(_: Floats) -> None:
-        if clock.over:
-            raise StopIteration
-
-    found: Floats = minimize(
-        lambda x: function(x)[:2],
-        point,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=bounds,
-        callback=check,
-        options={"maxiter": steps, "maxfun": 2 * steps, "maxcor": memory},
-    ).x
-    return found
 
 
 def _with_gradient(
@@ -257,41 +124,6 @@ def _with_gradient(
         return float(value.detach()), x.grad.numpy()
 
     return both
-
-
-@dataclass(frozen=True, eq=False)
-class Program:
-    """Rows (n, d) in coordinates of their row space, none of them zero; targets and loss."""
-
-    rows: Tensor
-    y: Tensor
-    beta: float
-    decay: float | None  # of the output bias, if there is one
-    loss: SmoothLoss
-
-    @property
-    def n(self) -> int:
-        return self.rows.shape[0]
-
-    @property
-    def d(self) -> int:
-        return self.rows.shape[1]
-
-    def objective(self, outputs: Tensor, factors: _Factors) -> Tensor:
-        """Of a relaxed network with these outputs, output bias included."""
-        value = self.loss.terms(outputs, self.y).sum() + self.beta * factors.mass.sum()
-        return value + 0.5 * (self.decay or 0.0) * factors.bias**2
-
-    def negative_dual(self, z: Floats) -> tuple[float, Floats]:
-        """-d(z), with the output bias, and its gradient."""
-        point = torch.from_numpy(z)
-        value = -self.loss.dual_value(point, self.y)
-        gradient: Floats = self.loss.conjugate_gradient(point, self.y).numpy().copy()
-        if self.decay is not None:
-            totals = z.sum(axis=0)  # of every output
-            value += 0.5 * float(np.sum(totals**2)) / self.decay
-            gradient += totals / self.decay
-        return value, gradient
 
 
 class _Factors:
@@ -335,6 +167,12 @@ class _Factors:
         return found
 
 
+def _objective(program: Program, outputs: Tensor, factors: _Factors) -> Tensor:
+    """Of a relaxed network with these outputs, output bias included."""
+    value = program.loss.terms(outputs, program.y).sum() + program.beta * factors.mass.sum()
+    return value + 0.5 * (program.decay or 0.0) * factors.bias**2
+
+
 def _moments(program: Program) -> tuple[Tensor, _Factors]:
     """Dual point and moments of the relaxation without pairs."""
     rows, y, loss, d = program.rows, program.y, program.loss, program.d
@@ -362,7 +200,7 @@ def _moments(program: Program) -> tuple[Tensor, _Factors]:
 
         def objective(x: Tensor, smoothing: float = smoothing) -> Tensor:
             factors = _Factors(x, program)
-            return program.objective(outputs(factors, smoothing), factors)
+            return _objective(program, outputs(factors, smoothing), factors)
 
         point = minimised(_with_gradient(objective), point, steps, Clock(math.inf))
     factors = _Factors(torch.from_numpy(point), program)
@@ -449,7 +287,7 @@ def _pair_multipliers(
                     2.0 * penalty
                 )
             side.state = (P.detach(), R.detach(), T.detach(), first.detach(), reach.detach())
-        return value + program.objective(outputs, factors)
+        return value + _objective(program, outputs, factors)
 
     function = _with_gradient(lagrangian)
     for count in range(_ROUNDS):
@@ -469,25 +307,6 @@ def _pair_multipliers(
             penalty *= _GROWTH
     factors = _Factors(torch.from_numpy(point[:head]), program)
     return _Sides(program.loss.dual_point(outputs.detach(), program.y), factors, sides)
-
-
-def nearest(P: Floats, count: int, clock: Clock) -> tuple[Indices, Indices] | None:
-    """Pairs i < j of each row and the `count` others whose lines are nearest to its own."""
-    n = len(P)
-    count = min(count, n - 1)
-    P = P / np.maximum(np.linalg.norm(P, axis=1), 1e-300)[:, None]
-    tree, codes = cKDTree(np.concatenate([P, -P])), []
-    for start in range(0, n, _BLOCK):
-        if clock.over:
-            return None
-        part = P[start : start + _BLOCK]
-        others = tree.query(part, k=count + 1, eps=_NEAR)[1].ravel() % n
-        own = np.repeat(np.arange(start, start + len(part)), count + 1)
-        apart = own != others
-        own, others = own[apart], others[apart]
-        codes.append(np.minimum(own, others) * n + np.maximum(own, others))
-    pairs = np.unique(np.concatenate(codes))
-    return pairs // n, pairs % n
 
 
 class _PairPenalty(torch.autograd.Function):
@@ -576,16 +395,6 @@ def _proofs(program: Program, found: _Sides, clock: Clock) -> Iterator[tuple[Ten
         yield torch.from_numpy(z), max(reach)
         if clock.over:
             return
-
-
-def inside_domain(program: Program, size: int) -> Bounds:
-    """Bounds for L-BFGS: z, in front, strictly inside of the domain of the dual, all else free."""
-    far = torch.full_like(program.y, 1e300)
-    ends = [program.loss.restrict(sign * far, program.y).numpy().ravel() for sign in (-1.0, 1.0)]
-    low, high = np.minimum(*ends), np.maximum(*ends)
-    inside = 1e-9 * np.minimum(high - low, 1.0)
-    free = np.full(size - len(low), np.inf)
-    return Bounds(np.append(low + inside, -free), np.append(high - inside, free))
 
 
 def _start_of_proof(

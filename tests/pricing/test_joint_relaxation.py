@@ -13,7 +13,7 @@ from convexlib.pricing import joint_relaxation
 from convexlib.pricing.joint import best_neurons, price_outputs
 from convexlib.pricing.joint_relaxation import JointBound, jointly_relaxed
 from convexlib.pricing.quadratic_bound import Pairs
-from convexlib.pricing.relaxation import Clock, minimised
+from convexlib.pricing.relaxed_program import Clock, minimised
 from convexlib.runtime import time_limit
 
 
@@ -87,6 +87,25 @@ def test_rounding_is_covered_where_the_matrix_is_nearly_singular():
     point[bound.n : 2 * bound.n] = -60.0  # no delta at all
     digits = eighty_digits(X, Z, bound, point)
     assert digits <= bound.proven(point, Z) < np.inf
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_rounding_is_covered_where_terms_cancel(seed):
+    """Opposite rows and large multipliers: H is small beside the terms that it is a sum of."""
+    rng = np.random.default_rng(seed)
+    m, d, c = rng.integers(2, 6), rng.integers(1, 3), rng.integers(1, 3)
+    half = rng.standard_normal((m, d))
+    apart = 1.0 + 10.0 ** rng.uniform(-16, -6) * rng.standard_normal((m, 1))
+    X = np.concatenate([half, -half * apart])
+    Z = rng.standard_normal((2 * m, c)) * 10.0 ** rng.choice([0, -4, -8, -12, -16, -20])
+    pairs = Pairs(np.arange(m), np.arange(m) + m, np.full(m, -1.0), 2 * m)
+    bound = JointBound(X, pairs, c)
+    point = rng.standard_normal(bound.size)
+    point[2 * m : 4 * m] = rng.choice([-60, -30, -10, 0])  # delta
+    point[4 * m :] = rng.choice([0, 10, 30])  # pairs
+    if rng.random() < 0.5:
+        point[: 2 * m] = 0.0
+    assert eighty_digits(X, Z, bound, point) <= bound.proven(point, Z)
 
 
 @pytest.mark.parametrize("seed", range(6))
