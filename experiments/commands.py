@@ -49,6 +49,7 @@ EXPERIMENTS = {
 
 
 PROGRAM = "experiments"
+_SEEDS = 10_000
 complain = partial(console.complain, program=PROGRAM)
 warnings_in_one_line = partial(console.warnings_in_one_line, PROGRAM)
 
@@ -95,13 +96,13 @@ def add_check(commands: Any) -> None:
     """Add the command `check EXPERIMENT K`."""
     text = "make K random records of the book (with --quick: of quick runs) again and compare"
     parser = commands.add_parser("check", help=text, description=f"{text}; nothing is written.")
-    add_experiment(parser)
+    add_experiment(parser, "full")
     parser.add_argument("count", type=positive, metavar="K")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="S", help="of the choice of records (default: 0)"
     )
     add_options(parser)
-    parser.set_defaults(run=check_records, profile="full")
+    parser.set_defaults(run=check_records)
 
 
 def add_table(commands: Any) -> None:
@@ -111,15 +112,16 @@ def add_table(commands: Any) -> None:
     parser.set_defaults(run=print_table)
 
 
-def add_experiment(parser: argparse.ArgumentParser) -> None:
+def add_experiment(parser: argparse.ArgumentParser, usual: str = "quick") -> None:
     """Add the name of an experiment and its profile."""
     parser.add_argument("experiment", choices=sorted(EXPERIMENTS))
     profile = parser.add_mutually_exclusive_group()
-    for name, text in (("quick", "under a minute (default)"), ("full", "as in the book")):
+    for name, text in (("quick", "a minute on an idle machine"), ("full", "as in the book")):
+        text += " (default)" if name == usual else ""
         profile.add_argument(
             f"--{name}", dest="profile", action="store_const", const=name, help=text
         )
-    parser.set_defaults(profile="quick")
+    parser.set_defaults(profile=usual)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -230,6 +232,8 @@ def variation(chosen: argparse.Namespace) -> dict[str, Any]:
     changes = dict(chosen.changes)
     if len(changes) < len(chosen.changes):
         raise InputError("got --set twice for one key; expected a value for each key.")
+    if chosen.seeds is not None and "seeds" in changes:
+        raise InputError("got --seeds and --set seeds=...; expected one of them.")
     return {
         "profile": chosen.profile,
         "device": str(check_device(chosen.device)),
@@ -321,9 +325,12 @@ def seeds(text: str) -> list[int]:
     """Read "0-4" or "0,2,5"."""
     try:
         ends = [part.partition("-") for part in text.split(",")]
-        found = [s for a, dash, b in ends for s in range(int(a), int(b if dash else a) + 1)]
+        ranges = [range(int(a), int(b if dash else a) + 1) for a, dash, b in ends]
     except ValueError:
-        found = []
+        ranges = []
+    if any(len(part) > _SEEDS for part in ranges):  # before memory is filled with them
+        raise argparse.ArgumentTypeError(f"{text!r} has more than {_SEEDS} seeds in a row")
+    found = [seed for part in ranges for seed in part]
     if not found or len(set(found)) < len(found):
         raise argparse.ArgumentTypeError(f"{text!r} is not like 0-4 or 0,2,5, without repetition")
     return found

@@ -48,6 +48,7 @@ _PROOFS = {
     "tight",
     "positive leaves": "by a bound for sub-networks of any signs; it is not tight",
 }
+_ROUNDS = 10
 _DIGITS = 17  # all that a float64 has
 _SHOWN = 8  # weights of a direction that are printed
 _NEGLIGIBLE = 1e-9  # part of the objective that is not worth a neuron; float32 rounds by more
@@ -112,7 +113,7 @@ def define(parser: argparse.ArgumentParser) -> None:
         help="improve the network, and save its state_dict here, with the keys of an nn.Sequential",
     )
     parser.add_argument(
-        "--rounds", type=int, default=10, help="of new neurons when polishing (default: 10)"
+        "--rounds", type=int, help=f"of new neurons when polishing (default: {_ROUNDS})"
     )
     parser.set_defaults(run=run_certify)
 
@@ -124,8 +125,11 @@ def run_certify(chosen: argparse.Namespace) -> int:
         raise InputError(f"--digits is {readable_count(digits)}; expected at most {_DIGITS}.")
     if chosen.tol is not None and check_real(chosen.tol, "--tol") < 0:
         raise InputError(f"--tol is {chosen.tol:g}; expected a relative gap of at least 0.")
+    rounds = _ROUNDS if chosen.rounds is None else chosen.rounds
+    check_positive_int(rounds, "--rounds", minimum=0)
+    if chosen.rounds is not None and chosen.polish is None:
+        raise InputError("got --rounds without --polish; expected both, or neither.")
     if chosen.polish is not None:
-        check_positive_int(chosen.rounds, "--rounds", minimum=0)
         check_writable(chosen.polish, chosen.model, chosen.data)
     place = check_device(chosen.device)
     scales = scales_in(chosen.model)
@@ -157,7 +161,7 @@ def run_certify(chosen: argparse.Namespace) -> int:
         missing = missing_neuron(network, X, y, beta=beta, loss=chosen.loss, progress=True)
         _print_missing(missing, table, certificate.primal)
     if chosen.polish is not None:
-        polished = polish(network, X, y, rounds=chosen.rounds, progress=True, **options)
+        polished = polish(network, X, y, rounds=rounds, progress=True, **options)
         tell()
         for stage in polished.stages:
             say(stage.name, f"{stage.objective:.{digits}g}, {stage.neurons} neurons")

@@ -26,7 +26,7 @@ from convexlib.certify.outlook import Outlook, outlook
 from convexlib.checks import check_beta, check_positive_int, check_seconds
 from convexlib.cli.console import DONE, check_writable, say, write
 from convexlib.cli.predict import Scales, saved
-from convexlib.cli.tables import add_table_options, load_table
+from convexlib.cli.tables import add_table_options, column_names, load_table
 from convexlib.errors import InputError, unwarned
 from convexlib.estimators import ConvexReLUClassifier, ConvexReLURegressor
 from convexlib.plots import use_style
@@ -49,9 +49,15 @@ def define(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--folds", type=int, default=5, help="of the cross-validation (default: 5)")
     columns = parser.add_mutually_exclusive_group()
-    names: dict[str, Any] = {"type": lambda text: text.split(","), "metavar": "NAME,NAME"}
-    columns.add_argument("--features", help="columns to use (default: all others)", **names)
-    columns.add_argument("--drop", default=[], help="columns to leave unread", **names)
+    names: dict[str, Any] = {"type": column_names, "metavar": "NAME,NAME"}
+    columns.add_argument(
+        "--features",
+        help="columns to use (default: all others); a name with a comma is in double quotes",
+        **names,
+    )
+    columns.add_argument(
+        "--drop", default=[], help="columns to leave unread, as '' the one without a name", **names
+    )
     parser.add_argument(
         "--max-seconds", type=float, help="for the last fit; by default budgets in steps"
     )
@@ -80,7 +86,8 @@ def run_fit(chosen: argparse.Namespace) -> int:
     scales = Scales.of(table, chosen.classify)
     X = scales.standard(table.X)
     y = table.y if chosen.classify else scales.targets(table.y)
-    say("data", f"{len(X)} rows, {X.shape[1]} features, target {scales.target}")
+    classes = f" of {len(scales.classes)} classes" if scales.classes is not None else ""
+    say("data", f"{len(X)} rows, {X.shape[1]} features, target {scales.target}{classes}")
     if scales.constant:
         say("constant", f"{', '.join(scales.constant)}: of no use")
     tried: list[tuple[float, float]] = []

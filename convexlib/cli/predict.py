@@ -64,6 +64,7 @@ class Scales:
         level, height, classes = 0.0, 1.0, None
         if classify:
             classes = sorted(set(table.y.tolist()))
+            _check_classes(classes, table)
         else:
             (level,), (height,) = _mean_and_size(table.y[:, None], table.targets)
         if height == 0.0 or (classes is not None and len(classes) < 2):
@@ -108,6 +109,34 @@ class Scales:
             return result
         signs = np.where(y[:, None] == np.array(self.classes), 1.0, -1.0)
         return signs[:, 1] if len(self.classes) == 2 else signs
+
+
+def _check_classes(classes: list[str], table: Table) -> None:
+    """Refuse names of classes that are measurements, or the same number written twice."""
+    numbers: dict[float, str] = {}
+    for label in classes:
+        try:
+            number = float(label)
+        except ValueError:
+            continue
+        if number in numbers:
+            raise InputError(
+                f"the classes of {table.targets[0][:40]!r} are called {numbers[number]!r} and "
+                f"{label!r}, the same number; expected one name for each class."
+            )
+        numbers[number] = label
+    if len(classes) > max(len(table.y) // 2, 2):
+        raise InputError(
+            f"the target {table.targets[0][:40]!r} has {len(classes)} classes in {len(table.y)} "
+            "rows; expected at most half as many as rows. A target that is measured is fitted "
+            "without --classify."
+        )
+    if len(numbers) == len(classes) and any(number % 1.0 for number in numbers):
+        raise InputError(
+            f"the classes of {table.targets[0][:40]!r} are numbers, not all of them whole (such as "
+            f"{next(numbers[number] for number in numbers if number % 1.0)!r}); expected names. "
+            "Leave --classify out for a target that is measured, or give the classes names."
+        )
 
 
 def _mean_and_size(

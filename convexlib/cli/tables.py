@@ -22,6 +22,7 @@ from convexlib.errors import InputError
 
 MAX_CELLS = 20_000_000
 DECIMALS = (".", ",")
+_ZIP = b"PK\x03\x04"  # how compressed files begin
 _MISSING = ("", "na", "nan", "n/a", "#n/a", "<na>", "null")  # as other programs write no value
 
 
@@ -36,6 +37,11 @@ class Table:
     y: NDArray[Any]
     features: tuple[str, ...]
     targets: tuple[str, ...]
+
+
+def column_names(text: str) -> list[str]:
+    """Read names with commas between them; one that has commas itself is in double quotes."""
+    return next(csv.reader([text])) or [""]
 
 
 def add_table_options(parser: argparse.ArgumentParser) -> None:
@@ -115,6 +121,7 @@ def load_table(
     columns = [] if target is None else _columns(target, names, path)
     features = names[-1:] if features == "last" else features
     kept = _kept(names, columns, features, drop, path)
+    _check_named(names, [*kept, *columns], path)
     read = kept if labels else [*kept, *columns]
     texts: list[str] = []
 
@@ -169,12 +176,32 @@ def _kept(
     else:
         kept = [place for place in range(len(names)) if place not in columns]
     kept = [place for place in kept if names[place] not in drop]
-    if not kept or set(kept) & set(columns):
+    both = next((names[place] for place in columns if place in kept), None)
+    if both is not None:
         raise InputError(
-            f"{len(kept)} features are left of the columns of {path}, or the target is one of "
-            "them; expected at least one column beside the target."
+            f"--features names {both[:40]!r}, which is the target; expected other columns. Use "
+            "--target for another target."
+        )
+    if not kept:
+        raise InputError(
+            f"no column of {path} is left as a feature; expected at least one beside the target."
         )
     return kept
+
+
+def _check_named(names: list[str], read: list[int], path: Path) -> None:
+    """Refuse a column without a name: pandas writes the numbers of rows into one."""
+    nameless = next((place for place in read if not names[place]), None)
+    if nameless is not None:
+        advice = (
+            "If it counts the rows, leave it out of the file (in pandas with index=False)"
+            if nameless == 0
+            else "A separator at the end of each line makes such a column: take it away"
+        )
+        raise InputError(
+            f"column {nameless + 1} of {path} has no name; expected one. {advice}, or tell fit "
+            "--drop ''."
+        )
 
 
 def _label(cell: str, name: str, line: int, path: Path) -> str:
@@ -232,6 +259,11 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
         kind = "it seems to be UTF-16" if wide else f"byte {error.start} is not UTF-8"
+        if content[:4] == _ZIP:
+            raise InputError(
+                f"{path} is no text, but a compressed file such as a spreadsheet; expected a CSV "
+                "file. Save it as CSV."
+            ) from error
         raise InputError(
             f"{path} is not text in UTF-8 ({kind}); expected a CSV file. Save it as UTF-8."
         ) from error
@@ -303,6 +335,12 @@ def _numbers(
                 f"{path}, line {line}, column {name[:40]!r}: got {got}; expected a finite number."
                 f"{_advice(cell.strip(), decimal)}"
             )
+        if abs(number) >= 2**53 and _DIGITS.fullmatch(cell.strip()) and int(cell) != number:
+            raise InputError(
+                f"{path}, line {line}, column {name[:40]!r}: got {cell.strip()[:40]}, an integer "
+                "beyond 2**53, which float64 cannot represent exactly. Rescale the column first, "
+                "or leave it out: such numbers are mostly names."
+            )
         numbers.append(number)
     return numbers
 
@@ -323,6 +361,7 @@ def _number(cell: str, decimal: str) -> float | None:
 _DATE = re.compile(
     r"\d{4}([-/.])\d{1,2}\1\d{1,2}([T ].*)?|\d{1,2}([-/.])\d{1,2}\3\d{2,4}|\d{1,2}:\d{2}(:.*)?"
 )
+_DIGITS = re.compile(r"[+-]?\d+")
 _WITH_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
 _WITH_POINT = re.compile(r"[+-]?\d*\.\d+(e[+-]?\d+)?", re.IGNORECASE)
 _GROUPED = re.compile(r"[+-]?\d{1,3}([., '\u2019\u00a0\u202f]\d{3})+([.,]\d*)?")
@@ -342,7 +381,10 @@ def _advice(cell: str, decimal: str) -> str:
         )
     if _GROUPED.fullmatch(cell):
         return " Take the separators of thousands out."
-    return " Encode categories as numbers, impute or drop what is missing." + _separator(cell)
+    return (
+        " Encode categories as numbers (fit takes those of the target with --classify), impute or "
+        "drop what is missing." + _separator(cell)
+    )
 
 
 def _separator(text: str, marks: str = ";\t|,") -> str:

@@ -242,7 +242,7 @@ def _millivolts(counts: np.ndarray) -> np.ndarray:
 
 def suggestion(name: object, names: list[str]) -> str:
     """Return " Did you mean ...?" with the names closest to a wrong one, or nothing."""
-    close = difflib.get_close_matches(str(name).lower(), names)
+    close = difflib.get_close_matches(name.lower(), names) if isinstance(name, str) else []
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 

@@ -204,7 +204,7 @@ def _layer(
     if isinstance(layer, nn.Flatten):
         return chain.apply("flatten", "Flatten", *given, layer.start_dim, layer.end_dim)
     if isinstance(layer, nn.Dropout | nn.AlphaDropout):
-        return chain.apply("dropout", "Dropout", *given, training=layer.training)
+        return chain.apply("dropout", "Dropout", *given, p=layer.p, training=layer.training)
     if isinstance(layer, nn.Identity):
         return chain.apply("identity", "Identity", *given)
     return chain.append(layer, name, *given)
@@ -437,10 +437,11 @@ class Chain:
         self._relu()
 
     def _dropout(self, p: Any = 0.5, training: Any = True, inplace: Any = False) -> None:
-        if training:
+        if training and p != 0.0:
             raise NotCertifiableError(
                 f"{self.owner} has Dropout in training mode, which draws other outputs each time; "
-                "expected eval mode, where it does nothing. Call network.eval() first."
+                "expected eval mode, where it does nothing. Call network.eval() first; a call of "
+                "dropout in forward follows it with training=self.training."
             )
 
     def _identity(self) -> None:

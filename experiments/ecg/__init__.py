@@ -124,8 +124,9 @@ compute = ByKind(
 
 
 def with_data(config: dict[str, Any], name: str) -> dict[str, Any] | None:
-    """Take another series; only record 100 has annotated beats."""
-    return {**config, "record": name} if config["part"] == "compare" else None
+    """Take another series, all that is left of it to test; only record 100 has annotated beats."""
+    taken = {**config, "record": name, "n_test": None}
+    return taken if config["part"] == "compare" else None
 
 
 EXPERIMENT = Experiment(

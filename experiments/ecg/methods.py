@@ -74,12 +74,14 @@ class Task:
 def load_task(
     lags: int,
     n_train: int = 2000,
-    n_test: int = 10_000,
+    n_test: int | None = 10_000,
     device: str = "cpu",
     record: int | str = 208,
     **file: str,
 ) -> Task:
     """Return the prediction of a sample from `lags` earlier ones; the first n_train rows train.
+
+    Those after them test, `n_test` of them or all that there are.
 
     Record 208 is the ECG of `load_ecg`, record 100 the one with annotated beats; a series of one's
     own is named by `file`, as `experiments.variations.own_data` has it.
@@ -91,13 +93,14 @@ def load_task(
     else:
         raise InputError(f"record is {record!r}; expected one of {sorted(SIGNALS)}.")
     name = file.get("file", f"record {record}")
-    tests = 1 if file else n_test  # of one's own series as many as there are
+    tests = 1 if n_test is None else n_test
     because = f"n_train is {n_train} and lags is {lags}, with {tests} to test"
     check_rows(name, len(signal), n_train + lags + tests, because)
     seen = signal[: n_train + lags]
     check_varies(seen, name)
     mean, scale = float(seen.mean()), float(seen.std())
-    X, y = autoregression((signal[: n_train + n_test + lags] - mean) / scale, lags)
+    used = signal if n_test is None else signal[: n_train + n_test + lags]
+    X, y = autoregression((used - mean) / scale, lags)
     X = np.column_stack([X, np.ones(len(X))])
     data = [torch.from_numpy(part).to(device) for part in (X, y)]
     X_train, y_train = (part[:n_train] for part in data)

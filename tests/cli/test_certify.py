@@ -209,6 +209,7 @@ def test_the_path_norm_and_deeper_networks(certify, tmp_path: Path) -> None:
         (("--beta=0",), "beta > 0"),
         (("--beta=nan",), "finite"),
         (("--rounds=-1", "--polish=x.pt"), "rounds is -1"),
+        (("--rounds=3",), "got --rounds without --polish"),
         (("--digits=99",), "--digits is 99; expected at most 17"),
         (("--decimal=,",), "the decimal sign is ',' and the delimiter ','"),
         (("--layers=0",), "--layers is 0; expected each of 0,2 once"),

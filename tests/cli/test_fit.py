@@ -211,7 +211,8 @@ def test_a_table_with_commas_for_points(cars, capsys):
         (("--target", "mpg"), "column 'name': got 'car 0'; expected a finite number"),
         (("--target", "origin", "--drop", "name"), "column 'origin': got 'USA'|'Europe'|'Japan'"),
         (("--target", "mpg", "--features", "power,horse"), "no column 'horse'"),
-        (("--target", "mpg", "--features", "mpg,power"), "expected at least one column beside"),
+        (("--target", "mpg", "--features", "mpg,power"), "--features names 'mpg', which is"),
+        (("--target", "mpg", "--drop", "name,origin,power,weight"), "is left as a feature"),
         (("--target", "mpg,power", "--drop", "name,origin"), "names 2 columns; expected one"),
         (("--target", "mpg", "--features", "power,power"), "names 'power' more than once"),
         (("--drop", "name,origin"), "--drop names 'origin', which is the target"),
@@ -220,7 +221,11 @@ def test_a_table_with_commas_for_points(cars, capsys):
         (("--target", "mpg", "--features", "power", "--max-seconds", "nan"), "max_seconds is nan"),
         *((("--out", out), f"--out is '{out or '.'}', a folder") for out in ("", ".", "..", "/")),
         (("--target", "mpg", "--features", "power", "--folds", "40"), "too few for 40 folds"),
-        (("--target", "name", "--classify", "--features", "power"), "fewer rows than there are"),
+        (("--target", "name", "--classify", "--features", "power"), "at most half as many as rows"),
+        (
+            ("--target", "origin", "--classify", "--features", "power", "--folds", "30"),
+            "fewer rows than there are",
+        ),
     ],
 )
 def test_refusals(cars, capsys, words, message):
@@ -246,6 +251,8 @@ def test_a_folder_is_no_table(data, capsys):
         ("a,y\n1,5\n2,5\n3,5\n", (), "the target 'y' is 5.0 in every row; expected at least two"),
         ("a,y\n1,0.1\n2,0.1\n3,0.1\n", (), "the target 'y' is 0.1 in every row"),
         ("a,y\n1,k\n2,k\n", ("--classify",), "the target 'y' is k in every row"),
+        ("a,y\n1,.5\n2,.5\n3,1\n4,1\n", ("--classify",), "not all of them whole (such as '.5')"),
+        ("a,y\n1,1\n2,1.0\n3,2\n4,2\n", ("--classify",), "'1' and '1.0', the same number"),
         ("a,b,y\n0.1,7,1\n0.1,7,2\n0.1,7,3\n", (), "every feature is constant (a, b)"),
         ("a,y\n1e300,1\n2,2\n3,3\n", (), "'a' is 1.0e+300; expected between 1e-290 and 1e+290"),
         ("a,y\n1,1e-300\n2,2e-300\n3,0\n", (), "column 'y' is 2.0e-300; expected between"),

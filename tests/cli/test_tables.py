@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convexlib.cli.tables import Table, load_table, one_hot
+from convexlib.cli.tables import Table, column_names, load_table, one_hot
 from convexlib.errors import InputError
 
 
@@ -170,6 +170,10 @@ REFUSED_TABLES = {
     "quote": ('a,b\n"1,2\n', "line 2: unexpected end of data"),
     "latin": ("größe,b\n1,2\n".encode("latin-1"), "not text in UTF-8.*Save it as UTF-8"),
     "utf-16": ("a,b\n1,2\n".encode("utf-16"), "seems to be UTF-16"),
+    "spreadsheet": (b"PK\x03\x04\xff", "compressed file such as a spreadsheet.*Save it as CSV"),
+    "index": (",a,b\n0,1,2\n", r"column 1 of .* has no name.*index=False.*--drop ''"),
+    "trailing": ("a,b,\n1,2,\n", "column 3 of .* has no name.*separator at the end"),
+    "long integer": ("a,b\n9007199254740993,2\n", r"column 'a': got 9007199254740993.*2\*\*53"),
     "nothing": (b"", "is empty"),
 }
 
@@ -179,6 +183,18 @@ def test_what_is_no_table_is_refused(name: str, file) -> None:
     content, message = REFUSED_TABLES[name]
     with pytest.raises(InputError, match=message):
         load_table(file(content))
+
+
+def test_a_column_without_a_name_and_long_integers_that_are_floats(file) -> None:
+    table = load_table(file(",a,b\n0,9007199254740992,1e300\n"), drop=[""])
+    assert table.features == ("a",)
+    assert table.X[0, 0] == 2.0**53
+
+
+def test_names_with_commas_are_quoted() -> None:
+    assert column_names("a,b") == ["a", "b"]
+    assert column_names('"a,b",c') == ["a,b", "c"]
+    assert column_names("") == [""]
 
 
 def test_an_unknown_target_and_a_bad_delimiter(file) -> None:

@@ -220,6 +220,7 @@ def test_a_tensor_stays_a_tensor() -> None:
 
 REFUSALS = [
     (lambda: datasets.load_uci("wien"), InputError, "Did you mean 'wine'"),
+    (lambda: datasets.load_uci(None), InputError, r"name is None; .*list_uci\(\)\.$"),
     (lambda: datasets.load_uci("Yeast"), InputError, "Did you mean 'yeast'"),
     (lambda: datasets.load_uci("ecg"), InputError, r"list_uci\(\)"),
     (lambda: datasets.load_uci("../ecg"), InputError, "expected one of the 74 names"),

@@ -132,6 +132,7 @@ def test_list_counts_records(capsys):
         (["run", "toy", "--jobs", "two"], "'two' is no number of processes"),
         *((["run", "toy", f"--seeds={text}"], "is not like 0-4 or 0,2,5, without repetition")
           for text in ("", "a", "3-1", "1,1", "1-2-", "1-2-3", "0.5")),
+        (["run", "toy", "--seeds", "0-3000000000"], "has more than 10000 seeds in a row"),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_exit_code_2(capsys, arguments, message):
@@ -146,6 +147,11 @@ def test_a_device_that_is_not_there(capsys):
     assert cli.main(["run", "toy", "--device", "cuda"]) == 2
     assert "device is 'cuda', which cannot hold float64" in capsys.readouterr().err
     assert cli.main(["run", "toy", "--device", "abacus"]) == 2
+
+
+def test_seeds_have_one_place(capsys):
+    assert cli.main(["run", "toy", "--seeds", "1", "--set", "seeds=0"]) == 2
+    assert "got --seeds and --set seeds=...; expected one of them" in capsys.readouterr().err
 
 
 def test_seeds_are_read():

@@ -201,6 +201,18 @@ def test_a_series_of_ones_own(series, tmp_path):
         ecg.compute(config)
 
 
+def test_a_series_is_tested_to_its_end_or_on_as_many_rows_as_named(series, tmp_path):
+    def task(**changes):
+        changes = {"n_train": 60, "lags": 2, **changes}
+        (config, *_) = planned(ecg.EXPERIMENT, "quick", data=series, changes=changes)[1]
+        return ecg.methods.setting(config)[0]
+
+    assert len(task().X_test) == 400 - 60 - 2
+    assert len(task(n_test=50).X_test) == 50
+    with pytest.raises(InputError, match="has 400 rows; expected 1062 or more, .* with 1000 to"):
+        task(n_test=1000)
+
+
 def test_a_series_takes_the_place_of_the_volume(series):
     changes = {"n_fit": 100, "part": "series", "loss": "squared", "depth": 2, "ratios": [0.1]}
     (config, *_) = planned(nyse.EXPERIMENT, "quick", data=series, changes=changes)[1]

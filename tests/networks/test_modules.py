@@ -247,6 +247,12 @@ def test_torchscript_is_refused() -> None:
         cl.certify(script, X, Y, beta=BETA)
 
 
+def test_dropout_of_nothing_is_read_in_training() -> None:
+    first, relu, second = layers()[:3]
+    network = nn.Sequential(first, relu, nn.Dropout(0.0), second).train()
+    cl.certify(network, X, Y, beta=BETA, max_nodes=0, max_seconds=0.0)
+
+
 def test_dropout_in_training_is_refused() -> None:
     for name in ("dropout", "dropout function"):
         with pytest.raises(NotCertifiableError, match=r"Dropout in training.*network\.eval\(\)"):
