@@ -251,6 +251,16 @@ def check_finite(values: Tensor, name: str) -> None:
         )
 
 
+def check_predictions(outputs: NDArray[np.float64]) -> None:
+    """Refuse outputs (n, c) of which one is beyond the numbers: no class follows from it."""
+    finite = np.isfinite(outputs).all(axis=1)
+    if not finite.all():
+        raise InputError(
+            f"row {int(finite.argmin()) + 1} has values too far from those of the fit: its output "
+            "is no finite number; expected the units of the table that was fitted."
+        )
+
+
 def check_matrix(X: Any, name: str = "X") -> Tensor:
     """Return a data matrix as a finite tensor of shape (n, d) with n, d >= 1."""
     X = as_tensor(X, name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 import re
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from convexlib.checks import (
     check_dense,
     check_integers,
     check_numbers,
+    check_predictions,
     check_scale,
     check_unmasked,
 )
@@ -207,16 +208,36 @@ def check_weights(sample_weight: Any, n: int, name: str = "sample_weight") -> Ar
     return array
 
 
+@contextmanager
+def all_or_nothing(estimator: Any) -> Iterator[None]:
+    """A fit that fails or is interrupted leaves the estimator as it was: classes, names and all."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:  # Ctrl-C as well; it is raised again
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
 def say(text: object) -> None:
     """Print on stderr, where progress belongs."""
     tqdm.write(str(text), file=sys.stderr)
 
 
 def evaluate(network: nn.Module, X: Array, device: str) -> Array:
-    """Outputs (n, c) of a network for a checked array (n, d)."""
+    """Outputs (n, c) of a network for a checked array (n, d).
+
+    Raises
+    ------
+    InputError
+        Where an output overflows.
+    """
     with torch.no_grad():
-        result: Array = network(as_tensor(X, "X").to(device)).cpu().numpy()
-    return result.reshape(len(X), -1)
+        found: Array = network(as_tensor(X, "X").to(device)).cpu().numpy()
+    result = found.reshape(len(X), -1)
+    check_predictions(result)
+    return result
 
 
 def warn_of_gap(

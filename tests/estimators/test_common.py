@@ -210,6 +210,21 @@ def test_estimators_take_tensors_with_a_graph(estimator):
     np.testing.assert_allclose(model.predict(x), plain.predict(x.detach().numpy()), atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        cl.ConvexReLURegressor(beta=0.01, max_nodes=0),
+        cl.ConvexReLUClassifier(beta=0.01, max_nodes=0),
+    ],
+)
+def test_outputs_that_overflow_are_refused(estimator):
+    X = np.random.default_rng(0).standard_normal((40, 2))
+    model = estimator.fit(X, (np.abs(X[:, 0]) > X[:, 1]) * 5)
+    far = [[0.0, 1.0], [1e308, -1e308], [-1e308, 1e308]]
+    with pytest.raises(InputError, match=r"row \d has values too far from those of the fit"):
+        model.predict(far)
+
+
 # --- What tables hold ---
 
 
@@ -345,3 +360,25 @@ def test_an_interrupt_inside_of_a_solve_ends_the_fit(estimator, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         estimator.fit(x, [0.0, 0.0, 1.0, 1.0, 0.0, 1.0])
     assert not hasattr(estimator, "network_")
+
+
+def broken(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "estimator", [cl.ConvexReLURegressor(), cl.ConvexReLUClassifier(), cl.MirrorRegressor()]
+)
+def test_a_fit_that_fails_or_is_stopped_leaves_the_one_before(estimator, monkeypatch):
+    old = pd.DataFrame({"old": np.linspace(-1, 1, 6)})
+    new = pd.DataFrame({"new": np.linspace(-1, 1, 6)})
+    estimator.set_params(beta=0.1).fit(old, [0, 0, 1, 1, 0, 1])
+    known, before = dict(vars(estimator)), estimator.predict(old)
+    with pytest.raises(InputError, match="beta"):
+        estimator.set_params(beta=-1).fit(new, [2, 2, 3, 3, 2, 3])
+    estimator.set_params(beta=0.1)
+    monkeypatch.setattr(sys.modules[type(estimator).__module__], "solve", broken)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(new, [2, 2, 3, 3, 2, 3])
+    assert all(vars(estimator)[name] is value for name, value in known.items() if name != "beta")
+    assert (estimator.predict(old) == before).all()
