@@ -497,9 +497,17 @@ class ConvexReLUClassifier(ClassifierMixin, ConvexReLU):
             loss = check_choice(self.loss, tuple(LOSSES), "loss")
             X, y = validated(self, X, y)
             y = column_or_1d(y, warn=True)
-            with np.errstate(invalid="ignore"):  # it casts classes as large as 1e300 to integers
-                check_classification_targets(y)
-            self.classes_, codes = np.unique(y, return_inverse=True)
+            try:
+                # It casts classes as large as 1e300 to integers.
+                with np.errstate(invalid="ignore"):
+                    check_classification_targets(y)
+                self.classes_, codes = np.unique(y, return_inverse=True)
+            except TypeError as error:
+                kinds = ", ".join(sorted({type(label).__name__ for label in y}))
+                raise InputError(
+                    f"y holds labels that cannot be sorted, of {kinds}; expected one kind. Convert "
+                    "them with .astype(str)."
+                ) from error
             if len(self.classes_) < 2:
                 raise InputError(
                     f"y holds one class, {str(self.classes_[0])!r}; expected at least two. A "

@@ -297,6 +297,46 @@ def kinds():
     ]  # fmt: skip
 
 
+def objects(value):
+    X = np.linspace(-1, 1, 16).reshape(8, 2).astype(object)
+    X[3, 1] = value
+    return X
+
+
+def unreadable():
+    fit, y = cl.ConvexReLURegressor(beta=0.1).fit, np.arange(8.0)
+    classify = cl.ConvexReLUClassifier().fit
+    plain, mixed = objects(0.0).astype(float), np.array(["a", 1] * 4, dtype=object)
+    records = np.zeros(8, dtype=[("a", float), ("b", float)])
+    spans = pd.DataFrame(plain).assign(span=pd.interval_range(0, 8))
+    return [
+        (lambda: fit(objects(pd.NA), y), InputError, r"missing \(NaN\): X: 1;"),
+        (lambda: fit(objects(1 + 2j), y), InputError, r"X holds complex \(1\+2j\)"),
+        (lambda: fit(objects(10**400), y), InputError, r"X holds integers up to 1.0e\+400"),
+        (lambda: fit(spans, y), InputError, "column 'span' of X holds Interval"),
+        (lambda: fit([[1, 2], [3]], [1, 2]), InputError, "X cannot be read as an array"),
+        (lambda: fit(records, y), InputError, "X is a structured array"),
+        (lambda: classify(plain, mixed), InputError, "y holds labels .* sorted, of int, str"),
+    ]
+
+
+test_what_cannot_be_read_is_refused_in_words = refused(unreadable())
+
+
+@pytest.mark.parametrize("kind", ["boolean", "Int64"])
+def test_labels_that_may_have_gaps_stay_what_they_are(kind):
+    x, y = np.linspace(-1, 1, 8)[:, None], pd.Series([0, 1] * 4).astype(kind)
+    classes = cl.ConvexReLUClassifier(beta=10.0, max_nodes=0).fit(x, y).classes_
+    assert classes.dtype == y.dtype.numpy_dtype
+
+
+def test_a_sparse_table_is_written_out():
+    X, y = cars()
+    plain = cl.ConvexReLURegressor(beta=1e7, max_nodes=0).fit(X, y)
+    table = X.astype(pd.SparseDtype(float))
+    assert (plain.fit(table, y).predict(table) == plain.predict(X)).all()
+
+
 test_what_is_no_plain_number_is_refused_as_elsewhere = refused(kinds())
 
 
