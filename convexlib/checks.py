@@ -8,6 +8,7 @@ and indices among the arguments, then data, targets and weights.
 
 from __future__ import annotations
 
+import datetime
 import math
 import numbers
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from convexlib.errors import InputError
+from convexlib.errors import InputError, first_line
 
 
 def check_real(value: Any, name: str) -> float:
@@ -149,16 +150,24 @@ def _shown(value: Any) -> str:
 
 
 FLOATS = (torch.float32, torch.float64)
+TABLE_ADVICE = (
+    "If it comes from a file, compare the file's separator and decimal sign with those it was read "
+    "with, as in pandas.read_csv(path, sep=';', decimal=',')."
+)
+_DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
+_SHOWN = 4  # columns that a message names
 
 
 def as_tensor(values: Any, name: str) -> Tensor:
     """Return `values` as a real floating tensor without losing precision.
 
+    Tables are read column by column, since their columns may be of several kinds.
+
     Raises
     ------
     InputError
         If `values` is not numeric, is complex, or is a torch tensor that is neither float32 nor
-        float64.
+        float64; for columns of one name, and columns that `check_kinds` refuses.
     """
     if isinstance(values, Tensor):
         if values.dtype not in FLOATS:
@@ -170,12 +179,11 @@ def as_tensor(values: Any, name: str) -> Tensor:
         return values.detach()
     check_dense(values, name)
     check_unmasked(values, name)
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise InputError(
-            f"{name} cannot be read as an array ({error}); expected equally long rows of numbers."
-        ) from error
+    if is_frame(values) or hasattr(values, "isna"):  # of pandas
+        check_kinds(values, name, numeric=True)
+        array = _numbers_of(values)
+    else:
+        array = _read(values, name)
     if array.dtype.kind not in "fiub":
         raise InputError(
             f"{name} has dtype {array.dtype}; expected real numbers. "
@@ -189,6 +197,160 @@ def as_tensor(values: Any, name: str) -> Tensor:
         )
     check_integers(array, name)
     return torch.from_numpy(np.array(array, dtype=np.float64, order="C"))
+
+
+def is_frame(values: Any) -> bool:
+    """Whether `values` is a table whose columns have names, of pandas or alike."""
+    return hasattr(values, "dtypes") and hasattr(values, "columns")
+
+
+def _numbers_of(values: Any) -> NDArray[Any]:
+    """A frame or a column that `check_kinds` has passed, as an array of numbers."""
+    if is_frame(values):
+        columns = [_numbers_of(values[name]) for name in values.columns]
+        return np.stack(columns, axis=1) if columns else np.empty(values.shape)
+    array = plain(values)
+    return array.astype(np.float64) if array.dtype.kind == "O" else array
+
+
+def plain(values: Any) -> NDArray[Any]:
+    """A column as an array; one that may have gaps, and has none, in the dtype of its values."""
+    return np.asarray(values, dtype=getattr(values.dtype, "numpy_dtype", None))
+
+
+def _read(values: Any, name: str) -> NDArray[Any]:
+    """What numpy makes of `values`, or a refusal."""
+    try:
+        return np.asarray(values)
+    # Ragged lists, lists of tensors with a graph or on a GPU.
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"{name} cannot be read as an array ({error}); expected equally long rows of numbers."
+        ) from error
+
+
+def check_kinds(part: Any, name: str, *, numeric: bool) -> None:
+    """Refuse what is no plain number, or is missing, with the columns of a frame that hold it.
+
+    Labels of classes may be text and categories: they are not `numeric`.
+    """
+    check_dense(part, name)
+    check_unmasked(part, name)
+    if isinstance(part, Tensor):
+        check_numbers(part, name)
+        if part.is_floating_point() and part.dtype not in (*FLOATS, torch.float16):
+            as_tensor(part, name)  # refuses bfloat16 and the like, which numpy does not know
+        part = part.detach().cpu().numpy()
+    elif isinstance(part, list | tuple):
+        part = _read(part, name)
+    if is_frame(part):
+        names = list(part.columns)
+        twice = [column for place, column in enumerate(names) if column in names[:place]]
+        if twice:
+            raise InputError(
+                f"{name} has several columns named {twice[0]!r}; expected names that differ. "
+                "Rename or drop one."
+            )
+        columns = [(f"column {column!r} of {name}", part[column]) for column in names]
+    else:
+        columns = [(name, part)]
+    missing = []
+    for label, values in columns:
+        if getattr(values, "dtype", None) is None:
+            continue
+        _refuse_kind(values, label, numeric=numeric)
+        count = _count_missing(values)
+        if count:
+            missing.append((label, count))
+        elif numeric and getattr(values.dtype, "kind", "") in ("i", "u"):
+            check_integers(plain(values), label)
+        elif numeric and getattr(values.dtype, "kind", "") == "O":
+            _check_objects(np.asarray(values).ravel(), label)
+    if missing:
+        shown = ", ".join(f"{label}: {count}" for label, count in missing[:_SHOWN])
+        more = f" and {len(missing) - _SHOWN} more columns" if len(missing) > _SHOWN else ""
+        raise InputError(
+            f"values are missing (NaN): {shown}{more}; expected numbers. Drop these rows "
+            "(DataFrame.dropna), or fill them in by a rule that is learnt on the training rows "
+            "only, as sklearn's SimpleImputer in a pipeline does."
+        )
+
+
+def _refuse_kind(values: Any, label: str, *, numeric: bool) -> None:
+    """Refuse a column or an array by its dtype, or by the objects that it holds."""
+    dtype = values.dtype
+    kind = getattr(dtype, "kind", "")
+    if kind == "c":  # in scikit-learn's words, which its own checks of estimators look for
+        raise InputError(f"Complex data not supported: {label} has dtype {dtype}; expected reals.")
+    if kind == "V":
+        raise InputError(
+            f"{label} is a structured array ({dtype}); expected one kind of numbers. Use "
+            "numpy.lib.recfunctions.structured_to_unstructured."
+        )
+    objects = np.asarray(values).ravel() if kind == "O" else ()
+    dated = any(isinstance(value, _DATES) for value in objects)
+    if dated or kind in ("m", "M") or str(dtype).startswith(("period", "datetime")):
+        raise InputError(
+            f"{label} holds dates or durations ({dtype}); expected numbers. Make features of "
+            "them that mean something, such as days since a start, or the month."
+        )
+    if str(dtype) == "category" and numeric:
+        raise InputError(
+            f"{label} is categorical; expected numbers. Give each category a column of 0 and "
+            "1, with sklearn's OneHotEncoder or pandas.get_dummies; convert categories that are "
+            "numbers with .astype(float)."
+        )
+    texts = np.asarray(values).ravel()[:1].tolist() if kind in ("U", "S") else objects
+    text = next((value for value in texts if isinstance(value, str | bytes)), None)
+    # scikit-learn would read numbers in text.
+    if numeric and text is not None:
+        raise text_error(repr(text))
+
+
+def _count_missing(values: Any) -> int:
+    """How many entries of a column or an array are missing."""
+    if hasattr(values, "isna"):
+        return int(np.sum(np.asarray(values.isna())))
+    if not isinstance(values, np.ndarray):
+        return 0
+    if values.dtype.kind == "f":
+        return int(np.isnan(values).sum())
+    objects = values.ravel() if values.dtype.kind == "O" else ()
+    return sum(map(_is_missing, objects))
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether an object stands for a gap: None, NaN, or one of pandas."""
+    # Of objects, only a float that is no number differs from itself for sure.
+    unequal = isinstance(value, float) and value != value
+    return value is None or unequal or type(value).__name__ in ("NAType", "NaTType")
+
+
+class _NoNumberError(InputError, TypeError):
+    """An object in place of a number: also what Python raises, and scikit-learn's checks expect."""
+
+
+def _check_objects(objects: NDArray[Any], label: str) -> None:
+    """Refuse objects that are no numbers, and integers that float64 would round."""
+    for value in objects:
+        if isinstance(value, numbers.Integral):
+            _refuse_wide(abs(int(value)), label)
+        try:
+            float(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise _NoNumberError(
+                f"{label} holds {type(value).__name__} {_shown(value)} ({first_line(error)}); "
+                "expected real numbers. Convert them, or drop the column."
+            ) from error
+
+
+def text_error(text: str) -> InputError:
+    """What is said of text in place of numbers."""
+    return InputError(
+        f"the data hold the text {text[:60]}; expected numbers. Convert numbers in text with "
+        ".astype(float); encode categories as numbers first, with sklearn's OneHotEncoder or "
+        f"pandas.get_dummies. {TABLE_ADVICE}"
+    )
 
 
 def check_unmasked(values: Any, name: str) -> None:
@@ -205,10 +367,15 @@ def check_integers(array: NDArray[Any], name: str) -> None:
     if array.dtype.kind not in "iu" or not array.size:
         return
     # Not by absolute values: that of the least int64 is itself, and below zero.
-    widest = max(int(array.max()), -int(array.min()))
+    _refuse_wide(max(int(array.max()), -int(array.min())), name)
+
+
+def _refuse_wide(widest: int, name: str) -> None:
+    """Refuse an integer that float64 may round."""
     if widest > 2**53:
+        shown = widest if widest < 2**64 else readable_count(widest)
         raise InputError(
-            f"{name} holds integers up to {widest}, beyond 2**53, which float64 cannot "
+            f"{name} holds integers up to {shown}, beyond 2**53, which float64 cannot "
             f"represent exactly. Rescale them first."
         )
 
@@ -248,6 +415,16 @@ def check_finite(values: Tensor, name: str) -> None:
             f"{name} contains {count} non-finite value{'s' if count > 1 else ''} "
             f"({'first ' if count > 1 else ''}at {place}). Impute or drop them; convexlib never "
             "fills missing data."
+        )
+
+
+def check_predictions(outputs: NDArray[np.float64]) -> None:
+    """Refuse outputs (n, c) of which one is beyond the numbers: no class follows from it."""
+    finite = np.isfinite(outputs).all(axis=1)
+    if not finite.all():
+        raise InputError(
+            f"row {int(finite.argmin()) + 1} has values too far from those of the fit: its output "
+            "is no finite number; expected the units of the table that was fitted."
         )
 
 

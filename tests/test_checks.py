@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 import torch
@@ -190,3 +191,29 @@ def refusals():
 
 
 test_refusals = refused(refusals())
+
+
+# --- Tables ---
+
+
+def table(**columns):
+    return pd.DataFrame({"a": [1.5, 2.5, 3.5]}).assign(**columns)
+
+
+def test_a_table_is_read_column_by_column():
+    mixed = table(b=[True, False, True], c=pd.array([1, 2, 3], dtype="Int64"))
+    assert check_matrix(mixed).tolist() == [[1.5, 1.0, 1.0], [2.5, 0.0, 2.0], [3.5, 1.0, 3.0]]
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (table(b=pd.Categorical([1, 2, 1])), "column 'b' of X is categorical; expected numbers"),
+        (table(b=pd.array([1, None, 2], dtype="Int64")), r"missing \(NaN\): column 'b' of X: 1"),
+        (table(b=pd.array([1, 2**60, 2], dtype="Int64")), "column 'b' of X holds integers up to"),
+        (pd.DataFrame(np.ones((3, 2)), columns=["a", "a"]), "X has several columns named 'a'"),
+    ],
+)
+def test_columns_of_a_table_are_refused_by_name(frame, message):
+    with pytest.raises(InputError, match=message):
+        check_matrix(frame)

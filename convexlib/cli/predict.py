@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convexlib.checks import check_predictions
 from convexlib.cli.console import DONE, check_writable, read_bytes, tell, write
 from convexlib.cli.tables import Table, add_table_options, load_table
 from convexlib.errors import InputError
@@ -167,12 +168,7 @@ def run_predict(chosen: argparse.Namespace) -> int:
         decimal=chosen.decimal, features=scales.features,
     )  # fmt: skip
     outputs = _outputs(state, scales, table.X)
-    finite = np.isfinite(outputs).all(axis=1)
-    if not finite.all():
-        raise InputError(
-            f"row {int(finite.argmin()) + 1} has values too far from those of the fit: its output "
-            "is no finite number; expected the units of the table that was fitted."
-        )
+    check_predictions(outputs)
     if scales.classes is None:
         found = [f"{value:.17g}" for value in outputs[:, 0]]
     elif len(scales.classes) == 2:

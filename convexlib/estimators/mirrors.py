@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from convexlib.checks import as_tensor, check_device, check_tol
 from convexlib.errors import InputError, unwarned
-from convexlib.estimators.common import Array, evaluate, validated, warn_of_gap
+from convexlib.estimators.common import Array, all_or_nothing, evaluate, validated, warn_of_gap
 from convexlib.problems.mirrors import Mirrors
 from convexlib.solvers.base import uninterrupted
 from convexlib.solvers.solve import solve
@@ -130,31 +130,32 @@ class MirrorRegressor(RegressorMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Train on X (n,) or (n, 1) and y (n,)."""
-        X, y = validated(self, X, y, ensure_2d=self._two_axes, y_numeric=True)
-        x = self._column(X)
-        self.n_features_in_ = X.shape[1] if X.ndim == 2 else 1
-        tol, device = check_tol(self.tol), check_device(self.device)
-        check_random_state(self.random_state)
-        problem = Mirrors(
-            as_tensor(x, "X").to(device),
-            as_tensor(column_or_1d(y, dtype=np.float64, warn=True), "y").to(device),
-            beta=self.beta,
-            depth=self.depth,
-            activation=self.activation,
-            slope=self.slope,
-            widths=self.widths,
-            reflections=self.reflections,
-            loss=self.loss,
-            quantile=self.quantile,
-            max_features=self.max_features,
-        )
-        with unwarned():  # `fit` gives its own
-            self.result_ = uninterrupted(solve(problem, tol=tol, max_iter=self.max_iter))
-        self.network_ = problem.to_network(self.result_)
-        self.gap_, self.certificate_ = self.result_.gap, None
-        self.n_neurons_ = sum(bias.numel() for bias in self.network_.biases)
-        self.n_iter_ = max(1, self.result_.n_iter)
-        warn_of_gap(self, [self.result_], [self.gap_], tol, "Raise max_iter")
+        with all_or_nothing(self):
+            X, y = validated(self, X, y, ensure_2d=self._two_axes, y_numeric=True)
+            x = self._column(X)
+            self.n_features_in_ = X.shape[1] if X.ndim == 2 else 1
+            tol, device = check_tol(self.tol), check_device(self.device)
+            check_random_state(self.random_state)
+            problem = Mirrors(
+                as_tensor(x, "X").to(device),
+                as_tensor(column_or_1d(y, dtype=np.float64, warn=True), "y").to(device),
+                beta=self.beta,
+                depth=self.depth,
+                activation=self.activation,
+                slope=self.slope,
+                widths=self.widths,
+                reflections=self.reflections,
+                loss=self.loss,
+                quantile=self.quantile,
+                max_features=self.max_features,
+            )
+            with unwarned():  # `fit` gives its own
+                self.result_ = uninterrupted(solve(problem, tol=tol, max_iter=self.max_iter))
+            self.network_ = problem.to_network(self.result_)
+            self.gap_, self.certificate_ = self.result_.gap, None
+            self.n_neurons_ = sum(bias.numel() for bias in self.network_.biases)
+            self.n_iter_ = max(1, self.result_.n_iter)
+            warn_of_gap(self, [self.result_], [self.gap_], tol, "Raise max_iter")
         return self
 
     def predict(self, X: Any) -> Array:

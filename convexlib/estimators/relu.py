@@ -33,7 +33,15 @@ from convexlib.checks import (
     check_tol,
 )
 from convexlib.errors import InputError, unwarned
-from convexlib.estimators.common import Array, check_weights, evaluate, say, validated, warn_of_gap
+from convexlib.estimators.common import (
+    Array,
+    all_or_nothing,
+    check_weights,
+    evaluate,
+    say,
+    validated,
+    warn_of_gap,
+)
 from convexlib.losses import LOSSES, LogisticLoss, SmoothLoss, SquaredHingeLoss, get_loss
 from convexlib.networks import Neurons, TwoLayerGatedReLU, side_by_side
 from convexlib.networks.two_layer import sequential
@@ -368,9 +376,10 @@ class ConvexReLURegressor(RegressorMixin, ConvexReLU):
         With `sample_weight` s (n,), none negative, the loss is :math:`\tfrac12 \sum_i s_i
         (f(x_i) - y_i)^2`: a weight of 2 is the sample twice, one of 0 leaves it out.
         """
-        X, y = validated(self, X, y, multi_output=True, y_numeric=True)
-        self._flat = y.ndim == 1
-        self._train(X, y.reshape(len(y), -1), "squared", check_weights(sample_weight, len(X)))
+        with all_or_nothing(self):
+            X, y = validated(self, X, y, multi_output=True, y_numeric=True)
+            self._flat = y.ndim == 1
+            self._train(X, y.reshape(len(y), -1), "squared", check_weights(sample_weight, len(X)))
         return self
 
     def predict(self, X: Any) -> Array:
@@ -484,27 +493,36 @@ class ConvexReLUClassifier(ClassifierMixin, ConvexReLU):
         A sample's term of the loss is multiplied by its entry of `sample_weight` (n,), and by
         what `class_weight` says of its class.
         """
-        loss = check_choice(self.loss, tuple(LOSSES), "loss")
-        X, y = validated(self, X, y)
-        y = column_or_1d(y, warn=True)
-        with np.errstate(invalid="ignore"):  # it casts classes as large as 1e300 to integers
-            check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise InputError(
-                f"y holds one class, {str(self.classes_[0])!r}; expected at least two. A "
-                "classifier needs samples of every class."
-            )
-        weights = check_weights(sample_weight, len(X))
-        if self.class_weight is not None:
-            by_class = _class_weights(self.class_weight, y)
-            if weights is None:
-                weights = by_class
-            else:
-                name = "sample_weight times class_weight"
-                weights = check_weights(weights * by_class, len(X), name)
-        columns = np.arange(len(self.classes_)) if len(self.classes_) > 2 else np.array([1])
-        self._train(X, np.where(codes[:, None] == columns, 1.0, -1.0), loss, weights)
+        with all_or_nothing(self):
+            loss = check_choice(self.loss, tuple(LOSSES), "loss")
+            X, y = validated(self, X, y)
+            y = column_or_1d(y, warn=True)
+            try:
+                # It casts classes as large as 1e300 to integers.
+                with np.errstate(invalid="ignore"):
+                    check_classification_targets(y)
+                self.classes_, codes = np.unique(y, return_inverse=True)
+            except TypeError as error:
+                kinds = ", ".join(sorted({type(label).__name__ for label in y}))
+                raise InputError(
+                    f"y holds labels that cannot be sorted, of {kinds}; expected one kind. Convert "
+                    "them with .astype(str)."
+                ) from error
+            if len(self.classes_) < 2:
+                raise InputError(
+                    f"y holds one class, {str(self.classes_[0])!r}; expected at least two. A "
+                    "classifier needs samples of every class."
+                )
+            weights = check_weights(sample_weight, len(X))
+            if self.class_weight is not None:
+                by_class = _class_weights(self.class_weight, y)
+                if weights is None:
+                    weights = by_class
+                else:
+                    name = "sample_weight times class_weight"
+                    weights = check_weights(weights * by_class, len(X), name)
+            columns = np.arange(len(self.classes_)) if len(self.classes_) > 2 else np.array([1])
+            self._train(X, np.where(codes[:, None] == columns, 1.0, -1.0), loss, weights)
         return self
 
     def decision_function(self, X: Any) -> Array:

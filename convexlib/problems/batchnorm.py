@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from convexlib.arrangements import Arrangements, count_bound, enumerate_arrangements
-from convexlib.arrangements.patterns import are_patterns_of, fingerprint
+from convexlib.arrangements.patterns import are_patterns_of, check_arrangements, fingerprint
 from convexlib.checks import (
     as_tensor,
     check_beta,
@@ -127,18 +127,17 @@ class BatchNorm(GroupLasso):
             features, y, beta=beta, arrangements=arrangements, loss=loss, max_patterns=max_patterns
         )
         self._inputs, self.whitening = inputs, whitening
-        _check_patterns(self.arrangements, features)
 
     def double(self) -> Self:
         """See `Problem`: with the U' of the data, of which X in float32 is rounded."""
         other = super().double()
         return other if other is self else other._changed(X=self.whitening.features)
 
-    def with_arrangements(self, arrangements: Arrangements) -> Self:
-        """The same problem over other patterns of U'."""
-        other = super().with_arrangements(arrangements)
-        _check_patterns(other.arrangements, other.X)
-        return other
+    def _checked(self, arrangements: Arrangements) -> Arrangements:
+        """Patterns that are those of U'."""
+        check_arrangements(arrangements, self.X)
+        _check_patterns(arrangements, self.X)
+        return arrangements
 
     def to_network(self, result: Result | Tensor) -> nn.Sequential:
         r"""A plain ``nn.Sequential(Linear, BatchNorm1d, ReLU, Linear)`` in eval mode.
@@ -204,9 +203,9 @@ def _enumerated(
     )
 
 
-def _check_patterns(arrangements: Arrangements | None, features: Tensor) -> None:
+def _check_patterns(arrangements: Arrangements, features: Tensor) -> None:
     """Refuse patterns that are not those of U', such as those of X."""
-    if arrangements is not None and not are_patterns_of(arrangements, features.double()):
+    if not are_patterns_of(arrangements, features.double()):
         raise InputError(
             f"arrangements ({tuple(arrangements.masks.shape)} masks, "
             f"{tuple(arrangements.gates.shape)} gates) are not those of the whitened data, of "

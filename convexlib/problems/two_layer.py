@@ -76,8 +76,14 @@ class GroupLasso(LinearProgram):
     def _checked(self, arrangements: Arrangements) -> Arrangements:
         """Patterns that fit X; gates, which a gated network keeps, have to be those of its data."""
         check_arrangements(arrangements, self.X)
+        d, given = self.X.shape[1], arrangements.gates.shape[1]
         if self.gated:
             check_gates(arrangements, self.inputs)
+        elif given != d:  # other masks than X has only leave neurons out; these are of other data
+            raise InputError(
+                f"arrangements.gates has {given} columns; expected {d}, as X has: they are of "
+                "other data. Make them from the same X, with enumerate_arrangements."
+            )
         return arrangements
 
     @property
@@ -233,7 +239,8 @@ class TwoLayer(GroupLasso):
     Parameters
     ----------
     X : array (n, d)
-        Data. A bias is a column of ones (and is regularised).
+        Data. A bias is a column of ones (and is regularised). Tensors are not copied, nor those of
+        y: to change them later changes the problem.
     y : array (n,)
         Targets; labels -1 and 1 for the losses of classes.
     beta : float

@@ -210,6 +210,21 @@ def test_estimators_take_tensors_with_a_graph(estimator):
     np.testing.assert_allclose(model.predict(x), plain.predict(x.detach().numpy()), atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        cl.ConvexReLURegressor(beta=0.01, max_nodes=0),
+        cl.ConvexReLUClassifier(beta=0.01, max_nodes=0),
+    ],
+)
+def test_outputs_that_overflow_are_refused(estimator):
+    X = np.random.default_rng(0).standard_normal((40, 2))
+    model = estimator.fit(X, (np.abs(X[:, 0]) > X[:, 1]) * 5)
+    far = [[0.0, 1.0], [1e308, -1e308], [-1e308, 1e308]]
+    with pytest.raises(InputError, match=r"row \d has values too far from those of the fit"):
+        model.predict(far)
+
+
 # --- What tables hold ---
 
 
@@ -282,6 +297,46 @@ def kinds():
     ]  # fmt: skip
 
 
+def objects(value):
+    X = np.linspace(-1, 1, 16).reshape(8, 2).astype(object)
+    X[3, 1] = value
+    return X
+
+
+def unreadable():
+    fit, y = cl.ConvexReLURegressor(beta=0.1).fit, np.arange(8.0)
+    classify = cl.ConvexReLUClassifier().fit
+    plain, mixed = objects(0.0).astype(float), np.array(["a", 1] * 4, dtype=object)
+    records = np.zeros(8, dtype=[("a", float), ("b", float)])
+    spans = pd.DataFrame(plain).assign(span=pd.interval_range(0, 8))
+    return [
+        (lambda: fit(objects(pd.NA), y), InputError, r"missing \(NaN\): X: 1;"),
+        (lambda: fit(objects(1 + 2j), y), InputError, r"X holds complex \(1\+2j\)"),
+        (lambda: fit(objects(10**400), y), InputError, r"X holds integers up to 1.0e\+400"),
+        (lambda: fit(spans, y), InputError, "column 'span' of X holds Interval"),
+        (lambda: fit([[1, 2], [3]], [1, 2]), InputError, "X cannot be read as an array"),
+        (lambda: fit(records, y), InputError, "X is a structured array"),
+        (lambda: classify(plain, mixed), InputError, "y holds labels .* sorted, of int, str"),
+    ]
+
+
+test_what_cannot_be_read_is_refused_in_words = refused(unreadable())
+
+
+@pytest.mark.parametrize("kind", ["boolean", "Int64"])
+def test_labels_that_may_have_gaps_stay_what_they_are(kind):
+    x, y = np.linspace(-1, 1, 8)[:, None], pd.Series([0, 1] * 4).astype(kind)
+    classes = cl.ConvexReLUClassifier(beta=10.0, max_nodes=0).fit(x, y).classes_
+    assert classes.dtype == y.dtype.numpy_dtype
+
+
+def test_a_sparse_table_is_written_out():
+    X, y = cars()
+    plain = cl.ConvexReLURegressor(beta=1e7, max_nodes=0).fit(X, y)
+    table = X.astype(pd.SparseDtype(float))
+    assert (plain.fit(table, y).predict(table) == plain.predict(X)).all()
+
+
 test_what_is_no_plain_number_is_refused_as_elsewhere = refused(kinds())
 
 
@@ -345,3 +400,25 @@ def test_an_interrupt_inside_of_a_solve_ends_the_fit(estimator, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         estimator.fit(x, [0.0, 0.0, 1.0, 1.0, 0.0, 1.0])
     assert not hasattr(estimator, "network_")
+
+
+def broken(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "estimator", [cl.ConvexReLURegressor(), cl.ConvexReLUClassifier(), cl.MirrorRegressor()]
+)
+def test_a_fit_that_fails_or_is_stopped_leaves_the_one_before(estimator, monkeypatch):
+    old = pd.DataFrame({"old": np.linspace(-1, 1, 6)})
+    new = pd.DataFrame({"new": np.linspace(-1, 1, 6)})
+    estimator.set_params(beta=0.1).fit(old, [0, 0, 1, 1, 0, 1])
+    known, before = dict(vars(estimator)), estimator.predict(old)
+    with pytest.raises(InputError, match="beta"):
+        estimator.set_params(beta=-1).fit(new, [2, 2, 3, 3, 2, 3])
+    estimator.set_params(beta=0.1)
+    monkeypatch.setattr(sys.modules[type(estimator).__module__], "solve", broken)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(new, [2, 2, 3, 3, 2, 3])
+    assert all(vars(estimator)[name] is value for name, value in known.items() if name != "beta")
+    assert (estimator.predict(old) == before).all()

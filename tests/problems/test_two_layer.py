@@ -399,3 +399,10 @@ def test_problem_describes_itself():
     assert "logistic" in repr(logistic)
     for same in (logistic.with_beta(0.3), logistic.with_arrangements(logistic.arrangements)):
         assert same.loss.name == "logistic"
+
+
+def test_patterns_of_data_with_other_columns_are_refused():
+    X = np.random.default_rng(0).standard_normal((6, 3))
+    patterns = cl.sample_arrangements(X, 5, seed=0)
+    with pytest.raises(InputError, match="gates has 3 columns; expected 2, as X has"):
+        cl.TwoLayer(X[:, :2], X[:, 2], beta=1.0, arrangements=patterns)

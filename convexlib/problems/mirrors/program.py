@@ -367,8 +367,10 @@ class Mirrors(DictionaryLasso):
     def to_network(self, result: Result | Tensor) -> ParallelUnits | SwitchingUnits:
         r"""Return the network with :math:`g = |z_j|^{1/L}` as the size of every weight of unit j.
 
-        Its ``objective`` equals the program's value: :math:`\tfrac1L \sum |w|^L = |z_j|`. Same
-        dtype and device as the data.
+        Its ``objective`` equals the program's value: :math:`\tfrac1L \sum |w|^L = |z_j|`, up to the
+        rounding of kinks: where inputs are much closer to each other than they are far from zero,
+        at a tiny beta, it may be above by more than a gap that small. Same dtype and device as the
+        data.
         """
         weights = weights_of(result, self.shape)
         active = weights[:-1].nonzero().ravel()
