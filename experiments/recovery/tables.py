@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, kendalltau
 
 from convexlib.arrays import Floats
 
 Counts = NDArray[np.int_]
 
+LEVEL = 0.05  # of a test
 _FLAT = 0.01  # slope of a curve that rises by a factor of e^440 in n, which is none
 
 
@@ -73,6 +74,44 @@ def half_points(
             counts = [trials - count for count in counts]
         points.append(half_point(record["config"]["ratios"], counts, trials))
     return points
+
+
+def factors(found: Sequence[Mapping[str, Any]], teacher: str) -> dict[int, float]:
+    """The factor in n from 10 % to 90 % of teachers recovered in the map, by increasing d."""
+    chosen = [r for r in found if r["config"]["part"] == "map"]
+    chosen = [r for r in chosen if r["config"]["teacher"] == teacher]
+    return {
+        record["config"]["d"]: rise(
+            record["config"]["ratios"],
+            [row["minimal"] for row in record["result"]["rows"]],
+            len(record["config"]["seeds"]),
+        )
+        for record in sorted(chosen, key=lambda r: r["config"]["d"])
+    }
+
+
+def rise(ratios: Sequence[float], successes: Sequence[int], trials: int) -> float:
+    """The factor in n from 10 % to 90 %, infinite if one of them is not seen.
+
+    The shares, made increasing, are interpolated in log n.
+    """
+    shares = np.maximum.accumulate(np.asarray(successes)) / trials
+    ends = []
+    for share in (0.1, 0.9):
+        after = int(np.argmax(shares >= share))
+        if not shares[after] >= share or after == 0:
+            return np.inf
+        pair = slice(after - 1, after + 1)
+        ends.append(np.interp(share, shares[pair], np.log(ratios[pair])))
+    return float(np.exp(ends[1] - ends[0]))
+
+
+def sharpens(by_dimension: Mapping[int, float]) -> bool:
+    """Whether factors fall with d: by Kendall's rank correlation, two-sided at 5 %."""
+    if len(by_dimension) < 2:
+        return False
+    order = kendalltau(list(by_dimension), list(by_dimension.values()))
+    return bool(order.statistic < 0 and order.pvalue < LEVEL)
 
 
 def pooled(points: Sequence[tuple[float, float] | None]) -> tuple[float, float]:

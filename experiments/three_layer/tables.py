@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 from experiments.three_layer.methods import BASELINES, CLOSE
 
+LEVEL = 0.05  # of a test
 EQUAL = 1e-3  # objectives that are relatively closer than this count as equal
 
 
@@ -111,6 +113,12 @@ def sets_won(by_set: dict[str, list[float]]) -> tuple[int, int]:
     """Sets with a lead of more than `EQUAL` at some beta and a lag at none, and the reverse."""
     signs = [{int(np.sign(x)) for x in part if abs(x) > EQUAL} for part in by_set.values()]
     return signs.count({1}), signs.count({-1})
+
+
+def by_signs(wins: int, losses: int) -> str:
+    """The verdict on a lead: reproduced if a two-sided sign test without the ties agrees at 5 %."""
+    certain = wins > losses and binomtest(wins, wins + losses).pvalue < LEVEL
+    return "reproduced" if certain else "not reproduced"
 
 
 def reached(found: Sequence[dict[str, Any]]) -> dict[str, dict[int, float]]:

@@ -29,7 +29,15 @@ from experiments.recovery.planted import (
     precertificate,
     separated_share,
 )
-from experiments.recovery.tables import half_point, logistic, neuron_transitions, table
+from experiments.recovery.tables import (
+    factors,
+    half_point,
+    logistic,
+    neuron_transitions,
+    rise,
+    sharpens,
+    table,
+)
 
 QUICK = recovery.configs("quick")
 
@@ -258,6 +266,40 @@ def test_half_point_recovers_a_logistic_curve():
     errors = np.array([error for _, error in draws])
     assert errors.mean() == pytest.approx(points.std(), rel=0.25)
     assert half_point(ratios, [50] * 13, 50) is None
+
+
+def test_the_factor_from_a_tenth_to_nine_tenths():
+    # 10 % is met at the second ratio; 90 % half way, in the logarithm, between 2 and 8.
+    assert rise([1, 2, 8], [0, 8, 10], 10) == pytest.approx(4 / 2 ** (1 / 8))
+    assert rise([1, 2, 4, 8], [0, 1, 9, 10], 10) == pytest.approx(2)
+    assert rise([1, 2, 4, 8], [0, 1, 0, 10], 10) == pytest.approx(2 * 2 ** (8 / 9))
+    assert rise([1, 2, 4], [0, 1, 8], 10) == np.inf  # 90 % is not seen
+    assert rise([1, 2, 4], [2, 5, 10], 10) == np.inf  # nor 10 % here
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ([2.0, 1.8, 1.6, 1.5, 1.4], True),
+        ([2.0, 1.8, 1.6, 1.7, 1.5, 1.4], True),  # one step back
+        ([2.0, 1.9, 1.8, 1.7], False),  # p = 0.083: too few dimensions
+        ([2.0, 1.6, 2.1, 1.5, 2.2], False),
+        ([1.4, 1.5, 1.6, 1.8, 2.0], False),
+        ([2.0], False),
+        ([2.0] * 10, False),
+    ],
+)
+def test_a_transition_sharpens_if_its_factor_falls_with_the_dimension(values, verdict, recwarn):
+    assert sharpens(dict(enumerate(values))) is verdict
+
+
+def test_the_factors_of_the_records():
+    found = runner.records("recovery")
+    expected = {"linear": [1.9, 1.8, 1.4, 1.3], "neuron": [2.6, 2.2, 1.7, 1.6]}
+    for teacher, values in (expected | {"two": [1.9, 1.6, 1.4, 1.2]}).items():
+        by_dimension = factors(found, teacher)
+        assert sharpens(by_dimension)
+        assert [round(by_dimension[d], 1) for d in (4, 8, 20, 40)] == values
 
 
 def test_the_transition_of_a_dimension():

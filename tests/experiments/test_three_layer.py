@@ -193,6 +193,21 @@ def test_the_verdict_counts_against_the_best_baseline() -> None:
     assert "100.0%" in tables.accuracies(found, "decay")
 
 
+@pytest.mark.parametrize(
+    ("wins", "losses", "verdict"),
+    [
+        (8, 0, "reproduced"),  # p = 0.008
+        (10, 1, "reproduced"),  # p = 0.012
+        (5, 0, "not reproduced"),  # p = 0.063
+        (4, 3, "not reproduced"),
+        (0, 9, "not reproduced"),
+        (0, 0, "not reproduced"),
+    ],
+)
+def test_a_lead_needs_a_sign_test(wins, losses, verdict):
+    assert tables.by_signs(wins, losses) == verdict
+
+
 def test_a_set_is_won_if_it_is_ahead_somewhere_and_behind_nowhere() -> None:
     by_set = {
         "won": [0.01, 0.0],
