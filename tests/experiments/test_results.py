@@ -23,7 +23,7 @@ CONTENT = {
     "recovery": (74, "d221a1414e9433f9"),
     "reflections": (136, "493be75ea82f50a4"),
     "three_layer": (32, "85dac6da76608f8f"),
-    "uci": (4375, "da546c83dae54811"),
+    "uci": (4423, "ee33086ce406f814"),
 }
 
 
