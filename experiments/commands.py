@@ -328,8 +328,8 @@ def seeds(text: str) -> list[int]:
         ranges = [range(int(a), int(b if dash else a) + 1) for a, dash, b in ends]
     except ValueError:
         ranges = []
-    if any(len(part) > _SEEDS for part in ranges):  # before memory is filled with them
-        raise argparse.ArgumentTypeError(f"{text!r} has more than {_SEEDS} seeds in a row")
+    if sum(map(len, ranges)) > _SEEDS:  # before memory is filled with them
+        raise argparse.ArgumentTypeError(f"{text!r} has more than {_SEEDS} seeds")
     found = [seed for part in ranges for seed in part]
     if not found or len(set(found)) < len(found):
         raise argparse.ArgumentTypeError(f"{text!r} is not like 0-4 or 0,2,5, without repetition")

@@ -371,7 +371,8 @@ def measure(function: Function, config: dict[str, Any]) -> dict[str, Any]:
             }
             return record_files.sealed(body)  # which a result that is not finite fails
         except Exception as error:
-            error.add_note(f"The configuration was {record_files.text(config)}")
+            if not (isinstance(error, InputError) and "file" in config):  # it is the reader's file
+                error.add_note(f"The configuration was {record_files.text(config)}")
             raise
 
 

@@ -76,7 +76,7 @@ def certify(
         `as_parallel`), and its path penalty the sum over those. A module of any other class whose
         ``forward`` is such a chain of layers is read by ``torch.fx``, with ``Flatten``,
         ``Identity`` and, in eval mode, ``Dropout`` left out; what was read has to return the same
-        outputs on X. ``nn.DataParallel`` and ``torch.compile`` are taken off.
+        outputs on X. ``nn.DataParallel``, ``AveragedModel`` and ``torch.compile`` are taken off.
     X : array (n, d)
         Data. If the first layer has a bias, a column of ones is added here.
     y : array (n,) or (n, c)

@@ -34,8 +34,9 @@ _TEXT = (
     "Bound how far a trained ReLU network is from the global optimum of its training objective, "
     "loss + beta * penalty without 1/n. MODEL is a state_dict of Linear layers, alone or in a "
     "checkpoint, with --activation relu; a state_dict of a convexlib network; or a graph: a file "
-    "of torch.export.save, or one that ends in .onnx. To a file of `convexlib fit` the table comes "
-    "as it came to fit. No code in it is run. Exit code 1: the certified gap misses --tol."
+    "of torch.export.save, or one that ends in .onnx. To a file of `convexlib fit`, which knows "
+    "its activation and beta, the table comes as it came to fit. No code in it is run. Exit code "
+    "1: the certified gap misses --tol."
 )
 _PROOFS = {
     "branch and bound": "all directions were searched, floating-point error included",
@@ -61,8 +62,7 @@ def define(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--beta",
         type=float,
-        required=True,
-        help="no 1/n; MSELoss with weight decay w has n * w / 2",
+        help="no 1/n; MSELoss with weight decay w has n * w / 2 (default: that of a file of fit)",
     )
     parser.add_argument(
         "--activation",
@@ -120,7 +120,7 @@ def define(parser: argparse.ArgumentParser) -> None:
 
 def run_certify(chosen: argparse.Namespace) -> int:
     """Certify, say what is missing, polish if asked to, and compare with the tolerance."""
-    beta, digits = check_beta(chosen.beta), check_positive_int(chosen.digits, "--digits")
+    digits = check_positive_int(chosen.digits, "--digits")
     if digits > _DIGITS:
         raise InputError(f"--digits is {readable_count(digits)}; expected at most {_DIGITS}.")
     if chosen.tol is not None and check_real(chosen.tol, "--tol") < 0:
@@ -133,9 +133,10 @@ def run_certify(chosen: argparse.Namespace) -> int:
         check_writable(chosen.polish, chosen.model, chosen.data)
     place = check_device(chosen.device)
     scales = scales_in(chosen.model)
+    beta, activation = _setting(chosen, scales)
     table = _read(chosen, scales)
     widths = len(table.features), None if chosen.one_hot else len(table.targets)
-    model = load_model(chosen.model, chosen.activation, chosen.layers, widths)
+    model = load_model(chosen.model, activation, chosen.layers, widths)
     table = _matched(model.network, table, chosen)
     network = model.network.to(place)
     X, y = (torch.from_numpy(part).to(place) for part in (table.X, table.y))
@@ -171,6 +172,18 @@ def run_certify(chosen: argparse.Namespace) -> int:
         certificate = polished.certificate
         _print_certificate(certificate, polished.network, X, y, beta, digits)
     return _verdict(certificate, chosen.tol)
+
+
+def _setting(chosen: argparse.Namespace, scales: Scales | None) -> tuple[float, str | None]:
+    """Beta and the activation, both of which a file of `convexlib fit` knows."""
+    if scales is not None:
+        return check_beta(scales.beta if chosen.beta is None else chosen.beta), "relu"
+    if chosen.beta is None:
+        raise InputError(
+            f"--beta is missing, and {chosen.model} is no file of `convexlib fit`, which holds its "
+            "own; expected the beta of the training."
+        )
+    return check_beta(chosen.beta), chosen.activation
 
 
 def _read(chosen: argparse.Namespace, scales: Scales | None) -> Table:

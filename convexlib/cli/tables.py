@@ -114,6 +114,8 @@ def load_table(
     if len(names) < 2 and target is not None:
         line = delimiter.join(first[1])
         advice = _separator(line, ";\t|, ") or " Name another separator with --delimiter."
+        if line.startswith("#"):
+            advice = " If it is a comment, take it out of the file."
         raise InputError(
             f"{path} has one column, as in {line[:40]!r}; expected features and a target, "
             f"separated by {delimiter!r}.{advice}"
@@ -121,14 +123,14 @@ def load_table(
     columns = [] if target is None else _columns(target, names, path)
     features = names[-1:] if features == "last" else features
     kept = _kept(names, columns, features, drop, path)
-    _check_named(names, [*kept, *columns], path)
+    _check_named(names, kept, columns, path)
     read = kept if labels else [*kept, *columns]
     texts: list[str] = []
 
     def cells() -> Iterator[float]:
         # One by one: as lists of lists, 20 million numbers would fill 10 GB.
         for line, row in rows:
-            yield from _numbers(row, names, read, line, path, decimal)
+            yield from _numbers(row, names, read, line, path, delimiter, decimal)
             if labels:
                 texts.append(_label(row[columns[0]], names[columns[0]], line, path))
 
@@ -189,19 +191,17 @@ def _kept(
     return kept
 
 
-def _check_named(names: list[str], read: list[int], path: Path) -> None:
+def _check_named(names: list[str], kept: list[int], columns: list[int], path: Path) -> None:
     """Refuse a column without a name: pandas writes the numbers of rows into one."""
-    nameless = next((place for place in read if not names[place]), None)
+    nameless = next((place for place in (*kept, *columns) if not names[place]), None)
     if nameless is not None:
         advice = (
             "If it counts the rows, leave it out of the file (in pandas with index=False)"
             if nameless == 0
             else "A separator at the end of each line makes such a column: take it away"
         )
-        raise InputError(
-            f"column {nameless + 1} of {path} has no name; expected one. {advice}, or tell fit "
-            "--drop ''."
-        )
+        advice += ", or tell fit --drop ''." if nameless in kept else ", or name the --target."
+        raise InputError(f"column {nameless + 1} of {path} has no name; expected one. {advice}")
 
 
 def _label(cell: str, name: str, line: int, path: Path) -> str:
@@ -254,16 +254,16 @@ def _check_marks(delimiter: str, decimal: str) -> None:
 def _text(path: Path) -> str:
     """The decoded content; the locale plays no role."""
     content = read_bytes(path, "the data file")
+    if content.startswith(_ZIP):
+        raise InputError(
+            f"{path} is a compressed file, such as a spreadsheet; expected a CSV file. Save it as "
+            "CSV."
+        )
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
         kind = "it seems to be UTF-16" if wide else f"byte {error.start} is not UTF-8"
-        if content[:4] == _ZIP:
-            raise InputError(
-                f"{path} is no text, but a compressed file such as a spreadsheet; expected a CSV "
-                "file. Save it as CSV."
-            ) from error
         raise InputError(
             f"{path} is not text in UTF-8 ({kind}); expected a CSV file. Save it as UTF-8."
         ) from error
@@ -321,7 +321,13 @@ def _columns(target: str, names: list[str], path: Path) -> list[int]:
 
 
 def _numbers(
-    row: list[str], names: list[str], read: list[int], line: int, path: Path, decimal: str
+    row: list[str],
+    names: list[str],
+    read: list[int],
+    line: int,
+    path: Path,
+    delimiter: str,
+    decimal: str,
 ) -> list[float]:
     """The numbers of a line in the columns that are read."""
     if len(row) != len(names):
@@ -333,9 +339,10 @@ def _numbers(
             got = repr(cell.strip()[:40]) if cell.strip() else "nothing"
             raise InputError(
                 f"{path}, line {line}, column {name[:40]!r}: got {got}; expected a finite number."
-                f"{_advice(cell.strip(), decimal)}"
+                f"{_advice(cell.strip(), delimiter, decimal)}"
             )
-        if abs(number) >= 2**53 and _DIGITS.fullmatch(cell.strip()) and int(cell) != number:
+        whole = _WHOLE.fullmatch(cell.strip()) if abs(number) >= 2**53 else None
+        if whole is not None and int(whole[1]) != number:
             raise InputError(
                 f"{path}, line {line}, column {name[:40]!r}: got {cell.strip()[:40]}, an integer "
                 "beyond 2**53, which float64 cannot represent exactly. Rescale the column first, "
@@ -361,13 +368,13 @@ def _number(cell: str, decimal: str) -> float | None:
 _DATE = re.compile(
     r"\d{4}([-/.])\d{1,2}\1\d{1,2}([T ].*)?|\d{1,2}([-/.])\d{1,2}\3\d{2,4}|\d{1,2}:\d{2}(:.*)?"
 )
-_DIGITS = re.compile(r"[+-]?\d+")
+_WHOLE = re.compile(r"([+-]?\d+)([.,]0*)?")
 _WITH_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
 _WITH_POINT = re.compile(r"[+-]?\d*\.\d+(e[+-]?\d+)?", re.IGNORECASE)
 _GROUPED = re.compile(r"[+-]?\d{1,3}([., '\u2019\u00a0\u202f]\d{3})+([.,]\d*)?")
 
 
-def _advice(cell: str, decimal: str) -> str:
+def _advice(cell: str, delimiter: str, decimal: str) -> str:
     """What to do about a cell that is no number."""
     if _DATE.fullmatch(cell):
         return " It looks like a date: write it as a number, such as days since the first one."
@@ -383,11 +390,11 @@ def _advice(cell: str, decimal: str) -> str:
         return " Take the separators of thousands out."
     return (
         " Encode categories as numbers (fit takes those of the target with --classify), impute or "
-        "drop what is missing." + _separator(cell)
+        "drop what is missing." + _separator(cell, ";\t|,".replace(delimiter, ""))
     )
 
 
-def _separator(text: str, marks: str = ";\t|,") -> str:
-    """What to do about a text that holds a usual separator."""
+def _separator(text: str, marks: str) -> str:
+    """What to do about a text that holds one of these separators."""
     mark = next((mark for mark in marks if mark in text.strip()), None)
     return f" If {mark!r} separates the cells, use --delimiter {mark!r}." if mark else ""

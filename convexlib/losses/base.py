@@ -120,7 +120,7 @@ def check_labels(y: Tensor, name: str) -> None:
     found = y.unique()
     shown = ", ".join(f"{value:g}" for value in found[:4].tolist())
     advice = (
-        "Use 2 * y - 1."
+        "Use 2 * y - 1 for classes 0 and 1."
         if set(found.tolist()) <= {0.0, 1.0}
         else "Code one class as 1 and the other as -1, or use loss='squared' for real targets."
     )

@@ -24,11 +24,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.parameter import UninitializedParameter
+from torch.optim.swa_utils import AveragedModel
 
 from convexlib.arrays import EPS
 from convexlib.errors import NotCertifiableError, first_line
 from convexlib.networks.parallel import ParallelReLU
-from convexlib.networks.two_layer import TwoLayerReLU, linear
+from convexlib.networks.two_layer import TwoLayerReLU, linear, refuse_hooks
 
 _SMOOTH = "Only piecewise linear networks have a finite convex program; use ReLU."
 _PATCHES = "Only fully connected layers are read: certify the part that follows, on its inputs."
@@ -44,11 +45,12 @@ _ADVICE = {
     **dict.fromkeys(("conv", "conv1d", "conv2d", "multiheadattention", "lstm", "gru"), _PATCHES),
     **dict.fromkeys(("batchnorm1d", "batchnorm", "batchnormalization", "layernorm"), _NORMALISED),
     "layernormalization": _NORMALISED,
+    "parametrizedlinear": "parametrize.remove_parametrizations leaves an ordinary layer.",
 }
 WORDS = (
     "linear", "matmul", "add", "relu", "clamp", "dropout", "identity", "flatten", "view", "squeeze",
 )  # fmt: skip
-_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 _CERTIFIED = (nn.Linear, nn.ReLU, nn.BatchNorm1d)
 _WITHOUT_EFFECT = (nn.Flatten, nn.Identity, nn.Dropout, nn.AlphaDropout)
 _WORDS: dict[Any, str] = {
@@ -74,8 +76,8 @@ def as_plain(network: nn.Module, X: Tensor) -> nn.Module:
     ----------
     network : nn.Module
         Those of convexlib, and an ``nn.Sequential`` of layers, are returned as they are.
-        ``nn.DataParallel`` and ``torch.compile`` are taken off. A module of any other class is
-        read as an ``nn.Sequential`` of its layers.
+        ``nn.DataParallel``, ``AveragedModel`` and ``torch.compile`` are taken off. A module of any
+        other class is read as an ``nn.Sequential`` of its layers.
     X : Tensor (n, d)
         Data, on which both are compared.
 
@@ -105,11 +107,7 @@ def as_plain(network: nn.Module, X: Tensor) -> nn.Module:
             f"{owner} has lazy layers without weights; expected a trained network."
         )
     for name, part in network.named_modules():
-        if part._forward_hooks or part._forward_pre_hooks:
-            raise NotCertifiableError(
-                f"{name or owner} has forward hooks, which may change what it computes. Remove "
-                "them; remove_weight_norm and remove_spectral_norm leave an ordinary layer."
-            )
+        refuse_hooks(part, name or owner)
     read = _read(network, owner)
     _compare(network, read, X, owner)
     return read
@@ -440,8 +438,8 @@ class Chain:
         if training and p != 0.0:
             raise NotCertifiableError(
                 f"{self.owner} has Dropout in training mode, which draws other outputs each time; "
-                "expected eval mode, where it does nothing. Call network.eval() first; a call of "
-                "dropout in forward follows it with training=self.training."
+                "expected eval mode, where it does nothing: network.eval(), and training="
+                "self.training where forward calls dropout."
             )
 
     def _identity(self) -> None:

@@ -243,11 +243,7 @@ def layers_of(network: nn.Module) -> list[nn.Module]:
         if module is not network and kind.__name__ not in known:
             continue  # refused by its name
         forward = nn.Sequential.forward if module is network else known[kind.__name__].forward
-        if module._forward_hooks or module._forward_pre_hooks:
-            raise NotCertifiableError(
-                f"{kind.__name__} has forward hooks, which may change what it computes. Remove "
-                "them; remove_weight_norm and remove_spectral_norm leave an ordinary layer."
-            )
+        refuse_hooks(module, kind.__name__)
         if kind.forward is not forward:
             raise NotCertifiableError(
                 f"{kind.__module__}.{kind.__name__} has a forward of its own, which is not read; "
@@ -275,6 +271,15 @@ def _refuse_unread(module: nn.Module, read: Collection[str]) -> None:
                 f"{name} of {type(module).__name__} takes no part in the outputs, and its squares "
                 "would be in the penalty of the whole; expected weights that are used. Remove it."
             )
+
+
+def refuse_hooks(module: nn.Module, name: str) -> None:
+    """Refuse a module whose forward is not all that it computes."""
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise NotCertifiableError(
+            f"{name} has forward hooks, which may change what it computes. Remove them; "
+            "remove_weight_norm, remove_spectral_norm and prune.remove leave an ordinary layer."
+        )
 
 
 def refuse_shared(modules: Iterable[nn.Module], kind: str) -> None:

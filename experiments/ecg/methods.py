@@ -150,6 +150,8 @@ def compare(config: dict[str, Any]) -> dict[str, Any]:
             longer[name] = _report(problem, task, run, scale, curve=True)
     return {
         "rows": list(problem.X.shape),
+        # Of a series of one's own that is tested to its end, which the setting does not say.
+        **({} if config["n_test"] else {"tested": len(task.X_test)}),
         "beta": problem.beta,
         "beta_max": beta_max,
         "seconds": round(seconds, 4),

@@ -126,6 +126,8 @@ def table(found: Sequence[dict[str, Any]]) -> str:
         lines.append(
             f"{start}{'linear':12} {'':53}{linear['train_mse']:8.6f} {linear['test_mse']:8.5f}"
         )
+        if "tested" in result:
+            lines.append(f"{start}on the {result['tested']} samples that are left to test")
     beats = [record for record in found if record["config"]["part"] == "beats"]
     for record in sorted(beats, key=lambda r: (r["config"]["lags"], -ratio_of(r))):
         config, kinds = record["config"], record["result"]["kinds"]

@@ -116,22 +116,6 @@ def test_records_that_are_not_there_are_not_attempted(monkeypatch, tmp_path):
     verdicts.stored.cache_clear()
 
 
-@pytest.mark.parametrize(
-    ("wins", "losses", "verdict"),
-    [
-        (10, 1, "reproduced"),  # p = 0.012
-        (14, 3, "reproduced"),  # p = 0.013
-        (5, 0, "reproduced in part"),  # p = 0.063
-        (3, 1, "reproduced in part"),
-        (2, 2, "not reproduced"),
-        (0, 9, "not reproduced"),
-        (0, 0, "not reproduced"),
-    ],
-)
-def test_the_sign_test(wins, losses, verdict):
-    assert verdicts.by_signs(wins, losses) == verdict
-
-
 def problems(objectives, count=438, epochs=2000, neurons=3, null=0):
     """Records of `count` problems; each method reaches one objective, the ReLU program sooner.
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import convexlib as cl
 from convexlib.errors import InputError, NotCertifiableError
@@ -229,6 +230,12 @@ def old_weight_norm() -> nn.Sequential:
         return nn.Sequential(nn.utils.weight_norm(nn.Linear(2, 3)), nn.ReLU(), nn.Linear(3, 1))
 
 
+def pruned() -> nn.Sequential:
+    first = nn.Linear(2, 3)
+    prune.l1_unstructured(first, "weight", 2)
+    return nn.Sequential(first, nn.ReLU(), nn.Linear(3, 1))
+
+
 def shared() -> nn.Sequential:
     layer = nn.Linear(2, 2, bias=False)
     return nn.Sequential(layer, nn.ReLU(), layer, nn.ReLU(), nn.Linear(2, 1, bias=False))
@@ -265,6 +272,7 @@ def twice(kind: type[nn.ModuleList], *, same: bool = False) -> nn.ModuleList:
         (nn.Sequential(*layers(Absolute())), r"has the operation abs|torch\.nn\.ReLU"),
         (hooked(), "ReLU has forward hooks"),
         (old_weight_norm(), "Linear has forward hooks.*remove_weight_norm"),
+        (pruned(), "Linear has forward hooks.*prune.remove"),
         (OtherOwn(torch.ones(2, 2), torch.ones(2)), "plain TwoLayerReLU with the same weights"),
         (shared(), "Layers 0 and 2 share a weight; expected weights of its own"),
         (tied(), "Layers 0 and 2 share a weight; expected weights of its own"),
@@ -277,8 +285,8 @@ def twice(kind: type[nn.ModuleList], *, same: bool = False) -> nn.ModuleList:
         (widened(cl.TwoLayerReLU(torch.ones(2, 2), torch.ones(2))), "extra of TwoLayerReLU takes"),
     ],
     ids=(
-        "forward", "name", "hook", "weight norm", "own", "shared", "tied", "parts", "list",
-        "extra", "extra of list", "extra of layer", "extra of ReLU", "extra of own",
+        "forward", "name", "hook", "weight norm", "pruned", "own", "shared", "tied", "parts",
+        "list", "extra", "extra of list", "extra of layer", "extra of ReLU", "extra of own",
     ),
 )  # fmt: skip
 def test_weights_of_another_function_are_not_certified(network: nn.Module, message: str) -> None:
@@ -288,6 +296,13 @@ def test_weights_of_another_function_are_not_certified(network: nn.Module, messa
     if isinstance(network, nn.Sequential):
         with pytest.raises(NotCertifiableError, match=message):
             cl.path_norm(network)
+
+
+def test_a_parametrised_layer_is_refused_with_its_remedy() -> None:
+    first = nn.utils.parametrizations.weight_norm(nn.Linear(2, 3))
+    X, y = np.random.default_rng(0).standard_normal((2, 6, 2))
+    with pytest.raises(NotCertifiableError, match="ParametrizedLinear.*remove_parametrizations"):
+        cl.certify(nn.Sequential(first, nn.ReLU(), nn.Linear(3, 1)), X, y[:, 0], beta=0.1)
 
 
 def test_the_forward_of_a_list_is_read_by_all_who_add_up_its_parts() -> None:

@@ -163,6 +163,9 @@ def test_certify_takes_the_scales_of_the_file(cars, capsys, tmp_path):
     path, frame = cars
     assert fit(path, "--target", "mpg", "--features", "power,weight", "--beta", "3") == DONE
     fitted = values(capsys.readouterr().out)
+    model = path.with_name("cars.model.pt")
+    assert main(["certify", str(model), str(path), "--target", "mpg"]) == DONE  # beta of the file
+    assert values(capsys.readouterr().out) == pytest.approx(fitted, rel=1e-4)
     better = tmp_path / "better.pt"
     assert certify(path, "3", "--target", "mpg", "--polish", str(better)) == DONE
     said = capsys.readouterr().out

@@ -132,7 +132,8 @@ def test_list_counts_records(capsys):
         (["run", "toy", "--jobs", "two"], "'two' is no number of processes"),
         *((["run", "toy", f"--seeds={text}"], "is not like 0-4 or 0,2,5, without repetition")
           for text in ("", "a", "3-1", "1,1", "1-2-", "1-2-3", "0.5")),
-        (["run", "toy", "--seeds", "0-3000000000"], "has more than 10000 seeds in a row"),
+        (["run", "toy", "--seeds", "0-3000000000"], "has more than 10000 seeds"),
+        (["run", "toy", "--seeds", "0-5999,6000-11999"], "has more than 10000 seeds"),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_exit_code_2(capsys, arguments, message):

@@ -149,6 +149,15 @@ def test_the_command_says_which_configuration_was_refused(capsys, tmp_path, monk
     assert re.search("data is 'iris'; expected .* The configuration was {\"batch_size\"", line)
 
 
+def test_what_is_wrong_with_a_file_is_said_without_the_configuration(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("CONVEXLIB_RESULTS", str(tmp_path))
+    path = tmp_path / "short.csv"
+    path.write_text("value\n1\n2\n")
+    assert cli.main(["run", "ecg", "--data", str(path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(r"short\.csv has 2 rows; expected 502 or more.*, or take more data\.$", line)
+
+
 def test_the_call_and_the_command_are_the_same(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CONVEXLIB_RESULTS", str(tmp_path))
     changes = {**SMALL, "beta": 0.5, "rates.sgd": [0.1], "tol": 1e-6}
@@ -209,6 +218,11 @@ def test_a_series_is_tested_to_its_end_or_on_as_many_rows_as_named(series, tmp_p
 
     assert len(task().X_test) == 400 - 60 - 2
     assert len(task(n_test=50).X_test) == 50
+    changes = {key: value for key, value in SMALL.items() if key != "n_test"} | {"ratio": 0.5}
+    found = runner.run_experiment(ecg.EXPERIMENT, changes=changes, data=series, folder=tmp_path)
+    record = found[0]
+    assert record["result"]["tested"] == 339
+    assert "on the 339 samples that are left to test" in ecg.EXPERIMENT.table([record])
     with pytest.raises(InputError, match="has 400 rows; expected 1062 or more, .* with 1000 to"):
         task(n_test=1000)
 

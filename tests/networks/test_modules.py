@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
 
 import convexlib as cl
 from convexlib.errors import InputError, NotCertifiableError
@@ -106,6 +107,7 @@ WRAPPED = {
     "block": lambda: nn.Sequential(Block(), layers()[2]),
     "flat": lambda: nn.Sequential(*layers(), nn.Flatten(0)),
     "parallel": lambda: nn.DataParallel(nn.Sequential(*layers())),
+    "averaged": lambda: AveragedModel(nn.Sequential(*layers())),
     "compiled": lambda: torch.compile(nn.Sequential(*layers()), backend="eager"),
     "compiled class": lambda: torch.compile(Net(READ["functions"]), backend="eager"),
     "half": lambda: Net(READ["functions"]).to(torch.bfloat16).eval(),

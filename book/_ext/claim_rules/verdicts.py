@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from functools import cache
 
-from scipy.stats import binomtest
-
 from experiments.records import records
 
 PROVED = "proved and checked"
@@ -27,9 +25,3 @@ stored = cache(records)  # the records of an experiment, read once
 def graded(all_of_it: bool, some_of_it: bool = False) -> str:
     """Return the verdict on a claim that holds in full, in part or not."""
     return REPRODUCED if all_of_it else PART if some_of_it else NOT
-
-
-def by_signs(wins: int, losses: int) -> str:
-    """Return the verdict of a sign test; ties are left out."""
-    certain = wins + losses > 0 and binomtest(wins, wins + losses).pvalue < LEVEL
-    return graded(wins > losses and certain, wins > losses)
