@@ -55,6 +55,7 @@ from torch import Tensor
 
 from convexlib.arrays import EPS, Floats
 from convexlib.losses import SmoothLoss
+from convexlib.pricing.lbfgs import minimised
 from convexlib.pricing.quadratic_bound import Pairs, ball_minimum
 from convexlib.pricing.relaxed_program import (
     Clock,
@@ -62,7 +63,6 @@ from convexlib.pricing.relaxed_program import (
     Relaxed,
     Scaled,
     inside_domain,
-    minimised,
     nearest,
 )
 from convexlib.runtime import out_of_time
@@ -139,7 +139,7 @@ def _steps(
     signs = np.where(np.einsum("ek,ek->e", near[i], near[j]) < 0.0, -1.0, 1.0)
     bound = JointBound(program.rows.numpy(), Pairs(i, j, signs, n), c)
     free = inside_domain(program, n * c + bound.size)
-    Z = np.clip(Z, free.lb[: n * c].reshape(n, c), free.ub[: n * c].reshape(n, c))
+    Z = np.clip(Z, *(ends[: n * c].reshape(n, c) for ends in free))
     point = bound.start(Z)
 
     def fixed(point: Floats, Z: Floats, barrier: float) -> tuple[float, Floats]:
@@ -148,7 +148,7 @@ def _steps(
 
     part, steps = _FIRST
     barrier = part * beta / (c + d)
-    point = minimised(partial(fixed, Z=Z, barrier=barrier), point, steps, clock, None, _MEMORY)
+    point = minimised(partial(fixed, Z=Z, barrier=barrier), point, steps, clock.over, None, _MEMORY)
     reach = bound.proven(point, Z)
     yield torch.from_numpy(Z), reach, "joint"
 
@@ -175,12 +175,12 @@ def _steps(
         return value, np.concatenate([(slope + updated * by_Z).ravel(), updated * by_point])
 
     for part, steps in _STAGES:
-        if clock.over:
+        if clock.over():
             return
         barrier = part * beta / (c + d)
         x = np.concatenate([Z.ravel(), point])
         function = partial(dual, barrier=barrier, mass=mass)
-        x = minimised(function, x, steps, clock, free, _MEMORY)
+        x = minimised(function, x, steps, clock.over, free, _MEMORY)
         Z, point = x[: n * c].reshape(n, c).copy(), x[n * c :]
         mass = max(mass + weight * (bound.smooth(point, Z, barrier)[0] - beta), 0.0)
         yield torch.from_numpy(Z), bound.proven(point, Z), "joint"

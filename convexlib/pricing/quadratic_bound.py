@@ -75,13 +75,14 @@ maxima, and the inequality holds for whatever they are; the second maximum is `b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.sparse import csr_array
 
 from convexlib.arrays import EPS, Floats
+from convexlib.pricing.lbfgs import minimised
 from convexlib.runtime import out_of_time
 
 Indices = NDArray[np.int64]
@@ -89,7 +90,7 @@ Indices = NDArray[np.int64]
 _STAGES = (3e-2, 1e-3)  # the barrier's part of the bound
 _STEPS = 60  # of L-BFGS per stage
 _LOW, _HIGH = -60.0, 40.0  # of the logarithms of multipliers
-_SOLVE, _SOLVE_STEPS = 1e-6, 400  # of conjugate gradients while multipliers move
+_SOLVE, _SOLVE_STEPS = 1e-5, 400  # of conjugate gradients while multipliers move
 
 
 def quadratic_bound(
@@ -134,26 +135,13 @@ def quadratic_bound(
         if bound <= goal or not len(point) or out_of_time():
             break
         barrier = part * bound / rows.shape[1]
-        point = minimize(
-            relaxation.smooth,
-            point,
-            args=(barrier,),
-            jac=True,
-            method="L-BFGS-B",
-            callback=_check,
-            options={"maxiter": _STEPS, "maxcor": 20},
-        ).x
+        smooth = partial(relaxation.smooth, barrier=barrier)
+        point = minimised(smooth, point, _STEPS, out_of_time, memory=20)
         bound = min(bound, relaxation.bound(point))
         if moving:
             relaxation.aim(relaxation.moments(point, barrier)[1])
             bound = min(bound, relaxation.bound(point))
     return bound
-
-
-def _check(_: Floats) -> None:
-    """End a minimisation of scipy where time is over."""
-    if out_of_time():
-        raise StopIteration
 
 
 class _Relaxation:
@@ -292,8 +280,8 @@ class Pairs:
         self.i, self.j, self.signs, self.n = i, j, signs, n
         rows, columns = np.concatenate([i, j]), np.concatenate([j, i])
         self.order = np.lexsort((columns, rows))  # of the entries of a matrix, row by row
-        self.columns = columns[self.order]
-        self.starts = np.searchsorted(rows[self.order], np.arange(n + 1))
+        self.columns = columns[self.order].astype(np.int32)  # as sparse matrices have them
+        self.starts = np.searchsorted(rows[self.order], np.arange(n + 1)).astype(np.int32)
 
     def matrix(self, values: Floats) -> csr_array:
         """The symmetric sparse matrix (n, n) with these values."""

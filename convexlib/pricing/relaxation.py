@@ -32,10 +32,9 @@ leaves this module.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +44,7 @@ from torch import Tensor
 import convexlib.runtime  # noqa: F401  # a place for the kernels
 from convexlib.arrays import Floats
 from convexlib.losses import SmoothLoss
+from convexlib.pricing.lbfgs import minimised
 from convexlib.pricing.quadratic_bound import Indices, PairBound, Pairs, quadratic_bound, solved
 from convexlib.pricing.relaxed_program import (
     Clock,
@@ -52,7 +52,6 @@ from convexlib.pricing.relaxed_program import (
     Relaxed,
     Scaled,
     inside_domain,
-    minimised,
     nearest,
 )
 from convexlib.runtime import out_of_time
@@ -111,54 +110,69 @@ def _steps(program: Program, clock: Clock) -> Iterator[tuple[Tensor, float, str]
             yield z, bound, "pairs"
 
 
-def _with_gradient(
-    function: Callable[[Tensor], Tensor],
-) -> Callable[[Floats], tuple[float, Floats]]:
-    """Value and gradient, by automatic differentiation."""
-
-    def both(point: Floats) -> tuple[float, Floats]:
-        x = torch.tensor(point, requires_grad=True)
-        value = function(x)
-        value.backward()
-        assert x.grad is not None
-        return float(value.detach()), x.grad.numpy()
-
-    return both
-
-
 class _Factors:
-    r"""A point of the relaxation: L (2, d, d), v (2, d) and the output bias.
+    r"""A point of the relaxation, L (2, d, d), v (2, d) and the output bias, and what it implies.
 
     :math:`M = LL^\top` and :math:`m = \sqrt\lambda\, L v / \sqrt{1 + \|v\|^2}`, for which
     :math:`\lambda M \succeq mm^\top`.
+
+    Attributes
+    ----------
+    mass, direction : array (2,), (2, d)
+        :math:`\lambda`, and v over the root.
+    P, first, G, reach : array (2, n, d), (2, n), (2, n, d), (2, n)
+        :math:`L^\top x_i`, :math:`x_i^\top m`, :math:`M x_i` and its length.
     """
 
-    def __init__(self, point: Tensor, program: Program) -> None:
-        d = program.d
+    def __init__(self, point: Floats, program: Program) -> None:
+        d, self.program, self.rows = program.d, program, program.rows.numpy()
         self.point = point
         self.L = point[: 2 * d * d].reshape(2, d, d)
         v = point[2 * d * d : 2 * d * (d + 1)].reshape(2, d)
-        self.bias = point[self.size(program) - 1] * float(program.decay is not None)
-        self.mass = (self.L**2).sum(dim=(1, 2)) + 1e-300
-        self.direction = v / torch.sqrt(1.0 + (v**2).sum(dim=1, keepdim=True))
+        self.bias = float(point[-1]) if program.decay is not None else 0.0
+        self.mass = (self.L**2).sum(axis=(1, 2)) + 1e-300
+        self.stretch = np.sqrt(1.0 + (v**2).sum(axis=1))[:, None]
+        self.direction = v / self.stretch
+        self.P = self.rows @ self.L
+        self.first = np.sqrt(self.mass)[:, None] * (self.P @ self.direction[:, :, None])[:, :, 0]
+        self.G = self.P @ self.L.transpose(0, 2, 1)
+        self.reach = np.sqrt(_squares(self.G) + 1e-30)
 
     @staticmethod
     def size(program: Program) -> int:
         """Numbers in a point."""
         return 2 * program.d * (program.d + 1) + 1
 
-    def images(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """L^T x_i (2, n, d), x_i^T m and ||M x_i|| (2, n)."""
-        P = rows @ self.L
-        first = self.mass.sqrt()[:, None] * torch.einsum("knd,kd->kn", P, self.direction)
-        return P, first, torch.sqrt(((P @ self.L.transpose(1, 2)) ** 2).sum(dim=2) + 1e-30)
+    def objective(self, outputs: Floats) -> tuple[float, Floats]:
+        """That of a relaxed network with these outputs, and its gradient by them."""
+        program, fitted = self.program, torch.from_numpy(outputs)
+        value = float(program.loss.terms(fitted, program.y).sum())
+        value += program.beta * float(self.mass.sum())
+        value += 0.5 * (program.decay or 0.0) * self.bias**2
+        return value, -program.loss.dual_point(fitted, program.y).numpy()
+
+    def gradient(
+        self, by_P: Floats, by_first: Floats, by_reach: Floats, by_mass: Floats, by_bias: float
+    ) -> Floats:
+        """The gradient by the point of a function of these, and of the penalty."""
+        by_mass = (
+            by_mass + self.program.beta + 0.5 * (by_first * self.first).sum(axis=1) / self.mass
+        )
+        by_G = (by_reach / self.reach)[:, :, None] * self.G
+        scaled = np.sqrt(self.mass)[:, None] * by_first
+        by_P = by_P + by_G @ self.L + scaled[:, :, None] * self.direction[:, None, :]
+        by_L = self.rows.T @ by_P + by_G.transpose(0, 2, 1) @ self.P
+        by_L += 2.0 * by_mass[:, None, None] * self.L
+        by_v = (scaled[:, None, :] @ self.P)[:, 0, :]
+        by_v -= (by_v * self.direction).sum(axis=1, keepdims=True) * self.direction
+        decay = self.program.decay
+        last = 0.0 if decay is None else by_bias + decay * self.bias
+        return np.concatenate([by_L.ravel(), (by_v / self.stretch).ravel(), [last]])
 
     def moments(self) -> list[tuple[Floats, Floats]]:
         """E[uu^T] and E[u] of both signs."""
         d, found = self.L.shape[1], []
-        for mass, factor, direction in zip(
-            self.mass.tolist(), self.L.numpy(), self.direction.numpy(), strict=True
-        ):
+        for mass, factor, direction in zip(self.mass, self.L, self.direction, strict=True):
             L = factor / math.sqrt(mass)
             if mass > 1e-12 * float(self.mass.max()):
                 found.append((L @ L.T + 1e-9 * np.eye(d) / d, L @ direction))
@@ -167,61 +181,73 @@ class _Factors:
         return found
 
 
-def _objective(program: Program, outputs: Tensor, factors: _Factors) -> Tensor:
-    """Of a relaxed network with these outputs, output bias included."""
-    value = program.loss.terms(outputs, program.y).sum() + program.beta * factors.mass.sum()
-    return value + 0.5 * (program.decay or 0.0) * factors.bias**2
+def _squares(rows: Floats) -> Floats:
+    """Squared lengths of the last axis."""
+    return np.einsum("...d,...d->...", rows, rows)
 
 
 def _moments(program: Program) -> tuple[Tensor, _Factors]:
     """Dual point and moments of the relaxation without pairs."""
-    rows, y, loss, d = program.rows, program.y, program.loss, program.d
-    lengths = torch.linalg.vector_norm(rows, dim=1)
+    y, loss, d = program.y, program.loss, program.d
+    lengths = np.linalg.norm(program.rows.numpy(), axis=1)
     wanted = -loss.conjugate_gradient(torch.zeros_like(y), y)  # outputs of the least loss
     size = float(loss.dual_point(torch.zeros_like(y), y).abs().mean())
     spread = math.sqrt(0.25 * size / float(lengths.mean()) / math.sqrt(d))
     rng = np.random.default_rng(0)
     L = spread * (np.eye(d) + 0.05 * rng.standard_normal((2, d, d)))
     point = np.concatenate([L.ravel(), 0.1 * rng.standard_normal(2 * d), [0.0]])
-
-    def outputs(factors: _Factors, smoothing: float) -> Tensor:
-        """The best outputs among those that some T in its interval gives."""
-        P, first, reach = factors.images(rows)
-        high = torch.sqrt(factors.mass[:, None] * (P**2).sum(dim=2) + 1e-30)
-        slack = smoothing * factors.mass[:, None] * lengths  # both maxima of `low` are smoothed
-        rounded = torch.sqrt(first**2 + slack**2) - slack
-        low = torch.sqrt((rounded - reach) ** 2 + slack**2) - slack
-        low = 0.5 * (rounded + reach + low)
-        middle = 0.5 * (first[0] - first[1]) + factors.bias
-        top, bottom = middle + 0.5 * (high[0] - low[1]), middle + 0.5 * (low[0] - high[1])
-        return torch.maximum(torch.minimum(wanted, top), bottom)
-
     for smoothing, steps in _SMOOTHING:
 
-        def objective(x: Tensor, smoothing: float = smoothing) -> Tensor:
-            factors = _Factors(x, program)
-            return _objective(program, outputs(factors, smoothing), factors)
+        def objective(x: Floats, smoothing: float = smoothing) -> tuple[float, Floats]:
+            _, value, gradient = _interval(
+                _Factors(x, program), wanted.numpy(), smoothing * lengths
+            )
+            return value, gradient
 
-        point = minimised(_with_gradient(objective), point, steps, Clock(math.inf))
-    factors = _Factors(torch.from_numpy(point), program)
-    return loss.dual_point(outputs(factors, _SMOOTHING[-1][0]), y), factors
+        point = minimised(objective, point, steps, out_of_time)
+    factors = _Factors(point, program)
+    outputs, _, _ = _interval(factors, wanted.numpy(), _SMOOTHING[-1][0] * lengths)
+    return loss.dual_point(torch.from_numpy(outputs), y), factors
+
+
+def _interval(factors: _Factors, wanted: Floats, smoothing: Floats) -> tuple[Floats, float, Floats]:
+    """The best outputs that some T in their intervals give, the objective and its gradient."""
+    first, reach, mass = factors.first, factors.reach, factors.mass[:, None]
+    squares = _squares(factors.P)
+    high = np.sqrt(mass * squares + 1e-30)
+    slack = mass * smoothing  # both maxima of `low` are smoothed
+    firsts = np.sqrt(first**2 + slack**2)
+    apart = firsts - slack - reach
+    larger = np.sqrt(apart**2 + slack**2)
+    low = 0.5 * (apart + larger - slack) + reach
+    middle = 0.5 * (first[0] - first[1]) + factors.bias
+    top, bottom = middle + 0.5 * (high[0] - low[1]), middle + 0.5 * (low[0] - high[1])
+    outputs = np.maximum(np.minimum(wanted, top), bottom)
+    value, slope = factors.objective(outputs)
+
+    at_bottom, at_top = slope * (outputs == bottom), slope * (outputs == top)
+    at_top = np.where(top > bottom, at_top, 0.0)
+    by_high = 0.5 * np.stack([at_top, -at_bottom])
+    by_low = 0.5 * np.stack([at_bottom, -at_top])
+    by_apart = 0.5 * by_low * (1.0 + apart / larger)
+    by_slack = 0.5 * by_low * (slack / larger - 1.0) + by_apart * (slack / firsts - 1.0)
+    by_first = by_apart * first / firsts
+    by_first += 0.5 * np.outer([1.0, -1.0], at_top + at_bottom)
+    by_mass = 0.5 * (by_high * squares / high).sum(axis=1) + by_slack @ smoothing
+    by_P = (by_high * mass / high)[:, :, None] * factors.P
+    by_bias = float((at_top + at_bottom).sum())
+    gradient = factors.gradient(by_P, by_first, by_low - by_apart, by_mass, by_bias)
+    return outputs, value, gradient
 
 
 @dataclass(eq=False)
 class _Side:
-    """What the pair relaxation says about one sign: its pairs, and the multipliers of its bounds.
-
-    `pairs` and `multipliers` belong to :math:`|x_i^T M x_j| <= W_ij`, `first` and `reach` (n,) to
-    :math:`T_i >= |x_i^T m|` and :math:`T_i >= ||M x_i||`.
-    """
+    """The pairs of one sign, and their multipliers, which belong to |x_i^T M x_j| <= W_ij."""
 
     i: Indices
     j: Indices
     multipliers: Floats
-    first: Tensor
-    reach: Tensor
     updated: Floats  # by the last evaluation
-    state: tuple[Tensor, ...] = ()  # L^T x_i, r_i, T and moments of the last evaluation
 
     def drop(self, share: float) -> None:
         """Leave out the pairs that hardly matter."""
@@ -230,29 +256,85 @@ class _Side:
         self.updated = self.multipliers.copy()
 
 
-@dataclass(frozen=True, eq=False)
-class _Sides:
-    z: Tensor
-    factors: _Factors
+@dataclass(eq=False)
+class _Lagrangian:
+    r"""The augmented Lagrangian of the relaxation with pairs, whose multipliers move.
+
+    `first` and `reach` (2, n) belong to :math:`T_i \ge |x_i^\top m|` and :math:`T_i \ge
+    \|M x_i\|`. A point is one of `_Factors` and, for each sign and sample, a vector in
+    :math:`R^K` in the direction of :math:`r_i`.
+    """
+
+    program: Program
     sides: list[_Side]
+    first: Floats
+    reach: Floats
+    penalty: float
+
+    def __post_init__(self) -> None:
+        self.head = _Factors.size(self.program)
+
+    def __call__(self, x: Floats) -> tuple[float, Floats]:
+        """Value and gradient; keeps what it has found at the point."""
+        self.factors = factors = _Factors(x[: self.head], self.program)
+        directions = x[self.head :].reshape(2, self.program.n, _K)
+        stretch = np.sqrt(_squares(directions))
+        units = directions / stretch[:, :, None]
+        sizes = np.sqrt(_squares(factors.P) + 1e-300)
+        self.R = units * sizes[:, :, None]
+        root = np.sqrt(factors.mass)[:, None]
+        self.T = root * self.R[:, :, 0]
+        halves = 0.5 * (factors.first + self.T)
+        self.outputs = factors.bias + halves[0] - halves[1]
+        value, slope = factors.objective(self.outputs)
+        self.above_first = self._updated(self.first, np.abs(factors.first) - self.T)
+        self.above_reach = self._updated(self.reach, factors.reach - self.T)
+        for multipliers in (self.above_first, self.above_reach):
+            value += 0.5 * float((multipliers**2).sum()) / self.penalty
+        by_P, by_R = np.zeros_like(factors.P), np.zeros_like(self.R)
+        for k, side in enumerate(self.sides):
+            value += _penalise(
+                factors.P[k], self.R[k], side.i, side.j, side.multipliers, self.penalty,
+                by_P[k], by_R[k], side.updated,
+            )  # fmt: skip
+
+        by_halves = 0.5 * np.outer([1.0, -1.0], slope)
+        by_T = by_halves - self.above_first - self.above_reach
+        by_first = by_halves + self.above_first * np.sign(factors.first)
+        by_mass = 0.5 * (by_T * self.T).sum(axis=1) / factors.mass
+        by_R[:, :, 0] += root * by_T
+        by_sizes = np.einsum("knm,knm->kn", by_R, units)
+        by_P += (by_sizes / sizes)[:, :, None] * factors.P
+        by_units = by_R - by_sizes[:, :, None] * units  # they stay of length 1
+        gradient = factors.gradient(by_P, by_first, self.above_reach, by_mass, float(slope.sum()))
+        return value, np.append(gradient, by_units * (sizes / stretch)[:, :, None])
+
+    def _updated(self, multipliers: Floats, excess: Floats) -> Floats:
+        return np.maximum(multipliers + self.penalty * excess, 0.0)
+
+    def update(self) -> None:
+        """Take the multipliers of the last evaluation."""
+        self.first, self.reach = self.above_first, self.above_reach
+        for side in self.sides:
+            side.multipliers = side.updated.copy()
 
 
 def _pair_multipliers(
     program: Program, z: Tensor, factors: _Factors, clock: Clock
-) -> _Sides | None:
+) -> _Lagrangian | None:
     """Solve the relaxation with pairs; None if there is no time to begin with."""
-    rows, n, d = program.rows, program.n, program.d
-    lengths = torch.linalg.vector_norm(rows, dim=1)
+    rows, n, d = program.rows.numpy(), program.n, program.d
+    lengths = np.linalg.norm(rows, axis=1)
     rng = np.random.default_rng(0)
-    lines = (rows / lengths[:, None]).numpy()
+    lines = rows / lengths[:, None]
     sides, starts = [], []
     for moment, _ in factors.moments():
         values, vectors = np.linalg.eigh(moment + 0.02 * np.eye(d) / d)
-        pairs = nearest(rows.numpy() @ (vectors * np.sqrt(values)), _NEIGHBOURS, clock)
+        pairs = nearest(rows @ (vectors * np.sqrt(values)), _NEIGHBOURS, clock)
         if pairs is None:
             return None
         none = np.zeros(len(pairs[0]))
-        sides.append(_Side(*pairs, none, rows.new_zeros(n), rows.new_zeros(n), none.copy()))
+        sides.append(_Side(*pairs, none, none.copy()))
         # Directions that vary smoothly over the samples, as do the cells that they are in.
         H = (lines @ rng.standard_normal((d, _K - 1))) * (lines @ rng.standard_normal((d, _K - 1)))
         H -= H.mean(axis=0)
@@ -263,69 +345,20 @@ def _pair_multipliers(
     penalty /= mass * float((lengths**2).mean()) / d
     if not 0.0 < penalty < math.inf:
         return None
-    head = _Factors.size(program)
+    lagrangian = _Lagrangian(program, sides, np.zeros((2, n)), np.zeros((2, n)), penalty)
     point = np.concatenate([factors.point, *(start.ravel() for start in starts)])
-    outputs = z
-
-    def lagrangian(x: Tensor) -> Tensor:
-        nonlocal factors, outputs
-        factors = _Factors(x[:head], program)
-        images = factors.images(rows)
-        directions = x[head:].reshape(2, n, _K)
-        outputs, value = factors.bias, torch.zeros((), dtype=x.dtype)
-        for k, (side, P, first, reach, r, mass) in enumerate(
-            zip(sides, *images, directions, factors.mass, strict=True)
-        ):
-            sizes = torch.sqrt((P**2).sum(dim=1) + 1e-300)
-            R = r * (sizes / torch.linalg.vector_norm(r, dim=1))[:, None]
-            T = mass.sqrt() * R[:, 0]
-            outputs = outputs + (0.5 - k) * (first + T)
-            value = value + _PairPenalty.apply(P, R, side, penalty)
-            bounds = ((side.first, first.abs()), (side.reach, reach))
-            for multipliers, bound in bounds:
-                value = value + (torch.relu(multipliers + penalty * (bound - T)) ** 2).sum() / (
-                    2.0 * penalty
-                )
-            side.state = (P.detach(), R.detach(), T.detach(), first.detach(), reach.detach())
-        return value + _objective(program, outputs, factors)
-
-    function = _with_gradient(lagrangian)
     for count in range(_ROUNDS):
         if count == _ROUNDS // 2:
             for side in sides:
                 side.drop(_IDLE)
-        point = minimised(function, point, _STEPS, clock)
-        function(point)  # the last evaluation is not always at the point
-        for side in sides:
-            _, _, T, first, reach = side.state
-            side.multipliers = side.updated.copy()
-            side.first = torch.relu(side.first + penalty * (first.abs() - T))
-            side.reach = torch.relu(side.reach + penalty * (reach - T))
-        if clock.over:
+        point = minimised(lagrangian, point, _STEPS, clock.over)
+        lagrangian(point)  # the last evaluation is not always at the point
+        lagrangian.update()
+        if clock.over():
             break
         if count:
-            penalty *= _GROWTH
-    factors = _Factors(torch.from_numpy(point[:head]), program)
-    return _Sides(program.loss.dual_point(outputs.detach(), program.y), factors, sides)
-
-
-class _PairPenalty(torch.autograd.Function):
-    r"""Augmented Lagrangian of :math:`|p_i^\top p_j| \le r_i^\top r_j` on the pairs of a side."""
-
-    @staticmethod
-    def forward(ctx: Any, P: Tensor, R: Tensor, side: _Side, penalty: float) -> Tensor:
-        slope_P, slope_R = torch.zeros_like(P), torch.zeros_like(R)
-        value = _penalise(
-            P.detach().numpy(), R.detach().numpy(), side.i, side.j, side.multipliers, penalty,
-            slope_P.numpy(), slope_R.numpy(), side.updated,
-        )  # fmt: skip
-        ctx.save_for_backward(slope_P, slope_R)
-        return P.new_tensor(value)
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Any:
-        slope_P, slope_R = ctx.saved_tensors
-        return slope * slope_P, slope * slope_R, None, None
+            lagrangian.penalty *= _GROWTH
+    return lagrangian
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
@@ -354,16 +387,16 @@ def _penalise(P, R, i, j, multipliers, penalty, slope_P, slope_R, updated):  # t
     return 0.5 * total / penalty
 
 
-def _proofs(program: Program, found: _Sides, clock: Clock) -> Iterator[tuple[Tensor, float]]:
+def _proofs(program: Program, found: _Lagrangian, clock: Clock) -> Iterator[tuple[Tensor, float]]:
     """Improve the bounds for z and -z, then these and z; proven after each minimisation."""
     n, beta, signs = program.n, program.beta, (1.0, -1.0)
-    z = found.z.numpy()
+    z = program.loss.dual_point(torch.from_numpy(found.outputs), program.y).numpy()
     bounds, points = [], []
     for k, moments in enumerate(found.factors.moments()):
         bound, point = _start_of_proof(program, found, k, *moments, signs[k] * z)
         bounds.append(bound)
         points.append(point)
-    masses = found.factors.mass.numpy() + 1e-12 * float(found.factors.mass.max())
+    masses = found.factors.mass + 1e-12 * float(found.factors.mass.max())
     ends = np.cumsum([n, *map(len, points)])
     free = inside_domain(program, int(ends[-1]))
 
@@ -384,21 +417,21 @@ def _proofs(program: Program, found: _Sides, clock: Clock) -> Iterator[tuple[Ten
         barrier = part * beta / program.d
         for k, sign in enumerate(signs):
             smooth = partial(bounds[k].smooth, z=sign * z, barrier=barrier)
-            points[k] = minimised(smooth, points[k], _PROOF_STEPS, clock, None, _MEMORY)
+            points[k] = minimised(smooth, points[k], _PROOF_STEPS, clock.over, None, _MEMORY)
         weights = np.maximum(masses, 0.05 * masses.max()) / (0.05 * beta)
         x = np.concatenate([z, *points])
         function = partial(dual, barrier=barrier, weights=weights)
-        x = minimised(function, x, _PROOF_STEPS, clock, free, _MEMORY)
+        x = minimised(function, x, _PROOF_STEPS, clock.over, free, _MEMORY)
         masses = function(x)[2]
         z, points = x[:n].copy(), [x[ends[k] : ends[k + 1]] for k in range(2)]
         reach = [bounds[k].proven(points[k], signs[k] * z) for k in range(2)]
         yield torch.from_numpy(z), max(reach)
-        if clock.over:
+        if clock.over():
             return
 
 
 def _start_of_proof(
-    program: Program, found: _Sides, k: int, moment: Floats, mean: Floats, z: Floats
+    program: Program, found: _Lagrangian, k: int, moment: Floats, mean: Floats, z: Floats
 ) -> tuple[PairBound, Floats]:
     r"""The bound of one sign, and the relaxation's multipliers as a point of it.
 
@@ -408,13 +441,13 @@ def _start_of_proof(
     """
     side, mass = found.sides[k], float(found.factors.mass[k])
     rows = program.rows.numpy()
-    P, R, T, _, _ = (part.numpy() for part in side.state)
+    P, R, T = found.factors.P[k], found.R[k], found.T[k]
     kept = side.multipliers > 1e-3 * side.multipliers.max(initial=0.0)
     i, j, multipliers = side.i[kept], side.j[kept], 0.5 * side.multipliers[kept]
     pairs = Pairs(i, j, np.where((P[i] * P[j]).sum(axis=1) < 0.0, -1.0, 1.0), program.n)
     spread = np.maximum(T / mass, 1e-9 * np.abs(rows).max())
     bound = PairBound(rows, pairs, moment, spread)
-    first, reach = side.first.numpy(), side.reach.numpy()
+    first, reach = found.first[k], found.reach[k]
     w, small = z + 2.0 * (first + reach), 1e-4 * float(np.abs(z).mean())
     right = rows @ mean > 0.0
 

@@ -2,26 +2,25 @@
 
 `relaxation` bounds networks of one output, `joint_relaxation` those of several. Both choose dual
 points and prove them. Here are the program in sizes of about one, from which what is proven is
-taken back to the data; the clock and the L-BFGS that both run by; and the pairs of near samples.
+taken back to the data; the clock that both run by; and the pairs of near samples.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import Bounds, minimize
 from scipy.spatial import cKDTree
 from torch import Tensor
 
 from convexlib.arrays import EPS, Floats
 from convexlib.losses import SmoothLoss
 from convexlib.pricing.condense import row_space
+from convexlib.pricing.lbfgs import Intervals
 from convexlib.pricing.quadratic_bound import Indices
 from convexlib.runtime import out_of_time
 
@@ -164,45 +163,20 @@ class Clock:
         """A clock for a part of what is left."""
         return Clock(share * (self.end - time.thread_time()))
 
-    @property
     def over(self) -> bool:
+        """Whether nothing is left."""
         return out_of_time() or time.thread_time() > self.end
 
 
-def minimised(
-    function: Callable[[Floats], tuple[Any, ...]],
-    point: Floats,
-    steps: int,
-    clock: Clock,
-    bounds: Bounds | None = None,
-    memory: int = 8,
-) -> Floats:
-    """L-BFGS until the time is over; the function returns value, gradient and what else it has."""
-
-    def check(_: Floats) -> None:
-        if clock.over:
-            raise StopIteration
-
-    found: Floats = minimize(
-        lambda x: function(x)[:2],
-        point,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=bounds,
-        callback=check,
-        options={"maxiter": steps, "maxfun": 2 * steps, "maxcor": memory},
-    ).x
-    return found
-
-
-def inside_domain(program: Program, size: int) -> Bounds:
-    """Bounds for L-BFGS: z, in front, strictly inside of the domain of the dual, all else free."""
+def inside_domain(program: Program, size: int) -> Intervals:
+    """For L-BFGS: z, in front, strictly inside of the domain of the dual, all else free."""
     far = torch.full_like(program.y, 1e300)
     ends = [program.loss.restrict(sign * far, program.y).numpy().ravel() for sign in (-1.0, 1.0)]
     low, high = np.minimum(*ends), np.maximum(*ends)
+    low, high = np.where(low > -1e300, low, -np.inf), np.where(high < 1e300, high, np.inf)
     inside = 1e-9 * np.minimum(high - low, 1.0)
     free = np.full(size - len(low), np.inf)
-    return Bounds(np.append(low + inside, -free), np.append(high - inside, free))
+    return np.append(low + inside, -free), np.append(high - inside, free)
 
 
 def nearest(P: Floats, count: int, clock: Clock) -> tuple[Indices, Indices] | None:
@@ -212,7 +186,7 @@ def nearest(P: Floats, count: int, clock: Clock) -> tuple[Indices, Indices] | No
     P = P / np.maximum(np.linalg.norm(P, axis=1), 1e-300)[:, None]
     tree, codes = cKDTree(np.concatenate([P, -P])), []
     for start in range(0, n, _BLOCK):
-        if clock.over:
+        if clock.over():
             return None
         part = P[start : start + _BLOCK]
         others = tree.query(part, k=count + 1, eps=_NEAR)[1].ravel() % n

@@ -12,8 +12,9 @@ from convexlib.losses import get_loss
 from convexlib.pricing import joint_relaxation
 from convexlib.pricing.joint import best_neurons, price_outputs
 from convexlib.pricing.joint_relaxation import JointBound, jointly_relaxed
+from convexlib.pricing.lbfgs import minimised
 from convexlib.pricing.quadratic_bound import Pairs
-from convexlib.pricing.relaxed_program import Clock, minimised
+from convexlib.pricing.relaxed_program import Clock
 from convexlib.runtime import time_limit
 
 
@@ -42,7 +43,7 @@ def test_any_multipliers_bound_the_best_neuron(seed):
     X, Z, bound, point = some_bound(seed)
     best = highest(torch.from_numpy(X), torch.from_numpy(Z))
     assert bound.proven(point, Z) >= best
-    better = minimised(lambda x: bound.smooth(x, Z, 1e-3)[:2], point, 500, Clock(10.0))
+    better = minimised(lambda x: bound.smooth(x, Z, 1e-3)[:2], point, 500, Clock(10.0).over)
     assert best <= bound.proven(better, Z) < bound.proven(point, Z)
 
 
@@ -244,4 +245,4 @@ def test_the_time_is_kept():
     X, Y = classes(200, 20, 10)
     clock = Clock(3.0)
     assert len(points(X, Y, 0.1, seconds=0.5, count=9)) >= 1
-    assert not clock.over
+    assert not clock.over()

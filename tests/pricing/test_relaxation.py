@@ -10,9 +10,10 @@ import torch
 from scipy.sparse import csr_array
 
 from convexlib.losses import get_loss
-from convexlib.pricing import ascend, price, relaxation, relaxed_program
+from convexlib.pricing import ascend, price, quadratic_bound, relaxation, relaxed_program
 from convexlib.pricing.quadratic_bound import PairBound, Pairs, solved
 from convexlib.pricing.relaxation import relaxed
+from convexlib.pricing.relaxed_program import Program
 from convexlib.runtime import time_limit
 from tests.helpers.two_layer import tensors
 
@@ -82,7 +83,8 @@ def test_eighty_digits_confirm_the_rounding(seed):
     assert digits <= proven <= digits * (1 + mpmath.mpf("1e-8"))
 
 
-def test_gradients_are_those_of_the_bound():
+def test_gradients_are_those_of_the_bound(monkeypatch):
+    monkeypatch.setattr(quadratic_bound, "_SOLVE", 1e-13)  # its error is that of the gradient
     _, z, bound, point = some_bound(5)
     _, by_point, by_z = bound.smooth(point, z, 0.1)
     n, step = len(z), 1e-5
@@ -92,11 +94,44 @@ def test_gradients_are_those_of_the_bound():
         if k < n:
             move[:n] -= move[:n].mean()
         high, low = (bound.smooth(point + s * move, z, 0.1)[0] for s in (1, -1))
-        assert by_point @ move == pytest.approx((high - low) / 2.0, rel=1e-3, abs=1e-9)
+        assert by_point @ move == pytest.approx((high - low) / 2.0, rel=1e-5, abs=1e-11)
     for k in range(n):
         move = np.eye(n)[k] * step
         high, low = (bound.smooth(point, z + s * move, 0.1)[0] for s in (1, -1))
-        assert by_z[k] * step == pytest.approx((high - low) / 2.0, rel=1e-3, abs=1e-9)
+        assert by_z[k] * step == pytest.approx((high - low) / 2.0, rel=1e-5, abs=1e-11)
+
+
+def is_gradient(function, point):
+    """Compare with differences along each coordinate."""
+    _, gradient = function(point)
+    for k in range(len(point)):
+        move = np.eye(len(point))[k] * 1e-6
+        high, low = (function(point + sign * move)[0] for sign in (1, -1))
+        error = abs((high - low) / 2e-6 - gradient[k])
+        assert error < 1e-6 * (1.0 + abs(gradient[k])), k
+
+
+@pytest.mark.parametrize("decay", [None, 0.3])
+@pytest.mark.parametrize("name", ["squared", "logistic", "squared_hinge"])
+def test_gradients_are_those_of_the_relaxations(name, decay):
+    X, y = tensors(9, 3, 4)
+    y = y if name == "squared" else torch.where(y < 0.0, -1.0, 1.0).double()
+    program = Program(X, y, 0.7, decay, get_loss(name))
+    rng = np.random.default_rng(0)
+    point = 0.5 * rng.standard_normal(relaxation._Factors.size(program))
+    lengths = np.linalg.norm(X.numpy(), axis=1)
+    for wanted in (y.numpy(), 9.0 * y.numpy()):  # inside of intervals and at their ends
+
+        def fitted(x, wanted=wanted):
+            factors = relaxation._Factors(x, program)
+            return relaxation._interval(factors, wanted, 0.1 * lengths)[1:]
+
+        is_gradient(fitted, point)
+    i, j = np.triu_indices(9, 1)
+    multipliers = [rng.random(len(i)) - 0.3 for _ in range(2)]
+    sides = [relaxation._Side(i, j, each, each.copy()) for each in multipliers]
+    lagrangian = relaxation._Lagrangian(program, sides, *rng.random((2, 2, 9)), penalty=2.0)
+    is_gradient(lagrangian, np.append(point, rng.standard_normal(2 * 9 * relaxation._K)))
 
 
 def dual_value(loss, z, y, beta, reach):
@@ -164,19 +199,19 @@ def test_a_penalty_beyond_all_scales_is_left_to_other_bounds():
 def test_a_limit_on_the_wall_ends_the_first_point_too(looks, monkeypatch):
     X, y = tensors(40, 8, 0)
     seen, steps = [], []
-    true = relaxation._with_gradient
+    true = relaxation._interval
 
     def over():
         seen.append(None)
         return len(seen) > looks
 
-    def counted(function):
-        both = true(function)
-        return lambda point: steps.append(None) or both(point)
+    def counted(*arguments):
+        steps.append(None)
+        return true(*arguments)
 
     for module in (relaxation, relaxed_program):
         monkeypatch.setattr(module, "out_of_time", over)
-    monkeypatch.setattr(relaxation, "_with_gradient", counted)
+    monkeypatch.setattr(relaxation, "_interval", counted)
     options = {"output_bias": False, "max_seconds": 1e6}
     points = list(relaxed(X, y, 0.5, get_loss("squared"), **options))
     assert 0 < len(steps) <= 3 * (looks + 10)  # of 150 and more in each of three minimisations
