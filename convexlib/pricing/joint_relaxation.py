@@ -56,7 +56,7 @@ from torch import Tensor
 from convexlib.arrays import EPS, Floats
 from convexlib.losses import SmoothLoss
 from convexlib.pricing.lbfgs import minimised
-from convexlib.pricing.quadratic_bound import Pairs, ball_minimum
+from convexlib.pricing.quadratic_bound import LIFT, Pairs, ball_minimum
 from convexlib.pricing.relaxed_program import (
     Clock,
     Program,
@@ -71,9 +71,9 @@ _LARGEST = 4000  # samples, for matrices (n, n)
 _NEIGHBOURS = 80  # of each sample
 _FIRST = (1e-1, 500)  # the barrier, as a part of beta, and steps for the bound at the given Z
 _STAGES = ((3e-2, 1500), (1e-2, 1000), (3e-3, 1000), (1e-3, 1000))  # and for the dual value
-_MEMORY = 20  # of L-BFGS
+_SHARE = 0.6  # of the time that is left is for a minimisation, but for the last
+_MEMORY = 40  # of L-BFGS
 _LOW, _HIGH = -60.0, 40.0  # of the logarithms of multipliers
-_LIFT = 1e-9  # of mu, so that rounding cannot hide that A is positive definite
 _LITTLE = 0.02  # part of a uniform moment, which keeps every direction
 
 
@@ -148,7 +148,8 @@ def _steps(
 
     part, steps = _FIRST
     barrier = part * beta / (c + d)
-    point = minimised(partial(fixed, Z=Z, barrier=barrier), point, steps, clock.over, None, _MEMORY)
+    over = clock.part(_SHARE).over
+    point = minimised(partial(fixed, Z=Z, barrier=barrier), point, steps, over, None, _MEMORY)
     reach = bound.proven(point, Z)
     yield torch.from_numpy(Z), reach, "joint"
 
@@ -180,7 +181,8 @@ def _steps(
         barrier = part * beta / (c + d)
         x = np.concatenate([Z.ravel(), point])
         function = partial(dual, barrier=barrier, mass=mass)
-        x = minimised(function, x, steps, clock.over, free, _MEMORY)
+        over = clock.part(_SHARE if part > _STAGES[-1][0] else 1.0).over
+        x = minimised(function, x, steps, over, free, _MEMORY)
         Z, point = x[: n * c].reshape(n, c).copy(), x[n * c :]
         mass = max(mass + weight * (bound.smooth(point, Z, barrier)[0] - beta), 0.0)
         yield torch.from_numpy(Z), bound.proven(point, Z), "joint"
@@ -230,7 +232,7 @@ class JointBound:
         """Lambda, mu, Gamma, N and diag(mu) - theta Lambda."""
         signs, total, nu = self.pairs.signs, products.sum(axis=0), products[0] - products[1]
         near = self._matrix(total, total)
-        mu = (1.0 + _LIFT) * (near @ r) / r + delta
+        mu = (1.0 + LIFT) * (near @ r) / r + delta
         gamma = self._matrix(-signs * nu, nu)
         N = np.concatenate([0.5 * Z, 2.0 * (gamma @ self.rows)], axis=1)
         middle = self._matrix(-signs * total, -signs * total)
@@ -284,7 +286,7 @@ class JointBound:
         r, delta, products = self._read(point)
         near, mu, gamma, N, middle = self._parts(r, delta, products, Z)
         # A r, but for the rounding of mu and of these sums.
-        image = (_LIFT - self.rounding) * (near @ r) + (1.0 - self.rounding) * delta * r
+        image = (LIFT - self.rounding) * (near @ r) + (1.0 - self.rounding) * delta * r
         if not bool((image > 0.0).all()):
             return np.inf
         B = self._solved(mu, near, N)

@@ -1,10 +1,20 @@
 r"""L-BFGS for bounds with some ten thousand multipliers, with an interval for each number.
 
 The direction is :math:`-Hg` for the inverse Hessian H that the last steps s and changes of the
-gradient y make of a multiple of I, by the two-loop recursion; the step along it fulfils the weak
-conditions of Wolfe, by bisection. See J. Nocedal, S. Wright, *Numerical Optimization* (2006),
-algorithms 7.4 and 7.5, and A. Lewis, M. Overton, *Nonsmooth optimization via quasi-Newton methods*
-(2013).
+gradient y make of a diagonal matrix, by the two-loop recursion; the step along it fulfils the
+strong conditions of Wolfe. See J. Nocedal, S. Wright, *Numerical Optimization* (2006), algorithms
+7.4 and 3.5.
+
+The diagonal is what matters here: multipliers are logarithms, whose curvatures are many orders of
+magnitude apart. It follows all steps, not only the last ones, as the diagonal h of the update of
+Broyden, Fletcher, Goldfarb and Shanno for diag(h), which is first scaled to the last curvature:
+
+.. math:: h \leftarrow \sigma\Bigl(h - \frac{(hs)^2}{\sum h s^2}\Bigr) + \frac{y^2}{s^\top y},
+    \qquad \sigma = \frac{\sum y^2 / h}{s^\top y} .
+
+See J. Gilbert, C. Lemaréchal, *Some numerical experiments with variable-storage quasi-Newton
+algorithms* (1989). With a multiple of I instead, the gaps of classes after ten seconds were half
+as large again.
 
 Numbers at an end of their interval whose gradient points outward do not move: H is restricted to
 the others, which leaves a direction of descent, as a submatrix of H is positive definite; and the
@@ -28,6 +38,7 @@ from convexlib.arrays import Floats
 
 _ARMIJO, _WOLFE = 1e-4, 0.9  # of the decrease, and of the slope that may be left
 _TRIALS = 20  # of a step
+_FLOOR = 1e-12  # of curvatures, as a part of the largest
 _FLAT = 2.2e-9  # relative decrease that is none
 _SLOPE = 1e-5  # largest entry of a gradient that is none
 
@@ -58,7 +69,7 @@ def minimised(
     intervals : tuple of array (N,), optional
         Lower and upper ends, infinite where there is none.
     memory : int
-        Steps that H is made of.
+        Last steps that H is made of.
 
     Notes
     -----
@@ -67,29 +78,29 @@ def minimised(
     x = point.copy()
     value, gradient = function(x)[:2]
     S, Y, rho = np.empty((memory, len(x))), np.empty((memory, len(x))), np.zeros(memory)
+    h = np.empty(0)
     known = 0  # steps so far, the last in row (known - 1) % memory
     for _ in range(steps):
         free = _free(x, gradient, intervals)
         g = gradient if free is None else np.where(free, gradient, 0.0)
         if not math.isfinite(value) or np.abs(g).max() <= _SLOPE:
             break
-        direction = _direction(g, S, Y, rho, known)
+        direction = _direction(g, S, Y, rho, known, h)
         if free is not None:
             direction[~free] = 0.0
         found = _step(function, x, value, gradient, direction, intervals)
         if found is None:
             if not known:
                 break
-            known = 0  # H is worn out: begin again with the gradient
+            known, h = 0, np.empty(0)  # H is worn out: begin again with the gradient
             continue
         new, new_value, new_gradient = found
-        k = known % memory
-        np.subtract(new, x, out=S[k])
-        np.subtract(new_gradient, gradient, out=Y[k])
-        curvature = ddot(S[k], Y[k])
-        if curvature > 1e-16 * ddot(Y[k], Y[k]):
-            rho[k] = 1.0 / curvature
+        change, turn, k = new - x, new_gradient - gradient, known % memory
+        curvature = ddot(change, turn)
+        if curvature > 1e-16 * ddot(turn, turn):
+            S[k], Y[k], rho[k] = change, turn, 1.0 / curvature
             known += 1
+            h = _diagonal(h, change, turn, curvature)
         flat = value - new_value <= _FLAT * max(abs(value), abs(new_value), 1.0)
         x, value, gradient = new, new_value, new_gradient
         if flat or over():
@@ -105,7 +116,7 @@ def _free(x: Floats, gradient: Floats, intervals: Intervals | None) -> Any:
     return ~(((x <= low) & (gradient > 0.0)) | ((x >= high) & (gradient < 0.0)))
 
 
-def _direction(g: Floats, S: Floats, Y: Floats, rho: Floats, known: int) -> Floats:
+def _direction(g: Floats, S: Floats, Y: Floats, rho: Floats, known: int, h: Floats) -> Floats:
     """-H g by the two-loop recursion."""
     direction = -g
     if not known:
@@ -116,11 +127,21 @@ def _direction(g: Floats, S: Floats, Y: Floats, rho: Floats, known: int) -> Floa
     for k in reversed(last):
         parts[k] = rho[k] * ddot(S[k], direction)
         daxpy(Y[k], direction, a=-parts[k])
-    k = last[-1]
-    direction *= 1.0 / (rho[k] * ddot(Y[k], Y[k]))
+    direction /= h
     for k in last:
         daxpy(S[k], direction, a=parts[k] - rho[k] * ddot(Y[k], direction))
     return direction
+
+
+def _diagonal(h: Floats, change: Floats, turn: Floats, curvature: float) -> Floats:
+    """The diagonal of the Hessian after a step, of which the first is a multiple of I."""
+    if not len(h):
+        return np.full(len(change), ddot(turn, turn) / curvature)
+    scale = float(turn @ (turn / h)) / curvature
+    image = h * change
+    h = scale * (h - image**2 / float(change @ image)) + turn**2 / curvature
+    floored: Floats = np.maximum(h, _FLOOR * h.max())
+    return floored
 
 
 def _step(
@@ -135,8 +156,10 @@ def _step(
     slope = ddot(gradient, direction)
     if not slope < 0.0:
         return None
-    short, long, t, best = 0.0, math.inf, 1.0, None
+    short, long, t, best = (0.0, value, slope), math.inf, 1.0, None
     for _ in range(_TRIALS):
+        if not short[0] < t < long:
+            break
         new = daxpy(direction, x.copy(), a=t)
         cut = False
         if intervals is not None:
@@ -145,15 +168,25 @@ def _step(
             new = inside
         new_value, new_gradient = function(new)[:2]
         moved = float(gradient @ (new - x)) if cut else t * slope
-        if not new_value <= value + _ARMIJO * moved:  # or it is no number
-            long = t
-            curved = 2.0 * (new_value - value - t * slope)  # of the parabola by value and slope
-            guess = -slope * t * t / curved if math.isfinite(curved) and curved > 0.0 else 0.0
-            t = short + 0.5 * (long - short) if short else min(max(guess, 0.1 * t), 0.5 * t)
-            continue
-        best = (new, new_value, new_gradient)
-        if cut or ddot(new_gradient, direction) >= _WOLFE * slope:
+        reached = (t, new_value, ddot(new_gradient, direction))
+        fits = new_value <= value + _ARMIJO * moved  # and it is a number
+        if fits and (best is None or new_value < best[1]):
+            best = (new, new_value, new_gradient)
+        if fits and (cut or abs(reached[2]) <= -_WOLFE * slope):
             break
-        short = t
-        t = 2.0 * t if math.isinf(long) else 0.5 * (short + long)
+        if not fits or reached[2] > 0.0:
+            long, t = t, _between(short, reached)
+        else:
+            short, t = reached, 2.0 * t if math.isinf(long) else 0.5 * (t + long)
     return best
+
+
+def _between(low: tuple[float, ...], high: tuple[float, ...]) -> float:
+    """Near the lowest point of the cubic between two steps with their values and slopes."""
+    (a, low_value, low_slope), (b, high_value, high_slope) = low, high
+    width = b - a
+    theta = low_slope + high_slope - 3.0 * (high_value - low_value) / width
+    root = math.sqrt(max(theta * theta - low_slope * high_slope, 0.0))
+    bend = high_slope - low_slope + 2.0 * root
+    part = 1.0 - (high_slope + root - theta) / bend if bend else 0.5
+    return a + width * (min(max(part, 0.05), 0.9) if math.isfinite(part) else 0.5)

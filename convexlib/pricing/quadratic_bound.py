@@ -90,6 +90,7 @@ Indices = NDArray[np.int64]
 _STAGES = (3e-2, 1e-3)  # the barrier's part of the bound
 _STEPS = 60  # of L-BFGS per stage
 _LOW, _HIGH = -60.0, 40.0  # of the logarithms of multipliers
+LIFT = 1e-9  # of mu, so that rounding cannot hide that A is positive definite
 _SOLVE, _SOLVE_STEPS = 1e-5, 400  # of conjugate gradients while multipliers move
 
 
@@ -326,7 +327,7 @@ class PairBound:
     ) -> tuple[csr_array, Floats, Floats, Floats, Floats]:
         """Lambda, mu, w, p and Q."""
         near = self.pairs.matrix(m.pairs)
-        mu = near @ m.r / m.r + m.delta
+        mu = (1.0 + LIFT) * (near @ m.r) / m.r + m.delta
         signed = self.pairs.matrix(m.pairs * self.pairs.signs)
         w = z + 2.0 * (m.plus + m.minus + m.kappa)
         p = self.rows.T @ (0.5 * z - (m.plus - m.minus))
@@ -368,8 +369,8 @@ class PairBound:
         near, mu, w, p, Q = self._parts(m, z)
         nu = m.plus + m.minus + m.kappa
         terms = near @ m.r
-        # mu r - Lambda r = delta r, but for the rounding of mu and of these sums.
-        image = m.delta * m.r - self.rounding * (terms + m.delta * m.r)
+        # A r, but for the rounding of mu and of these sums.
+        image = (LIFT - self.rounding) * terms + (1.0 - self.rounding) * m.delta * m.r
         if not bool((image > 0.0).all()):
             return np.inf
         a, _ = solved(mu, near, 0.25 * w, self.a, 1e-13, 2000)

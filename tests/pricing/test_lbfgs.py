@@ -109,3 +109,17 @@ def test_it_never_rises_and_keeps_its_limits():
     minimised(counted, start, 1000, over)
     assert len(values) == 7
     np.testing.assert_array_equal(start, np.ones(50))
+
+
+def test_curvatures_far_apart():
+    """A diagonal that follows the curvatures is worth more than a longer memory."""
+    scales = np.geomspace(1e-4, 1e4, 300)
+
+    def function(x):
+        return 0.5 * float(scales @ x**2), scales * x
+
+    start = 1.0 / np.sqrt(scales)  # whose value is 150
+    ours = function(minimised(function, start, 300, never))[0]
+    options = {"maxcor": 8, "maxiter": 300, "ftol": 0.0, "gtol": 0.0}
+    other = minimize(function, start, jac=True, method="L-BFGS-B", options=options).fun
+    assert ours < 0.6 * other
