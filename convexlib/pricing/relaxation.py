@@ -63,6 +63,7 @@ _ROUNDS, _STEPS = 9, 120  # of the multipliers, and of L-BFGS in each
 _PENALTY, _GROWTH = 30.0, 1.4
 _IDLE = 1e-4  # pairs with a smaller part of the largest multiplier are dropped half-way
 _SHARE = 0.5  # of the time is for the pairs, the rest for the proof
+_FIXED = 0.35  # of what is left is for the multipliers of each sign while z stays
 _BARRIERS = (3e-3, 1e-3, 5e-4, 3e-4, *4 * (2e-4,))  # of the proof's rounds, as parts of beta
 _PROOF_STEPS, _MEMORY = 400, 20  # of L-BFGS, which a restart makes forget
 _SHIFTS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # of A, until it is positive definite
@@ -417,7 +418,8 @@ def _proofs(program: Program, found: _Lagrangian, clock: Clock) -> Iterator[tupl
         barrier = part * beta / program.d
         for k, sign in enumerate(signs):
             smooth = partial(bounds[k].smooth, z=sign * z, barrier=barrier)
-            points[k] = minimised(smooth, points[k], _PROOF_STEPS, clock.over, None, _MEMORY)
+            over = clock.part(_FIXED).over
+            points[k] = minimised(smooth, points[k], _PROOF_STEPS, over, None, _MEMORY)
         weights = np.maximum(masses, 0.05 * masses.max()) / (0.05 * beta)
         x = np.concatenate([z, *points])
         function = partial(dual, barrier=barrier, weights=weights)
