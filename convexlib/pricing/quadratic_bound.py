@@ -57,8 +57,9 @@ nearly the same share of u, which a relaxation of each sample for itself cannot 
 **A stays positive definite.** A symmetric matrix with entries at most 0 off the diagonal is
 positive definite if :math:`Ar > 0` for some :math:`r > 0`, and then :math:`A^{-1} \ge 0` in every
 entry: :math:`R^{-1} A R` with :math:`R = \mathrm{diag}(r)` is strictly diagonally dominant. So A is
-written as :math:`\mu_i = (\Lambda r)_i / r_i + \delta_i` with :math:`r, \delta > 0`; every positive
-definite A of this kind is, with r its Perron vector.
+written as :math:`\mu_i = (1 + 10^{-9}) (\Lambda r)_i / r_i + \delta_i` with :math:`r, \delta > 0`.
+Every positive definite A of this kind is, with r its Perron vector, but for the billionth, which
+leaves room for rounding where :math:`\delta` vanishes.
 
 **Rounding is covered.** :math:`Ar > 0` is verified by n short sums with their error terms. For
 **any** a, the rest :math:`\rho = \tfrac12 w - 2Aa` gives
