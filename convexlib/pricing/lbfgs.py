@@ -39,7 +39,7 @@ from convexlib.arrays import Floats
 _ARMIJO, _WOLFE = 1e-4, 0.9  # of the decrease, and of the slope that may be left
 _TRIALS = 20  # of a step
 _FLOOR = 1e-12  # of curvatures, as a part of the largest
-_FLAT = 2.2e-9  # relative decrease that is none
+_FLAT = 1e-11  # relative decrease that is none
 _SLOPE = 1e-5  # largest entry of a gradient that is none
 
 Intervals = tuple[Floats, Floats]
