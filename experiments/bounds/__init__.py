@@ -11,8 +11,9 @@ network itself is from the optimum is not known, and a gap is at least that.
 Classifiers have an output for each class (zero or one, squared loss), all of them certified as a
 whole; their network is found from none by the search for dual points that `certify` has.
 
-beta is a part of a proven upper bound on ``beta_max``, here the one that needs no search; the
-highest neuron that local search finds, a lower bound, is recorded beside it.
+beta is a part of a proven upper bound on ``beta_max``, for one output the one without branch and
+bound, for classes what a budget of cones leaves; the highest neuron that local search finds, a
+lower bound, is recorded beside it.
 
 Times are those of the processor. What a certificate reaches depends on the machine: only that it is
 not below the one without time is compared.
