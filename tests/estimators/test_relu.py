@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler, scale
 
 import convexlib as cl
 from convexlib.errors import InputError
-from convexlib.estimators import relu as training
+from convexlib.estimators import training
 from convexlib.runtime import time_left
 from convexlib.solvers import generate
 from tests.helpers.checks import network_objective
